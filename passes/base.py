@@ -1,0 +1,47 @@
+"""The contract between a pass and the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import onnx_graphsurgeon as gs
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A site the pass recognised and left alone, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass(slots=True)
+class PassResult:
+    """What a pass did. `changes == 0` promises that the graph was not touched."""
+
+    changes: int = 0
+    skips: list[Skip] = field(default_factory=list)
+
+    def skip(self, node: gs.Node, reason: str) -> None:
+        """Record that `node` was recognised and left alone."""
+        self.skips.append(Skip(node.name, reason))
+
+
+class Pass:
+    """A graph edit in place.
+
+    Facts are short strings that name a property of a graph; `segc.facts` holds a predicate for each. The pipeline
+    refuses, before a model is loaded, a pass whose `needs` no earlier pass `gives`. Subclasses are frozen dataclasses
+    when they have options; every option is a field with a default, so that `segc passes` can list it.
+    """
+
+    name: ClassVar[str]
+    algebra: ClassVar[str]  # one line for `segc passes`: left side -> right side
+    needs: ClassVar[frozenset[str]] = frozenset()  # must hold before
+    gives: ClassVar[frozenset[str]] = frozenset()  # holds after
+    drops: ClassVar[frozenset[str]] = frozenset()  # may no longer hold after
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Edit `graph` in place; count the changes honestly."""
+        raise NotImplementedError

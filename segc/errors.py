@@ -1,0 +1,114 @@
+"""Every error segc raises on purpose: what, why, where from, what was tried, what to do.
+
+Exit codes of the command line (documented in docs/errors.md):
+
+    0  done                               5  parity gate failed, bundle not published
+    1  a bug in segc                      6  bundle damaged, incomplete or of a newer format
+    2  wrong command line                 7  a runtime or package is not installed
+    3  source, checkpoint or shape bad    8  a file or folder cannot be read or written
+    4  target refuses part of the graph   9  export, a pass, emission or a runtime failed
+    130  interrupted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class SegcError(Exception):
+    """Base of all errors users see; `str()` is the whole message.
+
+    what: one sentence. because, where, tried, so: further lines, each may be empty. `so` says what to do.
+    """
+
+    exit_code: ClassVar[int] = 9
+    code: ClassVar[str] = "SEGC-E000"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        because: str | Iterable[str] = (),
+        where: str | Iterable[str] = (),
+        tried: str | Iterable[str] = (),
+        so: str | Iterable[str] = (),
+    ) -> None:
+        self.what = what
+        self.details = {"because": _lines(because), "from": _lines(where), "tried": _lines(tried), "so": _lines(so)}
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [f"{self.what}   [{self.code}]"]
+        for label, texts in self.details.items():
+            for i, text in enumerate(texts):
+                lines.append(f"  {label if i == 0 else '':<9}{text}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, object]:
+        """The same content for scripts."""
+        return {"error": self.what, "code": self.code, "exit_code": self.exit_code, **self.details}
+
+
+def _lines(text: str | Iterable[str]) -> list[str]:
+    return [line for part in ([text] if isinstance(text, str) else text) for line in part.splitlines() if line.strip()]
+
+
+class UsageError(SegcError):
+    """The request itself is wrong: an unknown target, a malformed shape, options that exclude each other."""
+
+    exit_code, code = 2, "SEGC-U001"
+
+
+class SourceError(SegcError):
+    """The model source cannot be used: config, Python file or ONNX file."""
+
+    exit_code, code = 3, "SEGC-S001"
+
+
+class CheckpointError(SegcError):
+    """The checkpoint cannot be loaded into the model."""
+
+    exit_code, code = 3, "SEGC-S002"
+
+
+class ShapeError(SegcError):
+    """The model does not run at this shape, or the bundle was not compiled for it."""
+
+    exit_code, code = 3, "SEGC-S003"
+
+
+class LegalityError(SegcError):
+    """The target refuses nodes, after its legalizations."""
+
+    exit_code, code = 4, "SEGC-T002"
+
+
+class ParityError(SegcError):
+    """What the engine computes differs from PyTorch by more than the limits."""
+
+    exit_code, code = 5, "SEGC-P001"
+
+
+class BundleError(SegcError):
+    """The bundle is damaged, incomplete or of another format version."""
+
+    exit_code, code = 6, "SEGC-B001"
+
+
+class MissingPackageError(SegcError):
+    """A package this step needs is not installed."""
+
+    exit_code, code = 7, "SEGC-D001"
+
+
+class FileError(SegcError):
+    """A file or folder cannot be read or written."""
+
+    exit_code, code = 8, "SEGC-F001"
+
+
+class CompileError(SegcError):
+    """Export, a pass, emission or a runtime failed."""
+
+    exit_code, code = 9, "SEGC-C001"

@@ -1,0 +1,198 @@
+"""Between ONNX models and the IR, an `onnx_graphsurgeon.Graph` of standard ONNX plus the `segc` dialect.
+
+Going in, functions of foreign domains are inlined, Constant nodes become constants and every node keeps its origin.
+Going out, each dialect op in use brings its reference body along, so that ONNX Runtime runs any intermediate graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.inliner
+import onnx.shape_inference
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from segc import dialect, origin
+
+PRODUCER = "segc"
+
+
+def from_model(model: onnx.ModelProto) -> gs.Graph:
+    """Import a model; `model` may be modified and must not be used afterwards."""
+    model = _without_functions(model)
+    origins = [origin.read(node) for node in model.graph.node]
+    graph = gs.import_onnx(model)
+    graph.functions = []
+    for node, where in zip(graph.nodes, origins, strict=True):
+        origin.put(node, where)
+        node.domain = node.domain or None
+    _constants_from_nodes(graph)
+    name_all(graph)
+    return graph
+
+
+def to_model(graph: gs.Graph, *, functions: bool = True, origins: bool = False) -> onnx.ModelProto:
+    """Export the IR.
+
+    functions: bring the reference bodies of the dialect ops in use, so that the model runs anywhere.
+    origins: keep each node's origin in its metadata_props (emitted files do without: they are smaller, and equal
+    sources on different machines give equal bytes).
+    """
+    graph.producer_name, graph.producer_version = PRODUCER, ""
+    model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    used = {node.domain for node in nodes(graph) if node.domain}
+    for opset in [o for o in model.opset_import if o.domain and o.domain not in used]:
+        model.opset_import.remove(opset)
+    if origins:
+        for node, proto in zip(graph.nodes, model.graph.node, strict=True):
+            origin.write(proto, origin.of(node))
+    if functions:
+        ops = {node.op for node in nodes(graph) if node.domain == dialect.DOMAIN}
+        model.functions.extend(dialect.function(op, graph.opset) for op in sorted(ops))
+    return model
+
+
+def nodes(graph: gs.Graph) -> Iterator[gs.Node]:
+    """All nodes, those of subgraphs (If, Loop, Scan) included."""
+    for node in graph.nodes:
+        yield node
+        for subgraph in node.subgraphs():
+            yield from nodes(subgraph)
+
+
+def constant(tensor: gs.Tensor) -> np.ndarray | None:
+    """The value of a constant tensor, None for a variable."""
+    return tensor.values if isinstance(tensor, gs.Constant) else None
+
+
+def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
+    """The shape when every dimension is a number, otherwise None."""
+    shape = tensor.shape
+    if shape is None or not all(isinstance(size, (int, np.integer)) for size in shape):
+        return None
+    return tuple(int(size) for size in shape)
+
+
+def infer_shapes(graph: gs.Graph) -> int:
+    """Infer dtypes and shapes of all tensors from those of the inputs; returns how many tensors learned something.
+
+    What is known stays unless inference finds a number for it. Dialect ops have shape rules of their own, so
+    inference and rules take turns until nothing changes. Large constants are passed by type: weights are not copied.
+    """
+    learned = 0
+    while round_ := _infer_standard(graph) + _infer_dialect(graph):
+        learned += round_
+    return learned
+
+
+def weightless_model(graph: gs.Graph, limit: int = 1024) -> onnx.ModelProto:
+    """The graph as a model in which every constant of more than `limit` elements is an input of its type.
+
+    For analyses and rewrites of structure: they cost the same for 1 MB and for 1 GB of weights.
+    """
+    tensors = graph.tensors()
+    constants = [t for t in tensors.values() if isinstance(t, gs.Constant)]
+    weights = [t for t in constants if int(np.prod(t.shape)) > limit]
+    inside = {id(t) for t in [*graph.inputs, *graph.outputs]}
+    known = [t for t in tensors.values() if isinstance(t, gs.Variable) and t.dtype is not None and id(t) not in inside]
+    proto = onnx.helper.make_graph(
+        [OnnxExporter.export_node(node) for node in graph.nodes],
+        graph.name or "graph",
+        [_value_info(t) for t in [*graph.inputs, *weights]],
+        [_value_info(t) for t in graph.outputs],
+        initializer=[OnnxExporter.export_tensor_proto(t) for t in constants if not _among(t, weights)],
+        value_info=[_value_info(t) for t in known],
+    )
+    domains = {node.domain for node in nodes(graph) if node.domain}
+    opsets = [onnx.helper.make_opsetid("", graph.opset), *(onnx.helper.make_opsetid(d, 1) for d in sorted(domains))]
+    return onnx.helper.make_model(proto, opset_imports=opsets, ir_version=graph.ir_version or 10)
+
+
+def name_all(graph: gs.Graph) -> None:
+    """Give every node without a name one that derives from its output."""
+    for node in nodes(graph):
+        if not node.name and node.outputs:
+            node.name = f"{node.op}/{node.outputs[0].name}"
+
+
+def _value_info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
+    return OnnxExporter.export_value_info_proto(tensor, False)
+
+
+def _among(tensor: gs.Tensor, tensors: list[gs.Tensor]) -> bool:
+    return any(tensor is other for other in tensors)
+
+
+def _infer_standard(graph: gs.Graph) -> int:
+    inferred = onnx.shape_inference.infer_shapes(weightless_model(graph), data_prop=True)
+    tensors = graph.tensors()
+    learned = 0
+    for info in [*inferred.graph.value_info, *inferred.graph.output]:
+        tensor = tensors.get(info.name)
+        if isinstance(tensor, gs.Variable) and info.type.HasField("tensor_type"):
+            learned += _learn(tensor, *_type_and_shape(info.type.tensor_type))
+    return learned
+
+
+def _infer_dialect(graph: gs.Graph) -> int:
+    learned = 0
+    for node in graph.nodes:
+        if node.domain == dialect.DOMAIN and node.inputs[0].shape is not None:
+            for tensor, (dtype, shape) in zip(node.outputs, dialect.infer(node), strict=True):
+                learned += _learn(tensor, dtype, shape)
+    return learned
+
+
+def _type_and_shape(proto: onnx.TypeProto.Tensor) -> tuple[Any, list[Any] | None]:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(proto.elem_type) if proto.elem_type else None
+    if not proto.HasField("shape"):
+        return dtype, None
+    return dtype, [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in proto.shape.dim]
+
+
+def _learn(tensor: gs.Variable, dtype: Any, shape: Sequence[Any] | None) -> bool:
+    """Fill in what `tensor` lacks. A number replaces a name, a name replaces nothing known."""
+    before = (tensor.dtype, None if tensor.shape is None else list(tensor.shape))
+    if tensor.dtype is None:
+        tensor.dtype = dtype
+    if shape is not None:
+        known = tensor.shape if tensor.shape is not None and len(tensor.shape) == len(shape) else [None] * len(shape)
+        tensor.shape = [new if isinstance(new, int) or old is None else old for old, new in zip(known, shape, strict=True)]
+    return before != (tensor.dtype, None if tensor.shape is None else list(tensor.shape))
+
+
+def _constants_from_nodes(graph: gs.Graph) -> None:
+    """Replace Constant nodes by constants, so that passes meet one form only."""
+    for node in [n for n in graph.nodes if n.op == "Constant" and n.domain is None]:
+        value = _constant_value(node.attrs)
+        output = node.outputs[0]
+        if value is None or any(output is t for t in graph.outputs):
+            continue
+        made = gs.Constant(output.name, value)
+        for user in list(output.outputs):
+            user.inputs = [made if t is output else t for t in user.inputs]
+        node.outputs.clear()
+    graph.nodes = [n for n in graph.nodes if n.op != "Constant" or n.outputs]
+
+
+def _constant_value(attrs: dict[str, Any]) -> np.ndarray | None:
+    for key, dtype in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32), ("value_floats", np.float32)):
+        if key in attrs:
+            return np.array(attrs[key], dtype)
+    value = attrs.get("value")
+    return value.values if isinstance(value, gs.Constant) else None
+
+
+def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Inline foreign functions; drop the dialect's, whose bodies segc knows."""
+    foreign = [f for f in model.functions if f.domain != dialect.DOMAIN]
+    del model.functions[:]
+    if not foreign:
+        return model
+    model.functions.extend(foreign)
+    return onnx.inliner.inline_local_functions(model)

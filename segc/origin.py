@@ -1,0 +1,98 @@
+"""Where a node comes from: the torch source line and module that the exporter wrote into its metadata."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+import onnx
+import onnx_graphsurgeon as gs
+
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+_KEYS = {"segc.source": "source", "segc.scope": "scope", "segc.pass": "made_by"}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """source: 'package/file.py:line function'; scope: dotted module path; made_by: the pass that created the node."""
+
+    source: str = ""
+    scope: str = ""
+    made_by: str = ""
+
+    def __str__(self) -> str:
+        where = " in ".join(part for part in (self.source, self.scope) if part) or "an unknown place"
+        return f"{where} (by {self.made_by})" if self.made_by else where
+
+
+def read(node: onnx.NodeProto) -> Origin:
+    """The origin in a node's metadata_props: segc's own keys, or those of torch's exporter."""
+    props = {p.key: p.value for p in node.metadata_props}
+    if own := {field: props[key] for key, field in _KEYS.items() if key in props}:
+        return Origin(**own)
+    return Origin(source_line(props.get("pkg.torch.onnx.stack_trace", "")), _scope(props))
+
+
+def write(node: onnx.NodeProto, origin: Origin) -> None:
+    """Store `origin` in the node's metadata_props, under segc's keys."""
+    del node.metadata_props[:]
+    for key, field in _KEYS.items():
+        if value := getattr(origin, field):
+            node.metadata_props.add(key=key, value=value)
+
+
+def of(node: gs.Node) -> Origin:
+    """The origin of a node of the IR; empty when nothing is known."""
+    return getattr(node, "segc_origin", Origin())
+
+
+def put(node: gs.Node, origin: Origin) -> None:
+    """Attach `origin` to a node of the IR."""
+    node.segc_origin = origin
+
+
+def source_line(stack_trace: str) -> str:
+    """The innermost frame outside torch itself, with the path below site-packages (or the bare file name)."""
+    frames = [m.groupdict() for m in _FRAME.finditer(stack_trace)]
+    ours = [f for f in frames if "/torch/" not in f["file"].replace("\\", "/")] or frames
+    if not ours:
+        return ""
+    frame = ours[-1]
+    parts = PurePath(frame["file"]).parts
+    cut = max((i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages")), default=len(parts) - 2)
+    return f"{'/'.join(parts[cut + 1 :])}:{frame['line']} {frame['function']}"
+
+
+def _scope(props: dict[str, str]) -> str:
+    try:
+        scopes = ast.literal_eval(props.get("pkg.torch.onnx.name_scopes", "[]"))
+    except (ValueError, SyntaxError):
+        return ""
+    return str(scopes[-2]) if len(scopes) > 1 else ""
+
+
+class Adoption:
+    """Gives the nodes that a pass made a name and an origin, from what stood there before.
+
+    A new node that writes a known tensor takes that tensor's former origin; any other takes its first consumer's.
+    """
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self.known = {id(t): of(n) for n in graph.nodes for t in n.outputs}
+
+    def adopt(self, graph: gs.Graph, pass_name: str) -> None:
+        """Call after the pass `pass_name`, on the sorted graph."""
+        for node in reversed(graph.nodes):
+            if hasattr(node, "segc_origin"):
+                continue
+            put(node, replace(self._former(node), made_by=pass_name))
+            if not node.name and node.outputs:
+                node.name = f"{pass_name}/{node.outputs[0].name}"
+
+    def _former(self, node: gs.Node) -> Origin:
+        for tensor in node.outputs:
+            if id(tensor) in self.known:
+                return self.known[id(tensor)]
+        return next((of(user) for tensor in node.outputs for user in tensor.outputs), Origin())

@@ -1,0 +1,14 @@
+"""Runtimes segc compiles for, one a file. Ask for one by name with `segc.targets.get`."""
+
+if __name__ != "segc.targets":
+    raise ImportError("import segc.targets: under the short name this would be a second registry")
+
+from segc.targets.base import Check as Check
+from segc.targets.base import Emitted as Emitted
+from segc.targets.base import Package as Package
+from segc.targets.base import Session as Session
+from segc.targets.base import Target as Target
+from segc.targets.registry import get as get
+from segc.targets.registry import names as names
+
+__all__ = ["Check", "Emitted", "Package", "Session", "Target", "get", "names"]

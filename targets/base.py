@@ -1,0 +1,124 @@
+"""What a target is: data that says what one runtime accepts, and three functions that use the runtime.
+
+No other code branches on a target's name. Third parties add targets through the entry point group `segc.targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass
+
+Check = Callable[[gs.Node], str | None]  # None: fine; otherwise the reason, in a few words
+
+
+class Session(Protocol):
+    """A loaded engine."""
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """x: float32 (N, C, H, W), contiguous, of the shape the engine was built for. Returns the only output."""
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """What an emitter wrote. files: names below the directory; options: what `load` needs, kept in the manifest."""
+
+    files: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package the target runs on: module to import, distribution to install, extra of segc that brings it."""
+
+    module: str
+    distribution: str
+    extra: str | None = None
+
+    @property
+    def install(self) -> str:
+        """The exact command that installs it."""
+        return f"pip install 'segc[{self.extra}]'" if self.extra else f"pip install {self.distribution}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one runtime accepts, and how to write, load and run its files.
+
+    ops: per op, "domain::Op" for other domains than ONNX's; absent: unsupported; empty: no condition. legalize: passes
+    in this order, after the dialect is lowered. emit(model, directory) writes the files and returns them;
+    load(directory, options, threads) gives a Session. Both import the runtime only when called.
+    """
+
+    name: str
+    summary: str
+    opset: int
+    package: Package
+    ops: Mapping[str, tuple[Check, ...]]
+    emit: Callable[[onnx.ModelProto, Path], Emitted]
+    load: Callable[[Path, Mapping[str, Any], int], Session]
+    legalize: tuple[Pass, ...] = ()
+    table: str = ""  # the file with the rows, named in refusals
+
+    def why_not(self, node: gs.Node) -> str | None:
+        """The first reason this target rejects `node`, or None."""
+        op = f"{node.domain}::{node.op}" if node.domain else node.op
+        if (checks := self.ops.get(op)) is None:
+            return f"no {op} in {self.name}"
+        return next((why for check in checks if (why := check(node))), None)
+
+
+def attr_is(name: str, want: object, default: object) -> Check:
+    """Attribute `name` must equal `want`; ONNX's `default` counts when it is absent."""
+
+    def check(node: gs.Node) -> str | None:
+        got = node.attrs.get(name, default)
+        return None if got == want else f"{name}={got!r}, only {want!r} is supported"
+
+    return check
+
+
+def attr_in(name: str, wanted: frozenset[object], default: object) -> Check:
+    """Attribute `name` must be one of `wanted`."""
+
+    def check(node: gs.Node) -> str | None:
+        got = node.attrs.get(name, default)
+        return None if got in wanted else f"{name}={got!r}, supported are {', '.join(sorted(map(repr, wanted)))}"
+
+    return check
+
+
+def input_dtype(at: int, *wanted: type) -> Check:
+    """Input number `at` must have one of these NumPy types (unknown types pass: inference has the last word)."""
+    names = {np.dtype(t).name for t in wanted}
+
+    def check(node: gs.Node) -> str | None:
+        if at >= len(node.inputs) or node.inputs[at].dtype is None:
+            return None
+        got = np.dtype(node.inputs[at].dtype).name
+        return None if got in names else f"input {at} is {got}, supported are {', '.join(sorted(names))}"
+
+    return check
+
+
+def constant_input(at: int) -> Check:
+    """Input number `at`, where present, must be a constant."""
+
+    def check(node: gs.Node) -> str | None:
+        if at >= len(node.inputs) or node.inputs[at].is_empty() or isinstance(node.inputs[at], gs.Constant):
+            return None
+        return f"input {at} is computed at run time, only a constant is supported"
+
+    return check
+
+
+def no_subgraph(node: gs.Node) -> str | None:
+    """Control flow is refused."""
+    return "contains a subgraph" if any(True for _ in node.subgraphs()) else None
