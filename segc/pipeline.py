@@ -9,6 +9,7 @@ from typing import Protocol
 import networkx as nx
 import onnx_graphsurgeon as gs
 
+from segc.origin import Adoption
 from segc.passes.base import Pass, PassResult
 
 
@@ -62,9 +63,11 @@ class Pipeline:
             for at, step in enumerate(self.passes):
                 for hook in hooks:
                     hook.before(at, step, graph)
+                adoption = Adoption(graph)
                 results.append(result := step.run(graph))
                 if result.changes:
                     graph.cleanup(remove_unused_graph_inputs=False).toposort()
+                    adoption.adopt(graph, step.name)
                 for hook in hooks:
                     hook.after(at, step, graph, result)
         except StopPipeline:

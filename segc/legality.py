@@ -1,0 +1,68 @@
+"""Which nodes a target refuses, and why: all of them at once, equal reasons grouped, with the torch source line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from segc import ir, origin
+from segc.errors import LegalityError
+from segc.passes.base import Skip
+from segc.targets.base import Target
+
+_SHOWN = 5  # places listed per reason
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Nodes that one reason covers."""
+
+    op: str
+    reason: str
+    nodes: tuple[gs.Node, ...]
+
+
+def refusals(graph: gs.Graph, target: Target) -> list[Refusal]:
+    """All refused nodes of the graph, subgraphs included, grouped by op and reason, in graph order."""
+    groups: dict[tuple[str, str], list[gs.Node]] = {}
+    for node in ir.nodes(graph):
+        if reason := target.why_not(node):
+            groups.setdefault((node.op, reason), []).append(node)
+    return [Refusal(op, reason, tuple(found)) for (op, reason), found in groups.items()]
+
+
+def require_legal(graph: gs.Graph, target: Target, skips: Mapping[str, Sequence[Skip]] | None = None) -> None:
+    """Raise LegalityError when the target refuses anything. `skips`: what passes left alone, for 'tried'."""
+    groups = refusals(graph, target)
+    if not groups:
+        return
+    refused = {node.name for group in groups for node in group.nodes}
+    total = sum(len(group.nodes) for group in groups)
+    tried = [f"{name}: skipped '{s.node}', {s.reason}" for name, found in (skips or {}).items() for s in found if s.node in refused]
+    ops = ", ".join(dict.fromkeys(group.op for group in groups))
+    raise LegalityError(
+        f"{target.name} cannot run {total} node{'s' * (total > 1)} of this model: {ops}",
+        because=[f"{g.reason}: {len(g.nodes)} node{'s' * (len(g.nodes) > 1)} ({target.table})" for g in groups],
+        where=[line for g in groups for line in _places(g)],
+        tried=tried,
+        so=[
+            f"change these lines of the model, add a legalization to {target.table}, or choose another target",
+            "segc inspect shows the graph; segc compile --dump-ir DIR writes it after every pass",
+        ],
+    )
+
+
+def _places(group: Refusal) -> list[str]:
+    lines = [f"{node.op} '{node.name}': {_typed(node)}, {origin.of(node)}" for node in group.nodes[:_SHOWN]]
+    hidden = len(group.nodes) - _SHOWN
+    return [*lines, f"... and {hidden} more {group.op}"] if hidden > 0 else lines
+
+
+def _typed(node: gs.Node) -> str:
+    if not node.inputs or node.inputs[0].dtype is None:
+        return "input of unknown type"
+    x = node.inputs[0]
+    shape = "?" if x.shape is None else ",".join("?" if s is None else str(s) for s in x.shape)
+    return f"input {x.dtype}[{shape}]"

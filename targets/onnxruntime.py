@@ -1,0 +1,108 @@
+"""ONNX Runtime on the CPU, the embedded default.
+
+Rows: operators of opset 20 with a CPU kernel or a function body, and the types of their first input, as the kernel
+registry of onnxruntime lists them (`get_all_opkernel_def`; tests/targets/test_onnxruntime.py compares the two).
+float16 is accepted wherever float32 is: the runtime inserts casts around kernels that lack it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from segc.errors import CompileError
+from segc.targets.base import Check, Emitted, Package, Session, Target, input_dtype
+
+FILE = "model.onnx"
+_PROTOBUF_LIMIT = 2_000_000_000  # bytes; larger models keep their weights in a file beside
+
+_F = (np.float16, np.float32)
+_FD = (*_F, np.float64)
+_INTS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
+_INDEX = (np.int32, np.int64)
+
+_BY_TYPE: dict[tuple[type, ...], str] = {
+    _F: "Acos Acosh Asin Asinh Atan Atanh AveragePool Celu Col2Im Conv ConvTranspose Cosh Det Elu Erf Gelu"
+    " GlobalAveragePool GlobalLpPool GlobalMaxPool HardSigmoid Hardmax InstanceNormalization LRN LeakyRelu LpPool"
+    " MaxRoiPool MaxUnpool Mean MeanVarianceNormalization PRelu QuantizeLinear Selu Sinh Softplus Softsign Tan ThresholdedRelu",
+    _FD: "AffineGrid BatchNormalization Ceil Cos DeformConv Exp Floor Gemm GridSample LayerNormalization Log LogSoftmax"
+    " LpNormalization Reciprocal RoiAlign Round Sigmoid Sin Softmax Sqrt Sum Tanh",
+    (*_FD, *_INTS): "Abs Add Div Greater GreaterOrEqual Less LessOrEqual Mod Mul Sign Sub",
+    (*_FD, np.int8, np.int16, np.int32, np.int64): "Neg",
+    (*_FD, np.int8, np.uint8, *_INDEX): "ArgMax ArgMin",
+    (*_FD, *_INDEX): "CumSum Einsum Pow ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceProd ReduceSum"
+    " ReduceSumSquare",
+    (*_FD, *_INDEX, np.int8, np.uint8, np.bool_): "ReduceMax ReduceMin",
+    (*_FD, *_INDEX, np.int8, np.uint8, np.uint32, np.uint64): "Clip Max Min",
+    (*_FD, *_INDEX, np.int8, np.uint8, np.uint32, np.uint64, np.bool_): "Pad",
+    (*_FD, *_INDEX, np.uint32, np.uint64): "MatMul",
+    (*_FD, np.int8, np.uint8): "DepthToSpace MaxPool SpaceToDepth",
+    (*_FD, np.int8, np.int16, np.uint8, *_INDEX): "TopK",
+    (*_FD, np.int16, *_INDEX): "Range",
+    (*_FD, np.int8, np.int32): "Relu",
+    (*_F, np.int8, np.uint8, np.int32): "Resize",
+    (*_F, np.bool_, np.uint8, *_INDEX): "NonZero",
+    (*_F, *_INDEX): "OneHot",
+    (*_FD, np.bool_, *_INDEX): "Trilu",
+    (np.int8, np.uint8): "ConvInteger MatMulInteger QLinearConv QLinearMatMul",
+    (np.int8, np.uint8, np.int32): "DequantizeLinear",
+    (np.bool_,): "And If Not Or Xor",
+}
+_ANY_TYPE = (
+    "Cast CastLike CenterCropPad Compress Concat Constant ConstantOfShape Dropout DynamicQuantizeLinear Equal Expand"
+    " EyeLike Flatten Gather GatherElements GatherND GroupNormalization HardSwish Identity IsInf IsNaN Loop Mish"
+    " NonMaxSuppression Reshape ReverseSequence Scan ScatterElements ScatterND Shape Shrink Size Slice Split Squeeze"
+    " Tile Transpose Unique Unsqueeze Where"
+)
+
+
+def _rows() -> dict[str, tuple[Check, ...]]:
+    rows: dict[str, tuple[Check, ...]] = {op: () for op in _ANY_TYPE.split()}
+    for types, ops in _BY_TYPE.items():
+        rows.update({op: (input_dtype(0, *types),) for op in ops.split()})
+    return rows
+
+
+def _emit(model: onnx.ModelProto, directory: Path) -> Emitted:
+    if model.ByteSize() < _PROTOBUF_LIMIT:
+        (directory / FILE).write_bytes(model.SerializeToString(deterministic=True))
+        return Emitted((FILE,))
+    onnx.save_model(model, str(directory / FILE), save_as_external_data=True, location=f"{FILE}.data", size_threshold=1024)
+    return Emitted((FILE, f"{FILE}.data"))
+
+
+class _OrtSession:
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's exception types are private
+            raise CompileError("ONNX Runtime cannot load the engine", because=str(error), where=path.name) from error
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self._session.run(None, {self._input: x})[0])
+
+
+def _load(directory: Path, _options: Mapping[str, Any], threads: int) -> Session:
+    return _OrtSession(directory / FILE, threads)
+
+
+ONNXRUNTIME = Target(
+    name="onnxruntime",
+    summary="ONNX Runtime, CPU: the embedded default",
+    opset=20,
+    package=Package("onnxruntime", "onnxruntime"),
+    ops=_rows(),
+    emit=_emit,
+    load=_load,
+    table="targets/onnxruntime.py",
+)
