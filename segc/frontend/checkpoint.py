@@ -1,0 +1,215 @@
+"""Checkpoints: read without running code, find the weights in the formats mmseg users have, load them strictly."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segc.errors import CheckpointError, FileError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_SHOWN = 8  # keys listed per kind of mismatch
+# Classes whose instances stand in the training state of real checkpoints. They are replaced by inert stand-ins, never
+# imported: segc needs the tensors and the dataset's classes only.
+_TRAINING_STATE = re.compile(r"(mmengine|mmcv|mmseg|mmpretrain|mmdet)\.")
+_NUMPY = re.compile(r"numpy\.(_?core\.multiarray\.(_reconstruct|scalar)|ndarray|dtype|dtypes\.\w+DType)$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """state: parameter name -> tensor, prefixes removed. classes and palette from its meta, where there."""
+
+    path: Path
+    state: dict[str, torch.Tensor]
+    classes: tuple[str, ...] | None = None
+    palette: tuple[tuple[int, int, int], ...] | None = None
+
+
+@dataclass
+class Mismatch:
+    """How a state dict differs from a model."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """One line a key, long lists cut."""
+        found = []
+        for kind, keys in (("missing", self.missing), ("unexpected", self.unexpected), ("shape", self.shapes)):
+            found += [f"{kind}: {key}" for key in keys[:_SHOWN]]
+            if len(keys) > _SHOWN:
+                found.append(f"{kind}: ... and {len(keys) - _SHOWN} more")
+        return found
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a .pth file with `weights_only=True`.
+
+    Raises FileError when it cannot be read and CheckpointError when it is no checkpoint, holds code, or no weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"no checkpoint at '{path}'", so="give the path of a .pth file")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"checkpoint '{path}' is empty (0 bytes)", so="download or copy it again")
+    content = _load(path)
+    state = _without_prefix(_weights(content, path))
+    classes, palette = _dataset(content)
+    return Checkpoint(path, state, classes, palette)
+
+
+def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool = False) -> Mismatch:
+    """Load the weights; raises CheckpointError naming every key unless `allow_mismatch`. Returns what differed."""
+    expected = model.state_dict()
+    mismatch = compare(expected, checkpoint.state)
+    if mismatch.lines() and not allow_mismatch:
+        raise CheckpointError(
+            f"checkpoint '{checkpoint.path}' does not fit the model: {len(mismatch.missing)} keys missing, "
+            f"{len(mismatch.unexpected)} unexpected, {len(mismatch.shapes)} of another shape",
+            because=mismatch.lines(),
+            so="use the config this checkpoint was trained with, or --allow-mismatch to load what fits",
+        )
+    fitting = {k: v for k, v in checkpoint.state.items() if k in expected and v.shape == expected[k].shape}
+    if not fitting:
+        raise CheckpointError(f"no key of '{checkpoint.path}' fits the model", because=mismatch.lines())
+    model.load_state_dict(fitting, strict=False)
+    return mismatch
+
+
+def compare(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> Mismatch:
+    """Differences that matter: counters of BatchNorm and buffers of EMA do not."""
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in expected and not k.startswith("ema_") and not k.endswith("num_batches_tracked")]
+    shapes = [
+        f"{k}: checkpoint {_shape(v)}, model {_shape(expected[k])}"
+        for k, v in state.items()
+        if k in expected and v.shape != expected[k].shape
+    ]
+    return Mismatch(
+        [f"{k} {_shape(expected[k])}" for k in missing], [f"{k} {_shape(state[k])}" for k in unexpected], shapes
+    )
+
+
+def _load(path: Path) -> object:
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_stand_ins(path)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint '{path}' is refused: it holds more than weights",
+            because=_first_line(error),
+            so="nothing of it was executed; ask its author for a plain state_dict, or convert it where you trust it",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, UnicodeDecodeError, TypeError) as error:
+        raise CheckpointError(
+            f"'{path}' cannot be read as a checkpoint", because=_first_line(error), so="download or copy it again"
+        ) from error
+
+
+def _stand_ins(path: Path) -> list[Any]:
+    """Inert replacements for the globals of training state; everything else stays refused."""
+    import torch
+
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError, OSError):
+        return []  # not a zip archive: the old format is read without any of them
+    found: list[Any] = []
+    for name in names:
+        if _NUMPY.match(name):
+            found.append((_numpy_global(name), name))
+        elif _TRAINING_STATE.match(name):
+            found.append((type(name.rpartition(".")[2], (_Inert,), {}), name))
+        elif name in ("builtins.getattr", "__builtin__.getattr") and any(_TRAINING_STATE.match(n) for n in names):
+            found.append((_inert_attribute, name))
+    return found
+
+
+class _Inert:
+    """Takes any arguments and state, does nothing."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        return
+
+    def __setstate__(self, _state: object) -> None:
+        return
+
+
+def _inert_attribute(*_args: object) -> None:
+    """Stands for the `getattr` by which HistoryBuffer pickles references to its own methods."""
+
+
+def _numpy_global(name: str) -> Any:
+    import numpy as np
+    from numpy._core import multiarray  # type: ignore[attr-defined]
+
+    last = name.rpartition(".")[2]
+    if last in ("_reconstruct", "scalar"):
+        return getattr(multiarray, last)
+    return getattr(np.dtypes if name.startswith("numpy.dtypes.") else np, last)
+
+
+def _weights(content: object, path: Path) -> dict[str, torch.Tensor]:
+    """The first mapping of tensors: nested under the usual keys, or the content itself."""
+    import torch
+
+    if isinstance(content, Mapping):
+        places: list[object] = [content.get(k) for k in ("state_dict", "ema_state_dict", "model", "state_dict_ema", "model_state")]
+        for place in [*places, content]:
+            if isinstance(place, Mapping):
+                tensors = {str(k): v for k, v in place.items() if isinstance(v, torch.Tensor)}
+                if tensors:
+                    return tensors
+    raise CheckpointError(
+        f"checkpoint '{path}' holds no weights",
+        because=f"it is a {type(content).__name__}"
+        + (f" with the keys {', '.join(map(str, list(content)[:_SHOWN]))}" if isinstance(content, Mapping) else ""),
+        so="segc looks for a state_dict, nested under 'state_dict', 'ema_state_dict' or 'model', or at the top",
+    )
+
+
+def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Drop `module.` of data parallel and EMA wrappers (and EMA's step counter beside it)."""
+    if not any(k.startswith("module.") for k in state):
+        return state
+    return {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
+
+
+def _dataset(content: object) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:
+    """Classes and palette from `meta.dataset_meta` (mmseg 1) or `meta.CLASSES` (before)."""
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return None, None
+    data = meta.get("dataset_meta")
+    data = data if isinstance(data, Mapping) else meta
+    lowered = {str(k).lower(): v for k, v in data.items()}
+    classes, palette = lowered.get("classes"), lowered.get("palette")
+    if not isinstance(classes, (list, tuple)):
+        return None, None
+    colours = tuple(tuple(int(c) for c in rgb) for rgb in palette) if isinstance(palette, (list, tuple)) else None
+    return tuple(str(c) for c in classes), colours  # type: ignore[return-value]
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    match = re.search(r"Unsupported (?:global|class): GLOBAL (\S+)", text) or re.search(r"GLOBAL (\S+)", text)
+    if match:
+        return f"it asks for {match.group(1)}, which weights do not need"
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

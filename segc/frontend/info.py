@@ -1,0 +1,80 @@
+"""What the front end knows about a model besides its graph; it becomes the torch-free part of the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEFAULT_SHAPE = (512, 512)
+
+
+@dataclass
+class ModelInfo:
+    """Sizes are in pixels, (height, width) unless a comment says otherwise.
+
+    channels: what the head gives; one channel means foreground where sigmoid(logit) > threshold.
+    resize_scale: (width, height) as mmseg writes it; None feeds images as they are.
+    weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
+    notes: things the user should read, in full sentences.
+    """
+
+    kind: str
+    name: str
+    sha256: str
+    channels: int = 0
+    threshold: float | None = None
+    classes: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()
+    channel_order: str = "RGB"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resize_scale: tuple[int, int] | None = None
+    keep_ratio: bool = True
+    pad_size: tuple[int, int] | None = None
+    pad_divisor: int | None = None
+    pad_value: float = 0.0
+    align_corners: bool = False
+    slide_crop: tuple[int, int] | None = None
+    slide_stride: tuple[int, int] | None = None
+    mode: str = "whole"
+    shape: tuple[int, int] = DEFAULT_SHAPE
+    in_channels: int = 3
+    test_cfg: dict[str, Any] = field(default_factory=dict)
+    weights: str = "source"
+    checkpoint: dict[str, str] | None = None
+    rewrites: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def generic_classes(channels: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    """Names and colours for a model that brings none: 'class 0' … with the PASCAL VOC colour map (RGB)."""
+    count = max(channels, 2)
+    return tuple(f"class {i}" for i in range(count)), tuple(_voc_colour(i) for i in range(count))
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """An int or a sequence of two as (height, width)."""
+    if isinstance(value, int):
+        return value, value
+    first, second = value
+    return int(first), int(second)
+
+
+def _voc_colour(index: int) -> tuple[int, int, int]:
+    """Spread the bits of the index over the high bits of the three channels, as the VOC devkit does."""
+    red = green = blue = 0
+    for bit in range(8):
+        red |= (index >> 0 & 1) << (7 - bit)
+        green |= (index >> 1 & 1) << (7 - bit)
+        blue |= (index >> 2 & 1) << (7 - bit)
+        index >>= 3
+    return red, green, blue

@@ -1,0 +1,211 @@
+"""An mmseg config to an eager model and everything the bundle must know about it.
+
+The only changes to the config: SyncBN becomes BN (the same arithmetic in eval mode), and pretrained weights and
+initialisers are dropped, because they would download files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segc.errors import ShapeError, SourceError, UsageError
+from segc.frontend import calibrate
+from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
+from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, generic_classes, pair, sha256_of
+from segc.frontend.mmseg_env import import_mmseg
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segc.frontend.source import Source
+
+_IGNORED_STEPS = {"LoadImageFromFile", "LoadImageFromNDArray", "LoadAnnotations", "PackSegInputs"}
+_CALIBRATION_SIZE = (256, 256)  # divides by every stride of the zoo
+
+
+def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool, mode: str | None) -> Source:
+    """Build the model of a config, in eval mode, with the checkpoint's weights or random ones from a fixed seed."""
+    from segc.frontend.source import Source
+
+    import_mmseg()
+    from segc.frontend.logits_model import MmsegLogits
+
+    config = _read(path)
+    _localise(config.model)
+    read = read_checkpoint(checkpoint) if checkpoint is not None else None
+    info = _info(config, path, mode)
+    calibrate.seed_everything()
+    segmentor = _build(config, path)
+    logits = MmsegLogits(segmentor).eval()
+    _describe_head(info, segmentor)
+    if read is not None:
+        mismatch = load_into(segmentor, read, allow_mismatch=allow_mismatch)
+        info.weights = "checkpoint"
+        info.checkpoint = {"name": read.path.name, "sha256": sha256_of(read.path)}
+        info.notes += [f"--allow-mismatch: {line}" for line in mismatch.lines()]
+    else:
+        info.weights = "random"
+        info.notes.append("no checkpoint was given: weights are RANDOM (fixed seed), the masks mean nothing")
+        _calibrate(logits, info)
+    info.classes, info.palette = _dataset(config, read, info.channels)
+    return Source(info, logits)
+
+
+def _read(path: Path) -> Any:
+    from mmengine import Config
+
+    try:
+        config = Config.fromfile(str(path))
+    except Exception as error:  # a config is a program, it may raise anything
+        raise SourceError(
+            f"config '{path.name}' cannot be read",
+            because=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            where=str(path),
+        ) from error
+    model = config.get("model")
+    if not isinstance(model, Mapping) or "type" not in model:
+        raise SourceError(f"config '{path.name}' defines no model", so="give a complete config, not one of _base_")
+    return config
+
+
+def _localise(config: Any) -> None:
+    """SyncBN to BN and no downloads, everywhere below `config`, in place."""
+    if isinstance(config, Mapping):
+        if config.get("type") == "SyncBN":
+            config["type"] = "BN"  # type: ignore[index]
+        for key in ("init_cfg", "pretrained"):
+            if config.get(key) is not None:
+                config[key] = None  # type: ignore[index]
+        children: Iterable[Any] = config.values()
+    elif isinstance(config, (list, tuple)):
+        children = config
+    else:
+        return
+    for child in children:
+        _localise(child)
+
+
+def _build(config: Any, path: Path) -> nn.Module:
+    from mmseg.registry import MODELS
+
+    try:
+        model: nn.Module = MODELS.build(config.model)
+    except Exception as error:  # model constructors may raise anything
+        cause = str(error).splitlines()[0] if str(error) else ""
+        raise SourceError(
+            f"the model of config '{path.name}' cannot be built", because=f"{type(error).__name__}: {cause}"
+        ) from error
+    if not hasattr(model, "encode_decode") or not hasattr(model, "decode_head") or not hasattr(model, "align_corners"):
+        raise SourceError(
+            f"config '{path.name}' has no segmentor",
+            because=f"its model is a {type(model).__name__}, which gives no class logits",
+            so="segc compiles EncoderDecoder and CascadeEncoderDecoder models",
+        )
+    return model.eval()
+
+
+def _info(config: Any, path: Path, mode: str | None) -> ModelInfo:
+    import hashlib
+
+    # the text with all bases merged: equal configs have equal digests wherever they lie
+    digest = hashlib.sha256(config.pretty_text.encode()).hexdigest()
+    info = ModelInfo("mmseg", path.stem, digest)
+    preprocessor = dict(config.model.get("data_preprocessor") or config.get("data_preprocessor") or {})
+    _describe_preprocessing(info, preprocessor)
+    _describe_resize(info, config)
+    _describe_inference(info, config, preprocessor, mode)
+    info.in_channels = int((config.model.get("backbone") or {}).get("in_channels", 3))
+    return info
+
+
+def _describe_preprocessing(info: ModelInfo, preprocessor: Mapping[str, Any]) -> None:
+    if preprocessor.get("mean") is not None:
+        info.mean = tuple(float(v) for v in preprocessor["mean"])
+        info.std = tuple(float(v) for v in preprocessor["std"])
+    swapped = preprocessor.get("bgr_to_rgb", False) or preprocessor.get("rgb_to_bgr", False)
+    info.channel_order = "RGB" if swapped else "BGR"
+    test = preprocessor.get("test_cfg") or {}
+    if test:  # mmseg pads at test time only when the preprocessor has a test_cfg
+        info.pad_size = pair(test["size"]) if test.get("size") is not None else None
+        info.pad_divisor = int(test["size_divisor"]) if test.get("size_divisor") is not None else None
+        info.pad_value = float(preprocessor.get("pad_val", 0))
+
+
+def _describe_resize(info: ModelInfo, config: Any) -> None:
+    pipeline = config.get("test_pipeline") or (config.get("test_dataloader") or {}).get("dataset", {}).get("pipeline") or []
+    for step in pipeline:
+        if step["type"] == "Resize" and step.get("scale") is not None:
+            info.resize_scale = pair(step["scale"])
+            info.keep_ratio = bool(step.get("keep_ratio", False))
+        elif step["type"] not in _IGNORED_STEPS:
+            info.notes.append(f"step '{step['type']}' of the test pipeline is not reproduced by `segment`")
+
+
+def _describe_inference(info: ModelInfo, config: Any, preprocessor: Mapping[str, Any], mode: str | None) -> None:
+    test = dict(config.model.get("test_cfg") or {})
+    info.test_cfg = {k: list(v) if isinstance(v, tuple) else v for k, v in test.items()}
+    crop = config.get("crop_size") or preprocessor.get("size") or test.get("crop_size")
+    info.shape = pair(crop) if crop is not None else DEFAULT_SHAPE
+    info.mode = mode or str(test.get("mode", "whole"))
+    if info.mode == "slide":
+        if test.get("crop_size") is None or test.get("stride") is None:
+            raise UsageError(
+                "--mode slide needs a crop size and a stride",
+                because="the config's test_cfg has none",
+                so="add test_cfg=dict(mode='slide', crop_size=(H, W), stride=(h, w)) to the model",
+            )
+        info.slide_crop, info.slide_stride = pair(test["crop_size"]), pair(test["stride"])
+        info.shape = info.slide_crop
+
+
+def _describe_head(info: ModelInfo, segmentor: Any) -> None:
+    head = segmentor.decode_head
+    head = head[-1] if not hasattr(head, "out_channels") else head  # a cascade's last head decides
+    info.channels = int(segmentor.out_channels)
+    info.align_corners = bool(segmentor.align_corners)
+    threshold = getattr(head, "threshold", None)
+    info.threshold = float(threshold if threshold is not None else 0.3) if info.channels == 1 else None
+
+
+def _calibrate(logits: nn.Module, info: ModelInfo) -> None:
+    for size in (_CALIBRATION_SIZE, info.shape):
+        try:
+            calibrate.calibrate_batch_norm(logits, size, info.in_channels)
+            return
+        except Exception as error:  # the model may reject the first size
+            failure = error
+    raise ShapeError(
+        f"the model runs neither at {_CALIBRATION_SIZE} nor at its own crop size {info.shape}", because=str(failure)
+    ) from failure
+
+
+def _dataset(config: Any, checkpoint: Checkpoint | None, channels: int) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Classes and palette from the checkpoint, the config's metainfo, or its dataset's class; else generic ones."""
+    count = max(channels, 2)
+    candidates: list[tuple[Any, Any]] = []
+    if checkpoint is not None:
+        candidates.append((checkpoint.classes, checkpoint.palette))
+    for loader in ("test_dataloader", "val_dataloader"):
+        dataset = (config.get(loader) or {}).get("dataset") or {}
+        dataset = dataset.get("dataset", dataset)  # wrappers nest it
+        meta = dataset.get("metainfo") or {}
+        candidates.append((meta.get("classes"), meta.get("palette")))
+        candidates.append(_metainfo_of(dataset.get("type") or config.get("dataset_type")))
+    for classes, palette in candidates:
+        if classes is not None and len(classes) == count:
+            names = tuple(str(c) for c in classes)
+            if palette is not None and len(palette) == count:
+                return names, tuple(tuple(int(v) for v in rgb) for rgb in palette)
+            return names, generic_classes(count)[1]
+    return generic_classes(channels)
+
+
+def _metainfo_of(dataset_type: object) -> tuple[Any, Any]:
+    import mmseg.datasets  # registers them  # noqa: F401
+    from mmseg.registry import DATASETS
+
+    cls = DATASETS.get(dataset_type) if isinstance(dataset_type, str) else dataset_type
+    meta = getattr(cls, "METAINFO", {}) or {}
+    return meta.get("classes"), meta.get("palette")

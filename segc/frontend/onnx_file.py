@@ -1,0 +1,118 @@
+"""An ONNX file from elsewhere: checked before anything else sees it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx.checker
+import onnx.defs
+from google.protobuf.message import DecodeError
+
+from segc.errors import FileError, SourceError
+from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, sha256_of
+
+if TYPE_CHECKING:
+    from segc.frontend.source import Source
+
+_STANDARD = {"", "ai.onnx", "segc"}
+
+
+def open_onnx(path: Path) -> Source:
+    """Load and check the file: valid protobuf, external data inside its folder, known ops, one image in, logits out."""
+    from segc.frontend.source import Source
+
+    model = read_model(path)
+    _require_known_ops(model, path)
+    _require_valid(model, path)
+    height, width, channels = _input_sizes(model, path)
+    info = ModelInfo("onnx", path.stem, sha256_of(path), shape=(height, width), in_channels=channels)
+    info.notes.append("an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled")
+    return Source(info, onnx_model=model)
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model with its external data. Raises FileError or SourceError."""
+    if not path.is_file():
+        raise FileError(f"no ONNX file at '{path}'", because="it is a folder" if path.is_dir() else "")
+    if path.stat().st_size == 0:
+        raise SourceError(f"'{path}' is empty (0 bytes)", so="export or copy it again")
+    try:
+        model = onnx.load_model(str(path), load_external_data=False)
+    except DecodeError as error:
+        raise SourceError(
+            f"'{path}' is not an ONNX file, or is cut off", because=str(error), so="export or copy it again"
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise SourceError(f"'{path}' is not an ONNX model", because="it holds no graph", so="export or copy it again")
+    _load_external_data(model, path)
+    return model
+
+
+def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
+    root = path.parent.resolve()
+    external = [t for t in onnx.external_data_helper._get_all_tensors(model) if onnx.external_data_helper.uses_external_data(t)]
+    for tensor in external:
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        file = root / location
+        if Path(location).is_absolute() or not file.resolve().is_relative_to(root):
+            raise SourceError(
+                f"external data of '{path}' points outside its folder",
+                because=f"tensor '{tensor.name}' is at '{location}'",
+                so="keep the data file beside the model",
+            )
+        if not file.is_file():
+            raise SourceError(
+                f"external data of '{path}' is missing",
+                because=f"tensor '{tensor.name}' should be in '{location}'",
+                so=f"copy '{location}' beside the model",
+            )
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(root))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise SourceError(f"external data of '{path}' cannot be read", because=str(error)) from error
+
+
+def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise SourceError(f"'{path}' uses opset {opset}", because=f"the installed onnx knows up to {newest}", so="pip install -U onnx")
+    functions = {(f.domain, f.name) for f in model.functions}
+    unknown: Counter[str] = Counter()
+    for node in model.graph.node:
+        if (node.domain, node.op_type) in functions:
+            continue
+        name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        if node.domain not in _STANDARD or (node.domain != "segc" and not onnx.defs.has(node.op_type, "")):
+            unknown[name] += 1
+    if unknown:
+        raise SourceError(
+            f"'{path}' uses ops that ONNX does not define",
+            because=[f"{name}: {count} node{'s' * (count > 1)}" for name, count in unknown.most_common()],
+            so="export the model without custom operators, or compile the PyTorch source with segc",
+        )
+
+
+def _require_valid(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise SourceError(f"'{path}' is not a valid ONNX model", because=str(error).splitlines()[0]) from error
+
+
+def _input_sizes(model: onnx.ModelProto, path: Path) -> tuple[int, int, int]:
+    initializers = {i.name for i in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in initializers]
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        found = ", ".join(f"{i.name} of rank {len(i.type.tensor_type.shape.dim)}" for i in inputs) or "none"
+        raise SourceError(f"'{path}' is not a segmentation model", because=f"one input (N, C, H, W) is needed, found {found}")
+    if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        raise SourceError(f"input '{inputs[0].name}' of '{path}' is not float32")
+    if len(model.graph.output) != 1:
+        found = ", ".join(o.name for o in model.graph.output)
+        raise SourceError(f"'{path}' has {len(model.graph.output)} outputs", because=found, so="keep the logits only")
+    sizes = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
+    return sizes[2] or DEFAULT_SHAPE[0], sizes[3] or DEFAULT_SHAPE[1], sizes[1] or 3

@@ -1,0 +1,122 @@
+"""A Python file that defines `model` (an nn.Module) or `build_model()`, and optionally `meta`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from segc.errors import MissingPackageError, SourceError
+from segc.frontend import calibrate
+from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, pair, sha256_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segc.frontend.source import Source
+
+_META = {
+    "classes", "palette", "mean", "std", "channel_order", "shape", "resize_scale", "keep_ratio", "align_corners",
+    "threshold", "in_channels",
+}  # fmt: skip
+
+
+def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool) -> Source:
+    """Run the file and take its model. `meta`, a dict, may hold the fields of ModelInfo named in `_META`."""
+    from segc.frontend.checkpoint import load_into, read_checkpoint
+    from segc.frontend.source import Source
+
+    if importlib.util.find_spec("torch") is None:
+        raise MissingPackageError("PyTorch is needed to trace a model", so="pip install 'segc[mmseg]'")
+    from segc.frontend.logits_model import PlainLogits
+
+    calibrate.seed_everything()
+    module_file = _run(path)
+    model = _model(module_file, path)
+    info = _info(module_file, path)
+    if checkpoint is not None:
+        read = read_checkpoint(checkpoint)
+        mismatch = load_into(model, read, allow_mismatch=allow_mismatch)
+        info.weights = "checkpoint"
+        info.checkpoint = {"name": read.path.name, "sha256": sha256_of(read.path)}
+        info.notes += [f"--allow-mismatch: {line}" for line in mismatch.lines()]
+        info.classes = info.classes or read.classes or ()
+        info.palette = info.palette or read.palette or ()
+    return Source(info, PlainLogits(model).eval())
+
+
+def _run(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"segc_source_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise SourceError(f"'{path}' cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickling look their module up
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's file may raise anything, SystemExit too
+        raise SourceError(f"'{path}' raised while it was imported", because=_said(error), where=_line(error, path)) from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _model(module: ModuleType, path: Path) -> nn.Module:
+    from torch import nn
+
+    model: Any = getattr(module, "model", None)
+    if model is None and callable(getattr(module, "build_model", None)):
+        try:
+            model = module.build_model()
+        except Exception as error:
+            raise SourceError(f"build_model() of '{path}' raised", because=_said(error), where=_line(error, path)) from error
+    if isinstance(model, nn.Module):
+        return model
+    names = [name for name in vars(module) if not name.startswith("_")]
+    found = f"'model' is a {type(model).__name__}" if model is not None else f"it defines {', '.join(names) or 'nothing'}"
+    raise SourceError(
+        f"'{path}' defines no model",
+        because=found,
+        so="define `model`, an nn.Module, or `build_model()` that returns one",
+    )
+
+
+def _info(module: ModuleType, path: Path) -> ModelInfo:
+    meta = getattr(module, "meta", {})
+    if not isinstance(meta, dict) or (unknown := sorted(set(map(str, meta)) - _META)):
+        what = f"unknown keys {', '.join(unknown)}" if isinstance(meta, dict) else f"it is a {type(meta).__name__}"
+        raise SourceError(f"`meta` of '{path}' is not understood", because=what, so=f"known keys: {', '.join(sorted(_META))}")
+    try:
+        return ModelInfo(
+            kind="python",
+            name=path.stem,
+            sha256=sha256_of(path),
+            classes=tuple(str(c) for c in meta.get("classes", ())),
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in meta.get("palette", ())),
+            mean=tuple(float(v) for v in meta.get("mean", (0.0, 0.0, 0.0))),
+            std=tuple(float(v) for v in meta.get("std", (1.0, 1.0, 1.0))),
+            channel_order=str(meta.get("channel_order", "RGB")).upper(),
+            shape=pair(meta.get("shape", DEFAULT_SHAPE)),
+            resize_scale=pair(meta["resize_scale"]) if "resize_scale" in meta else None,
+            keep_ratio=bool(meta.get("keep_ratio", True)),
+            align_corners=bool(meta.get("align_corners", False)),
+            threshold=float(meta["threshold"]) if "threshold" in meta else None,
+            in_channels=int(meta.get("in_channels", 3)),
+        )
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"`meta` of '{path}' is not understood", because=str(error)) from error
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """The innermost line of the user's file in the traceback."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    return f"{path.name}:{frames[-1].lineno} {frames[-1].name}" if frames else ""

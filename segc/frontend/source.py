@@ -1,0 +1,99 @@
+"""SOURCE to a model: an mmseg config path or zoo name, a Python file, or an ONNX file."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segc.errors import SourceError
+from segc.frontend.info import ModelInfo
+from segc.frontend.mmseg_env import config_root
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+
+@dataclass
+class Source:
+    """A model to compile: `module` maps (N, C, H, W) to logits in eager PyTorch, or `onnx_model` is given as it is."""
+
+    info: ModelInfo
+    module: nn.Module | None = None
+    onnx_model: onnx.ModelProto | None = None
+
+
+def open_source(
+    source: str | Path, *, checkpoint: str | Path | None = None, allow_mismatch: bool = False, mode: str | None = None
+) -> Source:
+    """Load SOURCE. Raises SourceError, CheckpointError, FileError or MissingPackageError, each saying what to do."""
+    path = Path(source)
+    if path.suffix == ".onnx":
+        from segc.frontend.onnx_file import open_onnx
+
+        if checkpoint is not None:
+            raise SourceError("an ONNX file holds its own weights", because=f"--checkpoint {checkpoint} was given too")
+        return open_onnx(path)
+    config = _config_path(str(source))
+    if is_mmseg_config(config):
+        from segc.frontend.mmseg_config import open_config
+
+        return open_config(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, mode=mode)
+    from segc.frontend.python_file import open_python
+
+    return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch)
+
+
+def is_mmseg_config(path: Path) -> bool:
+    """Whether a Python file is an mmengine config rather than a program: decided from its syntax, not by running it.
+
+    A config assigns plain data to `_base_` or `model`; a program that defines `model` builds a module by a call.
+    """
+    import ast
+
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise SourceError(f"'{path}' is not valid Python", because=str(error)) from error
+    except OSError as error:
+        raise SourceError(f"'{path}' cannot be read", because=str(error)) from error
+    for node in tree.body:
+        if isinstance(node, ast.With):  # mmengine's new style: with read_base(): from ... import *
+            return any(getattr(getattr(i.context_expr, "func", None), "id", "") == "read_base" for i in node.items)
+        if isinstance(node, ast.Assign):
+            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if "_base_" in names:
+                return True
+            if "model" in names:
+                call = node.value.func if isinstance(node.value, ast.Call) else None
+                return isinstance(node.value, ast.Dict) or getattr(call, "id", "") == "dict"
+    return False
+
+
+def zoo_names() -> dict[str, Path]:
+    """Config name -> file, for every config of the installed mmseg's zoo."""
+    root = config_root()
+    if root is None:
+        return {}
+    return {p.stem: p for p in sorted(root.glob("*/*.py")) if p.parent.name != "_base_"}
+
+
+def _config_path(source: str) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise SourceError(f"'{source}' is a folder", so="give a config file, a zoo name, a Python file or an .onnx file")
+    zoo = zoo_names()
+    if found := zoo.get(source.removesuffix(".py")):
+        return found
+    if path.suffix and path.suffix != ".py" and "/" not in source and path.suffix in (".pth", ".pt", ".engine", ".xml"):
+        raise SourceError(f"'{source}' is not a model source", so="give the config, and the weights with --checkpoint")
+    close = difflib.get_close_matches(source.removesuffix(".py"), [*zoo], n=3, cutoff=0.5)
+    raise SourceError(
+        f"there is no file or zoo config named '{source}'",
+        because="mmseg is not installed, so zoo names are unknown" if not zoo else f"the zoo has {len(zoo)} configs",
+        so=["did you mean", *close] if close else ("pip install 'segc[mmseg]'" if not zoo else "check the spelling"),
+    )

@@ -1,0 +1,138 @@
+"""Tracing: `torch.export` to ONNX, with static or dynamic batch, height and width."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import onnx
+import torch
+from torch import nn
+
+from segc.errors import CompileError, ShapeError
+from segc.frontend import rewrites
+
+INPUT, OUTPUT = "input", "logits"
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced model: input 'input' float32 (N, C, H, W), output 'logits'."""
+
+    model: onnx.ModelProto
+    rewrites: tuple[str, ...]
+
+
+def trace(module: nn.Module, shape: tuple[int, int, int, int], *, opset: int, dynamic: bool = False) -> Traced:
+    """Trace `module` (eval mode, logits out) at `shape` (N, C, H, W).
+
+    dynamic: batch, height and width become symbols. Raises ShapeError when the model itself rejects the shape, and
+    CompileError with the model's source line when tracing fails.
+    """
+    module.eval()
+    size = (max(shape[0], 2), *shape[1:]) if dynamic else shape  # a batch of 1 would be traced as a constant
+    example = torch.zeros(size)
+    dims = {"x": {i: torch.export.Dim.DYNAMIC for i in (0, 2, 3)}} if dynamic else None
+    try:
+        with _quiet(), torch.no_grad(), rewrites.applied() as fired:
+            program = torch.onnx.export(
+                module, (example,), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
+                dynamic_shapes=dims, verbose=False, external_data=False,
+            )  # fmt: skip
+            if program is None:
+                raise RuntimeError("the exporter returned nothing")
+            model = program.model_proto
+    except Exception as error:  # whatever user code and the exporter raise becomes one message
+        _raise(module, example, dynamic, error)
+    if dynamic:
+        _name_dynamic_dims(model)
+    return Traced(model, tuple(fired))
+
+
+def _name_dynamic_dims(model: onnx.ModelProto) -> None:
+    """Call the input's dynamic dimensions N, H and W: the exporter's names say nothing."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    new = {dims[at].dim_param: name for at, name in ((0, "N"), (2, "H"), (3, "W")) if dims[at].dim_param}
+    for info in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param in new:
+                dim.dim_param = new[dim.dim_param]
+
+
+def accepts(module: nn.Module, shape: tuple[int, int, int, int]) -> str | None:
+    """None when eager PyTorch runs `module` at `shape`, otherwise what it says. Tensors carry no data: cheap."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    try:
+        with _quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+            module(torch.zeros(shape))
+    except Exception as error:  # user code may raise anything
+        return f"{type(error).__name__}: {_short(error)}"
+    return None
+
+
+def _raise(module: nn.Module, example: torch.Tensor, dynamic: bool, error: Exception) -> None:
+    height, width = (int(s) for s in example.shape[2:])
+    if why := accepts(module, tuple(example.shape)):  # type: ignore[arg-type]
+        near = " and ".join(f"{h}x{w}" for h, w in _accepted_near(module, tuple(example.shape)))  # type: ignore[arg-type]
+        raise ShapeError(
+            f"the PyTorch model does not run at {height}x{width}",
+            because=why,
+            where=_user_line(error),
+            so=f"it accepts {near}" if near else "try a larger shape, for example the config's crop size",
+        ) from error
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    raise CompileError(
+        f"tracing the model with torch.export failed at {height}x{width}{' with dynamic batch and size' if dynamic else ''}",
+        because=f"{type(cause).__name__}: {_short(cause)}",
+        where=_user_line(cause) or _user_line(error),
+        tried="eager PyTorch runs the model at this shape",
+        so="compile with a fixed --shape instead of --dynamic" if dynamic else "make the line above traceable by torch.export",
+    ) from error
+
+
+def _accepted_near(module: nn.Module, shape: tuple[int, int, int, int]) -> list[tuple[int, int]]:
+    """The nearest sizes below and above that divide by the smallest power of two the model is content with."""
+    batch, channels, height, width = shape
+    for step in (2, 4, 8, 16, 32, 64):
+        up = (-(-height // step) * step, -(-width // step) * step)
+        if accepts(module, (batch, channels, *up)) is None:
+            down = (height // step * step, width // step * step)
+            below = [down] if min(down) > 0 and accepts(module, (batch, channels, *down)) is None else []
+            return list(dict.fromkeys([*below, up]))
+    return []
+
+
+def _user_line(error: BaseException) -> str:
+    """The innermost frame of the traceback that is not torch's or segc's."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        parts = PurePath(frame.filename).parts
+        if "torch" not in parts and "segc" not in parts and "contextlib.py" not in parts[-1:] and not frame.filename.startswith("<"):
+            cut = max((i for i, p in enumerate(parts) if p == "site-packages"), default=len(parts) - 2)
+            return f"{'/'.join(parts[cut + 1 :])}:{frame.lineno} {frame.name}"
+    return ""
+
+
+def _short(error: BaseException) -> str:
+    """The telling lines of a message: the exporter wraps them in advice and reports."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "\n".join(lines[:3]) if lines else "no message"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter (warnings, log lines, prints) off the user's terminal."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
