@@ -37,7 +37,9 @@ class DialectOp:
 def _adaptive_avg_pool_shape(node: gs.Node) -> Sequence[TypeAndShape]:
     x = node.inputs[0]
     kept = list(x.shape[:-2])
-    sides = [side if bins == -1 else int(bins) for bins, side in zip(node.attrs["output_size"], x.shape[-2:], strict=True)]
+    sides = [
+        side if bins == -1 else int(bins) for bins, side in zip(node.attrs["output_size"], x.shape[-2:], strict=True)
+    ]
     return [(x.dtype, kept + sides)]
 
 

@@ -12,7 +12,7 @@ Exit codes of the command line (documented in docs/errors.md):
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 
@@ -38,6 +38,9 @@ class SegcError(Exception):
         self.details = {"because": _lines(because), "from": _lines(where), "tried": _lines(tried), "so": _lines(so)}
         super().__init__(what)
 
+    def __reduce__(self) -> tuple[Callable[..., SegcError], tuple[object, ...]]:
+        return _restored, (type(self), self.what, self.details)
+
     def __str__(self) -> str:
         lines = [f"{self.what}   [{self.code}]"]
         for label, texts in self.details.items():
@@ -48,6 +51,13 @@ class SegcError(Exception):
     def to_json(self) -> dict[str, object]:
         """The same content for scripts."""
         return {"error": self.what, "code": self.code, "exit_code": self.exit_code, **self.details}
+
+
+def _restored(cls: type[SegcError], what: str, details: dict[str, list[str]]) -> SegcError:
+    """Unpickle an error that crosses from a child process."""
+    error = cls(what)
+    error.details = details
+    return error
 
 
 def _lines(text: str | Iterable[str]) -> list[str]:

@@ -121,7 +121,8 @@ def name_all(graph: gs.Graph) -> None:
 
 
 def _value_info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
-    return OnnxExporter.export_value_info_proto(tensor, False)
+    info: onnx.ValueInfoProto = OnnxExporter.export_value_info_proto(tensor, False)
+    return info
 
 
 def _among(tensor: gs.Tensor, tensors: list[gs.Tensor]) -> bool:
@@ -162,7 +163,9 @@ def _learn(tensor: gs.Variable, dtype: Any, shape: Sequence[Any] | None) -> bool
         tensor.dtype = dtype
     if shape is not None:
         known = tensor.shape if tensor.shape is not None and len(tensor.shape) == len(shape) else [None] * len(shape)
-        tensor.shape = [new if isinstance(new, int) or old is None else old for old, new in zip(known, shape, strict=True)]
+        tensor.shape = [
+            new if isinstance(new, int) or old is None else old for old, new in zip(known, shape, strict=True)
+        ]
     return before != (tensor.dtype, None if tensor.shape is None else list(tensor.shape))
 
 
@@ -181,7 +184,12 @@ def _constants_from_nodes(graph: gs.Graph) -> None:
 
 
 def _constant_value(attrs: dict[str, Any]) -> np.ndarray | None:
-    for key, dtype in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32), ("value_floats", np.float32)):
+    for key, dtype in (
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+    ):
         if key in attrs:
             return np.array(attrs[key], dtype)
     value = attrs.get("value")

@@ -40,7 +40,12 @@ def require_legal(graph: gs.Graph, target: Target, skips: Mapping[str, Sequence[
         return
     refused = {node.name for group in groups for node in group.nodes}
     total = sum(len(group.nodes) for group in groups)
-    tried = [f"{name}: skipped '{s.node}', {s.reason}" for name, found in (skips or {}).items() for s in found if s.node in refused]
+    tried = [
+        f"{name}: skipped '{s.node}', {s.reason}"
+        for name, found in (skips or {}).items()
+        for s in found
+        if s.node in refused
+    ]
     ops = ", ".join(dict.fromkeys(group.op for group in groups))
     raise LegalityError(
         f"{target.name} cannot run {total} node{'s' * (total > 1)} of this model: {ops}",

@@ -28,7 +28,8 @@ _INDEX = (np.int32, np.int64)
 _BY_TYPE: dict[tuple[type, ...], str] = {
     _F: "Acos Acosh Asin Asinh Atan Atanh AveragePool Celu Col2Im Conv ConvTranspose Cosh Det Elu Erf Gelu"
     " GlobalAveragePool GlobalLpPool GlobalMaxPool HardSigmoid Hardmax InstanceNormalization LRN LeakyRelu LpPool"
-    " MaxRoiPool MaxUnpool Mean MeanVarianceNormalization PRelu QuantizeLinear Selu Sinh Softplus Softsign Tan ThresholdedRelu",
+    " MaxRoiPool MaxUnpool Mean MeanVarianceNormalization PRelu QuantizeLinear Selu Sinh Softplus Softsign Tan"
+    " ThresholdedRelu",
     _FD: "AffineGrid BatchNormalization Ceil Cos DeformConv Exp Floor Gemm GridSample LayerNormalization Log LogSoftmax"
     " LpNormalization Reciprocal RoiAlign Round Sigmoid Sin Softmax Sqrt Sum Tanh",
     (*_FD, *_INTS): "Abs Add Div Greater GreaterOrEqual Less LessOrEqual Mod Mul Sign Sub",
@@ -61,7 +62,7 @@ _ANY_TYPE = (
 
 
 def _rows() -> dict[str, tuple[Check, ...]]:
-    rows: dict[str, tuple[Check, ...]] = {op: () for op in _ANY_TYPE.split()}
+    rows: dict[str, tuple[Check, ...]] = dict.fromkeys(_ANY_TYPE.split(), ())
     for types, ops in _BY_TYPE.items():
         rows.update({op: (input_dtype(0, *types),) for op in ops.split()})
     return rows
@@ -71,7 +72,9 @@ def _emit(model: onnx.ModelProto, directory: Path) -> Emitted:
     if model.ByteSize() < _PROTOBUF_LIMIT:
         (directory / FILE).write_bytes(model.SerializeToString(deterministic=True))
         return Emitted((FILE,))
-    onnx.save_model(model, str(directory / FILE), save_as_external_data=True, location=f"{FILE}.data", size_threshold=1024)
+    onnx.save_model(
+        model, str(directory / FILE), save_as_external_data=True, location=f"{FILE}.data", size_threshold=1024
+    )
     return Emitted((FILE, f"{FILE}.data"))
 
 

@@ -24,11 +24,12 @@ _OPS = (
     " Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout"
     " Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool"
     " GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity"
-    " InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization"
-    " MatMul Max MaxPool Mean MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow"
+    " InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax"
+    " LpNormalization MatMul Max MaxPool"
+    " Mean MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow"
     " QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin"
-    " ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu Shape Shrink Sigmoid"
-    " Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh"
+    " ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu Shape Shrink"
+    " Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh"
     " ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor"
 )
 
@@ -37,9 +38,7 @@ def _emit(model: onnx.ModelProto, directory: Path) -> Emitted:
     import openvino
 
     source = directory / "source.onnx"  # read from disk: weights above 2 GB do not fit one message
-    onnx.save_model(
-        model, str(source), save_as_external_data=model.ByteSize() >= 2_000_000_000, location="source.data"
-    )
+    onnx.save_model(model, str(source), save_as_external_data=model.ByteSize() >= 2_000_000_000, location="source.data")
     try:
         converted = openvino.Core().read_model(source)
         _name_by_position(converted)
@@ -85,7 +84,7 @@ OPENVINO = Target(
     summary="OpenVINO, CPU, float32",
     opset=20,
     package=Package("openvino", "openvino", extra="openvino"),
-    ops={op: (no_subgraph,) for op in _OPS.split()},
+    ops=dict.fromkeys(_OPS.split(), (no_subgraph,)),
     emit=_emit,
     load=_load,
     table="targets/openvino.py",

@@ -30,7 +30,7 @@ def get(name: str) -> Target:
         return _as_target(name, getattr(import_module(module), attribute))
     offered = _offered()
     if name not in offered:
-        close = difflib.get_close_matches(name, names(), n=2, cutoff=0.4)
+        close = difflib.get_close_matches(name, names(), n=2, cutoff=0.5)
         raise UsageError(
             f"there is no target '{name}'",
             because=f"segc knows {', '.join(names())}",
@@ -39,7 +39,9 @@ def get(name: str) -> Target:
     try:
         return _as_target(name, offered[name].load())
     except ImportError as error:
-        raise MissingPackageError(f"target '{name}' cannot be imported", because=str(error), where=offered[name].value) from error
+        raise MissingPackageError(
+            f"target '{name}' cannot be imported", because=str(error), where=offered[name].value
+        ) from error
 
 
 def _offered() -> dict[str, EntryPoint]:
@@ -48,7 +50,9 @@ def _offered() -> dict[str, EntryPoint]:
         if point.value == BUILT_IN.get(point.name):
             continue
         if point.name in offered or point.name in BUILT_IN:
-            raise UsageError(f"two packages offer a target named '{point.name}'", because=point.value, so="uninstall one of them")
+            raise UsageError(
+                f"two packages offer a target named '{point.name}'", because=point.value, so="uninstall one of them"
+            )
         offered[point.name] = point
     return offered
 

@@ -87,7 +87,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool 
 def compare(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> Mismatch:
     """Differences that matter: counters of BatchNorm and buffers of EMA do not."""
     missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in state if k not in expected and not k.startswith("ema_") and not k.endswith("num_batches_tracked")]
+    unexpected = [
+        k for k in state if k not in expected and not k.startswith("ema_") and not k.endswith("num_batches_tracked")
+    ]
     shapes = [
         f"{k}: checkpoint {_shape(v)}, model {_shape(expected[k])}"
         for k, v in state.items()
@@ -110,7 +112,16 @@ def _load(path: Path) -> object:
             because=_first_line(error),
             so="nothing of it was executed; ask its author for a plain state_dict, or convert it where you trust it",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, UnicodeDecodeError, TypeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        UnicodeDecodeError,
+        TypeError,
+    ) as error:
         raise CheckpointError(
             f"'{path}' cannot be read as a checkpoint", because=_first_line(error), so="download or copy it again"
         ) from error
@@ -154,7 +165,7 @@ def _inert_attribute(*_args: object) -> None:
 
 def _numpy_global(name: str) -> Any:
     import numpy as np
-    from numpy._core import multiarray  # type: ignore[attr-defined]
+    from numpy._core import multiarray
 
     last = name.rpartition(".")[2]
     if last in ("_reconstruct", "scalar"):
@@ -167,7 +178,9 @@ def _weights(content: object, path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     if isinstance(content, Mapping):
-        places: list[object] = [content.get(k) for k in ("state_dict", "ema_state_dict", "model", "state_dict_ema", "model_state")]
+        places: list[object] = [
+            content.get(k) for k in ("state_dict", "ema_state_dict", "model", "state_dict_ema", "model_state")
+        ]
         for place in [*places, content]:
             if isinstance(place, Mapping):
                 tensors = {str(k): v for k, v in place.items() if isinstance(v, torch.Tensor)}

@@ -17,6 +17,7 @@ class ModelInfo:
 
     channels: what the head gives; one channel means foreground where sigmoid(logit) > threshold.
     resize_scale: (width, height) as mmseg writes it; None feeds images as they are.
+    minimum, divisor: of heights and widths a dynamic engine takes.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
     notes: things the user should read, in full sentences.
     """
@@ -42,6 +43,8 @@ class ModelInfo:
     mode: str = "whole"
     shape: tuple[int, int] = DEFAULT_SHAPE
     in_channels: int = 3
+    minimum: tuple[int, int] = (1, 1)
+    divisor: int = 1
     test_cfg: dict[str, Any] = field(default_factory=dict)
     weights: str = "source"
     checkpoint: dict[str, str] | None = None

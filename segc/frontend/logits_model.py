@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,12 +18,13 @@ class MmsegLogits(nn.Module):
     def __init__(self, segmentor: nn.Module) -> None:
         super().__init__()
         self.segmentor = segmentor
+        self._encode_decode: Callable[..., torch.Tensor] = segmentor.encode_decode  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of a batch; the sizes handed on are those of the batch itself, as in slide inference."""
         size = x.shape[2:]
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
-        logits: torch.Tensor = self.segmentor.encode_decode(x, [dict(meta)])
+        logits: torch.Tensor = self._encode_decode(x, [dict(meta)])
         return logits
 
 
@@ -46,6 +47,10 @@ def pick_logits(output: Any) -> torch.Tensor:
     if isinstance(output, (list, tuple)) and output:
         output = output[0]
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+        found = (
+            f"a tensor of shape {tuple(output.shape)}"
+            if isinstance(output, torch.Tensor)
+            else f"a {type(output).__name__}"
+        )
         raise TypeError(f"the model returned {found}; logits of shape (N, classes, H, W) are needed")
     return output

@@ -134,7 +134,9 @@ def _describe_preprocessing(info: ModelInfo, preprocessor: Mapping[str, Any]) ->
 
 
 def _describe_resize(info: ModelInfo, config: Any) -> None:
-    pipeline = config.get("test_pipeline") or (config.get("test_dataloader") or {}).get("dataset", {}).get("pipeline") or []
+    pipeline = (
+        config.get("test_pipeline") or (config.get("test_dataloader") or {}).get("dataset", {}).get("pipeline") or []
+    )
     for step in pipeline:
         if step["type"] == "Resize" and step.get("scale") is not None:
             info.resize_scale = pair(step["scale"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segc.frontend.source import Source
 
 _STANDARD = {"", "ai.onnx", "segc"}
+_OLDEST = 17  # LayerNormalization, and axes as inputs
 
 
 def open_onnx(path: Path) -> Source:
@@ -51,9 +52,31 @@ def read_model(path: Path) -> onnx.ModelProto:
     return model
 
 
+def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
+    """The model at an opset that segc's passes and the target know: old ones are raised by ONNX's own converter."""
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if opset > newest:
+        raise SourceError(
+            f"the model uses opset {opset}", because=f"segc's passes know up to {newest}", so="export it anew"
+        )
+    if opset >= _OLDEST:
+        copy = onnx.ModelProto()  # passes own their copy, the gate keeps this one
+        copy.CopyFrom(model)
+        return copy
+    from onnx import version_converter
+
+    try:
+        converted: onnx.ModelProto = version_converter.convert_version(model, _OLDEST)
+        return converted
+    except RuntimeError as error:
+        raise SourceError(f"opset {opset} cannot be converted to {_OLDEST}", because=str(error)) from error
+
+
 def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
     root = path.parent.resolve()
-    external = [t for t in onnx.external_data_helper._get_all_tensors(model) if onnx.external_data_helper.uses_external_data(t)]
+    external = [
+        t for t in onnx.external_data_helper._get_all_tensors(model) if onnx.external_data_helper.uses_external_data(t)
+    ]
     for tensor in external:
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
         file = root / location
@@ -79,7 +102,9 @@ def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
-        raise SourceError(f"'{path}' uses opset {opset}", because=f"the installed onnx knows up to {newest}", so="pip install -U onnx")
+        raise SourceError(
+            f"'{path}' uses opset {opset}", because=f"the installed onnx knows up to {newest}", so="pip install -U onnx"
+        )
     functions = {(f.domain, f.name) for f in model.functions}
     unknown: Counter[str] = Counter()
     for node in model.graph.node:
@@ -108,7 +133,9 @@ def _input_sizes(model: onnx.ModelProto, path: Path) -> tuple[int, int, int]:
     inputs = [i for i in model.graph.input if i.name not in initializers]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
         found = ", ".join(f"{i.name} of rank {len(i.type.tensor_type.shape.dim)}" for i in inputs) or "none"
-        raise SourceError(f"'{path}' is not a segmentation model", because=f"one input (N, C, H, W) is needed, found {found}")
+        raise SourceError(
+            f"'{path}' is not a segmentation model", because=f"one input (N, C, H, W) is needed, found {found}"
+        )
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         raise SourceError(f"input '{inputs[0].name}' of '{path}' is not float32")
     if len(model.graph.output) != 1:

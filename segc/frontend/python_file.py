@@ -60,7 +60,9 @@ def _run(path: Path) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a user's file may raise anything, SystemExit too
-        raise SourceError(f"'{path}' raised while it was imported", because=_said(error), where=_line(error, path)) from error
+        raise SourceError(
+            f"'{path}' raised while it was imported", because=_said(error), where=_line(error, path)
+        ) from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
     return module
@@ -74,11 +76,15 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
         try:
             model = module.build_model()
         except Exception as error:
-            raise SourceError(f"build_model() of '{path}' raised", because=_said(error), where=_line(error, path)) from error
+            raise SourceError(
+                f"build_model() of '{path}' raised", because=_said(error), where=_line(error, path)
+            ) from error
     if isinstance(model, nn.Module):
         return model
     names = [name for name in vars(module) if not name.startswith("_")]
-    found = f"'model' is a {type(model).__name__}" if model is not None else f"it defines {', '.join(names) or 'nothing'}"
+    found = (
+        f"'model' is a {type(model).__name__}" if model is not None else f"it defines {', '.join(names) or 'nothing'}"
+    )
     raise SourceError(
         f"'{path}' defines no model",
         because=found,
@@ -90,7 +96,9 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
     meta = getattr(module, "meta", {})
     if not isinstance(meta, dict) or (unknown := sorted(set(map(str, meta)) - _META)):
         what = f"unknown keys {', '.join(unknown)}" if isinstance(meta, dict) else f"it is a {type(meta).__name__}"
-        raise SourceError(f"`meta` of '{path}' is not understood", because=what, so=f"known keys: {', '.join(sorted(_META))}")
+        raise SourceError(
+            f"`meta` of '{path}' is not understood", because=what, so=f"known keys: {', '.join(sorted(_META))}"
+        )
     try:
         return ModelInfo(
             kind="python",

@@ -34,9 +34,11 @@ def _whole_adaptive_avg_pool(original: Pool) -> Pool:
         if not all(s is None or type(s) is int for s in sizes):
             return original(x, output_size)  # a size computed from the input cannot be an attribute
         sides = [side if s is None else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
-        attributes = {"output_size": [-1 if s is None else s for s in sizes]}
+        attributes: dict[str, Any] = {"output_size": [-1 if s is None else s for s in sizes]}
         shape = (*x.shape[:-2], *sides)
-        return torch.onnx.ops.symbolic("segc::AdaptiveAvgPool2d", (x,), attributes, dtype=x.dtype, shape=shape, version=1)
+        return torch.onnx.ops.symbolic(
+            "segc::AdaptiveAvgPool2d", (x,), attributes, dtype=x.dtype, shape=shape, version=1
+        )
 
     return pool
 

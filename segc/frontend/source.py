@@ -85,7 +85,9 @@ def _config_path(source: str) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        raise SourceError(f"'{source}' is a folder", so="give a config file, a zoo name, a Python file or an .onnx file")
+        raise SourceError(
+            f"'{source}' is a folder", so="give a config file, a zoo name, a Python file or an .onnx file"
+        )
     zoo = zoo_names()
     if found := zoo.get(source.removesuffix(".py")):
         return found

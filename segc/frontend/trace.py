@@ -38,7 +38,7 @@ def trace(module: nn.Module, shape: tuple[int, int, int, int], *, opset: int, dy
     module.eval()
     size = (max(shape[0], 2), *shape[1:]) if dynamic else shape  # a batch of 1 would be traced as a constant
     example = torch.zeros(size)
-    dims = {"x": {i: torch.export.Dim.DYNAMIC for i in (0, 2, 3)}} if dynamic else None
+    dims = {"x": dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)} if dynamic else None
     try:
         with _quiet(), torch.no_grad(), rewrites.applied() as fired:
             program = torch.onnx.export(
@@ -77,6 +77,15 @@ def accepts(module: nn.Module, shape: tuple[int, int, int, int]) -> str | None:
     return None
 
 
+def dynamic_limits(module: nn.Module, channels: int) -> tuple[int, tuple[int, int]]:
+    """Divisor of height and width that the eager model asks for (1, 2, 4, … 64), and the least (height, width)."""
+    steps = (1, 2, 4, 8, 16, 32, 64)
+    divisor = next((s for s in steps if accepts(module, (1, channels, 128 + s, 256 + 3 * s)) is None), 64)
+    least = next((s for s in (*steps, 128) if s >= divisor and accepts(module, (1, channels, s, s)) is None), 128)
+    least = max(least, 2 * divisor, 16)  # torch.export assumes that no dynamic size is 0 or 1 anywhere in the model
+    return divisor, (least, least)
+
+
 def _raise(module: nn.Module, example: torch.Tensor, dynamic: bool, error: Exception) -> None:
     height, width = (int(s) for s in example.shape[2:])
     if why := accepts(module, tuple(example.shape)):  # type: ignore[arg-type]
@@ -89,11 +98,13 @@ def _raise(module: nn.Module, example: torch.Tensor, dynamic: bool, error: Excep
         ) from error
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     raise CompileError(
-        f"tracing the model with torch.export failed at {height}x{width}{' with dynamic batch and size' if dynamic else ''}",
+        f"tracing with torch.export failed at {height}x{width}{' with dynamic batch and size' if dynamic else ''}",
         because=f"{type(cause).__name__}: {_short(cause)}",
         where=_user_line(cause) or _user_line(error),
         tried="eager PyTorch runs the model at this shape",
-        so="compile with a fixed --shape instead of --dynamic" if dynamic else "make the line above traceable by torch.export",
+        so="compile with a fixed --shape instead of --dynamic"
+        if dynamic
+        else "make the line above traceable by torch.export",
     ) from error
 
 
@@ -113,7 +124,12 @@ def _user_line(error: BaseException) -> str:
     """The innermost frame of the traceback that is not torch's or segc's."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         parts = PurePath(frame.filename).parts
-        if "torch" not in parts and "segc" not in parts and "contextlib.py" not in parts[-1:] and not frame.filename.startswith("<"):
+        if (
+            "torch" not in parts
+            and "segc" not in parts
+            and "contextlib.py" not in parts[-1:]
+            and not frame.filename.startswith("<")
+        ):
             cut = max((i for i, p in enumerate(parts) if p == "site-packages"), default=len(parts) - 2)
             return f"{'/'.join(parts[cut + 1 :])}:{frame.lineno} {frame.name}"
     return ""

@@ -1,0 +1,36 @@
+# Two commands matter: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO ?= demo-out
+JOBS ?= 2
+
+.PHONY: demo test test-slow check format clean
+
+demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
+	$(BIN)/python examples/demo.py --out $(DEMO)
+
+test: $(STAMP)  ## install and pass the tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
+
+test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop size, both targets
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP)  ## all static checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy segc tests
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -1,0 +1,81 @@
+"""The command line. Modules here import nothing heavy at the top: `segc --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from segc import __version__
+from segc.errors import SegcError
+
+COMMANDS = ("compile", "run", "verify", "bench", "inspect", "targets", "passes", "doctor")
+INTERRUPTED = 130
+
+_EPILOG = """\
+exit codes: 0 done, 1 a bug in segc, 2 wrong command line, 3 source, checkpoint or shape bad, 4 target refuses part of
+the graph, 5 parity gate failed, 6 bundle damaged, 7 package missing, 8 file or folder unusable, 9 export or runtime
+failed, 130 interrupted. segc COMMAND --help says more about a command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Errors go to stderr, with --json as one JSON object to stdout."""
+    args = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
+    try:
+        return int(import_module(f"segc.cli.{_module(args.command)}").main(args))
+    except SegcError as error:
+        _say(error, as_json=getattr(args, "json", False))
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("segc: interrupted; nothing was published", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("SEGC_DEBUG"):
+            raise
+        print(
+            f"segc: this is a bug in segc: {type(error).__name__}: {error}\n"
+            "  so       run again with SEGC_DEBUG=1 for the traceback, and report it with the command you typed",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = argparse.ArgumentParser(
+        prog="segc",
+        description="Compile segmentation models into verified deployment bundles.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"segc {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"segc.cli.{_module(name)}").add_parser(commands)
+    return root
+
+
+def _module(command: str) -> str:
+    return f"{command}_" if command in ("compile", "inspect") else command  # names of built-ins and stdlib modules
+
+
+def _say(error: SegcError, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(error.to_json(), indent=2))
+    else:
+        print(f"segc: {error}", file=sys.stderr)
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt

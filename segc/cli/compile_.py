@@ -1,0 +1,101 @@
+"""`segc compile`: source in, verified bundle out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from segc.cli import arguments, console
+
+if TYPE_CHECKING:
+    from segc.driver import Bundle
+
+_DESCRIPTION = """\
+Compile SOURCE for a target. The engine is loaded, run and compared with PyTorch before the bundle is published; a
+compile that fails or is interrupted leaves nothing behind and what existed before untouched.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    p: argparse.ArgumentParser = commands.add_parser(
+        "compile", help="compile a model into a verified bundle", description=_DESCRIPTION
+    )
+    arguments.add_source(p)
+    p.add_argument("--target", default="onnxruntime", metavar="T", help="default onnxruntime; `segc targets` lists all")
+    size = p.add_mutually_exclusive_group()
+    size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
+    size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
+    p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default); fp16 and int8 are not there yet")
+    p.add_argument(
+        "--output", choices=("logits", "mask"), default="logits",
+        help="what the engine gives: logits (default; `segment` then equals mmseg) or the class map itself",
+    )  # fmt: skip
+    p.add_argument("--mode", choices=("whole", "slide"), help="inference mode (default: the config's)")
+    p.add_argument("-o", "--out", metavar="DIR", help="the bundle's folder (default: NAME-TARGET)")
+    p.add_argument("--force", action="store_true", help="replace a bundle that lies there")
+    p.add_argument("--no-verify", action="store_true", help="skip the parity gate")
+    arguments.add_limits(p)
+    p.add_argument("--keep-onnx", action="store_true", help="keep the final graph as final.onnx in the bundle")
+    p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
+    p.add_argument("--check", action="store_true", help="check graph and numbers after every pass (slow)")
+    p.add_argument("--no-simplify", action="store_true", help="leave onnxsim out of the pipeline")
+    arguments.add_common(p)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Compile and say what came out."""
+    shape = arguments.shape(args.shape) if args.shape is not None else None
+    with console.steps(quiet=args.json) as progress:
+        progress("starting")
+        from segc.driver import compile as compile_source
+        from segc.parity import Limits
+
+        bundle = compile_source(
+            args.source, target=args.target, shape=shape, dynamic=args.dynamic, checkpoint=args.checkpoint,
+            precision=args.precision, output=args.output, mode=args.mode, verify=not args.no_verify,
+            limits=Limits(args.max_error, args.min_agreement), out=args.out, force=args.force,
+            keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check, simplify=not args.no_simplify,
+            allow_mismatch=args.allow_mismatch, threads=args.threads, progress=progress,
+        )  # fmt: skip
+    if args.json:
+        print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))
+    else:
+        _print(bundle)
+    return 0
+
+
+def _print(bundle: Bundle) -> None:
+    manifest, report = bundle.manifest, bundle.report
+    for note in report["notes"]:
+        print(f"note: {note}")
+    size = sum(f.bytes for f in manifest.files.values()) / 1e6
+    seconds = report["timings"]["seconds"]
+    print(f"bundle:  {bundle.path} ({size:.1f} MB, {', '.join(manifest.files)})")
+    engine = f"{manifest.target.name} {manifest.target.runtime}"
+    print(f"engine:  {engine}, input {list(manifest.input.shape)}, output {manifest.output.kind}")
+    before, after = (sum(report["ops"][k].values()) for k in ("before", "after"))
+    print(f"graph:   {before} nodes -> {after}; {', '.join(f'{k} {v:.1f} s' for k, v in seconds.items())}")
+    if report["parity"] is None:
+        print("parity:  NOT CHECKED (--no-verify)")
+    else:
+        print(f"parity:  against {report['parity']['reference']}")
+        console.table(PARITY_HEADERS, [parity_row(case) for case in report["parity"]["cases"]])
+    print(f"next:    segc run {bundle.path} IMAGE -o out")
+
+
+PARITY_HEADERS = ("case", "relative error", "equal pixels", "mIoU", "near boundaries", "differing")
+
+
+def parity_row(case: dict[str, Any]) -> list[str]:
+    """One case of a report as cells."""
+    error = case["relative_error"]
+    return [
+        case["name"],
+        "-" if error is None else f"{error:.2e}",
+        f"{case['agreement']:.4%}",
+        f"{case['miou']:.4f}",
+        f"{case['boundary_agreement']:.4%}",
+        str(case["differing_pixels"]),
+    ]

@@ -1,0 +1,43 @@
+"""Printing: rich on a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """A table: drawn on a terminal, tab-separated without decoration when piped."""
+    if not on_terminal():
+        for row in (headers, *rows):
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title or None, title_justify="left")
+    for header in headers:
+        drawn.add_column(header, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(cell.replace("[", r"\[") for cell in row))
+    Console().print(drawn)
+
+
+@contextmanager
+def steps(quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Yields a function that announces the step being worked on: a spinner on a terminal, else lines on stderr."""
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status("starting") as status:
+            yield lambda text: status.update(text)
+    else:
+        yield lambda text: print(f"segc: {text}", file=sys.stderr, flush=True)

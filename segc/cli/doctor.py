@@ -1,0 +1,106 @@
+"""`segc doctor`: what works here, and the exact command for what does not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from segc import __version__
+from segc.cli import console
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    p: argparse.ArgumentParser = commands.add_parser("doctor", help="say which targets and sources work here")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that works or not. so: the command that would make it work."""
+
+    what: str
+    works: bool
+    detail: str
+    so: str = ""
+
+
+def main(args: argparse.Namespace) -> int:
+    """Look at every target and source. Exit code 0: the doctor itself did its work."""
+    found = [*_targets(), *_sources()]
+    if args.json:
+        content = {"segc": __version__, "python": platform.python_version(), "findings": [asdict(f) for f in found]}
+        print(json.dumps(content, indent=2))
+        return 0
+    print(f"segc {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    console.table(
+        ("what", "works", "detail", "to do"), [[f.what, "yes" if f.works else "no", f.detail, f.so] for f in found]
+    )
+    return 0
+
+
+def _targets() -> list[Finding]:
+    """Each target is tried for real: a one-node model is emitted, loaded and run."""
+    from segc import targets
+
+    found = []
+    for name in targets.names():
+        target = targets.get(name)
+        package = target.package
+        if find_spec(package.module) is None:
+            found.append(Finding(f"target {name}", False, f"{package.distribution} is not installed", package.install))
+            continue
+        try:
+            _try(target)
+        except Exception as error:  # a broken installation may raise anything
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            found.append(
+                Finding(f"target {name}", False, reason, f"pip install --force-reinstall {package.distribution}")
+            )
+        else:
+            found.append(Finding(f"target {name}", True, f"{package.distribution} {version(package.distribution)}"))
+    return found
+
+
+def _try(target: Any) -> None:
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+    import onnx.parser
+
+    header = f'<ir_version: 9, opset_import: ["" : {target.opset}]>'
+    model = onnx.parser.parse_model(f"{header} g (float[1,1,2,2] x) => (float[1,1,2,2] y) {{ y = Relu(x) }}")
+    with tempfile.TemporaryDirectory() as folder:
+        emitted = target.emit(model, Path(folder))
+        y = target.load(Path(folder), emitted.options, 1).run(np.full((1, 1, 2, 2), -1, np.float32))
+    if y.any():
+        raise RuntimeError("the runtime computes Relu(-1) wrongly")
+
+
+def _sources() -> list[Finding]:
+    sources = (
+        ("source .onnx", ("onnx", "onnx-graphsurgeon"), "pip install --force-reinstall segc"),
+        ("source Python file", ("torch", "onnxscript"), "pip install 'segc[mmseg]'"),
+        (
+            "source mmseg",
+            ("torch", "onnxscript", "mmengine", "mmcv-lite", "mmsegmentation"),
+            "pip install 'segc[mmseg]'",
+        ),
+    )
+    return [_source(*source) for source in sources]
+
+
+def _source(what: str, distributions: tuple[str, ...], so: str) -> Finding:
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            return Finding(what, False, f"{name} is not installed", so)
+    return Finding(what, True, ", ".join(f"{k} {v}" for k, v in versions.items()))

@@ -1,0 +1,40 @@
+"""`segc passes`: every pass with its algebra, facts and options."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from segc.cli import console
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    p: argparse.ArgumentParser = commands.add_parser("passes", help="list passes: algebra, facts, options")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def main(args: argparse.Namespace) -> int:
+    """List all passes."""
+    from segc.passes import REGISTRY
+
+    rows = [_describe(cls) for cls in REGISTRY.values()]
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    console.table(
+        ("pass", "algebra", "needs", "gives", "drops", "options"),
+        [[r["name"], r["algebra"], *(", ".join(r[k]) for k in ("needs", "gives", "drops", "options"))] for r in rows],
+    )
+    return 0
+
+
+def _describe(cls: type[Any]) -> dict[str, Any]:
+    options = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    facts = {
+        key: sorted(value) if isinstance(value := getattr(cls, key), frozenset) else []
+        for key in ("needs", "gives", "drops")
+    }
+    return {"name": cls.name, "algebra": cls.algebra, **facts, "options": [f"{o.name}: {o.type}" for o in options]}

@@ -1,0 +1,47 @@
+"""`segc verify`: compare a bundle with PyTorch again, on noise or on the user's images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from segc.cli import arguments, console
+
+_DESCRIPTION = """\
+Check every file of BUNDLE, then compare its engine with the model it was compiled from. SOURCE is needed unless it is a
+zoo name; a checkpoint used at compile time is needed again. Both must be the same files.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    p: argparse.ArgumentParser = commands.add_parser(
+        "verify", help="compare a bundle with PyTorch again", description=_DESCRIPTION
+    )
+    p.add_argument("bundle", metavar="BUNDLE")
+    arguments.add_source(p, optional=True)
+    p.add_argument("--images", metavar="DIR", help="compare on these images (file or folder) instead of noise")
+    arguments.add_limits(p)
+    arguments.add_common(p)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Verify and print the figures; ParityError (exit 5) when a limit is missed."""
+    with console.steps(quiet=args.json) as progress:
+        from segc.parity import Limits
+        from segc.verify import verify
+
+        cases = verify(
+            args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
+            images=args.images, limits=Limits(args.max_error, args.min_agreement), threads=args.threads,
+            progress=progress,
+        )  # fmt: skip
+    if args.json:
+        print(json.dumps({"bundle": args.bundle, "cases": [case.to_json() for case in cases]}, indent=2))
+    else:
+        from segc.cli.compile_ import PARITY_HEADERS, parity_row
+
+        console.table(PARITY_HEADERS, [parity_row(case.to_json()) for case in cases])
+        print(f"{args.bundle}: files intact, {len(cases)} comparisons within the limits")
+    return 0

@@ -1,0 +1,121 @@
+"""What the manifest says about a compiled model, from what the front end knows and the final graph shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from segc import __version__
+from segc.errors import CompileError
+from segc.frontend.info import ModelInfo, generic_classes
+from segc.manifest import FORMAT, Manifest, self_digest
+from segc.passes.base import PassResult
+from segc.targets.base import Target
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+
+def manifest(
+    info: ModelInfo,
+    graph: gs.Graph,
+    results: Sequence[tuple[str, PassResult]],
+    *,
+    target: Target,
+    runtime: str,
+    options: Mapping[str, Any],
+    precision: str,
+    output: str,
+) -> Manifest:
+    """The manifest without its files, validated like one that is read."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "segc": __version__,
+        "source": {
+            "kind": info.kind,
+            "name": info.name,
+            "sha256": info.sha256,
+            "weights": info.weights,
+            "checkpoint": info.checkpoint,
+        },
+        "target": {"name": target.name, "runtime": runtime, "options": dict(options)},
+        "precision": precision,
+        "input": _input(graph, info),
+        "output": _output(graph, info, output),
+        "preprocessing": _preprocessing(graph, info),
+        "inference": {
+            "mode": info.mode,
+            "crop": _listed(info.slide_crop),
+            "stride": _listed(info.slide_stride),
+            "align_corners": info.align_corners,
+        },
+        "classes": list(info.classes),
+        "palette": [list(rgb) for rgb in info.palette],
+        "model": {"num_classes": max(info.channels, 2), "test_cfg": info.test_cfg, "rewrites": info.rewrites},
+        "passes": [{"name": name, "changes": result.changes} for name, result in results],
+        "files": {},
+    }
+    return Manifest.from_json({**content, "sha256": self_digest(content)})
+
+
+def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
+    """Take from the graph what the source did not say: the number of channels, class names, a threshold."""
+    if info.channels == 0:
+        shape = graph.outputs[0].shape
+        channels = shape[1] if shape is not None and len(shape) == 4 else None
+        if not isinstance(channels, int):
+            raise CompileError(
+                "the output is not a map of logits (N, classes, H, W) with a known number of classes",
+                because=f"its shape is {shape}",
+            )
+        info.channels = channels
+    if info.channels == 1 and info.threshold is None:
+        info.threshold = 0.5
+        info.notes.append("the head has one channel and names no threshold: sigmoid(logit) > 0.5 is foreground")
+    count = max(info.channels, 2)
+    if len(info.classes) != count:
+        if info.classes:
+            info.notes.append(f"{len(info.classes)} class names do not fit {count} classes: generic names are used")
+        info.classes, info.palette = generic_classes(count)
+    if len(info.palette) != count:
+        info.palette = generic_classes(count)[1]
+
+
+def _input(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
+    shape = [size if isinstance(size, int) else None for size in graph.inputs[0].shape]
+    dynamic = None
+    if None in shape:
+        low_h, low_w = info.minimum
+        dynamic = {"batch": [1, None], "height": [low_h, None], "width": [low_w, None], "divisor": info.divisor}
+    return {"name": graph.inputs[0].name, "dtype": "float32", "layout": "NCHW", "shape": shape, "dynamic": dynamic}
+
+
+def _output(graph: gs.Graph, info: ModelInfo, kind: str) -> dict[str, Any]:
+    dtype = "float32" if kind == "logits" else ("uint8" if info.channels <= 256 else "uint16")
+    return {
+        "name": graph.outputs[0].name, "kind": kind, "dtype": dtype, "channels": info.channels,
+        "threshold": info.threshold,
+    }  # fmt: skip
+
+
+def _preprocessing(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
+    """A static engine that does not slide takes images at its own size; everything else follows the config."""
+    height, width = graph.inputs[0].shape[2:]
+    fixed = info.mode == "whole" and isinstance(height, int) and isinstance(width, int)
+    scale = [width, height] if fixed else _listed(info.resize_scale)
+    mean, std = (v if len(v) == info.in_channels else (v[0],) * info.in_channels for v in (info.mean, info.std))
+    return {
+        "channel_order": info.channel_order,
+        "mean": list(mean),
+        "std": list(std),
+        "resize": None if scale is None else {"scale": scale, "keep_ratio": info.keep_ratio and not fixed},
+        "pad": {
+            "size": None if fixed else _listed(info.pad_size),
+            "divisor": None if fixed else info.pad_divisor,
+            "value": info.pad_value,
+        },
+    }
+
+
+def _listed(value: tuple[int, int] | None) -> list[int] | None:
+    return None if value is None else list(value)

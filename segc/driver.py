@@ -1,0 +1,303 @@
+"""`segc.compile`: source in, verified bundle out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segc import bundle as bundles
+from segc import describe, hooks, ir, legality, parity, pipelines, targets
+from segc.errors import MissingPackageError, ShapeError, UsageError
+from segc.frontend.info import ModelInfo
+from segc.frontend.source import Source, open_source
+from segc.manifest import Manifest
+from segc.memory import peak_memory_mb
+from segc.passes.base import PassResult
+from segc.pipeline import Hook, PipelineError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_graphsurgeon as gs
+
+PRECISIONS = ("fp32", "fp16", "int8")
+REFERENCE_TORCH = "PyTorch, eager, unmodified model"
+REFERENCE_ONNX = "ONNX Runtime on the source file"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A published bundle: where it lies, its manifest and its report."""
+
+    path: Path
+    manifest: Manifest
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `compile` was asked for; see there."""
+
+    source: str | Path
+    target: str = "onnxruntime"
+    shape: tuple[int, int] | None = None
+    dynamic: bool = False
+    checkpoint: str | Path | None = None
+    precision: str = "fp32"
+    output: str = "logits"
+    mode: str | None = None
+    verify: bool = True
+    limits: parity.Limits = field(default_factory=parity.Limits)
+    out: str | Path | None = None
+    force: bool = False
+    keep_onnx: bool = False
+    dump_ir: str | Path | None = None
+    check: bool = False
+    simplify: bool = True
+    allow_mismatch: bool = False
+    threads: int = 0
+
+
+def compile(
+    source: str | Path, *, target: str = "onnxruntime", progress: Progress = lambda _: None, **options: Any
+) -> Bundle:
+    """Compile SOURCE for a target and publish a bundle that was loaded, run and compared with PyTorch.
+
+    source: an mmseg config path or zoo name, a Python file with `model` or `build_model()`, or an .onnx file.
+    shape: (height, width) in pixels, default the config's crop size; dynamic: any batch, height and width instead.
+    checkpoint: path of a .pth file. output: "logits" or "mask". mode: "whole" or "slide", default the config's.
+    verify: run the parity gate within `limits`. out: the bundle's folder, default NAME-TARGET here; force: replace a
+    bundle there. keep_onnx, dump_ir, check, simplify, allow_mismatch, threads: as on the command line.
+    Raises SegcError; nothing is published then. Source: docs/bundle.md says what lies in the bundle.
+    """
+    try:
+        request = Request(source, target=target, **options)
+    except TypeError as error:
+        raise UsageError("compile got an option it does not know", because=str(error)) from error
+    return _Compilation(request, progress).run()
+
+
+class _Compilation:
+    """One compile, step by step; each step is timed under its name."""
+
+    def __init__(self, request: Request, progress: Progress) -> None:
+        self.request = request
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self.target = targets.get(request.target)
+        self.timing = hooks.Timing()
+
+    def run(self) -> Bundle:
+        self._require_sane()
+        out = Path(self.request.out) if self.request.out is not None else self._default_out()
+        with bundles.write_bundle(out, force=self.request.force) as staging:
+            with self._step("open", "opening the source"):
+                source = self._open()
+            info = source.info
+            shape = self.request.shape or info.shape
+            with self._step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
+                model = self._export(source, shape)
+            before = _count_ops(model)
+            with self._step("passes", f"running passes for {self.target.name}"):
+                graph, results = self._transform(model, source, shape)
+                describe.complete_head(info, graph)
+                legality.require_legal(graph, self.target, {name: r.skips for name, r in results})
+            with self._step("emit", f"writing the {self.target.name} engine"):
+                final = ir.to_model(graph, functions=False)
+                emitted = self.target.emit(final, staging.directory)
+                if self.request.keep_onnx:
+                    _save(ir.to_model(graph, origins=True), staging.directory / "final.onnx")
+            after = _count_ops(final)
+            del model, final
+            with self._step("load", "loading the engine"):
+                session = self.target.load(staging.directory, emitted.options, self.request.threads)
+            cases = self._verify(source, graph, session)
+            staging.manifest = describe.manifest(
+                info, graph, results, target=self.target, runtime=self.runtime, options=emitted.options,
+                precision=self.request.precision, output=self.request.output,
+            )  # fmt: skip
+            staging.report = report = self._report(info, before, after, results, cases)
+        return Bundle(out.resolve(), bundles.read_bundle(out), report)
+
+    def _require_sane(self) -> None:
+        request = self.request
+        if request.precision not in PRECISIONS:
+            raise UsageError(
+                f"there is no precision '{request.precision}'", because=f"segc knows {', '.join(PRECISIONS)}"
+            )
+        if request.precision != "fp32":
+            raise UsageError(
+                f"{request.target} bundles are fp32 for now", because=f"--precision {request.precision} was asked for"
+            )
+        if request.output not in ("logits", "mask"):
+            raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
+        if request.mode not in (None, "whole", "slide"):
+            raise UsageError(f"there is no mode '{request.mode}'", because="images are run 'whole' or by a 'slide'")
+        if request.dynamic and request.shape is not None:
+            raise UsageError("--shape and --dynamic exclude each other", so="leave one of them away")
+        if request.shape is not None and (len(request.shape) != 2 or min(request.shape) < 1):
+            raise UsageError(f"shape {request.shape} is not (height, width) of at least 1 pixel each")
+        self.runtime = _runtime_version(self.target)
+
+    def _default_out(self) -> Path:
+        return Path(f"{Path(self.request.source).stem}-{self.target.name}")
+
+    def _open(self) -> Source:
+        request = self.request
+        source = open_source(
+            request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
+        )
+        if source.info.mode == "slide":
+            if request.output == "mask":
+                raise UsageError(
+                    "--output mask cannot slide", because="overlapping windows average their logits", so="--mode whole"
+                )
+            if request.shape is not None and request.shape != source.info.slide_crop:
+                raise UsageError(
+                    f"the window of a slide has the shape {source.info.slide_crop}",
+                    because=f"--shape {request.shape} was given",
+                    so="leave --shape away, or use --mode whole",
+                )
+        return source
+
+    def _export(self, source: Source, shape: tuple[int, int]) -> onnx.ModelProto:
+        if source.onnx_model is not None:
+            from segc.frontend.onnx_file import at_opset
+
+            return at_opset(source.onnx_model, self.target.opset)
+        from segc.frontend.trace import dynamic_limits, trace
+
+        assert source.module is not None
+        full = (1, source.info.in_channels, *shape)
+        if self.request.dynamic:
+            source.info.divisor, source.info.minimum = dynamic_limits(source.module, source.info.in_channels)
+        traced = trace(source.module, full, opset=self.target.opset, dynamic=self.request.dynamic)
+        source.info.rewrites = list(traced.rewrites)
+        return traced.model
+
+    def _transform(
+        self, model: onnx.ModelProto, source: Source, shape: tuple[int, int]
+    ) -> tuple[gs.Graph, list[tuple[str, PassResult]]]:
+        graph = ir.from_model(model)
+        ir.infer_shapes(graph)
+        try:
+            pipeline = pipelines.standard(
+                self.target,
+                shape=None if self.request.dynamic else (1, *shape),
+                mask=self.request.output == "mask",
+                threshold=source.info.threshold,
+                simplify=self.request.simplify,
+            )
+            results = pipeline.run(graph, self._hooks(source, shape))
+        except (PipelineError, ValueError) as error:
+            raise ShapeError("the graph cannot be specialized", because=str(error)) from error
+        return graph, list(zip((p.name for p in pipeline.passes), results, strict=True))
+
+    def _hooks(self, source: Source, shape: tuple[int, int]) -> list[Hook]:
+        found: list[Hook] = [self.timing]
+        if self.request.dump_ir is not None:
+            found.append(hooks.DumpIR(Path(self.request.dump_ir)))
+        if self.request.check:
+            x = np.random.default_rng(0).standard_normal((1, source.info.in_channels, *shape)).astype(np.float32)
+            found += [hooks.CheckGraph(), hooks.CheckNumerics({_input_name(source): x})]
+        return found
+
+    def _verify(self, source: Source, graph: gs.Graph, session: targets.Session) -> list[parity.Case]:
+        if not self.request.verify:
+            return []
+        with self._step(
+            "verify", "comparing with PyTorch" if source.module is not None else "comparing with the source file"
+        ):
+            from segc.reference import reference_of
+
+            info = source.info
+            reference = reference_of(source)
+            shapes = _verified_shapes(graph.inputs[0].shape, info, self.request)
+            cases = [
+                case
+                for shape in shapes
+                for case in parity.run_cases(
+                    reference,
+                    session.run,
+                    parity.inputs(shape, info.mean, info.std, info.channel_order),
+                    info.threshold,
+                )
+            ]
+        parity.check(cases, self.request.limits, self.target.name)
+        return cases
+
+    def _report(
+        self, info: ModelInfo, before: Counter[str], after: Counter[str], results: list[tuple[str, PassResult]],
+        cases: list[parity.Case],
+    ) -> dict[str, Any]:  # fmt: skip
+        limits = self.request.limits
+        return {
+            "parity": {
+                "reference": REFERENCE_ONNX if info.kind == "onnx" else REFERENCE_TORCH,
+                "limits": {"relative_error": limits.relative_error, "agreement": limits.agreement},
+                "cases": [case.to_json() for case in cases],
+            } if cases else None,
+            "ops": {"before": dict(sorted(before.items())), "after": dict(sorted(after.items()))},
+            "skips": [{"pass": name, "node": s.node, "reason": s.reason} for name, r in results for s in r.skips],
+            "notes": info.notes,
+            "timings": {
+                "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
+                "passes": {k: round(v, 4) for k, v in self.timing.seconds},
+                "peak_memory_mb": peak_memory_mb(),
+            },
+        }  # fmt: skip
+
+    @contextmanager
+    def _step(self, name: str, said: str) -> Iterator[None]:
+        self.progress(said)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def _input_name(source: Source) -> str:
+    return source.onnx_model.graph.input[0].name if source.onnx_model is not None else "input"
+
+
+def _runtime_version(target: targets.Target) -> str:
+    """Installed version of the target's runtime. Raises MissingPackageError with the install command."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(target.package.distribution)
+    except PackageNotFoundError as error:
+        raise MissingPackageError(
+            f"target '{target.name}' needs the package '{target.package.distribution}'",
+            because="it is not installed", so=target.package.install,
+        ) from error  # fmt: skip
+
+
+def _count_ops(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node)
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> list[tuple[int, int, int, int]]:
+    """The engine's own shape; of a dynamic one the traced size and two it has never seen, one with a batch of two."""
+    batch = shape[0] if isinstance(shape[0], int) else 1
+    height, width = (
+        s if isinstance(s, int) else d for s, d in zip(shape[2:], request.shape or info.shape, strict=True)
+    )
+    found: list[tuple[int, int, int, int]] = [(batch, info.in_channels, height, width)]
+    if request.dynamic:
+        step = info.divisor
+        high, wide = (
+            max(low, (s * 5 // 8 + 1) // step * step) for s, low in zip((height, width), info.minimum, strict=True)
+        )
+        found += [(2, info.in_channels, high, wide), (1, info.in_channels, wide, high)]
+    return found

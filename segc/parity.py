@@ -1,0 +1,192 @@
+"""The parity gate: what an engine computes against what PyTorch computes, in numbers.
+
+Everything here is NumPy on logits (N, C, H, W) and masks (N, H, W). The error of logits is relative to the largest
+logit. Agreement is the share of equal pixels; mIoU is between the two masks; the boundary share looks only at pixels
+within 3 px of a change of class in the reference, where errors show first. A differing pixel is a near tie when the
+reference's own margin between its two best classes there is no more than twice the largest logit error: no
+computation with that error could be expected to decide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from segc.errors import ParityError
+
+BOUNDARY = 3  # pixels
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a case must reach. relative_error: largest |difference| / largest |logit|; agreement: share of pixels."""
+
+    relative_error: float = 1e-3
+    agreement: float = 0.999
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison. Errors are None where the engine gives masks only; margin_ratio is None without differences.
+
+    margin_ratio: largest reference margin at a differing pixel / largest logit error. At most 2: all are near ties.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    max_abs_error: float | None
+    relative_error: float | None
+    agreement: float
+    miou: float
+    boundary_agreement: float
+    differing_pixels: int
+    margin_ratio: float | None
+
+    def failures(self, limits: Limits) -> list[str]:
+        """Which numbers miss the limits, in words."""
+        found = []
+        if self.relative_error is not None and not self.relative_error <= limits.relative_error:
+            found.append(
+                f"{self.name}: relative logit error {self.relative_error:.2e}, limit {limits.relative_error:.0e}"
+            )
+        if not self.agreement >= limits.agreement:
+            found.append(f"{self.name}: {self.agreement:.4%} of pixels equal, limit {limits.agreement:.2%}")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def compare(name: str, reference: Array, output: Array, threshold: float | None) -> Case:
+    """One case. reference: float32 logits (N, C, H, W); output: logits of the same shape or a mask (N, H, W).
+
+    Raises ParityError when shapes differ.
+    """
+    wanted = reference.shape if output.ndim == 4 else (reference.shape[0], *reference.shape[2:])
+    if output.shape != wanted:
+        raise ParityError(f"{name}: the engine gives shape {output.shape}, PyTorch {reference.shape}")
+    logits = output if output.ndim == 4 else None
+    expected = mask_of(reference, threshold)
+    actual = output if logits is None else mask_of(logits, threshold)
+    different = expected != actual
+    max_error, relative = (None, None) if logits is None else _errors(reference, logits)
+    return Case(
+        name=name,
+        shape=tuple(reference.shape),
+        max_abs_error=max_error,
+        relative_error=relative,
+        agreement=1.0 - float(different.mean()),
+        miou=mean_iou(expected, actual),
+        boundary_agreement=_boundary_agreement(expected, different),
+        differing_pixels=int(different.sum()),
+        margin_ratio=_margin_ratio(reference, different, max_error, threshold),
+    )
+
+
+def mask_of(logits: Array, threshold: float | None) -> Array:
+    """Class per pixel (N, H, W): the lowest index of the largest logit; one channel: sigmoid(logit) > threshold."""
+    if logits.shape[1] > 1:
+        return np.asarray(logits.argmax(axis=1))
+    # float32 like torch, so that a logit on the threshold falls on the same side
+    probability = 1 / (1 + np.exp(-logits[:, 0].astype(np.float32)))
+    return np.asarray(probability > np.float32(0.5 if threshold is None else threshold)).astype(np.int64)
+
+
+def mean_iou(expected: Array, actual: Array) -> float:
+    """Mean over the classes in either mask of intersection / union."""
+    classes = np.union1d(np.unique(expected), np.unique(actual))
+    ious = [np.sum((expected == c) & (actual == c)) / np.sum((expected == c) | (actual == c)) for c in classes]
+    return float(np.mean(ious))
+
+
+def check(cases: Sequence[Case], limits: Limits, target: str) -> None:
+    """Raise ParityError when any case misses the limits."""
+    failures = [line for case in cases for line in case.failures(limits)]
+    if failures:
+        raise ParityError(
+            f"the {target} engine does not compute what PyTorch computes; the bundle is not published",
+            because=failures,
+            so=[
+                "rerun with --dump-ir DIR --check to find the pass after which numbers differ",
+                "if the model itself is ill-conditioned (random weights, saturated logits), try a trained checkpoint",
+                "--max-error and --min-agreement set other limits, --no-verify skips the gate",
+            ],
+        )
+
+
+def inputs(
+    shape: tuple[int, int, int, int], mean: Sequence[float], std: Sequence[float], channel_order: str
+) -> Iterator[tuple[str, Array]]:
+    """Named inputs of `shape` (N, C, H, W): noise, and the natural image resized and normalised like any image."""
+    yield "noise", np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    if shape[1] == 3:
+        yield "natural image", natural_input(shape, mean, std, channel_order)
+
+
+def natural_input(
+    shape: tuple[int, int, int, int], mean: Sequence[float], std: Sequence[float], channel_order: str
+) -> Array:
+    """The photograph shipped with segc as float32 (N, 3, H, W); odd entries of the batch are mirrored."""
+    import cv2
+
+    content = resources.files("segc").joinpath("data/natural.jpg").read_bytes()
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.resize(image, (shape[3], shape[2]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    image = image[..., ::-1] if channel_order == "RGB" else image
+    planes = ((image - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.stack([planes[..., :: 1 - 2 * (i % 2)] for i in range(shape[0])]), np.float32)
+
+
+def run_cases(
+    reference: Callable[[Array], Array],
+    engine: Callable[[Array], Array],
+    named_inputs: Iterator[tuple[str, Array]],
+    threshold: float | None,
+) -> list[Case]:
+    """Feed each input to both sides and compare."""
+    return [
+        compare(f"{name} {x.shape[2]}x{x.shape[3]}", reference(x), engine(x), threshold) for name, x in named_inputs
+    ]
+
+
+def _errors(reference: Array, logits: Array) -> tuple[float, float]:
+    finite = np.isfinite(reference)
+    if not np.array_equal(finite, np.isfinite(logits)):
+        return float("inf"), float("inf")
+    error = float(np.abs(reference[finite] - logits[finite]).max(initial=0.0))
+    scale = float(np.abs(reference[finite]).max(initial=0.0))
+    return error, error / scale if scale else error
+
+
+def _boundary_agreement(expected: Array, different: Array) -> float:
+    """Share of equal pixels within BOUNDARY px of a class change in the reference; 1 without any change."""
+    near = np.zeros_like(different)
+    for mask, out in zip(expected, near, strict=True):
+        out |= _near_change(mask)
+    return 1.0 - float(different[near].mean()) if near.any() else 1.0
+
+
+def _near_change(mask: Array) -> Array:
+    import cv2
+
+    kernel = np.ones((2 * BOUNDARY + 1,) * 2, np.uint8)
+    values = mask.astype(np.float32)  # exact for every class index; cv2 has no int64
+    return np.asarray(cv2.dilate(values, kernel) != cv2.erode(values, kernel))
+
+
+def _margin_ratio(reference: Array, different: Array, max_error: float | None, threshold: float | None) -> float | None:
+    if not different.any() or not max_error:
+        return None
+    if reference.shape[1] == 1:
+        level = 0.5 if threshold is None else threshold
+        margins = np.abs(reference[:, 0][different] - np.log(level / (1 - level)))
+    else:
+        best = np.partition(np.moveaxis(reference, 1, -1)[different], -2, axis=-1)[:, -2:]
+        margins = best[:, 1] - best[:, 0]
+    return float(margins.max() / max_error)

@@ -1,0 +1,42 @@
+"""The reference side of the parity gate: eager PyTorch, or ONNX Runtime on the file that was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from segc.frontend.source import Source
+
+
+def reference_of(source: Source) -> Callable[[np.ndarray], np.ndarray]:
+    """float32 (N, C, H, W) -> logits, computed by the source itself, without any rewrite or pass."""
+    return _torch(source) if source.module is not None else _onnx(source)
+
+
+def _torch(source: Source) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    module = source.module
+    assert module is not None
+
+    def run(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            logits: np.ndarray = module(torch.from_numpy(x)).numpy()
+        return logits
+
+    return run
+
+
+def _onnx(source: Source) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    assert source.onnx_model is not None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        source.onnx_model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda x: np.asarray(session.run(None, {name: x})[0])
