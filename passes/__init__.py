@@ -2,3 +2,53 @@
 
 if __name__ != "segc.passes":
     raise ImportError("import segc.passes: under the short name this would be a second registry")
+
+from segc.passes.base import Pass, PassResult, Skip
+from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
+from segc.passes.fold_argmax import FoldArgMax
+from segc.passes.fold_constants import FoldConstants
+from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
+from segc.passes.lower_resize_argmax import LowerResizeArgMax
+from segc.passes.mask_output import MaskOutput
+from segc.passes.remove_identities import RemoveIdentities
+from segc.passes.simplify import Simplify
+from segc.passes.specialize_shapes import SpecializeShapes
+
+
+def registry(*passes: type[Pass]) -> dict[str, type[Pass]]:
+    """Passes by name. Raises ValueError when two share one."""
+    by_name: dict[str, type[Pass]] = {}
+    for each in passes:
+        if (other := by_name.setdefault(each.name, each)) is not each:
+            raise ValueError(f"two passes are called '{each.name}': {other.__qualname__} and {each.__qualname__}")
+    return by_name
+
+
+REGISTRY: dict[str, type[Pass]] = registry(
+    SpecializeShapes,
+    Simplify,
+    MaskOutput,
+    FoldArgMax,
+    LowerAdaptiveAvgPool,
+    LowerResizeArgMax,
+    FoldConstants,
+    RemoveIdentities,
+    EliminateCommonSubexpressions,
+)
+
+__all__ = [
+    "Pass",
+    "PassResult",
+    "Skip",
+    "REGISTRY",
+    "registry",
+    "SpecializeShapes",
+    "Simplify",
+    "MaskOutput",
+    "FoldArgMax",
+    "LowerAdaptiveAvgPool",
+    "LowerResizeArgMax",
+    "FoldConstants",
+    "RemoveIdentities",
+    "EliminateCommonSubexpressions",
+]

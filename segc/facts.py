@@ -1,0 +1,53 @@
+"""What the facts in a pass's `needs`, `gives` and `drops` mean: a predicate for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_graphsurgeon as gs
+
+from segc import dialect, ir
+
+Fact = Callable[[gs.Graph], str | None]  # None: it holds; otherwise what breaks it first
+
+
+def static_shapes(graph: gs.Graph) -> str | None:
+    """Every size of every tensor is a number."""
+    for tensor in [*graph.inputs, *(t for node in graph.nodes for t in node.outputs), *graph.outputs]:
+        if not tensor.is_empty() and ir.static_shape(tensor) is None:
+            return f"'{tensor.name}' has shape {tensor.shape if tensor.shape is None else list(tensor.shape)}"
+    return None
+
+
+def without(op: str | None = None) -> Fact:
+    """No node of the segc dialect, or none of this op of it, subgraphs included."""
+
+    def check(graph: gs.Graph) -> str | None:
+        for node in ir.nodes(graph):
+            if node.domain == dialect.DOMAIN and op in (None, node.op):
+                return f"node '{node.name}' is a {dialect.DOMAIN}.{node.op}"
+        return None
+
+    return check
+
+
+def mask_output(graph: gs.Graph) -> str | None:
+    """The only output is `mask`, uint8 or uint16 of shape (N, H, W)."""
+    if len(graph.outputs) != 1:
+        return f"{len(graph.outputs)} outputs"
+    mask = graph.outputs[0]
+    if mask.name != "mask":
+        return f"the output is called '{mask.name}'"
+    if mask.dtype not in ("uint8", "uint16"):
+        return f"the output is {mask.dtype}"
+    if mask.shape is None or len(mask.shape) != 3:
+        return f"the output has shape {mask.shape if mask.shape is None else list(mask.shape)}"
+    return None
+
+
+FACTS: dict[str, Fact] = {
+    "static-shapes": static_shapes,
+    "mask-output": mask_output,
+    "no segc dialect": without(),
+    **{f"no segc.{op}": without(op) for op in dialect.OPS},
+}
