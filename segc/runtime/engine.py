@@ -1,0 +1,231 @@
+"""Running a bundle: `run` on normalised tensors, `segment` on images as `mmseg.apis.inference_model` does.
+
+Where `segment` cannot do what mmseg does it deviates, as docs/bundle.md says:
+- A static engine cannot take a patch below its size (mmseg runs the smaller patch): the patch is padded to the right
+  and bottom with the preprocessing's pad value and the result cropped. The same holds for the least size and the
+  divisor of a dynamic engine.
+- An engine that gives masks has no logits to resize: its mask goes to the image's size by nearest neighbour.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segc.bundle import read_bundle
+from segc.errors import CompileError, MissingPackageError, SegcError, ShapeError, UsageError
+from segc.manifest import Input, Manifest
+from segc.runtime.images import as_bgr
+from segc.runtime.preprocessing import Floats, preprocess
+from segc.runtime.resize import (
+    ArrayRows,
+    Mask,
+    Rows,
+    resize,
+    resize_argmax,
+    resize_nearest,
+    resize_threshold,
+)
+from segc.runtime.segmentation import Segmentation
+from segc.runtime.slide import SlidingRows
+from segc.targets.base import Session
+
+Array = npt.NDArray[Any]
+
+
+def load(path: Path | str, *, threads: int = 0) -> Engine:
+    """Verify a bundle and load it into its runtime. threads: 0 leaves the number to the runtime.
+
+    Raises BundleError (damaged or incomplete), MissingPackageError (runtime not installed), CompileError (the runtime
+    refuses the engine). Cost: one pass over the files, and whatever the runtime does.
+    """
+    from segc import targets
+
+    if threads < 0:
+        raise UsageError(f"threads is {threads}", because="it is a number of threads, or 0 for the runtime's choice")
+    manifest = read_bundle(path)
+    name, made = manifest.target.name, f"{path}, made with {manifest.target.name} {manifest.target.runtime}"
+    if name not in targets.names():
+        raise MissingPackageError(
+            f"no installed package offers the target '{name}'",
+            where=made,
+            so="install the package that adds it to segc",
+        )
+    target = targets.get(name)
+    package = target.package
+    if not _installed(package.module):
+        raise MissingPackageError(f"{package.distribution} is not installed", where=made, so=package.install)
+    try:
+        return Engine(manifest, target.load(Path(path), manifest.target.options, threads))
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{package.distribution} cannot be imported", because=str(error), where=made, so=package.install
+        ) from error
+    except (SegcError, MemoryError):
+        raise
+    except Exception as error:  # each runtime has exceptions of its own, and some are private
+        raise CompileError(f"{name} cannot load the engine", because=str(error), where=made) from error
+
+
+class Engine:
+    """A bundle ready to run. Not for use by several threads at once unless the runtime's session is."""
+
+    def __init__(self, manifest: Manifest, session: Session) -> None:
+        self.manifest = manifest
+        self._session = session
+
+    def __repr__(self) -> str:
+        m = self.manifest
+        return f"<segc.Engine {m.source.name}: {m.target.name} {m.precision}, {m.input.shape} to {m.output.kind}>"
+
+    def run(self, x: Floats) -> dict[str, Array]:
+        """x: float32 (N, 3, H, W), normalised, to {"logits": float32 (N, C, H, W)} or {"mask": uint8 (N, H, W)}.
+
+        Batches beyond what the engine takes run in parts, shorter ones are filled up. Sides that are not multiples of
+        the engine's divisor are padded with zeros to the right and bottom and the output is cropped.
+        Raises ShapeError (rank, channels or size), UsageError (type), CompileError (the runtime failed).
+        """
+        check_tensor(x, self.manifest.input)
+        return {self.manifest.output.kind: self._padded(x, 0.0, grow=False)}
+
+    def segment(self, image: npt.NDArray[np.generic]) -> Segmentation:
+        """image: uint8 (H, W, 3) BGR as cv2 reads it (also grey, BGRA, 16 bits); the mask has the image's size.
+
+        Raises ShapeError when the engine does not take the image's size after preprocessing, and what `run` raises.
+        """
+        manifest = self.manifest
+        if (channels := manifest.input.shape[1]) != 3:
+            raise UsageError(
+                f"the model takes {channels} channels, an image has 3", so="use Engine.run on arrays you prepare"
+            )
+        bgr = as_bgr(image)
+        x, (bottom, right) = preprocess(bgr, manifest.preprocessing)
+        kept = x.shape[2] - bottom, x.shape[3] - right
+        if manifest.inference.mode == "slide":
+            assert manifest.inference.crop and manifest.inference.stride
+            mask = self._decide(
+                SlidingRows(
+                    self._forward, x, kept, manifest.output.channels, manifest.inference.crop, manifest.inference.stride
+                ),
+                bgr.shape[:2],
+            )
+        else:
+            y = self._forward(x)[..., : kept[0], : kept[1]]
+            mask = resize_nearest(y, bgr.shape[:2]) if y.ndim == 2 else self._decide(ArrayRows(y), bgr.shape[:2])
+        return Segmentation(mask, manifest.classes, manifest.palette)
+
+    def _decide(self, logits: Rows, size: tuple[int, int]) -> Mask:
+        """Logits resized to the image, as class numbers."""
+        align = self.manifest.inference.align_corners
+        if (threshold := self.manifest.output.threshold) is not None and logits.channels == 1:
+            return resize_threshold(logits, size, align, threshold)
+        return resize_argmax(logits, size, align)
+
+    def _forward(self, x: Floats) -> Array:
+        """One image or patch (1, 3, h, w), any size up to the engine's, to logits (C, h, w) or a mask (h, w)."""
+        return np.asarray(self._padded(x, self.manifest.preprocessing.pad.value, grow=True)[0])
+
+    def _padded(self, x: Floats, value: float, *, grow: bool) -> Array:
+        """Run `x` padded to a size the engine takes and crop the output; `grow`: the output takes the input's size."""
+        height, width = x.shape[2:]
+        sides = [accepted(x.shape[axis], axis, self.manifest.input) for axis in (2, 3)]
+        if sides != [height, width]:
+            x = np.pad(x, ((0, 0), (0, 0), (0, sides[0] - height), (0, sides[1] - width)), constant_values=value)
+        y = self._batches(x)
+        if grow and [*y.shape[-2:]] != sides:
+            y = self._grown(y, (sides[0], sides[1]))
+        kept = [-(-side * out // whole) for side, out, whole in zip((height, width), y.shape[-2:], sides, strict=True)]
+        return np.ascontiguousarray(y[..., : kept[0], : kept[1]])
+
+    def _grown(self, y: Array, size: tuple[int, int]) -> Array:
+        """Outputs of a smaller side than the input's, as mmseg's encode_decode resizes them."""
+        if self.manifest.output.kind == "mask":
+            return np.stack([resize_nearest(mask, size) for mask in y])
+        return np.stack([resize(logits, size, self.manifest.inference.align_corners) for logits in y])
+
+    def _batches(self, x: Floats) -> Array:
+        """Run any batch in parts of a size the engine takes."""
+        least, most = self.manifest.input.limits(0)
+        step = most or len(x)
+        parts = [self._call(x[at : at + step], least) for at in range(0, len(x), step)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _call(self, x: Floats, least: int) -> Array:
+        wanted = len(x)
+        if wanted < least:
+            x = np.concatenate([x, np.repeat(x[-1:], least - wanted, axis=0)])
+        try:
+            y = self._session.run(np.ascontiguousarray(x))
+        except (SegcError, MemoryError):
+            raise
+        except Exception as error:  # each runtime has exceptions of its own, and some are private
+            where = f"input {self.manifest.input.name} float32{list(x.shape)}"
+            raise CompileError(f"{self.manifest.target.name} failed", because=str(error), where=where) from error
+        output = self.manifest.output
+        fixed = (len(x), output.channels) if output.kind == "logits" else (len(x),)
+        if y.ndim != len(fixed) + 2 or y.shape[: len(fixed)] != fixed:
+            raise CompileError(
+                f"{self.manifest.target.name} gave an output of shape {y.shape}",
+                because=f"the bundle promises {output.kind} ({', '.join(map(str, fixed))}, H, W)",
+            )
+        return y[:wanted].astype(output.dtype, copy=False)
+
+
+def check_tensor(x: object, wanted: Input) -> None:
+    """Refuse what `Engine.run` cannot take."""
+    if not isinstance(x, np.ndarray):
+        raise UsageError(f"the input is a {type(x).__name__}", because="a NumPy array is needed", so=_to_numpy(x))
+    if x.dtype != np.float32:
+        raise UsageError(f"the input is {x.dtype}, float32 is needed", so="convert it: x.astype('float32')")
+    shown = f"({', '.join('?' if side is None else str(side) for side in wanted.shape)})"
+    if x.ndim != 4:
+        raise ShapeError(f"the input has {x.ndim} dimensions", because=f"the engine takes (N, C, H, W) = {shown}")
+    if not len(x):
+        raise ShapeError("the batch is empty", because=f"the engine takes {shown}")
+    if x.shape[1] != wanted.shape[1]:
+        swapped = x.shape[3] == wanted.shape[1]
+        raise ShapeError(
+            f"the input has {x.shape[1]} channels",
+            because=f"the engine takes {shown}",
+            so="move the channels first: x.transpose(0, 3, 1, 2)" if swapped else (),
+        )
+    for axis in (2, 3):
+        if x.shape[axis] < wanted.limits(axis)[0]:
+            raise _out_of_range(x.shape[axis], axis, wanted)
+        accepted(x.shape[axis], axis, wanted)
+
+
+def accepted(side: int, axis: int, wanted: Input) -> int:
+    """The least size from `side` on that the engine takes along axis 2 or 3. Raises ShapeError."""
+    low, high = wanted.limits(axis)
+    divisor = wanted.divisor(axis)
+    size = -(-max(side, low) // divisor) * divisor
+    if high is not None and size > high:
+        raise _out_of_range(side, axis, wanted)
+    return size
+
+
+def _out_of_range(side: int, axis: int, wanted: Input) -> ShapeError:
+    low, high = wanted.limits(axis)
+    limits = str(low) if low == high else f"{low} to {high}" if high else f"{low} and more"
+    divisor = f", multiples of {wanted.divisor(axis)}" if wanted.divisor(axis) > 1 else ""
+    return ShapeError(
+        f"the {'height' if axis == 2 else 'width'} {side} is outside of what the engine takes",
+        because=f"it takes {limits} pixels{divisor}",
+        so="compile the model with --dynamic or for this --shape",
+    )
+
+
+def _to_numpy(x: object) -> str:
+    return "convert it: x.detach().cpu().numpy()" if type(x).__module__.startswith("torch") else "use numpy.asarray"
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        return False

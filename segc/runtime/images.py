@@ -1,0 +1,126 @@
+"""Images in and out: any file OpenCV reads becomes uint8 BGR; files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segc.errors import FileError, ShapeError, UsageError
+
+Image = npt.NDArray[np.uint8]
+EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".pnm", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+
+
+def read_image(path: Path | str) -> Image:
+    """uint8 (H, W, 3) BGR as cv2.imread gives it: EXIF orientation applied, alpha dropped, 16 bits cut to 8.
+
+    Raises FileError when the file is missing, unreadable, empty or not an image OpenCV decodes.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read the image {path}", because=error.strerror or str(error)) from error
+    if not content:
+        raise FileError(f"cannot read the image {path}", because="the file is empty")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        reason = "OpenCV finds no image in it: it is damaged or of another format"
+    except cv2.error as error:
+        image, reason = None, str(error.err)
+    if image is None:
+        raise FileError(f"cannot read the image {path}", because=reason, so="convert it to PNG or JPEG")
+    return np.asarray(image, np.uint8)
+
+
+def as_bgr(image: npt.NDArray[np.generic]) -> Image:
+    """An image array as contiguous uint8 (H, W, 3) BGR, converted as cv2.imread converts files.
+
+    Accepts uint8 and uint16 (its upper eight bits are kept) of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), whose
+    alpha is dropped. Raises UsageError for other types, ShapeError for other shapes.
+    """
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UsageError(
+            f"the image is {image.dtype}, uint8 is needed",
+            so="numbers from 0 to 1 become (image * 255).round().astype('uint8')" if image.dtype.kind == "f" else (),
+        )
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or not image.size:
+        swapped = image.ndim == 3 and image.shape[0] in (1, 3, 4)
+        raise ShapeError(
+            f"the image has shape {image.shape}, (H, W, 3) is needed",
+            so="move the channels last: image.transpose(1, 2, 0)" if swapped and image.size else (),
+        )
+    if image.dtype == np.uint16:
+        image = image >> np.uint16(8)  # type: ignore[operator]
+    if image.ndim == 2 or image.shape[2] == 1:
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(image[:, :, :3], np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image to read, and the name, without extension, of what is made from it."""
+
+    path: Path
+    stem: str
+
+
+def find_images(paths: Iterable[Path | str]) -> list[ImageFile]:
+    """Files as given, folders replaced by the images directly in them, sorted; each file once.
+
+    Files are not opened. Images with one stem get their extension appended, then a number: `a_jpg`, `a_png`, `a_png-2`.
+    Raises FileError for a folder that cannot be listed or has no image.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        for file in _images_in(path) if path.is_dir() else [path]:
+            found.setdefault(file.resolve(), file)
+    shared = Counter(path.stem.casefold() for path in found.values())
+    taken: set[str] = {stem for stem, times in shared.items() if times == 1}
+    images = []
+    for path in found.values():
+        stem = path.stem
+        if shared[stem.casefold()] > 1:
+            stem = _free(f"{stem}_{path.suffix[1:]}" if path.suffix else stem, taken)
+        taken.add(stem.casefold())
+        images.append(ImageFile(path, stem))
+    return images
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a name beside it, then renamed. Raises FileError."""
+    beside = path.with_name(f".{path.name}.segc-{secrets.token_hex(4)}")
+    try:
+        try:
+            beside.write_bytes(content)
+            os.replace(beside, path)  # noqa: PTH105 - the name says that an existing file is replaced
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot write {path}", because=error.strerror or str(error)) from error
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
+        files = sorted(path for path in found if not path.is_dir())
+    except OSError as error:
+        raise FileError(f"cannot read the folder {folder}", because=error.strerror or str(error)) from error
+    if not files:
+        raise FileError(f"no image lies in the folder {folder}", because=f"looked for {', '.join(sorted(EXTENSIONS))}")
+    return files
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    number, candidate = 1, stem
+    while candidate.casefold() in taken:
+        number += 1
+        candidate = f"{stem}-{number}"
+    return candidate

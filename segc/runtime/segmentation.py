@@ -1,0 +1,67 @@
+"""The result of segmenting one image."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segc.errors import MissingPackageError, ShapeError, UsageError
+from segc.runtime.images import Image, as_bgr, write_file
+from segc.runtime.resize import Mask
+
+_ROWS = 256  # counted at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """mask: class numbers (H, W), uint8 or above 256 classes uint16; palette: RGB, one a class."""
+
+    mask: Mask
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+    def save(self, path: Path | str) -> None:
+        """Write a PNG: class numbers with a palette (mode P), for uint16 16-bit grey. Raises FileError, UsageError."""
+        if Path(path).suffix.lower() != ".png":
+            raise UsageError(f"cannot save the mask as {path}", because="masks are PNG files", so="use a name in .png")
+        write_file(Path(path), self.png())
+
+    def png(self) -> bytes:
+        """What `save` writes."""
+        try:
+            from PIL import Image as Pillow
+        except ImportError as error:
+            raise MissingPackageError("saving masks needs Pillow", so="pip install pillow") from error
+        image, content = Pillow.fromarray(self.mask), io.BytesIO()
+        if self.mask.dtype == np.uint8:
+            image.putpalette([part for colour in self.palette for part in colour])
+        image.save(content, "PNG", **({"bits": 8} if self.mask.dtype == np.uint8 else {}))
+        return content.getvalue()
+
+    def overlay(self, image: npt.NDArray[np.generic], opacity: float = 0.5) -> Image:
+        """The image, as given to `segment`, under the classes' colours: uint8 (H, W, 3) BGR. opacity: 0 to 1."""
+        if not 0 <= opacity <= 1:
+            raise UsageError(f"opacity is {opacity}", because="0 shows the image alone, 1 the colours alone")
+        if image.shape[:2] != self.mask.shape:
+            raise ShapeError(f"the image has shape {image.shape}, the mask {self.mask.shape}")
+        colours = np.zeros((2 ** (8 * self.mask.itemsize), 3), np.uint8)
+        colours[: len(self.palette)] = np.asarray(self.palette, np.uint8)[:, ::-1]
+        return np.asarray(cv2.addWeighted(as_bgr(image), 1 - opacity, colours[self.mask], opacity, 0), np.uint8)
+
+    def counts(self) -> dict[str, int]:
+        """Pixels of every class, absent ones included; a number without a name is called "class N"."""
+        pixels = np.zeros(65536, np.int64)
+        for at in range(0, len(self.mask), _ROWS):
+            pixels += np.bincount(self.mask[at : at + _ROWS].ravel(), minlength=65536)
+        present = np.flatnonzero(pixels)
+        known = max(len(self.classes), int(present[-1]) + 1 if present.size else 0)
+        result: dict[str, int] = {}
+        for number in range(known):
+            name = self.classes[number] if number < len(self.classes) else f"class {number}"
+            result[name] = result.get(name, 0) + int(pixels[number])
+        return result
