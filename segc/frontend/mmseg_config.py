@@ -15,6 +15,7 @@ from segc.frontend import calibrate
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
 from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, generic_classes, pair, sha256_of
 from segc.frontend.mmseg_env import import_mmseg
+from segc.frontend.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +92,8 @@ def _build(config: Any, path: Path) -> nn.Module:
     from mmseg.registry import MODELS
 
     try:
-        model: nn.Module = MODELS.build(config.model)
+        with quiet():
+            model: nn.Module = MODELS.build(config.model)
     except Exception as error:  # model constructors may raise anything
         cause = str(error).splitlines()[0] if str(error) else ""
         raise SourceError(

@@ -11,13 +11,13 @@ import importlib
 import importlib.util
 import sys
 import types
-import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from segc.errors import MissingPackageError
+from segc.frontend.quiet import quiet
 
 _EXTENSION = "mmcv._ext"
 
@@ -32,8 +32,7 @@ def import_mmseg() -> types.ModuleType:
                 so="pip install 'segc[mmseg]'",
             )
     _stub_extension()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         mmseg = importlib.import_module("mmseg")
         importlib.import_module("mmseg.models")
         importlib.import_module("mmengine.registry").init_default_scope("mmseg")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import traceback
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -17,6 +12,7 @@ from torch import nn
 
 from segc.errors import CompileError, ShapeError
 from segc.frontend import rewrites
+from segc.frontend.quiet import quiet
 
 INPUT, OUTPUT = "input", "logits"
 
@@ -40,7 +36,7 @@ def trace(module: nn.Module, shape: tuple[int, int, int, int], *, opset: int, dy
     example = torch.zeros(size)
     dims = {"x": dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)} if dynamic else None
     try:
-        with _quiet(), torch.no_grad(), rewrites.applied() as fired:
+        with quiet(), torch.no_grad(), rewrites.applied() as fired:
             program = torch.onnx.export(
                 module, (example,), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
                 dynamic_shapes=dims, verbose=False, external_data=False,
@@ -70,7 +66,7 @@ def accepts(module: nn.Module, shape: tuple[int, int, int, int]) -> str | None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     try:
-        with _quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        with quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
             module(torch.zeros(shape))
     except Exception as error:  # user code may raise anything
         return f"{type(error).__name__}: {_short(error)}"
@@ -139,16 +135,3 @@ def _short(error: BaseException) -> str:
     """The telling lines of a message: the exporter wraps them in advice and reports."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "\n".join(lines[:3]) if lines else "no message"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's chatter (warnings, log lines, prints) off the user's terminal."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -1,0 +1,148 @@
+"""segc's engines and the plain torch export against eager PyTorch, in the same runtimes.
+
+    python benchmarks/parity.py [--models fcn pspnet …] [--targets onnxruntime openvino] [--odd] [--json FILE]
+
+Weights are seeded and BatchNorm statistics calibrated, inputs are noise and a photograph. For every model, size and
+target: the relative logit error and pixel agreement of segc's bundle and of `torch.onnx.export(dynamo=True)` of the
+same unmodified model in the same runtime, and whether every differing pixel is a near tie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import segc
+from segc import parity, targets
+from segc.errors import ShapeError
+from segc.frontend.source import Source, open_source
+from segc.reference import reference_of
+
+MODELS = {
+    "fcn": "fcn_r18-d8_4xb2-80k_cityscapes-512x1024",
+    "pspnet": "pspnet_r18-d8_4xb2-80k_cityscapes-512x1024",
+    "deeplabv3plus": "deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024",
+    "segformer": "segformer_mit-b0_8xb2-160k_ade20k-512x512",
+    "unet": "unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024",
+    "fastscnn": "fast_scnn_8xb4-160k_cityscapes-512x1024",
+    "bisenetv2": "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024",
+    "segmenter": "segmenter_vit-s_mask_8xb1-160k_ade20k-512x512",
+}
+ODD = (97, 129)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Worst figures over the inputs of one model, size and target; plain_*: of the plain torch export."""
+
+    model: str
+    size: tuple[int, int]
+    target: str
+    error: float
+    agreement: float
+    margin_ratio: float | None
+    plain_error: float
+    plain_agreement: float
+
+    @property
+    def ratio(self) -> float:
+        """segc's error relative to the plain export's."""
+        return self.error / self.plain_error if self.plain_error else float(self.error > 0)
+
+
+def measure(name: str, size: tuple[int, int] | None, target_names: tuple[str, ...], threads: int = 2) -> Iterator[Row]:
+    """Rows for one model: at `size`, or at the config's crop size; a size the model rejects moves to the next it takes."""
+    source = open_source(MODELS[name], mode="whole")
+    size = accepted_size(source, size or source.info.shape)
+    info = source.info
+    shape = (1, info.in_channels, *size)
+    inputs = list(parity.inputs(shape, info.mean, info.std, info.channel_order))
+    reference = reference_of(source)
+    expected = [(label, x, reference(x)) for label, x in inputs]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = plain_export(source, shape)
+        for target_name in target_names:
+            target = targets.get(target_name)
+            out = Path(folder) / target_name
+            segc.compile(MODELS[name], target=target_name, shape=size, mode="whole", verify=False, out=out)
+            engine = segc.load(out, threads=threads)
+            ours = [parity.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
+            plain_folder = out.with_suffix(".plain")
+            plain_folder.mkdir()
+            session = target.load(plain_folder, target.emit(plain, plain_folder).options, threads)
+            theirs = [parity.compare(label, y, session.run(x), info.threshold) for label, x, y in expected]
+            yield _worst(name, size, target_name, ours, theirs)
+
+
+def accepted_size(source: Source, size: tuple[int, int]) -> tuple[int, int]:
+    """`size`, or the nearest larger one that eager PyTorch accepts."""
+    from segc.frontend.trace import accepts
+
+    for step in (1, 2, 4, 8, 16, 32, 64):
+        rounded = (-(-size[0] // step) * step, -(-size[1] // step) * step)
+        assert source.module is not None
+        if accepts(source.module, (1, source.info.in_channels, *rounded)) is None:
+            return rounded
+    raise ShapeError(f"no size near {size} is accepted")
+
+
+def plain_export(source: Source, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """What a user gets without segc: the exporter alone, no rewrite, no pass."""
+    import torch
+
+    with torch.no_grad():
+        program = torch.onnx.export(source.module, (torch.zeros(shape),), dynamo=True, opset_version=20, verbose=False)  # type: ignore[arg-type]
+    assert program is not None
+    return program.model_proto
+
+
+def _worst(name: str, size: tuple[int, int], target: str, ours: list[parity.Case], theirs: list[parity.Case]) -> Row:
+    ratios = [case.margin_ratio for case in ours if case.margin_ratio is not None]
+    return Row(
+        name,
+        size,
+        target,
+        max(case.relative_error or 0.0 for case in ours),
+        min(case.agreement for case in ours),
+        max(ratios) if ratios else None,
+        max(case.relative_error or 0.0 for case in theirs),
+        min(case.agreement for case in theirs),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=[*MODELS], choices=[*MODELS])
+    parser.add_argument("--targets", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--odd", action="store_true", help="at 97x129 (or the next size the model accepts) only")
+    parser.add_argument("--json", type=Path, help="write the rows here too")
+    args = parser.parse_args()
+    rows = []
+    print("| model | size | target | segc error | plain error | ratio | segc pixels | plain pixels | margin / error |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in args.models:
+        for size in (ODD,) if args.odd else (None, ODD):
+            for row in measure(name, size, tuple(args.targets)):
+                rows.append(row)
+                margin = "-" if row.margin_ratio is None else f"{row.margin_ratio:.2f}"
+                print(
+                    f"| {row.model} | {row.size[0]}x{row.size[1]} | {row.target} | {row.error:.1e} | {row.plain_error:.1e} "
+                    f"| {row.ratio:.2f} | {row.agreement:.4%} | {row.plain_agreement:.4%} | {margin} |",
+                    flush=True,
+                )
+    if args.json:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    print(f"worst: error {max(r.error for r in rows):.1e}, ratio {max(r.ratio for r in rows):.2f}, "
+          f"agreement {min(r.agreement for r in rows):.4%}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    main()
