@@ -38,9 +38,9 @@ class Segmentation:
         except ImportError as error:
             raise MissingPackageError("saving masks needs Pillow", so="pip install pillow") from error
         image, content = Pillow.fromarray(self.mask), io.BytesIO()
-        if self.mask.dtype == np.uint8:
-            image.putpalette([part for colour in self.palette for part in colour])
-        image.save(content, "PNG", **({"bits": 8} if self.mask.dtype == np.uint8 else {}))
+        if self.mask.dtype == np.uint8:  # all 256 colours, or Pillow packs few classes into fewer bits than a byte
+            image.putpalette(self._colours(256).tobytes())
+        image.save(content, "PNG")
         return content.getvalue()
 
     def overlay(self, image: npt.NDArray[np.generic], opacity: float = 0.5) -> Image:
@@ -49,8 +49,7 @@ class Segmentation:
             raise UsageError(f"opacity is {opacity}", because="0 shows the image alone, 1 the colours alone")
         if image.shape[:2] != self.mask.shape:
             raise ShapeError(f"the image has shape {image.shape}, the mask {self.mask.shape}")
-        colours = np.zeros((2 ** (8 * self.mask.itemsize), 3), np.uint8)
-        colours[: len(self.palette)] = np.asarray(self.palette, np.uint8)[:, ::-1]
+        colours = self._colours(256**self.mask.itemsize)[:, ::-1]
         return np.asarray(cv2.addWeighted(as_bgr(image), 1 - opacity, colours[self.mask], opacity, 0), np.uint8)
 
     def counts(self) -> dict[str, int]:
@@ -65,3 +64,9 @@ class Segmentation:
             name = self.classes[number] if number < len(self.classes) else f"class {number}"
             result[name] = result.get(name, 0) + int(pixels[number])
         return result
+
+    def _colours(self, count: int) -> npt.NDArray[np.uint8]:
+        """The palette, filled up with black: uint8 (count, 3) RGB."""
+        colours = np.zeros((count, 3), np.uint8)
+        colours[: len(self.palette)] = self.palette
+        return colours
