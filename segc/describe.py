@@ -51,7 +51,12 @@ def manifest(
         },
         "classes": list(info.classes),
         "palette": [list(rgb) for rgb in info.palette],
-        "model": {"num_classes": max(info.channels, 2), "test_cfg": info.test_cfg, "rewrites": info.rewrites},
+        "model": {
+            "num_classes": max(info.channels, 2),
+            "test_cfg": info.test_cfg,
+            "test_resize": {"scale": _listed(info.resize_scale), "keep_ratio": info.keep_ratio},
+            "rewrites": info.rewrites,
+        },
         "passes": [{"name": name, "changes": result.changes} for name, result in results],
         "files": {},
     }
@@ -81,6 +86,19 @@ def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
         info.palette = generic_classes(count)[1]
 
 
+def note_resize(info: ModelInfo, graph: gs.Graph) -> None:
+    """Say so when `segment` cannot follow the test pipeline because the engine has one size only."""
+    if _fixed(graph, info) and info.resize_scale is not None and info.keep_ratio:
+        info.notes.append(
+            "images are resized to the engine's fixed size; the config's test pipeline keeps their ratio: --dynamic "
+            "does as it says"
+        )
+
+
+def _fixed(graph: gs.Graph, info: ModelInfo) -> bool:
+    return info.mode == "whole" and all(isinstance(side, int) for side in graph.inputs[0].shape[2:])
+
+
 def _input(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
     shape = [size if isinstance(size, int) else None for size in graph.inputs[0].shape]
     dynamic = None
@@ -101,7 +119,7 @@ def _output(graph: gs.Graph, info: ModelInfo, kind: str) -> dict[str, Any]:
 def _preprocessing(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
     """A static engine that does not slide takes images at its own size; everything else follows the config."""
     height, width = graph.inputs[0].shape[2:]
-    fixed = info.mode == "whole" and isinstance(height, int) and isinstance(width, int)
+    fixed = _fixed(graph, info)
     scale = [width, height] if fixed else _listed(info.resize_scale)
     mean, std = (v if len(v) == info.in_channels else (v[0],) * info.in_channels for v in (info.mean, info.std))
     return {

@@ -108,6 +108,7 @@ class _Compilation:
             with self._step("passes", f"running passes for {self.target.name}"):
                 graph, results = self._transform(model, source, shape)
                 describe.complete_head(info, graph)
+                describe.note_resize(info, graph)
                 legality.require_legal(graph, self.target, {name: r.skips for name, r in results})
             with self._step("emit", f"writing the {self.target.name} engine"):
                 final = ir.to_model(graph, functions=False)

@@ -1,0 +1,86 @@
+"""The commands and code of README and docs run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from segc.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(file: str, language: str) -> list[str]:
+    """The code blocks of one language in a Markdown file."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    found = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert found, f"no {language} block in {file}"
+    return found
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with the examples and a photograph, as the README assumes."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copy(ROOT / "segc" / "data" / "natural.jpg", tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_of_the_readme_run(workplace: Path) -> None:
+    pytest.importorskip("mmseg")
+    for line in "".join(blocks("README.md", "bash")).splitlines():
+        words = shlex.split(line)
+        assert words[0] == "segc"
+        assert main(words[1:]) == 0, line
+    mask = cv2.imread(str(workplace / "masks" / "photo_mask.png"), cv2.IMREAD_UNCHANGED)
+    photo = cv2.imread(str(workplace / "photo.jpg"))
+    assert mask.shape[:2] == photo.shape[:2]
+
+
+def test_the_python_of_the_readme_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("mmseg")
+    exec(compile("\n".join(blocks("README.md", "python")), "README.md", "exec"), {"__name__": "readme"})
+    assert (workplace / "photo_overlay.png").is_file()
+    counts = re.findall(r"(\d+)", capsys.readouterr().out.splitlines()[-1])
+    photo = cv2.imread(str(workplace / "photo.jpg"))
+    assert sum(map(int, counts)) == photo.shape[0] * photo.shape[1]
+
+
+def test_the_target_of_the_guide_compiles_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    import segc
+    from segc.targets import registry
+
+    scope: dict[str, object] = {"__name__": "reference_target"}
+    exec(compile(blocks("docs/adding-a-target.md", "python")[0], "adding-a-target.md", "exec"), scope)
+    known = registry.get
+    monkeypatch.setattr("segc.targets.get", lambda name: scope["REFERENCE"] if name == "reference" else known(name))
+    monkeypatch.setattr("segc.targets.names", lambda: ["reference"])
+    source = tmp_path / "net.py"
+    source.write_text(
+        "import torch\n"
+        "model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.ReLU(),"
+        " torch.nn.Upsample(scale_factor=2, mode='bilinear'))\n"
+    )
+    segc.compile(source, target="reference", shape=(16, 24), out=tmp_path / "bundle")
+    y = segc.load(tmp_path / "bundle").run(np.zeros((1, 3, 16, 24), np.float32))["logits"]
+    assert y.shape == (1, 4, 16, 24)
+
+
+def test_the_exit_codes_of_the_docs_are_those_of_the_errors() -> None:
+    from segc import errors
+
+    rows = re.findall(r"^\| (\d+) \| (SEGC-[^|]*)\|", (ROOT / "docs" / "errors.md").read_text(), flags=re.MULTILINE)
+    documented = {int(code): {f"SEGC-{name}" for name in re.findall(r"([A-Z]\d{3})", names)} for code, names in rows}
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.SegcError)]
+    actual: dict[int, set[str]] = {}
+    for cls in classes:
+        actual.setdefault(cls.exit_code, set()).add(cls.code)
+    assert documented == actual
