@@ -76,6 +76,21 @@ def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
         user.inputs = [new if t is old else t for t in user.inputs]
 
 
+def prune(graph: gs.Graph, node: gs.Node, keep: set[int]) -> None:
+    """Remove `node` if nothing reads it any more, and then whatever only it read."""
+    pending, gone = [node], set()
+    while pending:
+        dead = pending.pop()
+        if id(dead) in gone or any(t.outputs or id(t) in keep for t in dead.outputs):
+            continue
+        gone.add(id(dead))
+        pending.extend(producer for t in dead.inputs for producer in t.inputs)
+        dead.inputs.clear()
+        dead.outputs.clear()
+    if gone:
+        graph.nodes = [n for n in graph.nodes if id(n) not in gone]
+
+
 def small_constant(tensor: gs.Tensor, limit: int = SMALL) -> np.ndarray | None:
     """The value of a constant of at most `limit` elements; weights are never loaded for this."""
     if not isinstance(tensor, gs.Constant) or int(np.prod(tensor.shape)) > limit:

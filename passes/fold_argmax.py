@@ -30,7 +30,19 @@ import onnx_graphsurgeon as gs
 
 from segc import dialect, ir
 from segc.passes.base import Pass, PassResult
-from segc.passes.edit import Names, insert, ints, optional, protected, rank, reaches, scalar, small_constant, squeeze
+from segc.passes.edit import (
+    Names,
+    insert,
+    ints,
+    optional,
+    protected,
+    prune,
+    rank,
+    reaches,
+    scalar,
+    small_constant,
+    squeeze,
+)
 from segc.passes.remove_identities import dtype_of, holds
 
 INT64 = np.dtype(np.int64)
@@ -79,6 +91,7 @@ class FoldArgMax(Pass):
                 if why is not None:
                     result.skip(argmax, why)
                     break
+                prune(graph, site.before, keep)
                 result.changes += 1
         return result
 

@@ -124,20 +124,17 @@ def _slice(node: gs.Node) -> bool:
 
 def _slice_edges(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
     """Constant starts, ends, axes and steps of a Slice of any opset."""
-    if "starts" in node.attrs:
-        found: list[list[int] | None] = [list(node.attrs[what]) for what in ("starts", "ends")] + [
-            node.attrs.get("axes"),
-            None,
-        ]
-        present = [True, True, "axes" in node.attrs, False]
-    else:
-        found = [ints(optional(node, at)) for at in (1, 2, 3, 4)]
-        present = [optional(node, at) is not None for at in (1, 2, 3, 4)]
-    if not found[0] or any(p and f is None for p, f in zip(present, found, strict=True)):
+    if "starts" in node.attrs:  # before opset 10
+        starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
+        return starts, ends, list(node.attrs.get("axes", range(len(starts)))), [1] * len(starts)
+    edges = [ints(optional(node, at)) for at in (1, 2)]
+    if edges[0] is None or edges[1] is None:
         return None
-    starts, ends, axes, steps = found
-    many = len(starts)
-    return list(starts), list(ends or []), list(axes or range(many)), list(steps or [1] * many)
+    axes, steps = (ints(t) if (t := optional(node, at)) is not None else [] for at in (3, 4))
+    if axes is None or steps is None:
+        return None
+    many = range(len(edges[0]))
+    return edges[0], edges[1], axes or list(many), steps or [1 for _ in many]
 
 
 def _resize(node: gs.Node) -> bool:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from checks import HEAD, graph_of
+
+import segc.passes
+from segc.facts import FACTS
+from segc.passes import REGISTRY, Pass, registry
+
+HERE = Path(segc.passes.__file__).parent
+MODULES = {p.stem for p in HERE.glob("*.py")} - {"__init__", "base", "edit", "evaluate"}
+
+
+def test_every_pass_is_registered_under_the_name_of_its_file() -> None:
+    assert {name.replace("-", "_") for name in REGISTRY} == MODULES
+
+
+def test_two_passes_of_one_name_are_refused() -> None:
+    class Other(Pass):
+        name = "simplify"
+
+    with pytest.raises(ValueError, match="two passes are called 'simplify'"):
+        registry(REGISTRY["simplify"], Other)
+
+
+def test_the_short_import_name_is_refused() -> None:
+    spec = importlib.util.spec_from_file_location("passes", HERE / "__init__.py")
+    assert spec is not None and spec.loader is not None
+    with pytest.raises(ImportError, match=r"import segc\.passes"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_each_pass_says_what_it_does_and_uses_known_facts(name: str) -> None:
+    step = REGISTRY[name]()
+    assert step.algebra and "->" in step.algebra
+    assert step.needs | step.gives | step.drops <= set(FACTS)
+    module = importlib.import_module(type(step).__module__)
+    assert module.__doc__ and "Must not fire" in module.__doc__
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_each_pass_has_a_test_file(name: str) -> None:
+    assert (Path(__file__).parent / f"test_{name.replace('-', '_')}.py").exists()
+
+
+DIALECT = HEAD + "g (float[N,1,H,W] x) => (float[N,1,2,2] y) { y = segc.AdaptiveAvgPool2d <output_size = [2, 2]> (x) }"
+STANDARD = HEAD + "g (float[1,1,2,2] x) => (float[1,1,2,2] y) { y = Relu (x) }"
+MASK = (
+    HEAD
+    + """g (float[1,2,3,3] x) => (uint8[1,3,3] mask)
+    { i = ArgMax <axis = 1, keepdims = 0> (x)  mask = Cast <to = 2> (i) }"""
+)
+
+
+@pytest.mark.parametrize(
+    ("fact", "holds", "breaks", "why"),
+    [
+        ("static-shapes", STANDARD, DIALECT, "'x' has shape ['N', 1, 'H', 'W']"),
+        ("no segc dialect", STANDARD, DIALECT, "is a segc.AdaptiveAvgPool2d"),
+        ("no segc.AdaptiveAvgPool2d", STANDARD, DIALECT, "is a segc.AdaptiveAvgPool2d"),
+        ("mask-output", MASK, STANDARD, "the output is called 'y'"),
+    ],
+)
+def test_facts_name_what_breaks_them(fact: str, holds: str, breaks: str, why: str) -> None:
+    assert FACTS[fact](graph_of(holds)) is None
+    assert why in str(FACTS[fact](graph_of(breaks)))
+
+
+def test_the_mask_fact_looks_at_type_rank_and_count() -> None:
+    for text, why in [
+        (MASK.replace("uint8[1,3,3] mask", "int32[1,3,3] mask").replace("to = 2", "to = 6"), "the output is int32"),
+        (
+            MASK.replace("keepdims = 0", "keepdims = 1").replace("uint8[1,3,3]", "uint8[1,1,3,3]"),
+            "has shape [1, 1, 3, 3]",
+        ),
+        (MASK.replace("mask)", "mask, int64[1,3,3] i)"), "2 outputs"),
+    ]:
+        assert why in str(FACTS["mask-output"](graph_of(text)))
+    assert FACTS["no segc.ResizeArgMax"](graph_of(DIALECT)) is None
