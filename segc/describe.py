@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segc import __version__
-from segc.errors import CompileError
+from segc.errors import SourceError
 from segc.frontend.info import ModelInfo, generic_classes
-from segc.manifest import FORMAT, Manifest, self_digest
+from segc.manifest import Manifest
 from segc.passes.base import PassResult
 from segc.targets.base import Target
 
@@ -29,8 +28,6 @@ def manifest(
 ) -> Manifest:
     """The manifest without its files, validated like one that is read."""
     content: dict[str, Any] = {
-        "format": FORMAT,
-        "segc": __version__,
         "source": {
             "kind": info.kind,
             "name": info.name,
@@ -58,9 +55,8 @@ def manifest(
             "rewrites": info.rewrites,
         },
         "passes": [{"name": name, "changes": result.changes} for name, result in results],
-        "files": {},
     }
-    return Manifest.from_json({**content, "sha256": self_digest(content)})
+    return Manifest.from_content(content)
 
 
 def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
@@ -69,9 +65,10 @@ def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
         shape = graph.outputs[0].shape
         channels = shape[1] if shape is not None and len(shape) == 4 else None
         if not isinstance(channels, int):
-            raise CompileError(
+            raise SourceError(
                 "the output is not a map of logits (N, classes, H, W) with a known number of classes",
                 because=f"its shape is {shape}",
+                so="export the model without what follows its logits",
             )
         info.channels = channels
     if info.channels == 1 and info.threshold is None:

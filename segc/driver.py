@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segc import bundle as bundles
-from segc import describe, hooks, ir, legality, parity, pipelines, targets
+from segc import describe, facts, hooks, ir, legality, parity, pipelines, targets
 from segc.errors import MissingPackageError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
 from segc.frontend.source import Source, open_source
@@ -131,12 +131,14 @@ class _Compilation:
         request = self.request
         if request.precision not in PRECISIONS:
             raise UsageError(
-                f"there is no precision '{request.precision}'", because=f"segc knows {', '.join(PRECISIONS)}"
-            )
+                f"there is no precision '{request.precision}'", because=f"segc knows {', '.join(PRECISIONS)}",
+                so="leave --precision away",
+            )  # fmt: skip
         if request.precision != "fp32":
             raise UsageError(
-                f"{request.target} bundles are fp32 for now", because=f"--precision {request.precision} was asked for"
-            )
+                f"{request.target} bundles are fp32 for now", because=f"--precision {request.precision} was asked for",
+                so="leave --precision away",
+            )  # fmt: skip
         if request.output not in ("logits", "mask"):
             raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
         if request.mode not in (None, "whole", "slide"):
@@ -145,6 +147,8 @@ class _Compilation:
             raise UsageError("--shape and --dynamic exclude each other", so="leave one of them away")
         if request.shape is not None and (len(request.shape) != 2 or min(request.shape) < 1):
             raise UsageError(f"shape {request.shape} is not (height, width) of at least 1 pixel each")
+        if request.threads < 0:
+            raise UsageError(f"--threads {request.threads} is no number of threads", so="0 leaves it to the runtime")
         self.runtime = _runtime_version(self.target)
 
     def _default_out(self) -> Path:
@@ -155,6 +159,7 @@ class _Compilation:
         source = open_source(
             request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
         )
+        self._require_fitting(source.info)
         if source.info.mode == "slide":
             if request.output == "mask":
                 raise UsageError(
@@ -167,6 +172,17 @@ class _Compilation:
                     so="leave --shape away, or use --mode whole",
                 )
         return source
+
+    def _require_fitting(self, info: ModelInfo) -> None:
+        """A size that an ONNX file prescribes cannot be changed here."""
+        wanted = self.request.shape or info.shape
+        agrees = not self.request.dynamic and all(f in (None, w) for f, w in zip(info.fixed, wanted, strict=True))
+        if info.fixed != (None, None) and not agrees:
+            raise ShapeError(
+                f"the input of '{info.name}' is fixed at {' x '.join(str(side or 'any') for side in info.fixed)}",
+                because="--dynamic was given" if self.request.dynamic else f"--shape {wanted[0]}x{wanted[1]} was given",
+                so="leave it away, or export the file with free height and width",
+            )
 
     def _export(self, source: Source, shape: tuple[int, int]) -> onnx.ModelProto:
         if source.onnx_model is not None:
@@ -191,7 +207,7 @@ class _Compilation:
         try:
             pipeline = pipelines.standard(
                 self.target,
-                shape=None if self.request.dynamic else (1, *shape),
+                shape=None if self.request.dynamic else (source.info.batch, *shape),
                 mask=self.request.output == "mask",
                 threshold=source.info.threshold,
                 simplify=self.request.simplify,
@@ -199,6 +215,9 @@ class _Compilation:
             results = pipeline.run(graph, self._hooks(source, shape))
         except (PipelineError, ValueError) as error:
             raise ShapeError("the graph cannot be specialized", because=str(error)) from error
+        if self.request.output == "mask" and (why := facts.FACTS["mask-output"](graph)):
+            reasons = [s.reason for result in results for s in result.skips]
+            raise UsageError("the output cannot become a mask", because=[why, *reasons], so="--output logits")
         return graph, list(zip((p.name for p in pipeline.passes), results, strict=True))
 
     def _hooks(self, source: Source, shape: tuple[int, int]) -> list[Hook]:
@@ -206,7 +225,8 @@ class _Compilation:
         if self.request.dump_ir is not None:
             found.append(hooks.DumpIR(Path(self.request.dump_ir)))
         if self.request.check:
-            x = np.random.default_rng(0).standard_normal((1, source.info.in_channels, *shape)).astype(np.float32)
+            sizes = (source.info.batch, source.info.in_channels, *shape)
+            x = np.random.default_rng(0).standard_normal(sizes).astype(np.float32)
             found += [hooks.CheckGraph(), hooks.CheckNumerics({_input_name(source): x})]
         return found
 
@@ -300,5 +320,6 @@ def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> lis
         high, wide = (
             max(low, (s * 5 // 8 + 1) // step * step) for s, low in zip((height, width), info.minimum, strict=True)
         )
-        found += [(2, info.in_channels, high, wide), (1, info.in_channels, wide, high)]
+        several = batch if isinstance(shape[0], int) else 2
+        found += [(several, info.in_channels, high, wide), (batch, info.in_channels, wide, high)]
     return found
