@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -104,7 +105,8 @@ class _Worker:
 
 
 def _serve(pipe: Connection, bundle: str, shape: tuple[int, int] | None, threads: int) -> None:
-    """In the child: answer 'load', 'run' and 'peak'."""
+    """In the child: answer 'load', 'run' and 'peak'. Ctrl-C reaches every process of a terminal: the parent ends us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     from segc.memory import peak_memory_mb
     from segc.runtime.engine import load
 

@@ -14,7 +14,7 @@ import onnx.printer
 import onnx_graphsurgeon as gs
 
 from segc import ir
-from segc.errors import CompileError
+from segc.errors import CompileError, FileError
 from segc.passes.base import Pass, PassResult
 from segc.pipeline import StopPipeline
 
@@ -54,7 +54,6 @@ class DumpIR(Silent):
     def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
         """Write the input once."""
         if at == 0:
-            self.directory.mkdir(parents=True, exist_ok=True)
             self._write("000-input", graph)
 
     def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
@@ -63,7 +62,15 @@ class DumpIR(Silent):
             self._write(f"{at + 1:03d}-{step.name}", graph)
 
     def _write(self, name: str, graph: gs.Graph) -> None:
-        (self.directory / f"{name}.onnxtxt").write_text(text(graph), encoding="utf-8")
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / f"{name}.onnxtxt").write_text(text(graph), encoding="utf-8")
+        except OSError as error:
+            raise FileError(
+                f"the graph cannot be written to '{self.directory}'",
+                because=error.strerror or str(error),
+                so="choose a folder you can write to with --dump-ir",
+            ) from error
 
 
 def text(graph: gs.Graph) -> str:

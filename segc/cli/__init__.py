@@ -25,9 +25,10 @@ failed, 130 interrupted. segc COMMAND --help says more about a command.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors go to stderr, with --json as one JSON object to stdout."""
-    args = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
+    args = argparse.Namespace()
     try:
+        args = parser().parse_args(argv)
+        signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
         return int(import_module(f"segc.cli.{_module(args.command)}").main(args))
     except SegcError as error:
         _say(error, as_json=getattr(args, "json", False))

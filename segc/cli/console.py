@@ -37,7 +37,8 @@ def steps(quiet: bool = False) -> Iterator[Callable[[str], None]]:
     elif sys.stderr.isatty():
         from rich.console import Console
 
-        with Console(stderr=True).status("starting") as status:
+        # the stream as it is now: libraries are silenced by redirecting sys.stderr while they run
+        with Console(file=sys.stderr).status("starting") as status:
             yield lambda text: status.update(text)
     else:
         yield lambda text: print(f"segc: {text}", file=sys.stderr, flush=True)

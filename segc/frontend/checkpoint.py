@@ -195,10 +195,10 @@ def _weights(content: object, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drop `module.` of data parallel and EMA wrappers (and EMA's step counter beside it)."""
-    if not any(k.startswith("module.") for k in state):
-        return state
-    return {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
+    """Drop `module.` of data parallel and EMA wrappers, and EMA's step counter beside it."""
+    wrapped = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
+    others = state.keys() - {f"module.{k}" for k in wrapped} - {"steps"}
+    return wrapped if wrapped and not others else state  # a model may have a part called `module`
 
 
 def _dataset(content: object) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:

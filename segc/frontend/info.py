@@ -16,6 +16,7 @@ class ModelInfo:
     """Sizes are in pixels, (height, width) unless a comment says otherwise.
 
     channels: what the head gives; one channel means foreground where sigmoid(logit) > threshold.
+    batch: of a static engine. fixed: the height and width that an ONNX file prescribes, None where it leaves one open.
     resize_scale: (width, height) as mmseg writes it; None feeds images as they are.
     minimum, divisor: of heights and widths a dynamic engine takes.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
@@ -43,6 +44,8 @@ class ModelInfo:
     mode: str = "whole"
     shape: tuple[int, int] = DEFAULT_SHAPE
     in_channels: int = 3
+    batch: int = 1
+    fixed: tuple[int | None, int | None] = (None, None)
     minimum: tuple[int, int] = (1, 1)
     divisor: int = 1
     test_cfg: dict[str, Any] = field(default_factory=dict)

@@ -28,6 +28,10 @@ class MmsegLogits(nn.Module):
         return logits
 
 
+class NotLogitsError(TypeError):
+    """The model runs, but what it returns is not a map of logits."""
+
+
 class PlainLogits(nn.Module):
     """Any module; of a dictionary the entry 'out' or 'logits' counts, of a sequence the first."""
 
@@ -36,7 +40,7 @@ class PlainLogits(nn.Module):
         self.module = module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of a batch. Raises TypeError when the module returns nothing that looks like them."""
+        """Logits of a batch. Raises NotLogitsError when the module returns nothing that looks like them."""
         return pick_logits(self.module(x))
 
 
@@ -52,5 +56,5 @@ def pick_logits(output: Any) -> torch.Tensor:
             if isinstance(output, torch.Tensor)
             else f"a {type(output).__name__}"
         )
-        raise TypeError(f"the model returned {found}; logits of shape (N, classes, H, W) are needed")
+        raise NotLogitsError(f"the model returned {found}; logits of shape (N, classes, H, W) are needed")
     return output

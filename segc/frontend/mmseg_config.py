@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from segc.errors import ShapeError, SourceError, UsageError
 from segc.frontend import calibrate
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
+from segc.frontend.closest import closest
 from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, generic_classes, pair, sha256_of
 from segc.frontend.mmseg_env import import_mmseg
 from segc.frontend.quiet import quiet
@@ -64,7 +65,9 @@ def _read(path: Path) -> Any:
             f"config '{path.name}' cannot be read",
             because=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             where=str(path),
-            so="pip install 'setuptools<81'" if "pkg_resources" in str(error) else "",
+            so="pip install 'setuptools<81'"
+            if "pkg_resources" in str(error)
+            else "correct the config, or the files it names in _base_",
         ) from error
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:
@@ -92,21 +95,45 @@ def _localise(config: Any) -> None:
 def _build(config: Any, path: Path) -> nn.Module:
     from mmseg.registry import MODELS
 
+    _require_segmentor(config.model["type"], path)
     try:
         with quiet():
             model: nn.Module = MODELS.build(config.model)
     except Exception as error:  # model constructors may raise anything
         cause = str(error).splitlines()[0] if str(error) else ""
         raise SourceError(
-            f"the model of config '{path.name}' cannot be built", because=f"{type(error).__name__}: {cause}"
+            f"the model of config '{path.name}' cannot be built",
+            because=f"{type(error).__name__}: {cause}",
+            so="correct the config, or install what its model needs",
         ) from error
-    if not hasattr(model, "encode_decode") or not hasattr(model, "decode_head") or not hasattr(model, "align_corners"):
-        raise SourceError(
-            f"config '{path.name}' has no segmentor",
-            because=f"its model is a {type(model).__name__}, which gives no class logits",
-            so="segc compiles EncoderDecoder and CascadeEncoderDecoder models",
-        )
+    if not hasattr(model, "decode_head") or not hasattr(model, "align_corners"):
+        raise _no_segmentor(path, type(model).__name__)
     return model.eval()
+
+
+def _require_segmentor(kind: object, path: Path) -> None:
+    """Refuse an unknown type, and models that give no class logits, before anything is built."""
+    from mmseg.models.segmentors import DepthEstimator  # an EncoderDecoder whose map is a depth
+    from mmseg.registry import MODELS
+
+    with quiet():
+        cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
+        close = closest(str(kind), MODELS.module_dict)
+        raise SourceError(
+            f"config '{path.name}' asks for a model of type '{kind}', which mmseg does not know",
+            so=f"did you mean {' or '.join(close)}?" if close else "register it in a module the config imports",
+        )
+    if not isinstance(cls, type) or issubclass(cls, DepthEstimator) or not hasattr(cls, "encode_decode"):
+        raise _no_segmentor(path, getattr(cls, "__name__", str(cls)))
+
+
+def _no_segmentor(path: Path, kind: str) -> SourceError:
+    return SourceError(
+        f"config '{path.name}' has no segmentor",
+        because=f"its model is a {kind}, which gives no class logits",
+        so="segc compiles EncoderDecoder and CascadeEncoderDecoder models",
+    )
 
 
 def _info(config: Any, path: Path, mode: str | None) -> ModelInfo:

@@ -28,8 +28,11 @@ def open_onnx(path: Path) -> Source:
     model = read_model(path)
     _require_known_ops(model, path)
     _require_valid(model, path)
-    height, width, channels = _input_sizes(model, path)
-    info = ModelInfo("onnx", path.stem, sha256_of(path), shape=(height, width), in_channels=channels)
+    batch, channels, height, width = _input_sizes(model, path)
+    info = ModelInfo(
+        "onnx", path.stem, sha256_of(path), shape=(height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1]),
+        in_channels=channels or 3, batch=batch or 1, fixed=(height or None, width or None),
+    )  # fmt: skip
     info.notes.append("an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled")
     return Source(info, onnx_model=model)
 
@@ -37,11 +40,14 @@ def open_onnx(path: Path) -> Source:
 def read_model(path: Path) -> onnx.ModelProto:
     """The model with its external data. Raises FileError or SourceError."""
     if not path.is_file():
-        raise FileError(f"no ONNX file at '{path}'", because="it is a folder" if path.is_dir() else "")
+        because = "it is a folder" if path.is_dir() else ""
+        raise FileError(f"no ONNX file at '{path}'", because=because, so="give the path of an .onnx file")
     if path.stat().st_size == 0:
         raise SourceError(f"'{path}' is empty (0 bytes)", so="export or copy it again")
     try:
-        model = onnx.load_model(str(path), load_external_data=False)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be read", because=error.strerror or str(error)) from error
     except DecodeError as error:
         raise SourceError(
             f"'{path}' is not an ONNX file, or is cut off", because=str(error), so="export or copy it again"
@@ -95,7 +101,9 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.external_data_helper.load_external_data_for_model(model, str(root))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise SourceError(f"external data of '{path}' cannot be read", because=str(error)) from error
+        raise SourceError(
+            f"external data of '{path}' cannot be read", because=str(error), so="export or copy it again"
+        ) from error
 
 
 def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
@@ -125,21 +133,26 @@ def _require_valid(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise SourceError(f"'{path}' is not a valid ONNX model", because=str(error).splitlines()[0]) from error
+        raise SourceError(
+            f"'{path}' is not a valid ONNX model", because=str(error).splitlines()[0], so="export it again"
+        ) from error
 
 
-def _input_sizes(model: onnx.ModelProto, path: Path) -> tuple[int, int, int]:
+def _input_sizes(model: onnx.ModelProto, path: Path) -> tuple[int, int, int, int]:
+    """Batch, channels, height, width; 0 where the file leaves them open."""
     initializers = {i.name for i in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in initializers]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
         found = ", ".join(f"{i.name} of rank {len(i.type.tensor_type.shape.dim)}" for i in inputs) or "none"
         raise SourceError(
-            f"'{path}' is not a segmentation model", because=f"one input (N, C, H, W) is needed, found {found}"
+            f"'{path}' is not a segmentation model",
+            because=f"one input (N, C, H, W) is needed, found {found}",
+            so="export the model with the normalised image as its only input",
         )
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise SourceError(f"input '{inputs[0].name}' of '{path}' is not float32")
+        raise SourceError(f"input '{inputs[0].name}' of '{path}' is not float32", so="export it in float32")
     if len(model.graph.output) != 1:
         found = ", ".join(o.name for o in model.graph.output)
         raise SourceError(f"'{path}' has {len(model.graph.output)} outputs", because=found, so="keep the logits only")
     sizes = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
-    return sizes[2] or DEFAULT_SHAPE[0], sizes[3] or DEFAULT_SHAPE[1], sizes[1] or 3
+    return sizes[0], sizes[1], sizes[2], sizes[3]

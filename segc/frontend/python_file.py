@@ -22,6 +22,7 @@ _META = {
     "classes", "palette", "mean", "std", "channel_order", "shape", "resize_scale", "keep_ratio", "align_corners",
     "threshold", "in_channels",
 }  # fmt: skip
+_META_HELP = f"meta is a dict; known keys: {', '.join(sorted(_META))}"
 
 
 def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool) -> Source:
@@ -61,7 +62,10 @@ def _run(path: Path) -> ModuleType:
         raise
     except BaseException as error:  # a user's file may raise anything, SystemExit too
         raise SourceError(
-            f"'{path}' raised while it was imported", because=_said(error), where=_line(error, path)
+            f"'{path}' raised while it was imported",
+            because=_said(error),
+            where=_line(error, path),
+            so=f"make it run by itself: python {path.name}",
         ) from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
@@ -75,9 +79,14 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
     if model is None and callable(getattr(module, "build_model", None)):
         try:
             model = module.build_model()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too
             raise SourceError(
-                f"build_model() of '{path}' raised", because=_said(error), where=_line(error, path)
+                f"build_model() of '{path}' raised",
+                because=_said(error),
+                where=_line(error, path),
+                so="correct it; it is called without arguments",
             ) from error
     if isinstance(model, nn.Module):
         return model
@@ -88,7 +97,7 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
     raise SourceError(
         f"'{path}' defines no model",
         because=found,
-        so="define `model`, an nn.Module, or `build_model()` that returns one",
+        so="define `model`, an nn.Module, or `build_model()` that returns one; of mmseg configs give a complete one",
     )
 
 
@@ -96,11 +105,9 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
     meta = getattr(module, "meta", {})
     if not isinstance(meta, dict) or (unknown := sorted(set(map(str, meta)) - _META)):
         what = f"unknown keys {', '.join(unknown)}" if isinstance(meta, dict) else f"it is a {type(meta).__name__}"
-        raise SourceError(
-            f"`meta` of '{path}' is not understood", because=what, so=f"known keys: {', '.join(sorted(_META))}"
-        )
+        raise SourceError(f"`meta` of '{path}' is not understood", because=what, so=_META_HELP)
     try:
-        return ModelInfo(
+        info = ModelInfo(
             kind="python",
             name=path.stem,
             sha256=sha256_of(path),
@@ -117,7 +124,26 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
             in_channels=int(meta.get("in_channels", 3)),
         )
     except (TypeError, ValueError) as error:
-        raise SourceError(f"`meta` of '{path}' is not understood", because=str(error)) from error
+        raise SourceError(f"`meta` of '{path}' is not understood", because=str(error), so=_META_HELP) from error
+    if why := _why_not(info, meta):
+        raise SourceError(f"`meta` of '{path}' is not understood", because=why, so=_META_HELP)
+    return info
+
+
+def _why_not(info: ModelInfo, meta: dict[str, Any]) -> str | None:
+    """What is wrong with the values of `meta`, or None."""
+    for key, values in (("mean", info.mean), ("std", info.std)):
+        if key in meta and len(values) != info.in_channels:
+            return f"{key} has {len(values)} numbers, the input {info.in_channels} channels"
+    if not all(info.std):
+        return "std has a zero"
+    if info.channel_order not in ("RGB", "BGR"):
+        return f"channel_order is '{info.channel_order}', not 'RGB' or 'BGR'"
+    if min(info.shape) < 1 or (info.resize_scale is not None and min(info.resize_scale) < 1):
+        return "shape and resize_scale are at least 1 pixel"
+    if info.threshold is not None and not 0 < info.threshold < 1:
+        return f"threshold is {info.threshold}, a probability between 0 and 1 is needed"
+    return None
 
 
 def _said(error: BaseException) -> str:
@@ -126,5 +152,5 @@ def _said(error: BaseException) -> str:
 
 def _line(error: BaseException, path: Path) -> str:
     """The innermost line of the user's file in the traceback."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path.resolve()]
     return f"{path.name}:{frames[-1].lineno} {frames[-1].name}" if frames else ""

@@ -11,11 +11,16 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings, log lines and prints to stdout of the libraries called inside."""
+    """Silence warnings, log lines and prints of the libraries called inside."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    nowhere = io.StringIO()  # torch.export prints the graph it failed on to stderr
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

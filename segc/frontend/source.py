@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segc.errors import SourceError
+from segc.frontend.closest import closest
 from segc.frontend.info import ModelInfo
 from segc.frontend.mmseg_env import config_root
 
@@ -34,7 +34,11 @@ def open_source(
         from segc.frontend.onnx_file import open_onnx
 
         if checkpoint is not None:
-            raise SourceError("an ONNX file holds its own weights", because=f"--checkpoint {checkpoint} was given too")
+            raise SourceError(
+                "an ONNX file holds its own weights",
+                because=f"--checkpoint {checkpoint} was given too",
+                so="leave --checkpoint away",
+            )
         return open_onnx(path)
     config = _config_path(str(source))
     if is_mmseg_config(config):
@@ -54,9 +58,9 @@ def is_mmseg_config(path: Path) -> bool:
     import ast
 
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"), path.name)
     except (SyntaxError, ValueError) as error:
-        raise SourceError(f"'{path}' is not valid Python", because=str(error)) from error
+        raise SourceError(f"'{path}' is not valid Python", because=str(error), so="correct the file") from error
     except OSError as error:
         raise SourceError(f"'{path}' cannot be read", because=str(error)) from error
     for node in tree.body:
@@ -93,9 +97,11 @@ def _config_path(source: str) -> Path:
         return found
     if path.suffix and path.suffix != ".py" and "/" not in source and path.suffix in (".pth", ".pt", ".engine", ".xml"):
         raise SourceError(f"'{source}' is not a model source", so="give the config, and the weights with --checkpoint")
-    close = difflib.get_close_matches(source.removesuffix(".py"), [*zoo], n=3, cutoff=0.5)
+    close = closest(source.removesuffix(".py"), zoo)
     raise SourceError(
         f"there is no file or zoo config named '{source}'",
         because="mmseg is not installed, so zoo names are unknown" if not zoo else f"the zoo has {len(zoo)} configs",
-        so=["did you mean", *close] if close else ("pip install 'segc[mmseg]'" if not zoo else "check the spelling"),
+        so=f"did you mean {' or '.join(close)}?"
+        if close
+        else ("pip install 'segc[mmseg]'" if not zoo else "check the spelling"),
     )

@@ -10,8 +10,9 @@ import onnx
 import torch
 from torch import nn
 
-from segc.errors import CompileError, ShapeError
+from segc.errors import CompileError, ShapeError, SourceError
 from segc.frontend import rewrites
+from segc.frontend.logits_model import NotLogitsError
 from segc.frontend.quiet import quiet
 
 INPUT, OUTPUT = "input", "logits"
@@ -28,8 +29,8 @@ class Traced:
 def trace(module: nn.Module, shape: tuple[int, int, int, int], *, opset: int, dynamic: bool = False) -> Traced:
     """Trace `module` (eval mode, logits out) at `shape` (N, C, H, W).
 
-    dynamic: batch, height and width become symbols. Raises ShapeError when the model itself rejects the shape, and
-    CompileError with the model's source line when tracing fails.
+    dynamic: batch, height and width become symbols. Raises ShapeError when the model itself rejects the shape,
+    SourceError when it gives no logits, and CompileError with the model's source line when tracing fails.
     """
     module.eval()
     size = (max(shape[0], 2), *shape[1:]) if dynamic else shape  # a batch of 1 would be traced as a constant
@@ -84,12 +85,17 @@ def dynamic_limits(module: nn.Module, channels: int) -> tuple[int, tuple[int, in
 
 def _raise(module: nn.Module, example: torch.Tensor, dynamic: bool, error: Exception) -> None:
     height, width = (int(s) for s in example.shape[2:])
-    if why := accepts(module, tuple(example.shape)):  # type: ignore[arg-type]
+    eager = _eager_failure(module, example)
+    if isinstance(eager, NotLogitsError):
+        raise SourceError(
+            "the model gives no logits", because=str(eager), so="return logits, or a dictionary with them under 'out'"
+        ) from error
+    if eager is not None:
         near = " and ".join(f"{h}x{w}" for h, w in _accepted_near(module, tuple(example.shape)))  # type: ignore[arg-type]
         raise ShapeError(
             f"the PyTorch model does not run at {height}x{width}",
-            because=why,
-            where=_user_line(error),
+            because=f"{type(eager).__name__}: {_short(eager)}",
+            where=_user_line(eager),
             so=f"it accepts {near}" if near else "try a larger shape, for example the config's crop size",
         ) from error
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
@@ -102,6 +108,16 @@ def _raise(module: nn.Module, example: torch.Tensor, dynamic: bool, error: Excep
         if dynamic
         else "make the line above traceable by torch.export",
     ) from error
+
+
+def _eager_failure(module: nn.Module, example: torch.Tensor) -> Exception | None:
+    """What plain PyTorch says to real data: without data, values that decide about the flow look like failures."""
+    try:
+        with quiet(), torch.no_grad():
+            module(example)
+    except Exception as error:  # user code may raise anything
+        return error
+    return None
 
 
 def _accepted_near(module: nn.Module, shape: tuple[int, int, int, int]) -> list[tuple[int, int]]:
