@@ -6,6 +6,7 @@ Going out, each dialect op in use brings its reference body along, so that ONNX 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,15 @@ import onnx.shape_inference
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from segc import dialect, origin
+from segc import dialect, links, origin
 
 PRODUCER = "segc"
+
+links.install()
+
+
+class CycleError(ValueError):
+    """Nodes of the graph need each other."""
 
 
 def from_model(model: onnx.ModelProto) -> gs.Graph:
@@ -97,7 +104,8 @@ def weightless_model(graph: gs.Graph, limit: int = 1024) -> onnx.ModelProto:
     """
     tensors = graph.tensors()
     constants = [t for t in tensors.values() if isinstance(t, gs.Constant)]
-    weights = [t for t in constants if int(np.prod(t.shape)) > limit]
+    weights = [t for t in constants if math.prod(t.shape) > limit]
+    large = {id(t) for t in weights}
     inside = {id(t) for t in [*graph.inputs, *graph.outputs]}
     known = [t for t in tensors.values() if isinstance(t, gs.Variable) and t.dtype is not None and id(t) not in inside]
     proto = onnx.helper.make_graph(
@@ -105,7 +113,7 @@ def weightless_model(graph: gs.Graph, limit: int = 1024) -> onnx.ModelProto:
         graph.name or "graph",
         [_value_info(t) for t in [*graph.inputs, *weights]],
         [_value_info(t) for t in graph.outputs],
-        initializer=[OnnxExporter.export_tensor_proto(t) for t in constants if not _among(t, weights)],
+        initializer=[OnnxExporter.export_tensor_proto(t) for t in constants if id(t) not in large],
         value_info=[_value_info(t) for t in known],
     )
     domains = {node.domain for node in nodes(graph) if node.domain}
@@ -120,13 +128,75 @@ def name_all(graph: gs.Graph) -> None:
             node.name = f"{node.op}/{node.outputs[0].name}"
 
 
+def cleanup(graph: gs.Graph) -> gs.Graph:
+    """Remove the nodes that no output needs, subgraphs included, and sort the rest. Inputs stay. Cost: linear.
+
+    Sorted means: each node after what it reads; apart from that the written order stays. Raises CycleError.
+    """
+    for node in graph.nodes:
+        for subgraph in node.subgraphs():
+            cleanup(subgraph)
+    for tensor in graph.inputs:
+        tensor.inputs.clear()
+    read = {id(node): _read(node) for node in graph.nodes}
+    needed = _needed(graph, read)
+    for node in graph.nodes:
+        if id(node) not in needed:
+            node.inputs.clear()
+            node.outputs.clear()
+    graph.nodes = _sorted([node for node in graph.nodes if id(node) in needed], read)
+    return graph
+
+
+def _read(node: gs.Node) -> list[gs.Tensor]:
+    """What the node reads, itself and in its subgraphs; tensors of a subgraph's own are harmless here."""
+    inner = [node for subgraph in node.subgraphs(recursive=True) for node in subgraph.nodes]
+    outputs = [t for subgraph in node.subgraphs(recursive=True) for t in subgraph.outputs]
+    return [*node.inputs, *outputs, *(t for each in inner for t in each.inputs)]
+
+
+def _needed(graph: gs.Graph, read: dict[int, list[gs.Tensor]]) -> set[int]:
+    """Ids of the graph's nodes that its outputs depend on."""
+    pending = [node for tensor in graph.outputs for node in tensor.inputs if id(node) in read]
+    needed = {id(node) for node in pending}
+    while pending:
+        for tensor in read[id(pending.pop())]:
+            for node in tensor.inputs:
+                if id(node) in read and id(node) not in needed:
+                    needed.add(id(node))
+                    pending.append(node)
+    return needed
+
+
+def _sorted(wanted: list[gs.Node], read: dict[int, list[gs.Tensor]]) -> list[gs.Node]:
+    """Depth first, without recursion: a node is written where the list has it, right after what it still lacks."""
+    inside = {id(node) for node in wanted}
+    result: list[gs.Node] = []
+    begun: dict[int, bool] = {}  # True until written
+
+    def producers(node: gs.Node) -> Iterator[gs.Node]:
+        return (p for tensor in read[id(node)] for p in tensor.inputs if id(p) in inside)
+
+    for first in wanted:
+        stack = [] if id(first) in begun else [(first, producers(first))]
+        while stack:
+            node, rest = stack[-1]
+            begun[id(node)] = True
+            lacking = next((p for p in rest if begun.get(id(p), True)), None)
+            if lacking is None:
+                begun[id(node)] = False
+                result.append(node)
+                stack.pop()
+            elif id(lacking) in begun:
+                raise CycleError(f"node '{node.name}' needs '{lacking.name}', which needs it")
+            else:
+                stack.append((lacking, producers(lacking)))
+    return result
+
+
 def _value_info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
     info: onnx.ValueInfoProto = OnnxExporter.export_value_info_proto(tensor, False)
     return info
-
-
-def _among(tensor: gs.Tensor, tensors: list[gs.Tensor]) -> bool:
-    return any(tensor is other for other in tensors)
 
 
 def _infer_standard(graph: gs.Graph) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol
 import networkx as nx
 import onnx_graphsurgeon as gs
 
+from segc import ir
 from segc.origin import Adoption
 from segc.passes.base import Pass, PassResult
 
@@ -66,7 +67,7 @@ class Pipeline:
                 adoption = Adoption(graph)
                 results.append(result := step.run(graph))
                 if result.changes:
-                    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+                    ir.cleanup(graph)
                     adoption.adopt(graph, step.name)
                 for hook in hooks:
                     hook.after(at, step, graph, result)

@@ -36,7 +36,7 @@ def apply(step: Pass, graph: gs.Graph) -> PassResult:
     adoption = Adoption(graph)
     result = step.run(graph)
     if result.changes:
-        graph.cleanup(remove_unused_graph_inputs=False).toposort()
+        ir.cleanup(graph)
         adoption.adopt(graph, step.name)
     return result
 
