@@ -58,7 +58,7 @@ class Row:
 
 
 def measure(name: str, size: tuple[int, int] | None, target_names: tuple[str, ...], threads: int = 2) -> Iterator[Row]:
-    """Rows for one model: at `size`, or at the config's crop size; a size the model rejects moves to the next it takes."""
+    """Rows for one model, at `size` or the config's crop size; a size the model rejects moves up to one it takes."""
     source = open_source(MODELS[name], mode="whole")
     size = accepted_size(source, size or source.info.shape)
     info = source.info
@@ -133,8 +133,8 @@ def main() -> None:
                 rows.append(row)
                 margin = "-" if row.margin_ratio is None else f"{row.margin_ratio:.2f}"
                 print(
-                    f"| {row.model} | {row.size[0]}x{row.size[1]} | {row.target} | {row.error:.1e} | {row.plain_error:.1e} "
-                    f"| {row.ratio:.2f} | {row.agreement:.4%} | {row.plain_agreement:.4%} | {margin} |",
+                    f"| {row.model} | {row.size[0]}x{row.size[1]} | {row.target} | {row.error:.1e} "
+                    f"| {row.plain_error:.1e} | {row.ratio:.2f} | {row.agreement:.4%} | {row.plain_agreement:.4%} | {margin} |",
                     flush=True,
                 )
     if args.json:
