@@ -134,7 +134,8 @@ def main() -> None:
                 margin = "-" if row.margin_ratio is None else f"{row.margin_ratio:.2f}"
                 print(
                     f"| {row.model} | {row.size[0]}x{row.size[1]} | {row.target} | {row.error:.1e} "
-                    f"| {row.plain_error:.1e} | {row.ratio:.2f} | {row.agreement:.4%} | {row.plain_agreement:.4%} | {margin} |",
+                    f"| {row.plain_error:.1e} | {row.ratio:.2f} | {row.agreement:.4%} "
+                    f"| {row.plain_agreement:.4%} | {margin} |",
                     flush=True,
                 )
     if args.json:

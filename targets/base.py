@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass
 
+_PROTOBUF_LIMIT = 2_000_000_000 - 50_000_000  # bytes, with room for the nodes
 Check = Callable[[gs.Node], str | None]  # None: fine; otherwise the reason, in a few words
 
 
@@ -73,6 +74,11 @@ class Target:
         if (checks := self.ops.get(op)) is None:
             return f"no {op} in {self.name}"
         return next((why for check in checks if (why := check(node))), None)
+
+
+def fits_one_file(model: onnx.ModelProto) -> bool:
+    """Whether the model stays below protobuf's 2 GB. Counts weights only: `ByteSize` would serialize the model."""
+    return sum(len(t.raw_data) for t in model.graph.initializer) < _PROTOBUF_LIMIT
 
 
 def attr_is(name: str, want: object, default: object) -> Check:

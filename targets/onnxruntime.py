@@ -15,10 +15,9 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
-from segc.targets.base import Check, Emitted, Package, Session, Target, input_dtype
+from segc.targets.base import Check, Emitted, Package, Session, Target, fits_one_file, input_dtype
 
 FILE = "model.onnx"
-_PROTOBUF_LIMIT = 2_000_000_000  # bytes; larger models keep their weights in a file beside
 
 _F = (np.float16, np.float32)
 _FD = (*_F, np.float64)
@@ -69,7 +68,7 @@ def _rows() -> dict[str, tuple[Check, ...]]:
 
 
 def _emit(model: onnx.ModelProto, directory: Path) -> Emitted:
-    if model.ByteSize() < _PROTOBUF_LIMIT:
+    if fits_one_file(model):
         (directory / FILE).write_bytes(model.SerializeToString(deterministic=True))
         return Emitted((FILE,))
     onnx.save_model(

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
-from segc.targets.base import Emitted, Package, Session, Target, no_subgraph
+from segc.targets.base import Emitted, Package, Session, Target, fits_one_file, no_subgraph
 
 FILES = ("model.xml", "model.bin")
 
@@ -38,7 +38,7 @@ def _emit(model: onnx.ModelProto, directory: Path) -> Emitted:
     import openvino
 
     source = directory / "source.onnx"  # read from disk: weights above 2 GB do not fit one message
-    onnx.save_model(model, str(source), save_as_external_data=model.ByteSize() >= 2_000_000_000, location="source.data")
+    onnx.save_model(model, str(source), save_as_external_data=not fits_one_file(model), location="source.data")
     try:
         converted = openvino.Core().read_model(source)
         _name_by_position(converted)
