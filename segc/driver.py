@@ -14,7 +14,8 @@ import numpy as np
 
 from segc import bundle as bundles
 from segc import describe, facts, hooks, ir, legality, parity, pipelines, targets
-from segc.errors import MissingPackageError, ShapeError, UsageError
+from segc.canonical import canonical
+from segc.errors import MissingPackageError, ParityError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
 from segc.frontend.source import Source, open_source
 from segc.manifest import Manifest
@@ -120,11 +121,12 @@ class _Compilation:
             with self._step("load", "loading the engine"):
                 session = self.target.load(staging.directory, emitted.options, self.request.threads)
             cases = self._verify(source, graph, session)
+            staging.report = report = self._report(info, before, after, results, cases)
+            self._require_parity(report, out)
             staging.manifest = describe.manifest(
                 info, graph, results, target=self.target, runtime=self.runtime, options=emitted.options,
                 precision=self.request.precision, output=self.request.output,
             )  # fmt: skip
-            staging.report = report = self._report(info, before, after, results, cases)
         return Bundle(out.resolve(), bundles.read_bundle(out), report)
 
     def _require_sane(self) -> None:
@@ -251,8 +253,21 @@ class _Compilation:
                     info.threshold,
                 )
             ]
-        parity.check(cases, self.request.limits, self.target.name)
         return cases
+
+    def _require_parity(self, report: Mapping[str, Any], out: Path) -> None:
+        """Keep the report of a compile that fails the gate beside the destination, and raise ParityError."""
+        if report["parity"] is None or not report["parity"]["failures"]:
+            return
+        kept = out.with_name(f"{out.name}.parity-failed.json")
+        kept.write_bytes(canonical(report))
+        raise ParityError(
+            f"the {self.target.name} engine misses the limits against {report["parity"]["reference"]}; "
+            "the bundle is not published",
+            because=report["parity"]["failures"],
+            where=f"all figures: {kept}",
+            so=[*parity.ADVICE, "--no-verify skips the gate"],
+        )
 
     def _report(
         self, info: ModelInfo, before: Counter[str], after: Counter[str], results: list[tuple[str, PassResult]],
@@ -264,6 +279,8 @@ class _Compilation:
                 "reference": REFERENCE_ONNX if info.kind == "onnx" else REFERENCE_TORCH,
                 "limits": {"relative_error": limits.relative_error, "agreement": limits.agreement},
                 "cases": [case.to_json() for case in cases],
+                "failures": (missed := parity.failures(cases, limits)),
+                "advice": list(parity.ADVICE) if missed else [],
             } if cases else None,
             "ops": {"before": dict(sorted(before.items())), "after": dict(sorted(after.items()))},
             "skips": [{"pass": name, "node": s.node, "reason": s.reason} for name, r in results for s in r.skips],

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segc import parity
-from segc.errors import SourceError
+from segc.errors import ParityError, SourceError
 from segc.frontend.source import Source, open_source, zoo_names
 from segc.manifest import Input, Manifest
 from segc.reference import reference_of
@@ -49,7 +49,12 @@ def verify(
         return next(iter(engine.run(x).values()))
 
     cases = parity.run_cases(reference_of(opened), run, named, threshold)
-    parity.check(cases, limits or parity.Limits(), engine.manifest.target.name)
+    if missed := parity.failures(cases, limits or parity.Limits()):
+        raise ParityError(
+            f"the {engine.manifest.target.name} engine does not compute what its source computes",
+            because=missed,
+            so=parity.ADVICE,
+        )
     return cases
 
 
