@@ -262,8 +262,7 @@ class _Compilation:
         kept = out.with_name(f"{out.name}.parity-failed.json")
         kept.write_bytes(canonical(report))
         raise ParityError(
-            f"the {self.target.name} engine misses the limits against {report["parity"]["reference"]}; "
-            "the bundle is not published",
+            f"the {self.target.name} engine misses the parity limits; the bundle is not published",
             because=report["parity"]["failures"],
             where=f"all figures: {kept}",
             so=[*parity.ADVICE, "--no-verify skips the gate"],

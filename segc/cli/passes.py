@@ -7,8 +7,6 @@ import dataclasses
 import json
 from typing import Any
 
-from segc.cli import console
-
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
@@ -24,10 +22,12 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    console.table(
-        ("pass", "algebra", "needs", "gives", "drops", "options"),
-        [[r["name"], r["algebra"], *(", ".join(r[k]) for k in ("needs", "gives", "drops", "options"))] for r in rows],
-    )
+    for row in rows:
+        print(row["name"])
+        print(f"  {row['algebra']}")
+        for key in ("needs", "gives", "drops", "options"):
+            if row[key]:
+                print(f"  {key + ':':<9}{', '.join(row[key])}")
     return 0
 
 
