@@ -79,7 +79,11 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool 
         )
     fitting = {k: v for k, v in checkpoint.state.items() if k in expected and v.shape == expected[k].shape}
     if not fitting:
-        raise CheckpointError(f"no key of '{checkpoint.path}' fits the model", because=mismatch.lines())
+        raise CheckpointError(
+            f"no key of '{checkpoint.path}' fits the model",
+            because=mismatch.lines(),
+            so="use the config it was trained with",
+        )
     model.load_state_dict(fitting, strict=False)
     return mismatch
 
@@ -143,6 +147,8 @@ def _stand_ins(path: Path) -> list[Any]:
             found.append((type(name.rpartition(".")[2], (_Inert,), {}), name))
         elif name in ("builtins.getattr", "__builtin__.getattr") and any(_TRAINING_STATE.match(n) for n in names):
             found.append((_inert_attribute, name))
+    if any(_NUMPY.match(name) for name in names):
+        found += _dtypes()
     return found
 
 
@@ -161,6 +167,13 @@ class _Inert:
 
 def _inert_attribute(*_args: object) -> None:
     """Stands for the `getattr` by which HistoryBuffer pickles references to its own methods."""
+
+
+def _dtypes() -> list[Any]:
+    """NumPy's plain types: a pickled `numpy.dtype` builds one of them without naming it."""
+    import numpy as np
+
+    return [getattr(np.dtypes, name) for name in np.dtypes.__all__ if name not in ("ObjectDType", "VoidDType")]
 
 
 def _numpy_global(name: str) -> Any:
@@ -222,7 +235,9 @@ def _shape(tensor: torch.Tensor) -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
-    match = re.search(r"Unsupported (?:global|class): GLOBAL (\S+)", text) or re.search(r"GLOBAL (\S+)", text)
+    match = re.search(r"Unsupported (?:global|class): GLOBAL (\S+)", text) or re.search(
+        r"GLOBAL (\S+)|but got <class '([^']+)'>", text
+    )
     if match:
-        return f"it asks for {match.group(1)}, which weights do not need"
+        return f"it asks for {next(filter(None, match.groups()))}, which weights do not need"
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
