@@ -7,6 +7,10 @@ from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
+from segc.passes.legalize_gelu import LegalizeGelu
+from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
+from segc.passes.legalize_instance_normalization import LegalizeInstanceNormalization
+from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.mask_output import MaskOutput
@@ -34,6 +38,10 @@ REGISTRY: dict[str, type[Pass]] = registry(
     FoldConstants,
     RemoveIdentities,
     EliminateCommonSubexpressions,
+    LegalizeLayerNormalization,
+    LegalizeGelu,
+    LegalizeInstanceNormalization,
+    LegalizeGroupNormalization,
 )
 
 __all__ = [
@@ -51,4 +59,8 @@ __all__ = [
     "FoldConstants",
     "RemoveIdentities",
     "EliminateCommonSubexpressions",
+    "LegalizeLayerNormalization",
+    "LegalizeGelu",
+    "LegalizeInstanceNormalization",
+    "LegalizeGroupNormalization",
 ]

@@ -8,6 +8,18 @@ import onnx_graphsurgeon as gs
 
 from segc import dialect, ir
 
+# Standard ops that a pass of their own rewrites for runtimes and opsets without them.
+LEGALIZED = (
+    "Attention",
+    "Einsum",
+    "Gelu",
+    "GridSample",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "ScatterElements",
+)
+
 Fact = Callable[[gs.Graph], str | None]  # None: it holds; otherwise what breaks it first
 
 
@@ -26,6 +38,18 @@ def without(op: str | None = None) -> Fact:
         for node in ir.nodes(graph):
             if node.domain == dialect.DOMAIN and op in (None, node.op):
                 return f"node '{node.name}' is a {dialect.DOMAIN}.{node.op}"
+        return None
+
+    return check
+
+
+def without_standard(op: str) -> Fact:
+    """No node of this standard op, subgraphs included."""
+
+    def check(graph: gs.Graph) -> str | None:
+        for node in ir.nodes(graph):
+            if node.op == op and not node.domain:
+                return f"node '{node.name}' is a {op}"
         return None
 
     return check
@@ -50,4 +74,5 @@ FACTS: dict[str, Fact] = {
     "mask-output": mask_output,
     "no segc dialect": without(),
     **{f"no segc.{op}": without(op) for op in dialect.OPS},
+    **{f"no {op}": without_standard(op) for op in LEGALIZED},
 }

@@ -11,7 +11,8 @@ from segc.facts import FACTS
 from segc.passes import REGISTRY, Pass, registry
 
 HERE = Path(segc.passes.__file__).parent
-MODULES = {p.stem for p in HERE.glob("*.py")} - {"__init__", "base", "edit", "evaluate"}
+HELPERS = {"__init__", "base", "build", "edit", "evaluate", "interpolation"}
+MODULES = {p.stem for p in HERE.glob("*.py")} - HELPERS
 
 
 def test_every_pass_is_registered_under_the_name_of_its_file() -> None:
