@@ -7,6 +7,7 @@ from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
+from segc.passes.legalize_einsum import LegalizeEinsum
 from segc.passes.legalize_gelu import LegalizeGelu
 from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
 from segc.passes.legalize_instance_normalization import LegalizeInstanceNormalization
@@ -42,6 +43,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeGelu,
     LegalizeInstanceNormalization,
     LegalizeGroupNormalization,
+    LegalizeEinsum,
 )
 
 __all__ = [
@@ -63,4 +65,5 @@ __all__ = [
     "LegalizeGelu",
     "LegalizeInstanceNormalization",
     "LegalizeGroupNormalization",
+    "LegalizeEinsum",
 ]
