@@ -15,7 +15,7 @@ import onnx.helper
 import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
-from segc import dialect, ir
+from segc import ir
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -51,7 +51,7 @@ def by_reference(node: gs.Node, opset: int) -> list[np.ndarray]:
 def by_runtime(node: gs.Node, opset: int) -> list[np.ndarray]:
     """Outputs of a node with constant inputs, by ONNX Runtime. Raises CannotRun."""
     feeds = {t.name: array(t) for t in node.inputs if not t.is_empty()}
-    return list(_run(one_node(node, opset), feeds).values())
+    return list(run_model(one_node(node, opset), feeds).values())
 
 
 def array(constant: gs.Constant) -> np.ndarray:
@@ -64,13 +64,16 @@ def array(constant: gs.Constant) -> np.ndarray:
 
 def outputs(graph: gs.Graph, feeds: Mapping[str, np.ndarray]) -> Arrays:
     """The graph's outputs by name, by ONNX Runtime without its optimisations. Raises CannotRun."""
-    model = ir.weightless_model(graph)
+    model, weights = runnable_model(graph)
+    return run_model(model, {**weights, **feeds})
+
+
+def runnable_model(graph: gs.Graph) -> tuple[onnx.ModelProto, Arrays]:
+    """The graph as a model whose large constants are inputs, and their values, which are shared with the graph."""
+    model = ir.checkable_model(graph)
     inside = {t.name for t in graph.inputs}
     tensors = graph.tensors()
-    weights = {info.name: array(tensors[info.name]) for info in model.graph.input if info.name not in inside}
-    used = {node.op for node in ir.nodes(graph) if node.domain == dialect.DOMAIN}
-    model.functions.extend(dialect.function(op, graph.opset) for op in sorted(used))
-    return _run(model, {**weights, **feeds})
+    return model, {info.name: array(tensors[info.name]) for info in model.graph.input if info.name not in inside}
 
 
 def random_inputs(graph: gs.Graph, side: int = 64, batch: int = 1) -> Arrays:
@@ -124,7 +127,8 @@ def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _run(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays:
+def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    """Outputs of a model by name, by ONNX Runtime without its optimisations. Raises CannotRun."""
     names = [info.name for info in model.graph.output]
     try:
         values = _session(model).run(names, dict(feeds))

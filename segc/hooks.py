@@ -14,7 +14,9 @@ import onnx.printer
 import onnx_graphsurgeon as gs
 
 from segc import ir
+from segc.compare import Snapshot, first_difference
 from segc.errors import CompileError, FileError
+from segc.passes import evaluate
 from segc.passes.base import Pass, PassResult
 from segc.pipeline import StopPipeline
 
@@ -108,7 +110,7 @@ class CheckGraph(Silent):
         if doubled := sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ()):
             raise CompileError(f"pass '{step.name}' left two tensors named {doubled[0]!r}")
         try:
-            onnx.checker.check_model(ir.to_model(graph), full_check=True)
+            onnx.checker.check_model(ir.checkable_model(graph), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise CompileError(f"pass '{step.name}' left an invalid graph", because=str(error)) from error
 
@@ -118,24 +120,27 @@ class CheckNumerics(Silent):
     """Run the graph in ONNX Runtime before the first and after each pass on the same input; stop where it differs.
 
     feeds: input name -> array. tolerance: largest |difference| / largest |value| of an output. A pass that changes
-    the outputs' number or type on purpose (logits to mask) starts a new baseline.
+    the outputs' number, shape or type on purpose (logits to mask) starts a new baseline.
     """
 
     feeds: Mapping[str, np.ndarray]
     tolerance: float = 1e-5
     figures: list[tuple[str, float]] = field(default_factory=list)
     _baseline: list[np.ndarray] = field(default_factory=list)
+    _before: Snapshot | None = None
 
     def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
-        """Run the input graph once."""
+        """Run the input graph once, and remember each pass's input."""
+        self._before = Snapshot.of(graph)
         if at == 0:
-            self._baseline = run(graph, self.feeds)
+            self._baseline = self._run(self._before, "the graph cannot be run before the first pass")
 
     def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
         """Run again when the graph changed; raise CompileError above the tolerance."""
         if not result.changes:
             return
-        outputs = run(graph, self.feeds)
+        now = Snapshot.of(graph)
+        outputs = self._run(now, f"the graph cannot be run after pass {at} '{step.name}'")
         if [(o.shape, o.dtype) for o in outputs] != [(o.shape, o.dtype) for o in self._baseline]:
             self._baseline = outputs
             return
@@ -145,8 +150,25 @@ class CheckNumerics(Silent):
             raise CompileError(
                 f"numbers first differ after pass {at} '{step.name}'",
                 because=f"relative error {error:.2e}, tolerance {self.tolerance:.0e}",
+                where=self._where(now),
                 so="rerun with --dump-ir to see the graph before and after",
             )
+
+    def _run(self, snapshot: Snapshot, what: str) -> list[np.ndarray]:
+        feeds = {i.name: self.feeds[i.name] for i in snapshot.model.graph.input if i.name in self.feeds}
+        try:
+            return list(snapshot.run(feeds).values())
+        except evaluate.CannotRun as error:
+            raise CompileError(what, because=f"ONNX Runtime says: {error}") from error
+
+    def _where(self, now: Snapshot) -> str:
+        """The first tensor that this pass left with other numbers."""
+        assert self._before is not None
+        try:
+            found = first_difference(self._before, now, dict(self.feeds), self.tolerance)
+        except evaluate.CannotRun:
+            return ""
+        return f"first at {found}" if found is not None else ""
 
 
 def run(graph: gs.Graph, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -14,9 +14,11 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.inliner
+import onnx.numpy_helper
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from segc import dialect, links, origin
 
@@ -39,6 +41,7 @@ def from_model(model: onnx.ModelProto) -> gs.Graph:
         origin.put(node, where)
         node.domain = node.domain or None
     _constants_from_nodes(graph)
+    _make_dense(graph)
     name_all(graph)
     return graph
 
@@ -56,12 +59,22 @@ def to_model(graph: gs.Graph, *, functions: bool = True, origins: bool = False) 
     for opset in [o for o in model.opset_import if o.domain and o.domain not in used]:
         model.opset_import.remove(opset)
     if origins:
-        for node, proto in zip(graph.nodes, model.graph.node, strict=True):
-            origin.write(proto, origin.of(node))
+        add_origins(model, graph)
     if functions:
-        ops = {node.op for node in nodes(graph) if node.domain == dialect.DOMAIN}
-        model.functions.extend(dialect.function(op, graph.opset) for op in sorted(ops))
+        add_functions(model, graph)
     return model
+
+
+def add_origins(model: onnx.ModelProto, graph: gs.Graph) -> None:
+    """Write the origin of each node of `graph` into that of `model`, its export."""
+    for node, proto in zip(graph.nodes, model.graph.node, strict=True):
+        origin.write(proto, origin.of(node))
+
+
+def add_functions(model: onnx.ModelProto, graph: gs.Graph) -> None:
+    """Give `model`, the export of `graph`, the bodies of the dialect ops it uses."""
+    ops = {node.op for node in nodes(graph) if node.domain == dialect.DOMAIN}
+    model.functions.extend(dialect.function(op, graph.opset) for op in sorted(ops))
 
 
 def nodes(graph: gs.Graph) -> Iterator[gs.Node]:
@@ -97,6 +110,13 @@ def infer_shapes(graph: gs.Graph) -> int:
     return learned
 
 
+def checkable_model(graph: gs.Graph) -> onnx.ModelProto:
+    """For ONNX's checker: the graph with large constants as inputs of their type, and the bodies of dialect ops."""
+    model = weightless_model(graph)
+    add_functions(model, graph)
+    return model
+
+
 def weightless_model(graph: gs.Graph, limit: int = 1024) -> onnx.ModelProto:
     """The graph as a model in which every constant of more than `limit` elements is an input of its type.
 
@@ -116,8 +136,10 @@ def weightless_model(graph: gs.Graph, limit: int = 1024) -> onnx.ModelProto:
         initializer=[OnnxExporter.export_tensor_proto(t) for t in constants if id(t) not in large],
         value_info=[_value_info(t) for t in known],
     )
-    domains = {node.domain for node in nodes(graph) if node.domain}
-    opsets = [onnx.helper.make_opsetid("", graph.opset), *(onnx.helper.make_opsetid(d, 1) for d in sorted(domains))]
+    versions = {o.domain: o.version for o in graph.import_domains or ()}
+    domains = sorted({node.domain for node in nodes(graph) if node.domain})
+    opsets = [onnx.helper.make_opsetid("", graph.opset)]
+    opsets += [onnx.helper.make_opsetid(domain, versions.get(domain, 1)) for domain in domains]
     return onnx.helper.make_model(proto, opset_imports=opsets, ir_version=graph.ir_version or 10)
 
 
@@ -251,6 +273,18 @@ def _constants_from_nodes(graph: gs.Graph) -> None:
             user.inputs = [made if t is output else t for t in user.inputs]
         node.outputs.clear()
     graph.nodes = [n for n in graph.nodes if n.op != "Constant" or n.outputs]
+
+
+def _make_dense(graph: gs.Graph) -> None:
+    """Replace sparse initializers by their values: passes meet one form only."""
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant) and isinstance(tensor._values, SparseValues):
+            proto = tensor._values.tensor
+            flat = np.zeros(math.prod(proto.dims), onnx.helper.tensor_dtype_to_np_dtype(proto.values.data_type))
+            at = onnx.numpy_helper.to_array(proto.indices)
+            at = np.ravel_multi_index(tuple(at.T), tuple(proto.dims)) if at.ndim == 2 else at
+            flat[at] = onnx.numpy_helper.to_array(proto.values)
+            tensor.values = flat.reshape(tuple(proto.dims))
 
 
 def _constant_value(attrs: dict[str, Any]) -> np.ndarray | None:

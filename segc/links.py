@@ -1,4 +1,4 @@
-"""Makes onnx_graphsurgeon's node-tensor links linear: a node is found among a tensor's users by identity, near the last one.
+"""Makes cutting a link between node and tensor quick and exact: by identity, and near where the last one was cut.
 
 graphsurgeon finds the link to cut with `list.remove`: a scan from the front, comparing nodes by value. That is slow (a
 tensor with n users costs n comparisons a link, each of all attributes and names), and wrong where two nodes are equal
@@ -40,5 +40,5 @@ def _remove_from_elem(self: Any, elem: Any) -> None:
 
 
 def install() -> None:
-    """Use it for all graphs of this process; the result differs from graphsurgeon's only where that cuts a wrong link."""
+    """Use it for all graphs of this process; results differ from graphsurgeon's only where that cuts a wrong link."""
     SynchronizedList._remove_from_elem = _remove_from_elem

@@ -39,6 +39,17 @@ def open_onnx(path: Path) -> Source:
 
 def read_model(path: Path) -> onnx.ModelProto:
     """The model with its external data. Raises FileError or SourceError."""
+    model = parse_model(path)
+    if external_tensors(model, path):
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise unreadable_data(path, error) from error
+    return model
+
+
+def parse_model(path: Path) -> onnx.ModelProto:
+    """The model as its own file has it: external data stays where it is. Raises FileError or SourceError."""
     if not path.is_file():
         because = "it is a folder" if path.is_dir() else ""
         raise FileError(f"no ONNX file at '{path}'", because=because, so="give the path of an .onnx file")
@@ -54,7 +65,6 @@ def read_model(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.graph.node or not model.opset_import:
         raise SourceError(f"'{path}' is not an ONNX model", because="it holds no graph", so="export or copy it again")
-    _load_external_data(model, path)
     return model
 
 
@@ -78,7 +88,8 @@ def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
         raise SourceError(f"opset {opset} cannot be converted to {_OLDEST}", because=str(error)) from error
 
 
-def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
+def external_tensors(model: onnx.ModelProto, path: Path) -> list[onnx.TensorProto]:
+    """Tensors with external data, all of which lies in files below the model's folder. Raises SourceError."""
     root = path.parent.resolve()
     external = [
         t for t in onnx.external_data_helper._get_all_tensors(model) if onnx.external_data_helper.uses_external_data(t)
@@ -98,12 +109,12 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
                 because=f"tensor '{tensor.name}' should be in '{location}'",
                 so=f"copy '{location}' beside the model",
             )
-    try:
-        onnx.external_data_helper.load_external_data_for_model(model, str(root))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise SourceError(
-            f"external data of '{path}' cannot be read", because=str(error), so="export or copy it again"
-        ) from error
+    return external
+
+
+def unreadable_data(path: Path, error: Exception) -> SourceError:
+    """What to raise when external data that is there cannot be used."""
+    return SourceError(f"external data of '{path}' cannot be read", because=str(error), so="export or copy it again")
 
 
 def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
