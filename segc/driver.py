@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,8 @@ class _Compilation:
             with self._step("load", "loading the engine"):
                 session = self.target.load(staging.directory, emitted.options, self.request.threads)
             cases = self._verify(source, graph, session)
-            staging.report = report = self._report(info, before, after, results, cases)
+            limits = _limits(self.request.limits, graph, info)
+            staging.report = report = self._report(info, before, after, results, cases, limits)
             self._require_parity(report, out)
             staging.manifest = describe.manifest(
                 info, graph, results, target=self.target, runtime=self.runtime, options=emitted.options,
@@ -270,9 +271,8 @@ class _Compilation:
 
     def _report(
         self, info: ModelInfo, before: Counter[str], after: Counter[str], results: list[tuple[str, PassResult]],
-        cases: list[parity.Case],
+        cases: list[parity.Case], limits: parity.Limits,
     ) -> dict[str, Any]:  # fmt: skip
-        limits = self.request.limits
         return {
             "parity": {
                 "reference": REFERENCE_ONNX if info.kind == "onnx" else REFERENCE_TORCH,
@@ -297,6 +297,14 @@ class _Compilation:
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start
+
+
+def _limits(limits: parity.Limits, graph: gs.Graph, info: ModelInfo) -> parity.Limits:
+    """The limits asked for; a graph that selects by top-k is judged by pixels, and a note says so."""
+    if not any(node.op == "TopK" for node in ir.nodes(graph)):
+        return limits
+    info.notes.append("the model selects points by top-k, whose ties rounding decides: parity is judged by pixels")
+    return replace(limits, relative_error=None)
 
 
 def _input_name(source: Source) -> str:
