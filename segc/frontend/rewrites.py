@@ -27,10 +27,11 @@ class Rewrite:
 
 
 def _whole_adaptive_avg_pool(original: Pool) -> Pool:
-    """Trace the pool as one `segc.AdaptiveAvgPool2d`; None keeps a side and becomes -1."""
+    """Trace the pool as one `segc.AdaptiveAvgPool2d`; -1 keeps a side, which torch writes as None or as that side."""
 
     def pool(x: torch.Tensor, output_size: Any) -> torch.Tensor:
         sizes = [output_size] * 2 if isinstance(output_size, int) else list(output_size)
+        sizes = [None if _is_the_symbol(s, side) else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
         if not all(s is None or type(s) is int for s in sizes):
             return original(x, output_size)  # a size computed from the input cannot be an attribute
         sides = [side if s is None else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
@@ -41,6 +42,13 @@ def _whole_adaptive_avg_pool(original: Pool) -> Pool:
         )
 
     return pool
+
+
+def _is_the_symbol(size: object, side: object) -> bool:
+    """Whether a size that depends on the input is that very side (F.adaptive_avg_pool2d fills None in with it)."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return isinstance(size, torch.SymInt) and statically_known_true(size == side)
 
 
 REWRITES = (

@@ -35,7 +35,7 @@ def trace(module: nn.Module, shape: tuple[int, int, int, int], *, opset: int, dy
     module.eval()
     size = (max(shape[0], 2), *shape[1:]) if dynamic else shape  # a batch of 1 would be traced as a constant
     example = torch.zeros(size)
-    dims = {"x": dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)} if dynamic else None
+    dims = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),) if dynamic else None
     try:
         with quiet(), torch.no_grad(), rewrites.applied() as fired:
             program = torch.onnx.export(

@@ -1,0 +1,204 @@
+"""mmseg configs: what is taken over into the bundle, and which configs are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from calls import refused, segc
+
+pytest.importorskip("mmseg")
+
+import torch
+from torch import nn
+
+from segc.errors import SourceError, UsageError
+from segc.frontend.mmseg_env import config_root
+from segc.frontend.source import Source, open_source
+
+TINY = """
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+crop_size = (32, 48)
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor', mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=BGR_TO_RGB, pad_val=7, seg_pad_val=255,
+        TEST_CFG),
+    pretrained='https://nowhere.example/weights.pth',
+    backbone=dict(
+        type='UNet', in_channels=3, base_channels=4, num_stages=2, strides=(1, 1), enc_num_convs=(1, 1),
+        dec_num_convs=(1,), downsamples=(True,), enc_dilations=(1, 1), dec_dilations=(1,), norm_cfg=norm_cfg,
+        init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth')),
+    decode_head=dict(
+        type='FCNHead', in_channels=4, in_index=1, channels=4, num_convs=1, num_classes=CLASSES, HEAD
+        dropout_ratio=0.1, norm_cfg=norm_cfg, align_corners=True,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=USE_SIGMOID)),
+    test_cfg=dict(MODE))
+test_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 64), keep_ratio=True), EXTRA
+    dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+test_dataloader = dict(dataset=dict(type='CityscapesDataset', pipeline=test_pipeline))
+"""
+DEFAULTS = {
+    "BGR_TO_RGB": "True", "TEST_CFG": "", "CLASSES": "19", "HEAD": "", "USE_SIGMOID": "False", "MODE": "mode='whole'",
+    "EXTRA": "",
+}  # fmt: skip
+
+
+def config(folder: Path, **values: str) -> Path:
+    text = TINY
+    for name, value in {**DEFAULTS, **values}.items():
+        text = text.replace(name, value)
+    path = folder / "tiny_config.py"
+    path.write_text(text)
+    return path
+
+
+def opened(folder: Path, **values: str) -> Source:
+    return open_source(config(folder, **values))
+
+
+def test_what_segment_must_repeat_is_taken_from_the_config(tmp_path: Path) -> None:
+    info = opened(tmp_path).info
+    assert (info.mean, info.std, info.channel_order) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "RGB")
+    assert (info.resize_scale, info.keep_ratio) == ((96, 64), True)
+    assert (info.shape, info.mode, info.align_corners) == ((32, 48), "whole", True)
+    assert (info.channels, info.threshold, info.test_cfg) == (19, None, {"mode": "whole"})
+    assert info.classes[0] == "road" and info.palette[0] == (128, 64, 128) and len(info.classes) == 19
+    assert (info.pad_size, info.pad_divisor) == (None, None)  # mmseg pads at test time only when asked to
+
+
+def test_without_bgr_to_rgb_images_stay_bgr(tmp_path: Path) -> None:
+    assert opened(tmp_path, BGR_TO_RGB="False").info.channel_order == "BGR"
+
+
+def test_padding_of_the_test_time_is_taken_over(tmp_path: Path) -> None:
+    info = opened(tmp_path, TEST_CFG="test_cfg=dict(size_divisor=32)").info
+    assert (info.pad_size, info.pad_divisor, info.pad_value) == (None, 32, 7.0)
+    info = opened(tmp_path, TEST_CFG="test_cfg=dict(size=(64, 96))").info
+    assert (info.pad_size, info.pad_divisor) == ((64, 96), None)
+
+
+def test_steps_that_segment_does_not_repeat_are_noted(tmp_path: Path) -> None:
+    notes = opened(tmp_path, EXTRA="dict(type='ResizeToMultiple', size_divisor=32),").info.notes
+    assert any("'ResizeToMultiple'" in note for note in notes)
+    assert not any("'Resize'" in note for note in opened(tmp_path).info.notes)
+
+
+def test_a_slide_brings_its_window(tmp_path: Path) -> None:
+    info = opened(tmp_path, MODE="mode='slide', crop_size=(32, 32), stride=(24, 20)").info
+    assert (info.mode, info.slide_crop, info.slide_stride, info.shape) == ("slide", (32, 32), (24, 20), (32, 32))
+    path = config(tmp_path, MODE="mode='slide', crop_size=(32, 32), stride=(24, 20)")
+    assert open_source(path, mode="whole").info.mode == "whole"
+
+
+def test_the_segmenter_of_the_zoo_slides() -> None:
+    info = open_source("segmenter_vit-t_mask_8xb1-160k_ade20k-512x512").info
+    assert (info.mode, info.slide_crop, info.slide_stride) == ("slide", (512, 512), (480, 480))
+    assert (info.mean, info.channel_order, info.channels) == ((127.5,) * 3, "RGB", 150)
+    assert info.classes[0] == "wall"
+
+
+def test_a_head_of_one_channel_brings_its_threshold(tmp_path: Path) -> None:
+    info = opened(tmp_path, CLASSES="2", HEAD="out_channels=1, threshold=0.4,", USE_SIGMOID="True").info
+    assert (info.channels, info.threshold, len(info.classes)) == (1, 0.4, 2)
+    info = opened(tmp_path, CLASSES="2", HEAD="out_channels=1,", USE_SIGMOID="True").info
+    assert info.threshold == 0.3  # mmseg's default
+
+
+def test_another_number_of_classes_than_the_datasets_gets_generic_names(tmp_path: Path) -> None:
+    info = opened(tmp_path, CLASSES="5").info
+    assert info.classes == ("class 0", "class 1", "class 2", "class 3", "class 4") and len(info.palette) == 5
+
+
+def test_sync_bn_becomes_bn_and_nothing_is_downloaded(tmp_path: Path) -> None:
+    module = opened(tmp_path).module  # 'pretrained' and init_cfg lead nowhere
+    assert module is not None and not module.training
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert norms and all(type(m) is nn.BatchNorm2d for m in norms)
+
+
+def test_random_weights_are_reproducible_calibrated_and_said_to_be_random(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    torch.rand(5)
+    second = opened(tmp_path)
+    assert first.module is not None and second.module is not None
+    a, b = first.module.state_dict(), second.module.state_dict()
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert any(k.endswith("running_mean") and v.abs().max() > 0 for k, v in a.items())
+    assert first.info.weights == "random"
+    assert any("RANDOM" in note for note in first.info.notes)
+
+
+def test_a_checkpoint_replaces_the_random_weights_and_names_the_classes(tmp_path: Path) -> None:
+    module = opened(tmp_path, CLASSES="2").module
+    assert module is not None
+    state = {k.removeprefix("segmentor."): torch.full_like(v, 2) for k, v in module.state_dict().items()}
+    meta = {"dataset_meta": {"classes": ["no", "yes"], "palette": [[0, 0, 0], [9, 9, 9]]}}
+    torch.save({"state_dict": state, "meta": meta}, tmp_path / "w.pth")
+    loaded = open_source(config(tmp_path, CLASSES="2"), checkpoint=tmp_path / "w.pth")
+    assert loaded.module is not None
+    assert all(bool((v == 2).all()) for v in loaded.module.state_dict().values())
+    assert (loaded.info.classes, loaded.info.palette) == (("no", "yes"), ((0, 0, 0), (9, 9, 9)))
+    assert not any("RANDOM" in note for note in loaded.info.notes)
+
+
+def test_configs_with_equal_content_have_equal_digests(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    child = tmp_path / "sub" / "tiny_config.py"
+    child.write_text("_base_ = ['../tiny_config.py']\n")
+    a, b = opened(tmp_path).info.sha256, open_source(child).info.sha256
+    assert a == b != opened(tmp_path, CLASSES="5").info.sha256
+
+
+def base(name: str) -> Path:
+    root = config_root()
+    assert root is not None
+    return root / "_base_" / name
+
+
+CONFIGS = {
+    "unknown type": ("model = dict(type='EncoderDecodr')\n", ["'EncoderDecodr'", "did you mean EncoderDecoder"]),
+    "a type like none": ("model = dict(type='qqqqqq')\n", ["'qqqqqq'", "mmseg does not know"]),
+    "unknown backbone": (
+        "model = dict(type='EncoderDecoder', backbone=dict(type='Nope'), decode_head=dict(type='FCNHead'))\n",
+        ["cannot be built", "Nope"],
+    ),
+    "a backbone alone": ("model = dict(type='UNet')\n", ["no segmentor", "UNet", "EncoderDecoder"]),
+    "no type": ("model = dict(backbone=3)\n", ["defines no model", "complete config"]),
+    "it raises": ("_base_ = []\nmodel = dict(type=nothing)\n", ["cannot be read", "NameError", "nothing"]),
+    "its base is missing": ("_base_ = ['gone.py']\nmodel = dict(type='x')\n", ["cannot be read", "gone.py"]),
+    "bases without a model": ("_base_ = []\nx = 1\n", ["defines no model", "_base_"]),
+}
+
+
+@pytest.mark.parametrize("text, said", CONFIGS.values(), ids=CONFIGS.keys())
+def test_a_config_without_a_segmentor_is_refused(tmp_path: Path, text: str, said: list[str]) -> None:
+    path = tmp_path / "odd_config.py"
+    path.write_text(text)
+    refused(segc("compile", path, "-o", tmp_path / "b"), SourceError.exit_code, "odd_config.py", *said)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_depth_estimator_of_the_zoo_is_refused(tmp_path: Path) -> None:
+    result = segc("compile", "vpd_sd_4xb8-25k_nyu-512x512", "-o", tmp_path / "b")
+    refused(result, SourceError.exit_code, "vpd_sd_4xb8-25k_nyu-512x512", "no segmentor", "DepthEstimator")
+
+
+def test_a_base_file_without_a_model_is_refused(tmp_path: Path) -> None:
+    for name in ("default_runtime.py", "datasets/ade20k.py", "schedules/schedule_20k.py"):
+        result = segc("compile", base(name), "-o", tmp_path / "b")
+        refused(result, SourceError.exit_code, name, "defines no model", "complete")
+
+
+def test_slide_without_a_window_is_refused(tmp_path: Path) -> None:
+    result = segc("compile", config(tmp_path), "--mode", "slide", "-o", tmp_path / "b")
+    refused(result, UsageError.exit_code, "--mode slide", "crop_size=")
+
+
+def test_a_slides_window_cannot_be_changed_and_its_masks_not_averaged(tmp_path: Path) -> None:
+    path = config(tmp_path, MODE="mode='slide', crop_size=(32, 32), stride=(24, 20)")
+    result = segc("compile", path, "--shape", "64x64", "-o", tmp_path / "b")
+    refused(result, UsageError.exit_code, "(32, 32)", "--mode whole")
+    result = segc("compile", path, "--output", "mask", "-o", tmp_path / "b")
+    refused(result, UsageError.exit_code, "--output mask cannot slide", "--mode whole")
