@@ -4,17 +4,26 @@ if __name__ != "segc.passes":
     raise ImportError("import segc.passes: under the short name this would be a second registry")
 
 from segc.passes.base import Pass, PassResult, Skip
+from segc.passes.cancel_reshapes import CancelReshapes
+from segc.passes.cancel_transposes import CancelTransposes
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
+from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
+from segc.passes.fuse_matmul_add import FuseMatmulAdd
+from segc.passes.fuse_pad_conv import FusePadConv
 from segc.passes.legalize_einsum import LegalizeEinsum
 from segc.passes.legalize_gelu import LegalizeGelu
 from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
 from segc.passes.legalize_instance_normalization import LegalizeInstanceNormalization
 from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
+from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.mask_output import MaskOutput
+from segc.passes.merge_concats import MergeConcats
+from segc.passes.merge_pads import MergePads
+from segc.passes.merge_slices import MergeSlices
 from segc.passes.remove_identities import RemoveIdentities
 from segc.passes.simplify import Simplify
 from segc.passes.specialize_shapes import SpecializeShapes
@@ -39,11 +48,20 @@ REGISTRY: dict[str, type[Pass]] = registry(
     FoldConstants,
     RemoveIdentities,
     EliminateCommonSubexpressions,
+    CancelTransposes,
+    CancelReshapes,
+    MergeSlices,
+    MergePads,
+    MergeConcats,
+    FusePadConv,
+    FuseConvBatchnorm,
+    FuseMatmulAdd,
     LegalizeLayerNormalization,
     LegalizeGelu,
     LegalizeInstanceNormalization,
     LegalizeGroupNormalization,
     LegalizeEinsum,
+    LegalizeResize,
 )
 
 __all__ = [
@@ -61,9 +79,18 @@ __all__ = [
     "FoldConstants",
     "RemoveIdentities",
     "EliminateCommonSubexpressions",
+    "CancelTransposes",
+    "CancelReshapes",
+    "MergeSlices",
+    "MergePads",
+    "MergeConcats",
+    "FusePadConv",
+    "FuseConvBatchnorm",
+    "FuseMatmulAdd",
     "LegalizeLayerNormalization",
     "LegalizeGelu",
     "LegalizeInstanceNormalization",
     "LegalizeGroupNormalization",
     "LegalizeEinsum",
+    "LegalizeResize",
 ]

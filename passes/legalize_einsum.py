@@ -10,9 +10,9 @@ it a broadcast Mul, neither left nor right a Mul and ReduceSum. The axes of an e
 operand is ReduceSum and Transpose. Sums run in another order than the runtime's Einsum, so floats may differ in the
 last bits.
 
-Must not fire: for three operands and more, for a letter twice in one operand (a diagonal), for ranks that are not known,
-for an ellipsis that the result lacks, and where a letter is 1 in one operand and larger in the other (not ONNX, though
-NumPy broadcasts it).
+Must not fire: for three operands and more, for a letter twice in one operand (a diagonal), for unknown ranks, for an
+ellipsis that the result lacks, and where a letter is 1 in one operand and larger in the other (not ONNX, though NumPy
+broadcasts it).
 """
 
 from __future__ import annotations
