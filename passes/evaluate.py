@@ -6,7 +6,7 @@ Weights are handed to ONNX Runtime as inputs, so that no model with weights in i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def runnable_model(graph: gs.Graph) -> tuple[onnx.ModelProto, Arrays]:
 
 def random_inputs(graph: gs.Graph, side: int = 64, batch: int = 1) -> Arrays:
     """Inputs drawn from a seed that depends on the names only; an unknown size becomes `batch` (axis 0) or `side`."""
-    return {t.name: _random(t.name, t.dtype, t.shape, side, batch) for t in graph.inputs}
+    return {t.name: random_array(t.name, t.dtype, _sizes(t.shape, side, batch)) for t in graph.inputs}
 
 
 def relative_error(before: Arrays, after: Arrays) -> float:
@@ -105,12 +105,16 @@ def _error(want: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(wide[finite] - other[finite]).max(initial=0.0)) / scale
 
 
-def _random(name: str, dtype: Any, shape: Any, side: int, batch: int) -> np.ndarray:
-    sizes = [s if isinstance(s, int) else (batch if at == 0 else side) for at, s in enumerate(shape or [])]
+def random_array(name: str, dtype: Any, sizes: Sequence[int]) -> np.ndarray:
+    """The same numbers for the same name: normal floats, ints 0 and 1 (which are valid indices nearly everywhere)."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if np.dtype(dtype).kind == "f":
         return rng.standard_normal(sizes).astype(dtype)
     return rng.integers(0, 2, sizes).astype(dtype)
+
+
+def _sizes(shape: Any, side: int, batch: int) -> list[int]:
+    return [s if isinstance(s, int) else (batch if at == 0 else side) for at, s in enumerate(shape or [])]
 
 
 def _info(name: str, dtype: Any, shape: Any) -> onnx.ValueInfoProto:

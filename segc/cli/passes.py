@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from typing import Any
 
@@ -32,9 +31,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _describe(cls: type[Any]) -> dict[str, Any]:
-    options = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    from segc.pass_text import described, options
+
     facts = {
         key: sorted(value) if isinstance(value := getattr(cls, key), frozenset) else []
         for key in ("needs", "gives", "drops")
     }
-    return {"name": cls.name, "algebra": cls.algebra, **facts, "options": [f"{o.name}: {o.type}" for o in options]}
+    return {"name": cls.name, "algebra": cls.algebra, **facts, "options": [described(o) for o in options(cls).values()]}

@@ -1,0 +1,122 @@
+"""`segc opt`: any ONNX file through passes of your choice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segc.cli import arguments, console
+from segc.errors import UsageError
+
+if TYPE_CHECKING:
+    from segc.opt import Outcome, Step
+
+_DESCRIPTION = """\
+Run passes on any ONNX file, in the order given, and write the result. --pass NAME, or NAME:option=value,option=value;
+`segc passes` lists names and options. Without --pass and --target the clean-up that all targets share runs. Weights
+beside the file (external data) are read as they are needed, and written in a stream.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    p: argparse.ArgumentParser = commands.add_parser(
+        "opt", help="run passes on any ONNX file", description=_DESCRIPTION,
+    )  # fmt: skip
+    p.add_argument("source", metavar="ONNX", help="the file to read")
+    what = p.add_argument_group("passes")
+    what.add_argument(
+        "--pass", dest="passes", action="append", default=[], metavar="NAME[:option=value,…]",
+        help="a pass to run; repeat it for more, in this order",
+    )  # fmt: skip
+    what.add_argument("--target", metavar="T", help="the standard pipeline of a target instead")
+    what.add_argument("--stop-after", type=int, metavar="N", help="run the first N passes only")
+    size = p.add_argument_group("sizes")
+    size.add_argument("--shape", metavar="HxW", help="size of the image input: --target fixes it, --check runs with it")
+    size.add_argument("--batch", type=int, metavar="N", help="batch, likewise (default 1)")
+    p.add_argument("-o", "--out", metavar="ONNX", help="the file to write; without it nothing is written")
+    p.add_argument("--force", action="store_true", help="replace a file that lies there")
+    p.add_argument(
+        "--embed", type=float, metavar="MB",
+        help="write weights into the file itself up to this many MB, beyond that beside it (default 1900)",
+    )  # fmt: skip
+    p.add_argument(
+        "--check", action="store_true",
+        help="after every pass check the graph, and in ONNX Runtime its numbers; say where they first differ",
+    )  # fmt: skip
+    p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
+    p.add_argument("--skips", action="store_true", help="list what passes recognised and left alone, and why")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Optimize and say what each pass did."""
+    shape = arguments.shape(args.shape) if args.shape is not None else None
+    if args.batch is not None and args.batch < 1:
+        raise UsageError(f"batch {args.batch} is empty", so="at least --batch 1")
+    if args.embed is not None and args.embed < 0:
+        raise UsageError(f"--embed {args.embed:g} is negative", so="0 writes all weights beside the file")
+    with console.steps(quiet=args.json) as progress:
+        progress("starting")
+        from segc import weights
+        from segc.opt import optimize
+
+        progress(f"running passes on {args.source}")
+        outcome = optimize(
+            args.source, args.passes, target=args.target, shape=shape, batch=args.batch, out=args.out,
+            force=args.force, check=args.check, dump_ir=args.dump_ir, stop_after=args.stop_after,
+            embed=weights.EMBED if args.embed is None else min(int(args.embed * 1e6), weights.EMBED),
+        )  # fmt: skip
+    if args.json:
+        print(json.dumps(_json(args, outcome), indent=2))
+    else:
+        _print(args, outcome)
+    return 0
+
+
+def _json(args: argparse.Namespace, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "source": args.source,
+        "nodes": {"before": outcome.nodes_before, "after": len(outcome.graph.nodes)},
+        "passes": [
+            {
+                "name": step.name,
+                "changes": step.result.changes,
+                "skips": [{"node": s.node, "reason": s.reason} for s in step.result.skips],
+                "ms": round(step.seconds * 1e3, 2),
+                "nodes": {"before": step.nodes_before, "after": step.nodes_after},
+                **({"relative_error": step.error} if args.check else {}),
+            }
+            for step in outcome.steps
+        ],
+        "files": [str(file) for file in outcome.files],
+        "notes": outcome.notes,
+    }
+
+
+def _print(args: argparse.Namespace, outcome: Outcome) -> None:
+    for note in outcome.notes:
+        print(f"note: {note}")
+    checked = ("relative error",) if args.check else ()
+    console.table(
+        ("pass", "changes", "skips", "ms", "nodes", *checked), [_row(step, args.check) for step in outcome.steps]
+    )
+    if args.skips:
+        for step in outcome.steps:
+            for skip in step.result.skips:
+                print(f"skip: {step.name}: '{skip.node}': {skip.reason}")
+    elif count := sum(len(step.result.skips) for step in outcome.steps):
+        print(f"skips: {count} places were left alone; --skips lists them")
+    print(f"nodes: {outcome.nodes_before} -> {len(outcome.graph.nodes)}")
+    if args.dump_ir:
+        print(f"text:  {args.dump_ir}")
+    for file in outcome.files:
+        print(f"wrote: {file} ({Path(file).stat().st_size / 1e6:.1f} MB)")
+
+
+def _row(step: Step, check: bool) -> list[str]:
+    nodes = f"{step.nodes_before} -> {step.nodes_after}"
+    cells = [step.name, str(step.result.changes), str(len(step.result.skips)), f"{step.seconds * 1e3:.1f}", nodes]
+    return [*cells, "-" if step.error is None else f"{step.error:.1e}"] if check else cells
