@@ -15,7 +15,7 @@ import numpy as np
 from segc import bundle as bundles
 from segc import describe, facts, hooks, ir, legality, parity, pipelines, targets
 from segc.canonical import canonical
-from segc.errors import MissingPackageError, ParityError, ShapeError, UsageError
+from segc.errors import CompileError, MissingPackageError, ParityError, SegcError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
 from segc.frontend.source import Source, open_source
 from segc.manifest import Manifest
@@ -249,12 +249,26 @@ class _Compilation:
                 for shape in shapes
                 for case in parity.run_cases(
                     reference,
-                    session.run,
+                    self._guarded(session),
                     parity.inputs(shape, info.mean, info.std, info.channel_order),
                     info.threshold,
                 )
             ]
         return cases
+
+    def _guarded(self, session: targets.Session) -> Callable[[np.ndarray], np.ndarray]:
+        def run(x: np.ndarray) -> np.ndarray:
+            try:
+                return session.run(x)
+            except (SegcError, MemoryError):
+                raise
+            except Exception as error:  # each runtime has exceptions of its own, and some are private
+                raise CompileError(
+                    f"the {self.target.name} engine fails on an input of shape {'x'.join(map(str, x.shape))}",
+                    because=str(error), so="try another target or a fixed --shape: this is a limit of the runtime",
+                ) from error  # fmt: skip
+
+        return run
 
     def _require_parity(self, report: Mapping[str, Any], out: Path) -> None:
         """Keep the report of a compile that fails the gate beside the destination, and raise ParityError."""
