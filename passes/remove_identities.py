@@ -1,8 +1,9 @@
 """Remove nodes that return their input.
 
 Identity(x), Dropout(x) in inference, Cast to the type x has, Concat of one, Transpose with perm 0..n-1, Pad by 0,
-Slice from 0 to the end with step 1, Reshape and Expand to the shape x has, Resize to the size x has, x + 0, x - 0,
-x * 1, x / 1, and Cast(Cast(x, wide), type of x) where `wide` holds every value of x  ->  x.
+Slice from 0 to the end with step 1, Reshape and Expand to the shape x has, Resize to the size x has, Split into one,
+x + 0, x - 0, x * 1, x / 1 (also by arrays of zeros or ones, such as an empty bias), and Cast(Cast(x, wide), type of
+x) where `wide` holds every value of x  ->  x.
 
 Must not fire: a Slice with step -1 keeps the shape but mirrors; a Resize whose scales are not exactly 1 may keep the
 shape and still move samples, as does tf_half_pixel_for_nn; x + 0 where the constant has a larger shape broadcasts;
@@ -21,7 +22,7 @@ import onnx_graphsurgeon as gs
 
 from segc import ir
 from segc.passes.base import Pass, PassResult
-from segc.passes.edit import forward, ints, optional, protected, rank, same_shape, scalar, small_constant
+from segc.passes.edit import forward, ints, optional, protected, rank, reaches, same_shape, scalar, small_constant
 
 
 class RemoveIdentities(Pass):
@@ -113,7 +114,7 @@ def _reshape(node: gs.Node) -> bool:
 
 def _slice(node: gs.Node) -> bool:
     shape = node.inputs[0].shape
-    edges = _slice_edges(node)
+    edges = slice_edges(node)
 
     def whole(start: int, end: int, axis: int, step: int) -> bool:
         size = shape[axis] if shape is not None else None
@@ -122,7 +123,7 @@ def _slice(node: gs.Node) -> bool:
     return edges is not None and all(whole(*each) for each in zip(*edges, strict=True))
 
 
-def _slice_edges(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
+def slice_edges(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
     """Constant starts, ends, axes and steps of a Slice of any opset."""
     if "starts" in node.attrs:  # before opset 10
         starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
@@ -150,12 +151,25 @@ def _resize(node: gs.Node) -> bool:
 def _neutral(value: float, *, right_only: bool) -> Callable[[gs.Node, int], gs.Tensor | None]:
     def rule(node: gs.Node, _: int) -> gs.Tensor | None:
         for at in (1,) if right_only else (1, 0):
-            constant, x = node.inputs[at], node.inputs[1 - at]
-            if scalar(constant) == value and rank(x) is not None and len(constant.shape) <= (rank(x) or 0):
+            x = node.inputs[1 - at]
+            if all_equal(node.inputs[at], value) and rank(x) is not None and reaches_or_one(x, node.inputs[at]):
                 return x
         return None
 
     return rule
+
+
+def all_equal(tensor: gs.Tensor, value: float) -> bool:
+    """Whether a small constant holds `value` and nothing else."""
+    found = small_constant(tensor)
+    return found is not None and found.size > 0 and found.dtype.kind in "iuf" and bool(np.all(found == value))
+
+
+def reaches_or_one(x: gs.Tensor, constant: gs.Tensor) -> bool:
+    """Whether the constant broadcasts into `x` and not the other way round."""
+    return (int(np.prod(constant.shape)) == 1 and len(constant.shape) <= len(x.shape)) or reaches(
+        x.shape, constant.shape
+    )
 
 
 def _expand(node: gs.Node) -> bool:
@@ -167,6 +181,7 @@ RULES: dict[str, Callable[[gs.Node, int], gs.Tensor | None]] = {
     "Dropout": when(_dropout),
     "Cast": _cast,
     "Concat": when(lambda node: len(node.inputs) == 1),
+    "Split": when(lambda node: len(node.outputs) == 1),
     "Transpose": when(_transpose),
     "Pad": when(_pad),
     "Reshape": when(_reshape),

@@ -125,3 +125,23 @@ def test_a_mask_in_use_keeps_the_dropout() -> None:
     m, z = gs.Variable("m", np.bool_, (2,)), gs.Variable("z", np.bool_, (2,))
     nodes = [gs.Node("Dropout", "d", {}, [x], [y, m]), gs.Node("Not", "n", {}, [m], [z])]
     assert RemoveIdentities().run(gs.Graph(nodes, [x], [y, z], opset=17)).changes == 0
+
+
+@pytest.mark.parametrize(
+    "node", ["b = Add (a, zeros)", "b = Add (zeros, a)", "b = Mul (a, units)", "b = Div (a, units)"]
+)
+def test_an_empty_bias_goes(node: str) -> None:
+    text = around(node).replace(
+        "<int64[4] shape", "<float[5] zeros = {0, 0, 0, 0, 0}, float[3,1,1] units = {1, 1, 1}, int64[4] shape"
+    )
+    check_pass(RemoveIdentities(), text, PLAIN)
+
+
+@pytest.mark.parametrize("node", ["b = Add (a, c)", "b = Mul (a, d)"])
+def test_an_array_that_is_not_all_neutral_or_broadcasts_stays(node: str) -> None:
+    text = (
+        HEAD
+        + f"""g (float[2,1,4,5] x) => (float[2,K,4,5] y)
+    <float[5] c = {{0, 0, 0, 1, 0}}, float[3,1,1] d = {{1, 1, 1}}> {{ a = Relu (x)  {node}  y = Relu (b) }}"""
+    )
+    check_untouched(RemoveIdentities(), text, None)
