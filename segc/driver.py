@@ -164,17 +164,27 @@ class _Compilation:
         )
         self._require_fitting(source.info)
         if source.info.mode == "slide":
-            if request.output == "mask":
+            self._fit_slide(source.info)
+        return source
+
+    def _fit_slide(self, info: ModelInfo) -> None:
+        """A mask engine cannot slide; another shape replaces the window. Asked for by name, a conflict is an error."""
+        request = self.request
+        if request.output == "mask":
+            if request.mode == "slide":
                 raise UsageError(
                     "--output mask cannot slide", because="overlapping windows average their logits", so="--mode whole"
                 )
-            if request.shape is not None and request.shape != source.info.slide_crop:
-                raise UsageError(
-                    f"the window of a slide has the shape {source.info.slide_crop}",
-                    because=f"--shape {request.shape} was given",
-                    so="leave --shape away, or use --mode whole",
-                )
-        return source
+            info.mode, info.slide_crop, info.slide_stride = "whole", None, None
+            info.notes.append("the config slides, but a mask engine cannot: images run whole")
+        elif request.shape is not None and info.slide_crop is not None and request.shape != info.slide_crop:
+            assert info.slide_stride is not None
+            info.slide_stride = tuple(  # type: ignore[assignment]
+                max(1, stride * side // crop)
+                for stride, side, crop in zip(info.slide_stride, request.shape, info.slide_crop, strict=True)
+            )
+            info.notes.append(f"--shape replaces the sliding window {info.slide_crop}; its stride is scaled alike")
+            info.slide_crop = request.shape
 
     def _require_fitting(self, info: ModelInfo) -> None:
         """A size that an ONNX file prescribes cannot be changed here."""
@@ -207,6 +217,8 @@ class _Compilation:
     ) -> tuple[gs.Graph, list[tuple[str, PassResult]]]:
         graph = ir.from_model(model)
         ir.infer_shapes(graph)
+        if self.request.output == "mask":  # afterwards the channels are gone
+            describe.complete_head(source.info, graph)
         try:
             pipeline = pipelines.standard(
                 self.target,

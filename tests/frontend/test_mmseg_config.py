@@ -6,52 +6,17 @@ from pathlib import Path
 
 import pytest
 from calls import refused, segc
+from tiny_configs import config
 
 pytest.importorskip("mmseg")
 
 import torch
 from torch import nn
 
+from segc.driver import compile as compile_source
 from segc.errors import SourceError, UsageError
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.source import Source, open_source
-
-TINY = """
-norm_cfg = dict(type='SyncBN', requires_grad=True)
-crop_size = (32, 48)
-model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor', mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=BGR_TO_RGB, pad_val=7, seg_pad_val=255,
-        TEST_CFG),
-    pretrained='https://nowhere.example/weights.pth',
-    backbone=dict(
-        type='UNet', in_channels=3, base_channels=4, num_stages=2, strides=(1, 1), enc_num_convs=(1, 1),
-        dec_num_convs=(1,), downsamples=(True,), enc_dilations=(1, 1), dec_dilations=(1,), norm_cfg=norm_cfg,
-        init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth')),
-    decode_head=dict(
-        type='FCNHead', in_channels=4, in_index=1, channels=4, num_convs=1, num_classes=CLASSES, HEAD
-        dropout_ratio=0.1, norm_cfg=norm_cfg, align_corners=True,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=USE_SIGMOID)),
-    test_cfg=dict(MODE))
-test_pipeline = [
-    dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 64), keep_ratio=True), EXTRA
-    dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
-test_dataloader = dict(dataset=dict(type='CityscapesDataset', pipeline=test_pipeline))
-"""
-DEFAULTS = {
-    "BGR_TO_RGB": "True", "TEST_CFG": "", "CLASSES": "19", "HEAD": "", "USE_SIGMOID": "False", "MODE": "mode='whole'",
-    "EXTRA": "",
-}  # fmt: skip
-
-
-def config(folder: Path, **values: str) -> Path:
-    text = TINY
-    for name, value in {**DEFAULTS, **values}.items():
-        text = text.replace(name, value)
-    path = folder / "tiny_config.py"
-    path.write_text(text)
-    return path
 
 
 def opened(folder: Path, **values: str) -> Source:
@@ -196,9 +161,22 @@ def test_slide_without_a_window_is_refused(tmp_path: Path) -> None:
     refused(result, UsageError.exit_code, "--mode slide", "crop_size=")
 
 
-def test_a_slides_window_cannot_be_changed_and_its_masks_not_averaged(tmp_path: Path) -> None:
+def test_a_mask_asked_to_slide_is_refused(tmp_path: Path) -> None:
     path = config(tmp_path, MODE="mode='slide', crop_size=(32, 32), stride=(24, 20)")
-    result = segc("compile", path, "--shape", "64x64", "-o", tmp_path / "b")
-    refused(result, UsageError.exit_code, "(32, 32)", "--mode whole")
-    result = segc("compile", path, "--output", "mask", "-o", tmp_path / "b")
+    result = segc("compile", path, "--output", "mask", "--mode", "slide", "-o", tmp_path / "b")
     refused(result, UsageError.exit_code, "--output mask cannot slide", "--mode whole")
+
+
+def test_another_shape_replaces_the_sliding_window(tmp_path: Path) -> None:
+    path = config(tmp_path, MODE="mode='slide', crop_size=(32, 32), stride=(24, 20)")
+    bundle = compile_source(path, shape=(64, 48), out=tmp_path / "b", verify=False)
+    inference = bundle.manifest.inference
+    assert (inference.mode, inference.crop, inference.stride) == ("slide", (64, 48), (48, 30))
+    assert any("sliding window (32, 32)" in note for note in bundle.report["notes"])
+
+
+def test_a_mask_of_a_sliding_config_runs_whole_and_says_so(tmp_path: Path) -> None:
+    path = config(tmp_path, MODE="mode='slide', crop_size=(32, 32), stride=(24, 20)")
+    bundle = compile_source(path, output="mask", out=tmp_path / "b", verify=False)
+    assert bundle.manifest.inference.mode == "whole"
+    assert any("cannot" in note for note in bundle.report["notes"])
