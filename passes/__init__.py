@@ -19,6 +19,7 @@ from segc.passes.legalize_instance_normalization import LegalizeInstanceNormaliz
 from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
+from segc.passes.lower_opset import LowerOpset
 from segc.passes.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.mask_output import MaskOutput
 from segc.passes.merge_concats import MergeConcats
@@ -62,6 +63,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeGroupNormalization,
     LegalizeEinsum,
     LegalizeResize,
+    LowerOpset,
 )
 
 __all__ = [
@@ -93,4 +95,5 @@ __all__ = [
     "LegalizeGroupNormalization",
     "LegalizeEinsum",
     "LegalizeResize",
+    "LowerOpset",
 ]

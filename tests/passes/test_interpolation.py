@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx.helper
@@ -19,7 +21,7 @@ sides = st.integers(1, 70)
 KNOWN = [c for c in COORDINATES if c != "half_pixel_symmetric"]  # its float32 steps are not known, see the module
 
 
-def runtime(size: int, out: int, mode: str, scale: float | None = None, **attrs: object) -> np.ndarray:
+def runtime(size: int, out: int, mode: str, scale: float | None = None, **attrs: Any) -> np.ndarray:
     """ONNX Runtime's matrix: Resize of the identity, whose rows are maps of one row."""
     ort = pytest.importorskip("onnxruntime")
     lone = onnx.helper.make_tensor_value_info
@@ -56,7 +58,11 @@ def test_linear_agrees_with_the_runtime(size: int, out: int, where: str) -> None
 @settings(max_examples=300, deadline=None)
 @given(sides, sides, st.sampled_from(COORDINATES), st.sampled_from([-0.75, -0.5]), st.booleans())
 def test_cubic_agrees_with_the_runtime(size: int, out: int, where: str, a: float, exclude: bool) -> None:
-    attrs = {"coordinate_transformation_mode": where, "cubic_coeff_a": a, "exclude_outside": int(exclude)}
+    attrs: dict[str, Any] = {
+        "coordinate_transformation_mode": where,
+        "cubic_coeff_a": a,
+        "exclude_outside": int(exclude),
+    }
     want = runtime(size, out, "cubic", **attrs)
     got = interpolation_matrix(size, out, "cubic", where, cubic_coeff_a=a, exclude_outside=exclude)
     np.testing.assert_allclose(got, want, atol=1e-4)

@@ -195,6 +195,6 @@ def test_groups_cover_each_letter_once(drawn: tuple[str, dict[str, int]]) -> Non
     terms, result = drawn[0].split("->")
     a, b = terms.split(",")
     kept = ["".join(c for c in t if c in result or c in other) for t, other in ((a, b), (b, a))]
-    parts = groups(*kept, result)
+    parts = groups(kept[0], kept[1], result)
     every = parts.batch + parts.left + parts.right + parts.inner
     assert sorted(every) == sorted(set(kept[0] + kept[1])) and set(every) <= set(string.ascii_letters)
