@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from segc.passes import (
+    CancelReshapes,
+    CancelTransposes,
     EliminateCommonSubexpressions,
     FoldArgMax,
     FoldConstants,
+    FuseConvBatchnorm,
+    FuseMatmulAdd,
+    FusePadConv,
     LowerAdaptiveAvgPool,
     LowerResizeArgMax,
     MaskOutput,
+    MergeConcats,
+    MergePads,
+    MergeSlices,
     RemoveIdentities,
     Simplify,
     SpecializeShapes,
@@ -19,7 +27,20 @@ from segc.passes.base import Pass
 from segc.pipeline import Pipeline
 from segc.targets.base import Target
 
-CLEAN: tuple[Callable[[], Pass], ...] = (FoldConstants, RemoveIdentities, EliminateCommonSubexpressions)
+# In this order each pass sees what the one before it has freed; together they leave onnxsim nothing to do as a rule.
+CLEAN: tuple[Callable[[], Pass], ...] = (
+    FoldConstants,
+    RemoveIdentities,
+    EliminateCommonSubexpressions,
+    MergeConcats,
+    MergeSlices,
+    MergePads,
+    CancelTransposes,
+    CancelReshapes,
+    FusePadConv,
+    FuseMatmulAdd,
+    FuseConvBatchnorm,
+)
 
 
 def standard(
@@ -33,14 +54,17 @@ def standard(
     """The pipeline that `segc compile` runs.
 
     shape: (N, H, W) to specialize to, None keeps what is dynamic. mask: end in a class map instead of logits;
-    threshold: of a one-channel head. simplify: run onnxsim, guarded.
+    threshold: of a one-channel head. simplify: run onnxsim, guarded; it comes after segc's own clean-up, which leaves
+    it little, so that its result rarely differs and rarely has to be checked.
     """
+    clean = tuple(make() for make in CLEAN)
     stages: dict[str, tuple[Pass, ...]] = {
         "specialize": (SpecializeShapes(*shape),) if shape else (),
+        "clean": clean,
         "simplify": (Simplify(),) if simplify else (),
         "output": (MaskOutput(threshold), FoldArgMax()) if mask else (),
         "lower": (LowerAdaptiveAvgPool(), LowerResizeArgMax()),
-        "clean": tuple(make() for make in CLEAN),
+        "tidy": clean,
         "legalize": target.legalize,
     }
     return Pipeline(f"{target.name} standard", tuple(step for stage in stages.values() for step in stage))

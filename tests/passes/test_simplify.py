@@ -10,7 +10,7 @@ import pytest
 from checks import HEAD, HEAD20, check_pass, check_untouched, graph_of, text_of
 
 from segc import ir, origin
-from segc.passes import Simplify, simplify
+from segc.passes import Simplify, evaluate, simplify
 
 DOUBLE = (
     HEAD
@@ -159,3 +159,87 @@ def test_equal_graphs_give_equal_results() -> None:
 def _bytes(graph: gs.Graph) -> bytes:
     Simplify().run(graph)
     return bytes(ir.to_model(graph).SerializeToString(deterministic=True))
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The ops of each graph that the check runs from now on."""
+    ran: list[list[str]] = []
+    real = evaluate.outputs
+
+    def spy(graph: gs.Graph, feeds: evaluate.Arrays) -> evaluate.Arrays:
+        ran.append([n.op for n in graph.nodes])
+        return real(graph, feeds)
+
+    monkeypatch.setattr(evaluate, "outputs", spy)
+    return ran
+
+
+def test_only_what_changed_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The convolutions on both sides stay as they are, so they are not part of the check."""
+    graph = graph_of(
+        HEAD
+        + """g (float[1,2,8,8] x) => (float[1,2,4,4] y) <float[2,2,3,3] w, int64[2] a = {2, 64}, int64[3] b = {2, 8, 8},
+        int64[4] c = {1, 2, 8, 8}> {
+        p = Conv <pads = [1, 1, 1, 1]> (x, w)  q = Reshape (p, a)  r = Reshape (q, b)  s = Reshape (r, c)
+        t = Relu (s)  y = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (t, w) }""".replace(
+            "float[2,2,3,3] w", f"float[2,2,3,3] w = {{{', '.join(map(str, range(36)))}}}"
+        )
+    )
+    ran = spied(monkeypatch)
+    assert Simplify().run(graph).changes > 0
+    assert len(ran) == 2 and all("Conv" not in ops for ops in ran), ran
+
+
+def relu_of_relu(model: onnx.ModelProto) -> None:
+    """Right, but only for what comes out of the first Relu."""
+    second = next(n for n in model.graph.node if n.output[0] == "c")
+    second.op_type = "Abs"
+
+
+COUNTS_ON_INPUT = (
+    HEAD
+    + """g (float[1,3,4,4] x) => (float[1,3,4,4] y)
+    { a = Identity (x)  b = Relu (a)  c = Relu (b)  d = Identity (c)  y = Neg (d) }"""
+)
+
+
+def test_a_part_that_counts_on_what_it_is_fed_is_judged_by_the_whole_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = graph_of(COUNTS_ON_INPUT.replace("a = Identity (x)  b = Relu (a)", "b = Relu (x)"))
+    monkeypatch.setattr(simplify, "simplified", lambda model: _changed(model, relu_of_relu))
+    ran = spied(monkeypatch)
+    assert Simplify().run(graph).changes > 0
+    assert ran == [["Relu"], ["Abs"], ["Relu", "Relu", "Identity", "Neg"], ["Relu", "Abs", "Identity", "Neg"]]
+
+
+def _changed(model: onnx.ModelProto, change: Any) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    change(copy)
+    return copy
+
+
+def test_a_part_without_known_sizes_is_judged_by_the_whole_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = graph_of(DOUBLE)
+    ran = spied(monkeypatch)
+    assert Simplify().run(graph).changes > 0
+    assert ran == [["Identity", "Relu", "Identity", "Neg"], ["Relu", "Neg"]]
+
+
+def test_a_wrong_part_is_found_though_the_rest_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = graph_of(COUNTS_ON_INPUT)
+    monkeypatch.setattr(simplify, "simplified", lambda model: _changed(model, other_op))
+    result = Simplify().run(graph)
+    assert result.changes == 0 and "relative error" in result.skips[0].reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_changed_parts_have_equal_borders(seed: int) -> None:
+    """Any subset of nodes, cut out of the same graph, gives what it gave inside."""
+    graph = graph_of(COUNTS_ON_INPUT)
+    names = [n.outputs[0].name for n in graph.nodes]
+    kept = set(np.random.default_rng(seed).choice(names, size=seed % len(names), replace=False).tolist())
+    parts = simplify.changed_parts(graph, graph_of(COUNTS_ON_INPUT), kept)
+    assert parts is not None
+    assert [t.name for t in parts[0].inputs] == [t.name for t in parts[1].inputs]
+    feeds = evaluate.random_inputs(parts[0])
+    assert evaluate.relative_error(evaluate.outputs(parts[0], feeds), evaluate.outputs(parts[1], feeds)) == 0
