@@ -22,6 +22,7 @@ from segc.manifest import Manifest
 from segc.memory import peak_memory_mb
 from segc.passes.base import PassResult
 from segc.pipeline import Hook, PipelineError
+from segc.shared import Shared, Unshared
 
 if TYPE_CHECKING:
     import onnx
@@ -82,15 +83,21 @@ def compile(
         request = Request(source, target=target, **options)
     except TypeError as error:
         raise UsageError("compile got an option it does not know", because=str(error)) from error
-    return _Compilation(request, progress).run()
+    return compile_request(request, progress)
+
+
+def compile_request(request: Request, progress: Progress = lambda _: None, shared: Shared | None = None) -> Bundle:
+    """`compile` for a Request; compiles of one source that are given one `shared` open, trace and run it once."""
+    return _Compilation(request, progress, shared or Unshared()).run()
 
 
 class _Compilation:
     """One compile, step by step; each step is timed under its name."""
 
-    def __init__(self, request: Request, progress: Progress) -> None:
+    def __init__(self, request: Request, progress: Progress, shared: Shared) -> None:
         self.request = request
         self.progress = progress
+        self.shared = shared
         self.seconds: dict[str, float] = {}
         self.target = targets.get(request.target)
         self.timing = hooks.Timing()
@@ -159,8 +166,11 @@ class _Compilation:
 
     def _open(self) -> Source:
         request = self.request
-        source = open_source(
-            request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
+        source = self.shared.source(
+            (request.source, request.checkpoint, request.allow_mismatch, request.mode),
+            lambda: open_source(
+                request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
+            ),
         )
         self._require_fitting(source.info)
         if source.info.mode == "slide":
@@ -204,11 +214,13 @@ class _Compilation:
             return at_opset(source.onnx_model, self.target.opset)
         from segc.frontend.trace import dynamic_limits, trace
 
-        assert source.module is not None
+        module, dynamic, opset = source.module, self.request.dynamic, self.target.opset
+        assert module is not None
         full = (1, source.info.in_channels, *shape)
-        if self.request.dynamic:
-            source.info.divisor, source.info.minimum = dynamic_limits(source.module, source.info.in_channels)
-        traced = trace(source.module, full, opset=self.target.opset, dynamic=self.request.dynamic)
+        if dynamic:
+            info = source.info
+            info.divisor, info.minimum = self.shared.limits(lambda: dynamic_limits(module, info.in_channels))
+        traced = self.shared.traced((full, dynamic, opset), lambda: trace(module, full, opset=opset, dynamic=dynamic))
         source.info.rewrites = list(traced.rewrites)
         return traced.model
 
@@ -254,7 +266,7 @@ class _Compilation:
             from segc.reference import reference_of
 
             info = source.info
-            reference = reference_of(source)
+            reference = self.shared.reference(reference_of(source))
             shapes = _verified_shapes(graph.inputs[0].shape, info, self.request)
             cases = [
                 case

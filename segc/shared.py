@@ -1,0 +1,69 @@
+"""What several compiles of one source have in common: the opened model, its traces, its reference outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segc.frontend.source import Source
+
+if TYPE_CHECKING:
+    from segc.frontend.trace import Traced
+
+
+class Shared:
+    """Keeps results by key for the compiles that are given it. Every compile gets copies of what it changes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Any] = {}
+
+    def source(self, key: Hashable, make: Callable[[], Source]) -> Source:
+        """The opened source; its `info` is a copy, for a compile completes it."""
+        kept: Source = self._get(("source", key), make)
+        return Source(copy.deepcopy(kept.info), kept.module, kept.onnx_model)
+
+    def traced(self, key: Hashable, make: Callable[[], Traced]) -> Traced:
+        """The traced model, as a copy: importing it into the IR consumes it."""
+        import onnx
+
+        kept: Traced = self._get(("traced", key), make)
+        model = onnx.ModelProto()
+        model.CopyFrom(kept.model)
+        return type(kept)(model, kept.rewrites)
+
+    def limits(self, make: Callable[[], tuple[int, tuple[int, int]]]) -> tuple[int, tuple[int, int]]:
+        """Divisor and least size of the eager model."""
+        limits: tuple[int, tuple[int, int]] = self._get("limits", make)
+        return limits
+
+    def reference(self, run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        """`run`, which remembers its outputs by the content of the input."""
+
+        def remembered(x: np.ndarray) -> np.ndarray:
+            output: np.ndarray = self._get(("reference", x.shape, hash(x.tobytes())), lambda: run(x))
+            return output
+
+        return remembered
+
+    def _get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+
+class Unshared(Shared):
+    """Keeps and copies nothing: for one compile alone."""
+
+    def source(self, key: Hashable, make: Callable[[], Source]) -> Source:
+        """As made."""
+        return make()
+
+    def traced(self, key: Hashable, make: Callable[[], Traced]) -> Traced:
+        """As made."""
+        return make()
+
+    def _get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        return make()
