@@ -12,6 +12,7 @@ from segc.passes.fold_constants import FoldConstants
 from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
+from segc.passes.legalize_axes import LegalizeAxes
 from segc.passes.legalize_einsum import LegalizeEinsum
 from segc.passes.legalize_gelu import LegalizeGelu
 from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
@@ -64,6 +65,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeEinsum,
     LegalizeResize,
     LowerOpset,
+    LegalizeAxes,
 )
 
 __all__ = [
@@ -96,4 +98,5 @@ __all__ = [
     "LegalizeEinsum",
     "LegalizeResize",
     "LowerOpset",
+    "LegalizeAxes",
 ]

@@ -288,7 +288,7 @@ def _axes(site: Site) -> Spelling:
     axes = site.constant(1, "axes")
     if not axes and noop:
         return Spelling("Identity", {}, [x])
-    if axes or site.node.op in ("Squeeze", "Unsqueeze") and axes is not None:
+    if axes:
         attrs["axes"] = axes
     return Spelling(site.node.op, kept(site, attrs), [x])
 
@@ -375,7 +375,7 @@ def _sizes(site: Site, sizes: gs.Tensor, axes: Sequence[int]) -> gs.Tensor:
 
 
 def _softmax(site: Site) -> Spelling | gs.Tensor:
-    """Before opset 13 all axes from `axis` on were one; on the last axis, or before axes of size 1, that is the same."""
+    """Before opset 13 all axes from `axis` on were one; on the last axis, or before sizes of 1, that is the same."""
     if site.opset >= 13:
         return plain(site)
     x, dims = site.node.inputs[0], _known_rank(site.node.inputs[0])

@@ -55,6 +55,21 @@ def without_standard(op: str) -> Fact:
     return check
 
 
+def axes_in_order(graph: gs.Graph) -> str | None:
+    """Every axis that is written down counts from the front, and lists of axes ascend."""
+    for node in ir.nodes(graph):
+        if node.domain:
+            continue
+        lists = [[node.attrs.get("axis", 0)], list(node.attrs.get("axes", ()))]
+        at = 1 if node.op.startswith("Reduce") else {"Squeeze": 1, "Unsqueeze": 1, "Slice": 3, "Pad": 3}.get(node.op)
+        if at is not None and at < len(node.inputs) and isinstance(node.inputs[at], gs.Constant):
+            lists.append([int(axis) for axis in node.inputs[at].values.flat])
+        for axes in lists:
+            if min(axes, default=0) < 0 or axes != sorted(axes):
+                return f"node '{node.name}' has axes {axes}"
+    return None
+
+
 def mask_output(graph: gs.Graph) -> str | None:
     """The only output is `mask`, uint8 or uint16 of shape (N, H, W)."""
     if len(graph.outputs) != 1:
@@ -72,6 +87,7 @@ def mask_output(graph: gs.Graph) -> str | None:
 FACTS: dict[str, Fact] = {
     "static-shapes": static_shapes,
     "mask-output": mask_output,
+    "axes in order": axes_in_order,
     "no segc dialect": without(),
     **{f"no segc.{op}": without(op) for op in dialect.OPS},
     **{f"no {op}": without_standard(op) for op in LEGALIZED},

@@ -145,7 +145,8 @@ def test_what_resize_could_not_say_is_refused(attrs: str, reason: str) -> None:
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
 def test_softmax_along_one_axis_stays_one_along_it(opset: int, op: str) -> None:
     ops = lowered(
-        f""" g (float[N,5,3,4] x) => (float[N,5,3,4] y, float[N,5,3,4] z) {{ y = {op} <axis = 1> (x)  z = {op} (x) }}""",
+        f""" g (float[N,5,3,4] x) => (float[N,5,3,4] y, float[N,5,3,4] z)
+        {{ y = {op} <axis = 1> (x)  z = {op} (x) }}""",
         opset,
     )
     assert ops.count("Transpose") == (2 if opset < 13 else 0)
