@@ -51,6 +51,7 @@ class Request:
     target: str = "onnxruntime"
     shape: tuple[int, int] | None = None
     dynamic: bool = False
+    trace_shape: tuple[int, int] | None = None
     checkpoint: str | Path | None = None
     precision: str = "fp32"
     output: str = "logits"
@@ -73,7 +74,8 @@ def compile(
     """Compile SOURCE for a target and publish a bundle that was loaded, run and compared with PyTorch.
 
     source: an mmseg config path or zoo name, a Python file with `model` or `build_model()`, or an .onnx file.
-    shape: (height, width) in pixels, default the config's crop size; dynamic: any batch, height and width instead.
+    shape: (height, width) in pixels, default the config's crop size; dynamic: any batch, height and width instead,
+    traced at `trace_shape`, default the config's crop size.
     checkpoint: path of a .pth file. output: "logits" or "mask". mode: "whole" or "slide", default the config's.
     verify: run the parity gate within `limits`. out: the bundle's folder, default NAME-TARGET here; force: replace a
     bundle there. keep_onnx, dump_ir, check, simplify, allow_mismatch, threads: as on the command line.
@@ -109,7 +111,7 @@ class _Compilation:
             with self._step("open", "opening the source"):
                 source = self._open()
             info = source.info
-            shape = self.request.shape or info.shape
+            shape = self.request.shape or self.request.trace_shape or info.shape
             with self._step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
                 model = self._export(source, shape)
             before = _count_ops(model)
@@ -374,7 +376,8 @@ def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> lis
     """The engine's own shape; of a dynamic one the traced size and two it has never seen, one with a batch of two."""
     batch = shape[0] if isinstance(shape[0], int) else 1
     height, width = (
-        s if isinstance(s, int) else d for s, d in zip(shape[2:], request.shape or info.shape, strict=True)
+        s if isinstance(s, int) else d
+        for s, d in zip(shape[2:], request.shape or request.trace_shape or info.shape, strict=True)
     )
     found: list[tuple[int, int, int, int]] = [(batch, info.in_channels, height, width)]
     if request.dynamic:

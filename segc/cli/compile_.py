@@ -27,6 +27,7 @@ def add_parser(commands: Any) -> None:
     size = p.add_mutually_exclusive_group()
     size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
     size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
+    p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
     p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default); fp16 and int8 are not there yet")
     p.add_argument(
         "--output", choices=("logits", "mask"), default="logits",
@@ -46,15 +47,15 @@ def add_parser(commands: Any) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Compile and say what came out."""
-    shape = arguments.shape(args.shape) if args.shape is not None else None
+    shape, traced = (arguments.shape(s) if s is not None else None for s in (args.shape, args.trace_shape))
     with console.steps(quiet=args.json) as progress:
         progress("starting")
         from segc.driver import compile as compile_source
         from segc.parity import Limits
 
         bundle = compile_source(
-            args.source, target=args.target, shape=shape, dynamic=args.dynamic, checkpoint=args.checkpoint,
-            precision=args.precision, output=args.output, mode=args.mode, verify=not args.no_verify,
+            args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
+            checkpoint=args.checkpoint, precision=args.precision, output=args.output, mode=args.mode, verify=not args.no_verify,
             limits=Limits(args.max_error, args.min_agreement), out=args.out, force=args.force,
             keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check, simplify=not args.no_simplify,
             allow_mismatch=args.allow_mismatch, threads=args.threads, progress=progress,

@@ -1,0 +1,80 @@
+"""`segc matrix`: compile and verify many models for all targets, and write the table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segc.cli import arguments
+from segc.errors import UsageError
+
+if TYPE_CHECKING:
+    from segc.matrix import Cell, Job
+
+_DESCRIPTION = """\
+Compile and verify every family for every target, static and dynamic, logits and masks, each config in a process of its
+own. With --state a run that was stopped goes on where it was.
+"""
+_ZOO_SIZE = (128, 128)
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    p: argparse.ArgumentParser = commands.add_parser(
+        "matrix", help="compile and verify all families for all targets", description=_DESCRIPTION
+    )
+    p.add_argument("--families", nargs="+", metavar="F", help="only these (default: all 33)")
+    p.add_argument("--zoo", action="store_true", help="every config of mmseg's zoo, static logits for ONNX Runtime")
+    p.add_argument("--targets", nargs="+", metavar="T", help="default: all")
+    p.add_argument("--shapes", nargs="+", choices=("static", "dynamic"), metavar="S", help="static, dynamic")
+    p.add_argument("--outputs", nargs="+", choices=("logits", "mask"), metavar="O", help="logits, mask")
+    p.add_argument("--size", metavar="HxW", help="input size (default: the config's crop size; with --zoo 128x128)")
+    p.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at a time (default 2)")
+    p.add_argument("--timeout", type=float, default=900, metavar="S", help="seconds for one config (default 900)")
+    p.add_argument("--state", type=Path, metavar="FILE", help="remember finished configs here and go on from it")
+    p.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page here, and JSON beside it")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run, report and write; exit code 9 when a cell failed that PyTorch can run."""
+    from segc import matrix, matrix_page
+
+    def done(job: Job, cells: list[Cell]) -> None:
+        if not args.json:
+            good = sum(cell.status == matrix.OK for cell in cells)
+            reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
+            print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
+
+    cells = matrix.run(_jobs(args), workers=args.jobs, timeout=args.timeout, state=args.state, done=done)
+    content = matrix_page.to_json(cells)
+    if args.out is not None:
+        args.out.write_text(matrix_page.page(cells, "segc matrix"), encoding="utf-8")
+        args.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(content, indent=2) if args.json else f"\n{matrix_page.summary(cells)}")
+    return 9 if any(cell.status == matrix.FAILED for cell in cells) else 0
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    from segc import targets
+    from segc.families import FAMILIES
+    from segc.frontend.source import zoo_names
+    from segc.matrix import OUTPUTS, SHAPES, Job
+
+    size = arguments.shape(args.size) if args.size else None
+    for name in args.targets or ():
+        targets.get(name)  # an unknown name stops here, with the close ones
+    if args.zoo:
+        chosen = {config: path.parent.name for config, path in zoo_names().items()}
+        every: tuple[tuple[str, ...], ...] = (("onnxruntime",), ("static",), ("logits",))
+        size = size or _ZOO_SIZE
+    else:
+        if unknown := set(args.families or ()) - set(FAMILIES):
+            raise UsageError(f"there is no family '{min(unknown)}'", because=f"segc knows {', '.join(FAMILIES)}")
+        chosen = {FAMILIES[family]: family for family in args.families or FAMILIES}
+        every = (tuple(targets.names()), SHAPES, OUTPUTS)
+    asked = (args.targets, args.shapes, args.outputs)
+    wanted = [tuple(given or default) for given, default in zip(asked, every, strict=True)]
+    return [Job(family, config, *wanted, size) for config, family in chosen.items()]
