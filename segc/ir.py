@@ -160,7 +160,7 @@ def cleanup(graph: gs.Graph) -> gs.Graph:
             cleanup(subgraph)
     for tensor in graph.inputs:
         tensor.inputs.clear()
-    read = {id(node): _read(node) for node in graph.nodes}
+    read = {id(node): reads(node) for node in graph.nodes}
     needed = _needed(graph, read)
     for node in graph.nodes:
         if id(node) not in needed:
@@ -170,8 +170,8 @@ def cleanup(graph: gs.Graph) -> gs.Graph:
     return graph
 
 
-def _read(node: gs.Node) -> list[gs.Tensor]:
-    """What the node reads, itself and in its subgraphs; tensors of a subgraph's own are harmless here."""
+def reads(node: gs.Node) -> list[gs.Tensor]:
+    """What the node reads, itself and in its subgraphs, including what belongs to the subgraphs themselves."""
     inner = [node for subgraph in node.subgraphs(recursive=True) for node in subgraph.nodes]
     outputs = [t for subgraph in node.subgraphs(recursive=True) for t in subgraph.outputs]
     return [*node.inputs, *outputs, *(t for each in inner for t in each.inputs)]

@@ -1,0 +1,93 @@
+"""Random segmentation graphs through every pipeline: the same numbers, valid ONNX, no crash.
+
+`SEGC_FUZZ=2000 pytest tests/test_fuzz.py` is the documented long run, with new graphs every time; without it 200 graphs
+are tried, the same every time.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnx
+import onnx.checker
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_models import models
+
+from segc import ir, targets
+from segc.passes import evaluate
+from segc.pipelines import standard
+
+COUNT = int(os.environ.get("SEGC_FUZZ", "200"))
+TOLERANCE = 2e-4  # relative; folding BatchNorm into a Conv, and reordering sums, round differently
+SIZES = ((17, 23), (32, 32), (9, 40))
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@settings(
+    max_examples=COUNT, deadline=None, derandomize="SEGC_FUZZ" not in os.environ, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)  # fmt: skip
+@given(models(), st.booleans(), st.booleans(), st.sampled_from(SIZES), st.sampled_from((1, 2)))
+def test_every_pipeline_keeps_the_numbers(
+    model: onnx.ModelProto, dynamic: bool, mask: bool, size: tuple[int, int], batch: int
+) -> None:
+    tried = [(batch, *size)] if not dynamic else [(batch, *size), (1, 32, 19), (2, 13, 32)]
+    original = graph_of(model)
+    expected = {shape: run(original, shape) for shape in tried}
+    threshold = 0.5 if original.outputs[0].shape[1] == 1 else None
+    for name in targets.names():
+        graph = graph_of(model)
+        before = len(graph.nodes)
+        pipeline = standard(targets.get(name), shape=None if dynamic else tried[0], mask=mask, threshold=threshold)
+        results = pipeline.run(graph)
+        assert len(results) == len(pipeline.passes)
+        onnx.checker.check_model(ir.to_model(graph), full_check=True)
+        broken = [fact for fact in pipeline.facts_after(len(results)) if holds(fact, graph)]
+        assert not broken, broken
+        if not dynamic and not any(n.domain for n in original.nodes) and not mask and not targets.get(name).legalize:
+            assert len(graph.nodes) <= before
+        for shape, want in expected.items():
+            got = run(graph, shape)
+            if mask:
+                compare_mask(want, got, threshold)
+            else:
+                assert want.shape == got.shape
+                assert evaluate.relative_error({"y": want}, {"y": got}) <= TOLERANCE, (name, shape)
+
+
+def graph_of(model: onnx.ModelProto):  # type: ignore[no-untyped-def]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = ir.from_model(copy)
+    ir.infer_shapes(graph)
+    return graph
+
+
+def holds(fact: str, graph: object) -> str | None:
+    """What breaks a fact. Sizes that depend on data in a static graph would be reported here."""
+    from segc.facts import FACTS
+
+    return FACTS[fact](graph)
+
+
+def run(graph, shape: tuple[int, int, int]) -> np.ndarray:  # type: ignore[no-untyped-def]
+    batch, height, width = shape
+    x = np.random.default_rng(batch * height * width).standard_normal((batch, 3, height, width)).astype(np.float32)
+    return next(iter(evaluate.outputs(graph, {"x": x}).values()))
+
+
+def compare_mask(logits: np.ndarray, mask: np.ndarray, threshold: float | None) -> None:
+    """The mask is the winner; where two classes are as near as rounding, either may win."""
+    if threshold is not None:
+        with np.errstate(over="ignore"):
+            margin = np.abs(1 / (1 + np.exp(-logits[:, 0].astype(np.float64))) - threshold)
+        want = 1 / (1 + np.exp(-logits[:, 0].astype(np.float64))) > threshold
+    else:
+        ordered = np.sort(logits, axis=1)
+        margin, want = ordered[:, -1] - ordered[:, -2], logits.argmax(1)
+    assert mask.shape == want.shape
+    sure = margin > TOLERANCE * (np.abs(logits).max() or 1)
+    assert np.array_equal(mask[sure], want[sure].astype(mask.dtype))
