@@ -39,6 +39,7 @@ DEMO_SEEDS = range(2_000_000, 2_100_000)
 
 NEAR = 1.2  # metres; nothing closer is drawn
 FAR = 400.0  # metres; the ground ends here
+POST_PIXELS = 4.5  # thinner posts vanish in a map of 1/8 of the size, on which the network decides
 
 Floats = NDArray[np.floating[Any]]  # float32 throughout, which numpy's type stubs cannot follow
 Mask = NDArray[np.uint8]
@@ -658,8 +659,8 @@ def hedge(camera: Camera, light: Light, rng: Rng, x: float, z: float, width: flo
 def post(
     canvas: Canvas, camera: Camera, x: float, z: float, low: float, high: float, width: float, colour: Floats
 ) -> None:
-    """An upright bar with a lit and a dark side."""
-    half = width / 2
+    """An upright bar with a lit and a dark side, never thinner than POST_PIXELS."""
+    half = max(width, POST_PIXELS * z / camera.focal) / 2
     for left, right, tone in ((-half, half, 1.0), (-half, -half * 0.2, 1.3)):
         corners = [(x + left, low, z), (x + right, low, z), (x + right, high, z), (x + left, high, z)]
         canvas.polygon(camera.project(corners), np.clip(colour * tone, 0, 1), POLE, z)
@@ -1068,15 +1069,15 @@ def kerbside(camera: Camera, light: Light, rng: Rng, layout: Layout, side: int) 
                 tree(camera, light, rng, at(z, rng.uniform(0.5, 0.9)), float(z), height * rng.uniform(0.8, 1.2))
             )
     if rng.random() < 0.65:
-        for z in np.arange(rng.uniform(5, 16), 60, rng.uniform(12, 28)).tolist():
+        for z in np.arange(rng.uniform(5, 16), 40, rng.uniform(12, 28)).tolist():
             items.append(lamp(camera, light, rng, at(z, 0.45), float(z), -side))
-    for z in rng.uniform(5, 20, rng.integers(0, 4)).tolist():
+    for z in rng.uniform(5, 14, rng.integers(0, 4)).tolist():
         items.append(traffic_sign(camera, light, rng, at(z, 0.6), float(z)))
     if rng.random() < 0.4:
         for z in np.arange(rng.uniform(5, 15), 60, rng.uniform(5.8, 7.5)).tolist():
             if rng.random() < 0.8:
                 items.append(car_item(camera, light, rng, at(z, -1.15), float(z)))
-    for z in rng.uniform(4, 22, rng.integers(0, 5)).tolist():
+    for z in rng.uniform(4, 14, rng.integers(0, 5)).tolist():
         items.append(person(camera, light, rng, at(z, rng.uniform(0.4, max(0.6, walk - 0.3))), float(z)))
     return items
 
@@ -1091,7 +1092,7 @@ def street_items(camera: Camera, light: Light, rng: Rng, layout: Layout, dense: 
         lane = rng.choice([-0.5, 0.5]) * layout.half
         items.append(car_item(camera, light, rng, layout.bend(z) + lane, float(z)))
     if rng.random() < 0.3:
-        for z in rng.uniform(6, 18, rng.integers(1, 4)).tolist():
+        for z in rng.uniform(6, 14, rng.integers(1, 4)).tolist():
             items.append(person(camera, light, rng, layout.bend(z) + rng.uniform(-1, 1) * layout.half, float(z)))
     return items
 
@@ -1137,7 +1138,7 @@ def open_items(camera: Camera, light: Light, rng: Rng, layout: Layout, dense: fl
         (2, lambda x, z: car_item(camera, light, rng, x, z, bool(rng.random() < 0.5))),
     )
     for most, make in makers:
-        for z in rng.uniform(5, 24, rng.integers(0, most)).tolist():
+        for z in rng.uniform(5, 16, rng.integers(0, most)).tolist():
             x = float(rng.uniform(-reach, reach) * z)
             if wide.edge(-1) + 1 < x - wide.bend(z) < wide.edge(1) - 1:  # not inside a house
                 items.append(make(x, z))

@@ -55,10 +55,11 @@ def main(args: argparse.Namespace) -> int:
 
         bundle = compile_source(
             args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
-            checkpoint=args.checkpoint, precision=args.precision, output=args.output, mode=args.mode, verify=not args.no_verify,
-            limits=Limits(args.max_error, args.min_agreement), out=args.out, force=args.force,
-            keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check, simplify=not args.no_simplify,
-            allow_mismatch=args.allow_mismatch, threads=args.threads, progress=progress,
+            checkpoint=args.checkpoint, precision=args.precision, output=args.output, mode=args.mode,
+            verify=not args.no_verify, limits=Limits(args.max_error, args.min_agreement), out=args.out,
+            force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
+            simplify=not args.no_simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
+            progress=progress,
         )  # fmt: skip
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))

@@ -76,5 +76,5 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         chosen = {FAMILIES[family]: family for family in args.families or FAMILIES}
         every = (tuple(targets.names()), SHAPES, OUTPUTS)
     asked = (args.targets, args.shapes, args.outputs)
-    wanted = [tuple(given or default) for given, default in zip(asked, every, strict=True)]
-    return [Job(family, config, *wanted, size) for config, family in chosen.items()]
+    on, shapes, outputs = (tuple(given or default) for given, default in zip(asked, every, strict=True))
+    return [Job(family, config, on, shapes, outputs, size) for config, family in chosen.items()]
