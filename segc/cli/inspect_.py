@@ -8,10 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segc.errors import FileError
+from segc.cli import arguments
+from segc.errors import FileError, ShapeError
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_graphsurgeon as gs
+
+_LARGEST = 5  # tensors shown at the peak
 
 
 def add_parser(commands: Any) -> None:
@@ -21,6 +24,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument(
         "--origins", action="store_true", help="of an ONNX file: every node with the source line it comes from"
     )
+    p.add_argument("--shape", metavar="HxW", help="of a dynamic ONNX graph: the input size that memory is counted for")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -29,7 +33,8 @@ def main(args: argparse.Namespace) -> int:
     path = Path(args.path)
     if not path.exists():
         raise FileError(f"there is nothing at '{path}'", so="give a bundle's folder or an .onnx file")
-    content = _bundle(path) if path.is_dir() else _onnx(path, args.origins)
+    shape = arguments.shape(args.shape) if args.shape is not None else None
+    content = _bundle(path, shape) if path.is_dir() else _onnx(path, args.origins, shape)
     if args.json:
         print(json.dumps(content, indent=2))
     else:
@@ -37,23 +42,61 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bundle(path: Path) -> dict[str, Any]:
+def _bundle(path: Path, shape: tuple[int, int] | None) -> dict[str, Any]:
     from segc.bundle import read_bundle
 
     manifest = read_bundle(path)
     shown = {k: v for k, v in manifest.to_json().items() if k != "palette"}
     report_file = path / "report.json"
     report = json.loads(report_file.read_text(encoding="utf-8")) if report_file.is_file() else {}
-    return {**shown, "report": report}
+    engines = {name: _memory(_read(path / name), shape) for name in manifest.files if name.endswith(".onnx")}
+    return {**shown, **({"activations": engines} if engines else {}), "report": report}
 
 
-def _onnx(path: Path, origins: bool) -> dict[str, Any]:
-    from segc import ir, origin
-    from segc.frontend.onnx_file import read_model
+def _read(path: Path) -> gs.Graph:
+    from segc import ir, weights
 
-    model = read_model(path)
-    graph = ir.from_model(model)
+    graph = weights.read_graph(path)
     ir.infer_shapes(graph)
+    return graph
+
+
+def _memory(graph: gs.Graph, shape: tuple[int, int] | None) -> dict[str, Any]:
+    """Peak memory of the activations, and the largest tensors live then. Specializes `graph` when a shape is given."""
+    from segc.analysis import peak_memory
+    from segc.passes import SpecializeShapes
+
+    if shape is not None:
+        try:
+            SpecializeShapes(_batch(graph), *shape).run(graph)
+        except ValueError as error:
+            raise ShapeError(f"the graph cannot have the shape {shape[0]}x{shape[1]}", because=str(error)) from error
+    found = peak_memory(graph)
+    if found.unknown and not found.live:
+        return {"peak_mb": "unknown; --shape HxW makes sizes known"}
+    content: dict[str, Any] = {
+        "peak_mb": round(found.peak / 1e6, 3),
+        "at": f"step {found.step + 1} of {len(graph.nodes)}, '{found.node}'",
+        "largest": [
+            {"tensor": t.name, "mb": round(t.bytes / 1e6, 3), "type": f"{t.dtype} ({', '.join(map(str, t.shape))})"}
+            for t in found.live[:_LARGEST]
+        ],
+    }
+    if found.unknown:
+        content["not_counted"] = f"{len(found.unknown)} tensors of unknown size; --shape HxW makes sizes known"
+    return content
+
+
+def _batch(graph: gs.Graph) -> int | None:
+    """1 where the image input leaves the batch open."""
+    image = next((t for t in graph.inputs if t.shape is not None and len(t.shape) == 4), None)
+    return None if image is None or isinstance(image.shape[0], int) else 1
+
+
+def _onnx(path: Path, origins: bool, shape: tuple[int, int] | None) -> dict[str, Any]:
+    from segc import ir, origin, weights
+
+    graph = _read(path)
     content: dict[str, Any] = {
         "file": path.name,
         "opset": graph.opset,
@@ -61,11 +104,12 @@ def _onnx(path: Path, origins: bool) -> dict[str, Any]:
         "outputs": {t.name: _typed(t) for t in graph.outputs},
         "nodes": len(graph.nodes),
         "ops": dict(sorted(Counter(f"{n.domain}::{n.op}" if n.domain else n.op for n in ir.nodes(graph)).items())),
-        "weights_mb": round(_weight_bytes(model) / 1e6, 2),
+        "weights_mb": round(weights.weight_bytes(graph) / 1e6, 2),
         "refused_by": _refusals(graph),
     }
     if origins:
         content["origins"] = {node.name: str(origin.of(node)) for node in graph.nodes}
+    content["activations"] = _memory(graph, shape)
     return content
 
 
@@ -77,17 +121,6 @@ def _refusals(graph: Any) -> dict[str, list[str]]:
         name: [f"{r.reason}: {len(r.nodes)} nodes" for r in legality.refusals(graph, targets.get(name))]
         for name in targets.names()
     }
-
-
-def _weight_bytes(model: onnx.ModelProto) -> int:
-    import math
-
-    import onnx.helper
-
-    sizes = (
-        onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize * math.prod(t.dims) for t in model.graph.initializer
-    )
-    return int(sum(sizes))
 
 
 def _typed(tensor: Any) -> str:
