@@ -12,6 +12,7 @@ from segc.passes.fold_constants import FoldConstants
 from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
+from segc.passes.legalize_asymmetric_pads import LegalizeAsymmetricPads
 from segc.passes.legalize_axes import LegalizeAxes
 from segc.passes.legalize_einsum import LegalizeEinsum
 from segc.passes.legalize_gelu import LegalizeGelu
@@ -66,6 +67,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeResize,
     LowerOpset,
     LegalizeAxes,
+    LegalizeAsymmetricPads,
 )
 
 __all__ = [
@@ -99,4 +101,5 @@ __all__ = [
     "LegalizeResize",
     "LowerOpset",
     "LegalizeAxes",
+    "LegalizeAsymmetricPads",
 ]

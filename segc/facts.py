@@ -70,6 +70,19 @@ def axes_in_order(graph: gs.Graph) -> str | None:
     return None
 
 
+def symmetric_pads(graph: gs.Graph) -> str | None:
+    """Every Conv, MaxPool and AveragePool pads both ends of a side alike, and says how much."""
+    for node in ir.nodes(graph):
+        if node.op not in ("Conv", "MaxPool", "AveragePool") or node.domain:
+            continue
+        if str(node.attrs.get("auto_pad", "NOTSET")) not in ("NOTSET", "VALID"):
+            return f"node '{node.name}' has auto_pad {node.attrs['auto_pad']}"
+        pads = list(node.attrs.get("pads", ()))
+        if pads[: len(pads) // 2] != pads[len(pads) // 2 :]:
+            return f"node '{node.name}' has pads {pads}"
+    return None
+
+
 def mask_output(graph: gs.Graph) -> str | None:
     """The only output is `mask`, uint8 or uint16 of shape (N, H, W)."""
     if len(graph.outputs) != 1:
@@ -88,6 +101,7 @@ FACTS: dict[str, Fact] = {
     "static-shapes": static_shapes,
     "mask-output": mask_output,
     "axes in order": axes_in_order,
+    "symmetric pads": symmetric_pads,
     "no segc dialect": without(),
     **{f"no segc.{op}": without(op) for op in dialect.OPS},
     **{f"no {op}": without_standard(op) for op in LEGALIZED},
