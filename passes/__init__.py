@@ -22,11 +22,13 @@ from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.lower_opset import LowerOpset
+from segc.passes.lower_psa_mask import LowerPSAMask
 from segc.passes.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.mask_output import MaskOutput
 from segc.passes.merge_concats import MergeConcats
 from segc.passes.merge_pads import MergePads
 from segc.passes.merge_slices import MergeSlices
+from segc.passes.recognize_adaptive_avg_pool import RecognizeAdaptiveAvgPool
 from segc.passes.remove_identities import RemoveIdentities
 from segc.passes.simplify import Simplify
 from segc.passes.specialize_shapes import SpecializeShapes
@@ -51,6 +53,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     FoldConstants,
     RemoveIdentities,
     EliminateCommonSubexpressions,
+    RecognizeAdaptiveAvgPool,
     CancelTransposes,
     CancelReshapes,
     MergeSlices,
@@ -68,6 +71,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LowerOpset,
     LegalizeAxes,
     LegalizeAsymmetricPads,
+    LowerPSAMask,
 )
 
 __all__ = [
@@ -85,6 +89,7 @@ __all__ = [
     "FoldConstants",
     "RemoveIdentities",
     "EliminateCommonSubexpressions",
+    "RecognizeAdaptiveAvgPool",
     "CancelTransposes",
     "CancelReshapes",
     "MergeSlices",
@@ -102,4 +107,5 @@ __all__ = [
     "LowerOpset",
     "LegalizeAxes",
     "LegalizeAsymmetricPads",
+    "LowerPSAMask",
 ]

@@ -11,9 +11,9 @@ out as pads first, for static sides. Conv and MaxPool are exact; the average dif
 
 The mirror image of fuse-pad-conv: of use for runtimes that can say one number a side only, and last in their list.
 
-Must not fire: with ceil_mode, where a last window that starts in the padding is dropped, and which padding it is decides;
-where MaxPool returns indices, which count cells of x; for auto_pad SAME or a factor on a side of unknown size; and for
-padding that both ends share.
+Must not fire: with ceil_mode, where a last window that starts in the padding is dropped, and which padding it is
+decides; where MaxPool returns indices, which count cells of x; for auto_pad SAME or a factor on a side of unknown size;
+and for padding that both ends share.
 """
 
 from __future__ import annotations

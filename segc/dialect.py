@@ -49,6 +49,13 @@ def _resize_argmax_shape(node: gs.Node) -> Sequence[TypeAndShape]:
     return [(np.dtype(np.int64), [x.shape[0], 1, *sides])]
 
 
+def _psa_mask_shape(node: gs.Node) -> Sequence[TypeAndShape]:
+    x = node.inputs[0]
+    batch, _, height, width = x.shape
+    cells = height * width if isinstance(height, int) and isinstance(width, int) else None
+    return [(x.dtype, [batch, cells, height, width])]
+
+
 # A bin i of n over a side of length s averages cells floor(i*s/n) <= cell < ceil((i+1)*s/n): bins overlap unless n
 # divides s. An output_size of -1 keeps that side (torch's None): then n = s and every bin is its own cell.
 _BINS = """
@@ -99,6 +106,68 @@ _ADAPTIVE_AVG_POOL = (
 """
 )
 
+# Along an axis the cell of the mask that pixel i reads for pixel h is i - h + (mask - 1) // 2, where that is one.
+_PSA_AXIS = """
+    {axis}_at = Constant<value_int = {at}>()
+    {axis}_side_at = Constant<value_int = {side_at}>()
+    {axis}_cells = Gather(mask, {axis}_at)
+    {axis}_side = Gather(whole, {axis}_side_at)
+    {axis}_less = Sub({axis}_cells, one)
+    {axis}_half = Div({axis}_less, two)
+    {axis}_of = Range(zero, {axis}_side, one)
+    {axis}_column = Unsqueeze({axis}_of, last)
+    {axis}_apart = Sub({axis}_column, {axis}_of)
+    {axis}_flat = Add({axis}_apart, {axis}_half)
+    {axis}_wide = Constant<value_ints = {axes}>()
+    {axis}_cell = Unsqueeze({axis}_flat, {axis}_wide)
+    {axis}_before = Less({axis}_cell, zero)
+    {axis}_from = Not({axis}_before)
+    {axis}_till = Less({axis}_cell, {axis}_cells)
+    {axis}_in = And({axis}_from, {axis}_till)
+"""
+
+_PSA_MASK = (
+    """
+    zero = Constant<value_int = 0>()
+    one = Constant<value_int = 1>()
+    two = Constant<value_int = 2>()
+    last = Constant<value_ints = [-1]>()
+    kind = Constant<value_int : int = @psa_type>()
+    mask = Constant<value_ints : ints = @mask_size>()
+    whole = Shape(x)
+"""
+    + _PSA_AXIS.format(axis="row", at=0, side_at=2, axes="[1, 3]")
+    + _PSA_AXIS.format(axis="col", at=1, side_at=3, axes="[0, 2]")
+    + """
+    row_first = Mul(row_cell, col_cells)
+    cell = Add(row_first, col_cell)
+    inside = And(row_in, col_in)
+    nothing = Mul(row_cells, col_cells)
+    channel = Where(inside, cell, nothing)
+    at_batch = Constant<value_ints = [0]>()
+    at_sides = Constant<value_ints = [2, 3]>()
+    unit = Constant<value_ints = [1]>()
+    batch = Gather(whole, at_batch)
+    sides = Gather(whole, at_sides)
+    pixels = ReduceProd<keepdims = 1>(sides)
+    one_shape = Concat<axis = 0>(unit, pixels, sides)
+    channel_one = Reshape(channel, one_shape)
+    full_shape = Concat<axis = 0>(batch, pixels, sides)
+    channels = Expand(channel_one, full_shape)
+    plane = Concat<axis = 0>(batch, unit, sides)
+    zeros = ConstantOfShape(plane)
+    zeros_like = CastLike(zeros, x)
+    padded = Concat<axis = 1>(x, zeros_like)
+    collected = GatherElements<axis = 1>(padded, channels)
+    square = Concat<axis = 0>(batch, pixels, pixels)
+    pairs = Reshape(collected, square)
+    turned = Transpose<perm = [0, 2, 1]>(pairs)
+    distributed = Reshape(turned, full_shape)
+    distributes = Equal(kind, one)
+    y = Where(distributes, distributed, collected)
+"""
+)
+
 _OPS = (
     DialectOp(
         "AdaptiveAvgPool2d",
@@ -122,6 +191,13 @@ _OPS = (
     y = ArgMax<axis = 1, keepdims = 1>(large)
 """,
         _resize_argmax_shape,
+    ),
+    DialectOp(
+        "PSAMask",
+        "PSANet's mask (N, mh*mw, H, W) of relative places as attention (N, H*W, H, W); psa_type 0 collects, 1 distributes",
+        "<psa_type, mask_size> (x) => (y)",
+        _PSA_MASK,
+        _psa_mask_shape,
     ),
 )
 
