@@ -7,10 +7,15 @@ of a map is a rectangle, so rows and columns average independently:
     y = rows @ x @ cols,    rows[i, cell] = 1/size(i) in bin i, else 0;    cols the same, transposed.
 
 Where a side is known the matrix is a constant, otherwise it is computed from Shape(x) with the same formula in int64.
-One bin is the mean of the side, and -1 (or as many bins as cells) keeps it.
+One bin is the mean of the side, and -1 (or as many bins as cells) keeps it. There are three spellings, cheapest first:
 
-Must not fire: nothing; every pool has an exact spelling. AveragePool is not used for inputs without a batch axis,
-which ONNX would read as N x C x L.
+    native  one GlobalAveragePool, AveragePool or ReduceMean, where that is exact; otherwise as matmul
+    matmul  one MatMul for each side that changes
+    slices  Concat of ReduceMean of Slice, for each side that changes; sides must be known
+
+Must not fire: where `ops` names what the target has and no spelling keeps to it; with spelling keep, which leaves the
+op to a target that has it. AveragePool is not used for inputs without a batch axis, which ONNX would read as
+N x C x L.
 """
 
 from __future__ import annotations
@@ -29,33 +34,71 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.edit import Names, insert
 
 OP = "AdaptiveAvgPool2d"
+SPELLINGS = ("native", "matmul", "slices")  # cheapest first
 
 
 @dataclass(frozen=True)
 class LowerAdaptiveAvgPool(Pass):
     """Rewrite segc.AdaptiveAvgPool2d into standard ops, exactly, for static and dynamic sides.
 
-    spelling: "native" prefers GlobalAveragePool and AveragePool where they are exact, "matmul" uses MatMul only.
+    spelling: the cheapest to try, of native, matmul and slices; keep leaves the op as it is. ops: the standard ops
+    that the target has; the first spelling that keeps to them is taken. None takes the first that there is.
     """
 
     name: ClassVar[str] = "lower-adaptive-avg-pool"
     algebra: ClassVar[str] = "segc.AdaptiveAvgPool2d(x)  ->  AveragePool if bins divide the sides, else rows @ x @ cols"
-    gives: ClassVar[frozenset[str]] = frozenset({"no segc.AdaptiveAvgPool2d"})
 
-    spelling: Literal["native", "matmul"] = "native"
+    spelling: Literal["native", "matmul", "slices", "keep"] = "native"
+    ops: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Promise that no pool is left only where every pool has a spelling."""
+        if self.spelling not in (*SPELLINGS, "keep"):
+            raise ValueError(f"there is no spelling '{self.spelling}'; segc knows {', '.join(SPELLINGS)} and keep")
+        if self.spelling in ("native", "matmul") and self.ops is None:
+            object.__setattr__(self, "gives", frozenset({"no segc.AdaptiveAvgPool2d"}))
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each pool where it stands."""
         result, names = PassResult(), Names(graph)
         for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, OP)]:
-            lowered = Lowering(graph.opset, names, node).native() if self.spelling == "native" else None
-            if lowered is None:
-                lowered = Lowering(graph.opset, names, node).matmuls()
+            spelling = self._choose(graph.opset, node)
+            if spelling is None:
+                result.skip(node, self._why(graph.opset, node))
+                continue
+            lowered = Lowering(graph.opset, names, node).spelled(spelling)
+            assert lowered is not None
             insert(graph, node, lowered)
             node.inputs.clear()
             graph.nodes = [n for n in graph.nodes if n is not node]
             result.changes += 1
         return result
+
+    def _choose(self, opset: int, node: gs.Node) -> str | None:
+        """The first spelling from `spelling` on that the target has the ops for."""
+        for spelling, used in self._spellings(opset, node):
+            if self.ops is None or used <= self.ops:
+                return spelling
+        return None
+
+    def _spellings(self, opset: int, node: gs.Node) -> list[tuple[str, set[str]]]:
+        """Spellings of this node with the ops each needs, tried out on a copy."""
+        if self.spelling == "keep":
+            return []
+        found = []
+        for spelling in SPELLINGS[SPELLINGS.index(self.spelling) :]:
+            tensors = [gs.Variable(t.name, t.dtype, t.shape) for t in (node.inputs[0], node.outputs[0])]
+            copy = gs.Node(OP, attrs=dict(node.attrs), inputs=tensors[:1], outputs=tensors[1:])
+            nodes = Lowering(opset, Names(gs.Graph()), copy).spelled(spelling)
+            if nodes is not None:
+                found.append((spelling, {n.op for n in nodes}))
+        return found
+
+    def _why(self, opset: int, node: gs.Node) -> str:
+        if self.spelling == "keep":
+            return "left to the target"
+        lacking = [f"{s} needs {', '.join(sorted(u - (self.ops or u)))}" for s, u in self._spellings(opset, node)]
+        return "; ".join(lacking) if lacking else f"{self.spelling} needs known sides"
 
 
 def bin_bounds(size: int, bins: int) -> list[tuple[int, int]]:
@@ -97,6 +140,12 @@ class Lowering:
         self.kept = [b == -1 or b == s for s, b in zip(self.side, self.bins, strict=True)]
         self.nodes: list[gs.Node] = []
 
+    def spelled(self, spelling: str) -> list[gs.Node] | None:
+        """The nodes of a spelling; None where it has none for this pool."""
+        if spelling == "matmul":
+            return self.matmuls()
+        return self.native() if spelling == "native" else self.slices()
+
     def native(self) -> list[gs.Node] | None:
         """One standard pooling op, where one is exact; otherwise None."""
         if all(self.kept):
@@ -129,28 +178,57 @@ class Lowering:
             between = target
         return self.nodes
 
+    def slices(self) -> list[gs.Node] | None:
+        """For each side that changes: cut out the bins, average each, put them side by side."""
+        if all(self.kept):
+            return self._finish("Identity")
+        order = [axis for axis in (1, 0) if not self.kept[axis]]
+        if any(self.side[axis] is None for axis in order):
+            return None
+        between: gs.Tensor = self.x
+        for axis in order:
+            target = self._target() if axis == order[-1] else self._across(axis)
+            self._binned(between, target, axis)
+            between = target
+        return self.nodes
+
+    def _binned(self, x: gs.Tensor, y: gs.Variable, axis: int) -> None:
+        """y = x averaged over the bins of one axis."""
+        if self.bins[axis] == 1:
+            self.nodes.append(self._mean_node(x, y, [axis - 2], y))
+            return
+        means = []
+        for at, (low, high) in enumerate(bin_bounds(self.side[axis] or 0, self.bins[axis])):
+            role = f"{('row', 'col')[axis]}{at}"
+            part = self.names.variable(self.y, role, self.dtype, _with(x.shape, axis - 2, high - low))
+            mean = self.names.variable(self.y, f"{role}_mean", self.dtype, _with(x.shape, axis - 2, 1))
+            values = (("from", low), ("to", high), ("axis", axis - 2))
+            edges = [self.names.constant(part, what, [value]) for what, value in values]
+            self.nodes.append(gs.Node("Slice", inputs=[x, *edges], outputs=[part]))
+            self.nodes.append(self._mean_node(part, mean, [axis - 2], part))
+            means.append(mean)
+        self.nodes.append(gs.Node("Concat", attrs={"axis": axis - 2}, inputs=means, outputs=[y]))
+
     def _finish(self, op: str, **attrs: object) -> list[gs.Node]:
         self.nodes.append(gs.Node(op, attrs=attrs, inputs=[self.x], outputs=[self._target()]))
         return self.nodes
 
     def _mean(self, axes: list[int]) -> list[gs.Node]:
-        attrs: dict[str, object] = {"keepdims": 1}
-        inputs = [self.x]
-        if self.opset < 18:
-            attrs["axes"] = axes
-        else:
-            inputs.append(self.names.constant(self.y, "axes", axes))
-        self.nodes.append(gs.Node("ReduceMean", attrs=attrs, inputs=inputs, outputs=[self._target()]))
+        self.nodes.append(self._mean_node(self.x, self._target(), axes, self.y))
         return self.nodes
+
+    def _mean_node(self, x: gs.Tensor, y: gs.Variable, axes: list[int], serves: gs.Tensor) -> gs.Node:
+        if self.opset < 18:
+            return gs.Node("ReduceMean", attrs={"keepdims": 1, "axes": axes}, inputs=[x], outputs=[y])
+        inputs = [x, self.names.constant(serves, "axes", axes)]
+        return gs.Node("ReduceMean", attrs={"keepdims": 1}, inputs=inputs, outputs=[y])
 
     def _target(self) -> gs.Variable:
         self.y.inputs.clear()
         return self.y
 
     def _across(self, axis: int) -> gs.Variable:
-        shape = None if self.x.shape is None else list(self.x.shape)
-        if shape is not None:
-            shape[axis - 2] = self.bins[axis]
+        shape = _with(self.x.shape, axis - 2, self.bins[axis])
         return self.names.variable(self.y, ("down", "across")[axis], self.dtype, shape)
 
     def _matrix(self, axis: int) -> gs.Tensor:
@@ -222,3 +300,12 @@ class Lowering:
         to = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         self.nodes.append(gs.Node("Cast", attrs={"to": to}, inputs=[value], outputs=[made]))
         return made
+
+
+def _with(shape: Sequence[int | str | None] | None, axis: int, size: int) -> list[int | str | None] | None:
+    """The shape with another size of one axis."""
+    if shape is None:
+        return None
+    made = list(shape)
+    made[axis] = size
+    return made

@@ -19,6 +19,7 @@ from segc.passes import (
     MergeConcats,
     MergePads,
     MergeSlices,
+    RecognizeAdaptiveAvgPool,
     RemoveIdentities,
     Simplify,
     SpecializeShapes,
@@ -61,6 +62,7 @@ def standard(
     stages: dict[str, tuple[Pass, ...]] = {
         "specialize": (SpecializeShapes(*shape),) if shape else (),
         "clean": clean,
+        "recognize": (RecognizeAdaptiveAvgPool(),),
         "simplify": (Simplify(),) if simplify else (),
         "output": (MaskOutput(threshold), FoldArgMax()) if mask else (),
         "lower": (LowerAdaptiveAvgPool(), LowerResizeArgMax()),

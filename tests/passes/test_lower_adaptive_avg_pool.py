@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
-from checks import HEAD, HEAD20, check_pass, check_untouched, graph_of
+from checks import HEAD, HEAD20, apply, check_pass, check_untouched, graph_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segc.passes import LowerAdaptiveAvgPool, evaluate
-from segc.passes.lower_adaptive_avg_pool import bin_matrix, columns_first, stride
+from segc.passes.lower_adaptive_avg_pool import bin_bounds, bin_matrix, columns_first, stride
 
 
 def pool(shape: str, size: str, out: str, head: str = HEAD) -> str:
@@ -97,6 +100,91 @@ def test_dynamic_sides_get_their_matrices_computed_in_the_graph(shape: str, bins
     check_pass(LowerAdaptiveAvgPool(), pool(shape, f"{bins[0]}, {bins[1]}", out, head), None, atol=1e-6)
 
 
+@pytest.mark.parametrize("head", [HEAD, HEAD20])
+@pytest.mark.parametrize(("shape", "bins"), [("2,3,5,7", (2, 3)), ("3,6,9", (4, 1)), ("1,2,4,4", (-1, 6))])
+def test_slices_and_means_spell_every_pool_of_known_sides(shape: str, bins: tuple[int, int], head: str) -> None:
+    kept, sides = shape.split(",")[:-2], shape.split(",")[-2:]
+    out = ",".join(kept + [s if b == -1 else str(b) for s, b in zip(sides, bins, strict=True)])
+    step = LowerAdaptiveAvgPool("slices")
+    graph = check_pass(step, pool(shape, f"{bins[0]}, {bins[1]}", out, head), None, atol=1e-6)
+    assert {n.op for n in graph.nodes} <= {"Slice", "ReduceMean", "Concat"}
+
+
+def test_slices_of_two_bins_as_text() -> None:
+    check_pass(
+        LowerAdaptiveAvgPool("slices"),
+        atol=1e-6,
+        before=pool("1,1,3,4", "2, 4", "1,1,2,4"),
+        after=HEAD
+        + """ g (float[1,1,3,4] x) => (float[1,1,2,4] y) <int64[1] y_row0_from = {0}, int64[1] y_row0_to = {2},
+        int64[1] y_row0_axis = {-2}, int64[1] y_row1_from = {1}, int64[1] y_row1_to = {3}, int64[1] y_row1_axis = {-2}>
+        { y_row0 = Slice (x, y_row0_from, y_row0_to, y_row0_axis)
+        y_row0_mean = ReduceMean <axes = [-2], keepdims = 1> (y_row0)
+        y_row1 = Slice (x, y_row1_from, y_row1_to, y_row1_axis)
+        y_row1_mean = ReduceMean <axes = [-2], keepdims = 1> (y_row1)
+        y = Concat <axis = -2> (y_row0_mean, y_row1_mean) }""",
+    )
+
+
+@pytest.mark.parametrize(
+    ("ops", "bins", "expected"),
+    [
+        ({"AveragePool", "MatMul"}, (3, 2), {"AveragePool"}),
+        ({"AveragePool", "MatMul"}, (4, 2), {"MatMul"}),
+        ({"MatMul", "Slice"}, (3, 2), {"MatMul"}),
+        ({"AveragePool", "Slice", "ReduceMean", "Concat"}, (3, 2), {"AveragePool"}),
+        ({"AveragePool", "Slice", "ReduceMean", "Concat"}, (4, 2), {"Slice", "ReduceMean", "Concat"}),
+    ],
+)
+def test_the_cheapest_spelling_that_the_target_has_is_taken(
+    ops: set[str], bins: tuple[int, int], expected: set[str]
+) -> None:
+    step = LowerAdaptiveAvgPool(ops=frozenset(ops))
+    graph = check_pass(step, pool("1,2,6,8", f"{bins[0]}, {bins[1]}", f"1,2,{bins[0]},{bins[1]}"), None, atol=1e-6)
+    assert {n.op for n in graph.nodes} == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "shape", "reason"),
+    [
+        (LowerAdaptiveAvgPool("keep"), "1,2,5,7", "left to the target"),
+        (LowerAdaptiveAvgPool("slices"), "1,2,H,7", "slices needs known sides"),
+        (
+            LowerAdaptiveAvgPool(ops=frozenset({"Slice"})),
+            "1,2,5,7",
+            "matmul needs MatMul; slices needs Concat, ReduceMean",
+        ),
+        (LowerAdaptiveAvgPool(ops=frozenset({"MatMul"})), "1,2,H,7", "matmul needs Add, And, Cast, Div"),
+    ],
+)
+def test_a_pool_without_a_spelling_stays_and_says_what_is_lacking(
+    step: LowerAdaptiveAvgPool, shape: str, reason: str
+) -> None:
+    check_untouched(step, pool(shape, "2, 3", "1,2,2,3"), reason)
+    assert step.gives == frozenset()
+
+
+def test_unknown_spellings_are_refused() -> None:
+    with pytest.raises(ValueError, match="there is no spelling 'pool'; segc knows native, matmul, slices and keep"):
+        LowerAdaptiveAvgPool("pool")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spelling", ["native", "matmul", "slices"])
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [(1, (2, 3, 5, 7)), ((3, None), (2, 3, 5, 7)), ((None, 3), (3, 6, 9)), ((1, 1), (3, 5, 7)), (5, (1, 2, 10, 15))],
+)
+def test_every_spelling_is_torchs_pool(spelling: str, size: Any, shape: tuple[int, ...]) -> None:
+    """Global pooling, sides that stay (None) and inputs without a batch axis included."""
+    pair = (size, size) if isinstance(size, int) else size
+    wanted = ", ".join("-1" if s is None else str(s) for s in pair)
+    out = [*shape[:-2], *(side if s is None else s for s, side in zip(pair, shape[-2:], strict=True))]
+    graph = graph_of(pool(",".join(map(str, shape)), wanted, ",".join(map(str, out)), HEAD20))
+    apply(LowerAdaptiveAvgPool(spelling), graph)  # type: ignore[arg-type]
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    np.testing.assert_allclose(evaluate.outputs(graph, {"x": x})["y"], torch_pool(x, pair), atol=2e-6)
+
+
 def test_half_precision_stays_half_precision() -> None:
     text = pool("1,2,H,6", "4, 4", "1,2,4,4").replace("float[", "float16[")
     graph = check_pass(LowerAdaptiveAvgPool(), text, None, atol=1e-2)
@@ -125,24 +213,38 @@ def torch_pool(x: np.ndarray, size: tuple[int | None, int | None]) -> np.ndarray
     return y
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 12))
-def test_matrix_rows_sum_to_one_and_agree_with_torch(side: int, bins: int) -> None:
-    matrix = bin_matrix(side, bins)
-    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)
-    cells = np.eye(side, dtype=np.float32)[None]  # (1, side, side): pooling the identity gives the matrix itself
-    np.testing.assert_allclose(torch_pool(cells, (bins, side))[0], matrix, atol=1e-7)
+@pytest.mark.parametrize("bins", range(1, 13))
+def test_the_matrix_is_torchs_pool_for_every_side_up_to_200(bins: int) -> None:
+    """Exhaustive in one dimension; rows and columns average independently. Pooling the identity gives the matrix."""
+    torch = pytest.importorskip("torch")
+    for side in range(1, 201):
+        matrix = bin_matrix(side, bins)
+        np.testing.assert_allclose(matrix.sum(axis=1, dtype=np.float64), 1, atol=1e-6)
+        want = torch.nn.functional.adaptive_avg_pool1d(torch.eye(side)[None], bins)[0].numpy().T
+        np.testing.assert_allclose(matrix, want, rtol=1e-6, atol=1e-8)
+
+
+def test_the_bounds_are_torchs_formula() -> None:
+    """All bins of all sides up to 200: no bin is empty, bins are in order, and together they cover the side."""
+    for side in range(1, 201):
+        for bins in range(1, 13):
+            bounds = bin_bounds(side, bins)
+            assert bounds == [(i * side // bins, math.ceil((i + 1) * side / bins)) for i in range(bins)]
+            assert {c for low, high in bounds for c in range(low, high)} == set(range(side))
+            assert all(low < high for low, high in bounds)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.tuples(st.integers(1, 200), st.integers(1, 40)), st.tuples(st.integers(1, 12), st.integers(1, 12)), st.booleans()
+    st.tuples(st.integers(1, 200), st.integers(1, 40)),
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.sampled_from(["dynamic", "native", "matmul", "slices"]),
 )
-def test_lowered_graphs_agree_with_torch(side: tuple[int, int], bins: tuple[int, int], static: bool) -> None:
+def test_lowered_graphs_agree_with_torch(side: tuple[int, int], bins: tuple[int, int], kind: Any) -> None:
     """Static and dynamic, more bins than cells included."""
-    sides = f"{side[0]},{side[1]}" if static else "H,W"
+    sides = f"{side[0]},{side[1]}" if kind != "dynamic" else "H,W"
     graph = graph_of(pool(f"1,2,{sides}", f"{bins[0]}, {bins[1]}", f"1,2,{bins[0]},{bins[1]}", HEAD20))
-    LowerAdaptiveAvgPool().run(graph)
+    LowerAdaptiveAvgPool(*([] if kind == "dynamic" else [kind])).run(graph)
     x = np.random.default_rng(0).standard_normal((1, 2, *side)).astype(np.float32)
     np.testing.assert_allclose(evaluate.outputs(graph, {"x": x})["y"], torch_pool(x, bins), atol=2e-6)
 
