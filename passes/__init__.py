@@ -16,6 +16,7 @@ from segc.passes.legalize_asymmetric_pads import LegalizeAsymmetricPads
 from segc.passes.legalize_axes import LegalizeAxes
 from segc.passes.legalize_einsum import LegalizeEinsum
 from segc.passes.legalize_gelu import LegalizeGelu
+from segc.passes.legalize_grid_sample import LegalizeGridSample
 from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
 from segc.passes.legalize_instance_normalization import LegalizeInstanceNormalization
 from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
@@ -72,6 +73,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeAxes,
     LegalizeAsymmetricPads,
     LowerPSAMask,
+    LegalizeGridSample,
 )
 
 __all__ = [
@@ -108,4 +110,5 @@ __all__ = [
     "LegalizeAxes",
     "LegalizeAsymmetricPads",
     "LowerPSAMask",
+    "LegalizeGridSample",
 ]

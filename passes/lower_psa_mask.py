@@ -6,8 +6,8 @@ beyond the map. With half = (mask - 1) // 2 along each axis
     collect      y[n, (i, j), h, w] = x[n, (i - h + half_h, j - w + half_w), h, w],  0 where that is outside the mask
     distribute   y[n, (h, w), i, j] = the same
 
-Rows and columns are independent, and along one axis this shifts row h of a matrix a[h, p] by h. To shift each row by one
-more than the last, append as many zeros as there are rows and read the same numbers with rows one shorter:
+Rows and columns are independent, and along one axis this shifts row h of a matrix a[h, p] by h. To shift each row by
+one more than the last, append as many zeros as there are rows and read the same numbers with rows one shorter:
 
     Reshape(Slice(Reshape(Pad(a))))[h, c] = a[h, c - h]
 

@@ -194,7 +194,7 @@ _OPS = (
     ),
     DialectOp(
         "PSAMask",
-        "PSANet's mask (N, mh*mw, H, W) of relative places as attention (N, H*W, H, W); psa_type 0 collects, 1 distributes",
+        "PSANet's mask (N, mh*mw, H, W) of relative places as attention (N, H*W, H, W); psa_type 1 distributes",
         "<psa_type, mask_size> (x) => (y)",
         _PSA_MASK,
         _psa_mask_shape,

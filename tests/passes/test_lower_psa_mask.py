@@ -23,8 +23,11 @@ def mask(shape: str, out: str, kind: int, size: tuple[int, int], head: str = HEA
 
 
 def slow(x: np.ndarray, kind: int, size: tuple[int, int]) -> np.ndarray:
-    """The definition of the paper, a weight at a time: place (p, q) of the mask of pixel (h, w) speaks of the pixel
-    that lies p - half, q - half from it. Collecting asks for it there, distributing gives it there."""
+    """The definition of the paper, a weight at a time.
+
+    Place (p, q) of the mask of pixel (h, w) speaks of the pixel that lies (p - half, q - half) from it. With psa_type 0
+    that pixel's weight is kept at (h, w), with 1 the weight of (h, w) is kept there.
+    """
     batch, _, height, width = x.shape
     y = np.zeros((batch, height, width, height, width), x.dtype)
     for h, w, p, q in np.ndindex(height, width, *size):
