@@ -1,0 +1,99 @@
+"""The support matrix: cells are filled by real compiles, a crash or a hang costs one row, a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from segc import matrix, matrix_page
+from segc.cli import main
+from segc.matrix import CANNOT, FAILED, OK, Job
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, x):
+        {body}
+        return nn.functional.interpolate(self.body(x), size=x.shape[2:], mode="bilinear")
+
+model = Net()
+"""
+
+
+def job(folder: Path, body: str = "pass", name: str = "net", **changes: object) -> Job:
+    """A job on a net of one convolution; `body` runs first in its forward."""
+    source = folder / f"{name}.py"
+    source.write_text(NET.format(body=body))
+    wanted = {"targets": ("onnxruntime",), "size": (32, 48), **changes}
+    return Job(name, str(source), **wanted)  # type: ignore[arg-type]
+
+
+def test_every_cell_is_compiled_and_compared(tmp_path: Path) -> None:
+    cells = matrix.run_job(job(tmp_path, targets=("onnxruntime", "openvino")))
+    places = [(c.shape, c.target, c.output) for c in cells]
+    assert len(set(places)) == len(places) == 8
+    assert {c.status for c in cells} == {OK}
+    for cell in cells:
+        assert (cell.error is None) == (cell.output == "mask")
+        assert cell.agreement is not None and cell.agreement > 0.999
+        assert len(cell.sizes) == (3 if cell.shape == "dynamic" else 1)
+
+
+def test_a_model_that_pytorch_does_not_run_is_no_failure_of_segc(tmp_path: Path) -> None:
+    cells = matrix.run_job(job(tmp_path, body="raise RuntimeError('not today')"))
+    assert {c.status for c in cells} == {CANNOT}
+    assert all("not today" in c.reason for c in cells)
+
+
+def test_a_crash_and_a_hang_cost_one_row_each(tmp_path: Path) -> None:
+    crash = job(tmp_path, body="import os; os._exit(7)", name="crash", shapes=("static",), outputs=("logits",))
+    hang = job(tmp_path, body="import time; time.sleep(600)", name="hang", shapes=("static",), outputs=("logits",))
+    good = job(tmp_path, name="good", shapes=("static",), outputs=("logits",))
+    cells = {c.family: c for c in matrix.run([crash, hang, good], workers=2, timeout=25)}
+    assert (cells["crash"].status, cells["hang"].status, cells["good"].status) == (FAILED, FAILED, OK)
+    assert "exit code 7" in cells["crash"].reason
+    assert "25 s" in cells["hang"].reason
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+    one = job(tmp_path, name="one", shapes=("static",), outputs=("logits",))
+    first = matrix.run([one], state=state)
+    Path(one.config).unlink()  # it could not be compiled again
+    with state.open("a") as file:
+        file.write('{"key": "cut of')
+    assert matrix.run([one], state=state) == first
+    assert first[0].status == OK
+
+
+def test_the_page_names_what_is_not_ok_once(tmp_path: Path) -> None:
+    cells = [*matrix.run_job(job(tmp_path)), *matrix.run_job(job(tmp_path, body="raise ValueError('odd')", name="bad"))]
+    text = matrix_page.page(cells, "segc matrix")
+    assert "| `onnxruntime` | 1 of 1 | 1 of 1 | 1 of 1 | 1 of 1 |" in text
+    assert text.count("odd") == 1
+    assert matrix_page.to_json(cells)["cells"][0]["status"] == OK
+
+
+def test_the_command_refuses_unknown_families(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", "--families", "fcm"]) == 2
+    assert "there is no family 'fcm'" in capsys.readouterr().err
+
+
+def test_the_command_writes_page_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("mmseg")
+    out = tmp_path / "matrix.md"
+    words = ["--families", "fastscnn", "--targets", "onnxruntime", "--shapes", "static", "--outputs", "logits"]
+    assert main(["matrix", *words, "--size", "64x96", "-o", str(out)]) == 0
+    assert "fast_scnn_8xb4-160k_cityscapes-512x1024: 1 of 1 ok" in capsys.readouterr().out
+    assert "| fastscnn | ok: " in out.read_text()
+    assert json.loads(out.with_suffix(".json").read_text())["cells"][0]["family"] == "fastscnn"
