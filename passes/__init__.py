@@ -21,6 +21,7 @@ from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
 from segc.passes.legalize_instance_normalization import LegalizeInstanceNormalization
 from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize_resize import LegalizeResize
+from segc.passes.legalize_scatter_elements import LegalizeScatterElements
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.lower_opset import LowerOpset
 from segc.passes.lower_psa_mask import LowerPSAMask
@@ -74,6 +75,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeAsymmetricPads,
     LowerPSAMask,
     LegalizeGridSample,
+    LegalizeScatterElements,
 )
 
 __all__ = [
@@ -111,4 +113,5 @@ __all__ = [
     "LegalizeAsymmetricPads",
     "LowerPSAMask",
     "LegalizeGridSample",
+    "LegalizeScatterElements",
 ]
