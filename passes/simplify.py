@@ -11,7 +11,8 @@ that only the rest of the graph knows) or differs (it may count on what comes in
 both graphs are run as a whole, and that decides.
 
 Must not fire: when onnxsim fails, adds nodes, stores more constants than it removes by over 1 MB, changes inputs or
-outputs, or gives other numbers. Then the graph stays as it was and the skip says why.
+outputs, or gives other numbers; and for graphs of more than `max_nodes` nodes, since onnxsim's own time grows with the
+square of a chain's length. Then the graph stays as it was and the skip says why.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Simplify(Pass):
     """Run onnxsim, guarded by a numeric comparison in ONNX Runtime.
 
     tolerance: largest relative error let through (largest difference over largest value); None takes 1e-5 for float32.
-    Cost: a few milliseconds when nothing changes; otherwise two runs of the nodes that changed, of the whole model at
+    max_nodes: larger graphs are left alone. Cost: a few milliseconds when nothing changes; otherwise two runs of the nodes that changed, of the whole model at
     worst.
     """
 
@@ -50,10 +51,14 @@ class Simplify(Pass):
     algebra: ClassVar[str] = "g  ->  onnxsim(g), if smaller and numerically equal in ONNX Runtime"
 
     tolerance: float | None = None
+    max_nodes: int = 10_000
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Simplify, compare, and take over or leave."""
         result = PassResult()
+        if len(graph.nodes) > self.max_nodes:
+            result.skips.append(Skip("onnxsim", f"{len(graph.nodes)} nodes, at most {self.max_nodes} are tried"))
+            return result
         before = ir.weightless_model(graph, SMALL)
         try:
             after = simplified(before)

@@ -106,7 +106,8 @@ def build(
             return pipelines.standard(targets.get(target), shape=None if shape is None else (batch or 1, *shape))
         if passes:
             return Pipeline("the given passes", tuple(p if isinstance(p, Pass) else parse(p) for p in passes))
-        return Pipeline("clean", (SpecializeShapes(), Simplify(), *(make() for make in pipelines.CLEAN)))
+        clean = tuple(make() for make in pipelines.CLEAN)
+        return Pipeline("clean", (SpecializeShapes(), *clean, Simplify(), *clean))
     except PipelineError as error:
         raise UsageError(
             "the passes cannot run in this order", because=str(error), so="`segc passes` lists what each needs"

@@ -243,3 +243,7 @@ def test_changed_parts_have_equal_borders(seed: int) -> None:
     assert [t.name for t in parts[0].inputs] == [t.name for t in parts[1].inputs]
     feeds = evaluate.random_inputs(parts[0])
     assert evaluate.relative_error(evaluate.outputs(parts[0], feeds), evaluate.outputs(parts[1], feeds)) == 0
+
+
+def test_a_graph_of_more_nodes_than_allowed_is_left_alone() -> None:
+    check_untouched(Simplify(max_nodes=3), DOUBLE, "4 nodes, at most 3 are tried")
