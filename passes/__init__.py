@@ -13,6 +13,7 @@ from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
 from segc.passes.legalize_asymmetric_pads import LegalizeAsymmetricPads
+from segc.passes.legalize_attention import LegalizeAttention
 from segc.passes.legalize_axes import LegalizeAxes
 from segc.passes.legalize_einsum import LegalizeEinsum
 from segc.passes.legalize_gelu import LegalizeGelu
@@ -76,6 +77,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LowerPSAMask,
     LegalizeGridSample,
     LegalizeScatterElements,
+    LegalizeAttention,
 )
 
 __all__ = [
@@ -114,4 +116,5 @@ __all__ = [
     "LowerPSAMask",
     "LegalizeGridSample",
     "LegalizeScatterElements",
+    "LegalizeAttention",
 ]

@@ -88,13 +88,15 @@ def test_opset_11_has_all_that_is_needed() -> None:
         ),
         (
             HEAD
-            + """ g (float[3,5] x, float[2,5] d, float[3,5] u) => (float[3,5] y) <int64[1] k = {1}, int64[2] all = {3, 5}>
+            + """ g (float[3,5] x, float[2,5] d, float[3,5] u) => (float[3,5] y)
+            <int64[1] k = {1}, int64[2] all = {3, 5}>
             { v, i = TopK <axis = 0> (d, k)  j = Expand (i, all)  y = ScatterElements <axis = 1> (x, j, u) }""",
             "nothing says that the indices 'j' differ",
         ),
         (
             HEAD
-            + """ g (float[2,5] x, float[2,5] d, float[2,3] u) => (float[2,5] y) <int64[1] k = {1}, int64[2] all = {2, 3}>
+            + """ g (float[2,5] x, float[2,5] d, float[2,3] u) => (float[2,5] y)
+            <int64[1] k = {1}, int64[2] all = {2, 3}>
             { v, i = TopK (d, k)  j = Expand (i, all)  y = ScatterElements <axis = 1> (x, j, u) }""",
             "nothing says that the indices 'j' differ",
         ),
