@@ -4,20 +4,21 @@ With N, H and W known, Shape(x) is a constant, and so is every chain of Gather, 
 starts there; each folded chain makes more shapes known, so inference and folding take turns until nothing changes.
 A partial binding folds what it decides: Gather(Shape(x), 2) is known when the height is, whatever the batch.
 
-Must not fire: a size that is static already and disagrees (the weights may depend on it), and values that depend on
-data rather than on shapes.
+Must not fire: a size that is static already and disagrees (the weights may depend on it), a size that does not fit
+the weights (a position embedding of another length), and values that depend on data rather than on shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
-from segc import ir
+from segc import ir, origin
 from segc.passes import evaluate
 from segc.passes.base import Pass, PassResult
 from segc.passes.edit import SMALL, forward, ints, optional, protected, small_constant
@@ -37,7 +38,8 @@ Partial = np.ndarray  # of dtype object: ints, and None for what is not known
 class SpecializeShapes(Pass):
     """Fix batch, height and width of the image input (None leaves one as it is) and fold the shape arithmetic.
 
-    Raises ValueError when a size is not positive, disagrees with a static one, or the graph has no image input.
+    Raises ValueError when a size is not positive, disagrees with a static one or with the weights, or when the graph
+    has no image input; it says which size disagrees with what.
     Cost: a shape inference without weights per round, two or three rounds as a rule.
     """
 
@@ -68,10 +70,92 @@ class SpecializeShapes(Pass):
         keep = protected(graph)
         while found := ir.infer_shapes(graph) + fold_shapes(graph, keep, skipped):
             result.changes += found
+        bound = ", ".join(f"{what} {size}" for what, size in self.sizes.values() if size is not None)
+        if bound and (why := misfit(graph)):
+            raise ValueError(f"{bound} does not fit the graph: {why}")
         for node in graph.nodes:
             if node.name in skipped and node.outputs:
                 result.skip(node, skipped[node.name])
         return result
+
+
+Bucket = tuple[int | None, int | None, int | None]
+
+
+def specialize(source: gs.Graph | onnx.ModelProto, buckets: Sequence[Bucket]) -> list[gs.Graph]:
+    """One graph for each bucket (N, H, W), specialized to it; None keeps a size as it is.
+
+    The source stays as it was, and the graphs share its weights: every bucket adds nodes and shapes only. A model may
+    not be modified afterwards. Raises ValueError that names the bucket and what its size disagrees with.
+    Cost: one SpecializeShapes for each bucket.
+    """
+    if isinstance(source, onnx.ModelProto):
+        source = ir.from_model(source)
+        ir.infer_shapes(source)
+    made = []
+    for bucket in buckets:
+        graph = shared_copy(source)
+        try:
+            SpecializeShapes(*bucket).run(graph)
+        except ValueError as error:
+            wanted = " x ".join("any" if size is None else str(size) for size in bucket)
+            raise ValueError(f"bucket {wanted}: {error}") from error
+        graph.cleanup(remove_unused_graph_inputs=False).toposort()
+        made.append(graph)
+    return made
+
+
+def shared_copy(graph: gs.Graph) -> gs.Graph:
+    """A graph of its own nodes and tensors, over the same arrays."""
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant):
+            tensor.values = evaluate.array(tensor)  # read once, so that the copies do not each read their own
+    copy = graph.copy()
+    for node, former in zip(copy.nodes, graph.nodes, strict=True):
+        origin.put(node, origin.of(former))
+    return copy
+
+
+BROADCASTS = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Equal", "Less", "Greater", "Where", "Mean", "Sum"}
+)
+
+
+def misfit(graph: gs.Graph) -> str | None:
+    """The first node whose inputs cannot go together, or whose output is empty, as far as sizes are known."""
+    for node in graph.nodes:
+        if node.domain:
+            continue
+        given = [t for t in node.inputs if not t.is_empty()]
+        shapes = [list(t.shape) for t in given if t.shape is not None]
+        if len(shapes) == len(given) and (why := _quarrel(node, shapes)):
+            names = ", ".join(f"'{t.name}' {list(t.shape)}" for t in given)
+            return f"{node.op} '{node.name}' gets {names}; {why}"
+        for tensor in node.outputs:
+            if tensor.shape is not None and any(isinstance(s, (int, np.integer)) and s < 0 for s in tensor.shape):
+                return f"{node.op} '{node.name}' would give '{tensor.name}' the shape {list(tensor.shape)}"
+    return None
+
+
+def _quarrel(node: gs.Node, shapes: list[list[Any]]) -> str | None:
+    """Which sizes of the inputs should be equal and are not."""
+    if node.op in BROADCASTS:
+        return _unequal([shape[::-1] for shape in shapes], "from the right", stretch=True)
+    if node.op == "Concat" and len({len(shape) for shape in shapes}) == 1:
+        axis = node.attrs["axis"] % max(len(shapes[0]), 1)
+        return _unequal([[1 if at == axis else s for at, s in enumerate(shape)] for shape in shapes], "", stretch=False)
+    if node.op == "MatMul" and all(len(shape) > 1 for shape in shapes):
+        return _unequal([[shapes[0][-1]], [shapes[1][-2]]], "of the sum", stretch=False)
+    return None
+
+
+def _unequal(shapes: list[list[Any]], where: str, *, stretch: bool) -> str | None:
+    for axis in range(max(map(len, shapes), default=0)):
+        sizes = {int(s[axis]) for s in shapes if axis < len(s) and isinstance(s[axis], (int, np.integer))}
+        sizes -= {1} if stretch else set()
+        if len(sizes) > 1:
+            return f"{f'axis {axis} {where}'.strip()} is {' and '.join(map(str, sorted(sizes)))}"
+    return None
 
 
 def image_input(graph: gs.Graph) -> gs.Variable:

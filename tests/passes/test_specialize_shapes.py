@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_graphsurgeon as gs
 import pytest
 from checks import HEAD, HEAD20, check_pass, check_untouched, graph_of, text_of
 
-from segc.passes import SpecializeShapes
-from segc.passes.specialize_shapes import image_input
+from segc import ir, origin
+from segc.facts import FACTS
+from segc.passes import SpecializeShapes, evaluate
+from segc.passes.specialize_shapes import image_input, specialize
 
 UPSAMPLE = """g (float[N,3,H,W] x) => (float[N,3,A,B] y)
     <int64[1] two = {2}, int64[1] four = {4}, int64 at = {2}, int64 half = {2},
@@ -115,3 +124,152 @@ def test_a_graph_without_an_image_input_is_refused() -> None:
     graph = graph_of(HEAD + "g (float[3,H] x) => (float[3,H] y) { y = Relu (x) }")
     with pytest.raises(ValueError, match="no input with 4 dimensions"):
         image_input(graph)
+
+
+def test_buckets_share_their_weights_and_leave_the_source_alone() -> None:
+    rng = np.random.default_rng(0)
+    x, a, y = (
+        gs.Variable("x", np.float32, ("N", 2, "H", "W")),
+        gs.Variable("a", np.float32),
+        gs.Variable("y", np.float32),
+    )
+    y.shape = ["N", 2, "A", "B"]
+    weight = gs.Constant("w", rng.standard_normal((2, 2, 3, 3)).astype(np.float32))
+    nodes = [gs.Node("Conv", "c", {"pads": [1, 1, 1, 1]}, [x, weight], [a]), gs.Node("Relu", "r", {}, [a], [y])]
+    origin.put(nodes[0], origin.Origin("net.py:7 forward"))
+    source = gs.Graph(nodes, [x], [y], opset=17, ir_version=9)
+    graphs = specialize(source, [(1, 4, 6), (2, 8, 5), (None, 4, None)])
+    assert [list(g.inputs[0].shape) for g in graphs] == [[1, 2, 4, 6], [2, 2, 8, 5], ["N", 2, 4, "W"]]
+    assert [list(g.outputs[0].shape)[:3] for g in graphs] == [[1, 2, 4], [2, 2, 8], ["N", 2, 4]]
+    assert list(source.inputs[0].shape) == ["N", 2, "H", "W"] and list(y.shape) == ["N", 2, "A", "B"]
+    for graph in graphs:
+        assert graph.nodes[0].inputs[1].values is weight.values
+        assert origin.of(graph.nodes[0]).source == "net.py:7 forward"
+
+
+def test_the_weights_of_a_model_are_not_copied_either() -> None:
+    text = HEAD + "g (float[N,2,H,W] x) => (float[N,2,H,W] y) <float[2,1,1] w = {1, 2}> { y = Mul (x, w) }"
+    graphs = specialize(onnx.parser.parse_model(text), [(1, 2, 3), (1, 4, 5)])
+    assert graphs[0].nodes[0].inputs[1].values is graphs[1].nodes[0].inputs[1].values
+
+
+def test_each_bucket_computes_what_the_dynamic_graph_does() -> None:
+    source = graph_of(HEAD + UPSAMPLE)
+    for graph, size in zip(specialize(source, [(1, 6, 10), (3, 4, 2)]), [(1, 6, 10), (3, 4, 2)], strict=True):
+        assert [n.op for n in graph.nodes] == ["MaxPool", "Resize"]
+        x = np.random.default_rng(0).standard_normal((size[0], 3, *size[1:])).astype(np.float32)
+        want, got = (evaluate.outputs(g, {"x": x})["y"] for g in (source, graph))
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "message"),
+    [
+        ((1, 8, 6), "bucket 1 x 8 x 6: width 6 disagrees with height 8: both are 'S' in input 'x'"),
+        ((None, 0, None), "bucket any x 0 x any: height must be at least 1, not 0"),
+    ],
+)
+def test_a_wrong_bucket_is_named(bucket: tuple[int | None, int | None, int | None], message: str) -> None:
+    graph = graph_of(HEAD + "g (float[N,3,S,S] x) => (float[N,3,S,S] y) { y = Relu (x) }")
+    with pytest.raises(ValueError, match=message):
+        specialize(graph, [(1, 4, 4), bucket])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (
+            "t = Reshape (x, tokens)  y = Add (t, position)",
+            r"height 4, width 4 does not fit the graph: Add '.*' gets 't' \[1, 16, 1\], 'position' \[1, 6, 1\];"
+            " axis 1 from the right is 6 and 16",
+        ),
+        ("t = Reshape (x, tokens)  y = Concat <axis = 0> (t, position)", r"Concat .* axis 1 is 6 and 16"),
+        ("t = Reshape (x, rows)  y = MatMul (t, square)", r"MatMul .* axis 0 of the sum is 6 and 16"),
+        ("y = MaxPool <kernel_shape = [9, 1]> (x)", r"MaxPool '.*' would give 'y' the shape \[1, 1, -4, 4\]"),
+    ],
+)
+def test_a_size_that_does_not_fit_the_weights_is_refused(nodes: str, message: str) -> None:
+    """A position embedding made for 2 x 3 cells, and a window larger than the map."""
+    out = "float[1,1,A,B]" if "MaxPool" in nodes else "float[A,B]" if "MatMul" in nodes else "float[A,B,1]"
+    graph = graph_of(
+        HEAD
+        + f"""g (float[1,1,H,W] x) => ({out} y) <int64[3] tokens = {{1, -1, 1}}, int64[2] rows = {{1, -1}},
+        float[1,6,1] position = {{1, 2, 3, 4, 5, 6}}, float[6,1] square = {{1, 2, 3, 4, 5, 6}}> {{ {nodes} }}"""
+    )
+    with pytest.raises(ValueError, match=message):
+        SpecializeShapes(height=4, width=4).run(graph)
+
+
+SHAPE_ONLY = {"Shape", "Size", "Range", "ConstantOfShape", "Cast", "Gather", "Floor", "Ceil", "Equal"}
+
+
+@pytest.fixture(scope="module")
+def dynamic() -> onnx.ModelProto:
+    """What segmentation models do with sizes: upsample to another map, tokens and back, a grid of positions."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 4, 1)
+            self.norm, self.linear = torch.nn.LayerNorm(8), torch.nn.Linear(8, 8)
+
+        def forward(self, x: Any) -> Any:
+            low = self.stem(x)
+            n, c, h, w = low.shape
+            tokens = low.flatten(2).transpose(1, 2)
+            tokens = tokens + torch.arange(h * w, device=x.device).view(1, -1, 1) / (h * w)
+            tokens = self.linear(self.norm(tokens)) + torch.zeros(n, h * w, c)
+            back = tokens.transpose(1, 2).reshape(n, c, h, w)
+            small = torch.nn.functional.interpolate(back, scale_factor=0.5, mode="bilinear")
+            fused = torch.cat([torch.nn.functional.interpolate(small, size=(h, w)), back], 1)[:, :8]
+            return torch.nn.functional.interpolate(self.head(fused), size=x.shape[2:], mode="bilinear")
+
+    torch.manual_seed(0)
+    any_ = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Net().eval(),
+            (torch.randn(2, 3, 20, 28),),
+            dynamo=True,
+            opset_version=20,
+            input_names=["x"],
+            dynamic_shapes={"x": {0: any_, 2: any_, 3: any_}},
+            verbose=False,
+        )
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+@pytest.mark.parametrize("bucket", [(1, 20, 28), (3, 33, 17)])
+def test_nothing_but_layers_is_left_of_a_bound_export(dynamic: onnx.ModelProto, bucket: tuple[int, int, int]) -> None:
+    source = ir.from_model(_copied(dynamic))
+    ir.infer_shapes(source)
+    assert SHAPE_ONLY & {n.op for n in source.nodes} >= {"Shape", "Range"}
+    (graph,) = specialize(source, [bucket])
+    assert not SHAPE_ONLY & {n.op for n in graph.nodes}, sorted({n.op for n in graph.nodes})
+    assert FACTS["static-shapes"](graph) is None
+    x = np.random.default_rng(0).standard_normal((bucket[0], 3, *bucket[1:])).astype(np.float32)
+    want, got = (next(iter(evaluate.outputs(g, {"x": x}).values())) for g in (source, graph))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("bucket", [(1, None, None), (None, 20, 28), (None, 20, None), (2, 20, None)])
+def test_a_partly_bound_export_computes_the_same(
+    dynamic: onnx.ModelProto, bucket: tuple[int | None, int | None, int | None]
+) -> None:
+    source = ir.from_model(_copied(dynamic))
+    ir.infer_shapes(source)
+    (graph,) = specialize(source, [bucket])
+    size = [known or wanted for known, wanted in zip(bucket, (2, 24, 36), strict=True)]
+    x = np.random.default_rng(0).standard_normal((size[0], 3, *size[1:])).astype(np.float32)
+    want, got = (next(iter(evaluate.outputs(g, {"x": x}).values())) for g in (source, graph))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    assert len(graph.nodes) <= len(source.nodes)
+
+
+def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
