@@ -7,9 +7,9 @@ after. A constant boolean mask becomes 0 and -inf, is_causal a constant of the s
 instead of its root to both factors, which rounds differently in the last bits.
 
 Must not fire: with past or present keys and values, or with the scores as an output; with fewer heads of keys than of
-queries; with a soft cap, or a precision of its own for the Softmax; with a boolean mask computed at run time or one that
-hides all of a row (Attention gives zeros there, Softmax no number); and where sizes that the spelling writes down are not
-static. A mask of floats is taken to leave something of each row.
+queries; with a soft cap, or a precision of its own for the Softmax; with a boolean mask computed at run time or one
+that hides all of a row (Attention gives zeros there, Softmax no number); and where sizes that the spelling writes down
+are not static. A mask of floats is taken to leave something of each row.
 """
 
 from __future__ import annotations
