@@ -51,6 +51,14 @@ class Snapshot:
         written = [name for node in self.model.graph.node for name in node.output]
         return {name: known[name] for name in written if name in known}
 
+    def written(self) -> dict[str, bytes]:
+        """What nodes write -> how: op, attributes and names of the inputs."""
+        made = {}
+        for node in self.model.graph.node:
+            bare = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=node.input, attribute=node.attribute)
+            made.update(dict.fromkeys(node.output, bare.SerializeToString(deterministic=True)))
+        return made
+
     def run_all(self, feeds: Arrays, names: list[str]) -> dict[str, np.ndarray]:
         """These tensors' values, inner ones too."""
         model, known = onnx.ModelProto(), self.tensors()
@@ -61,13 +69,39 @@ class Snapshot:
 
 
 def first_difference(before: Snapshot, after: Snapshot, feeds: Arrays, tolerance: float) -> Difference | None:
-    """The first tensor, in the order of `after`, that both write and that differs by more than `tolerance`."""
-    common = [name for name in after.tensors() if name in before.tensors()]
-    if not common:
+    """The first tensor, in the order of `after`, that differs by more than `tolerance` though it should not.
+
+    Compared are results of nodes that read the same names with the same op and attributes as before, and outputs of the
+    graph. Other tensors may have a new meaning under an old name: a Conv that took in a BatchNormalization.
+    """
+    old, new = before.written(), after.written()
+    outputs = {o.name for o in after.model.graph.output}
+    common = [name for name in new if name in old and (name in outputs or old[name] == new[name])]
+    known = [name for name in common if name in before.tensors() and name in after.tensors()]
+    if not known:
         return None
-    old, new = before.run_all(feeds, common), after.run_all(feeds, common)
-    found = (difference(name, old[name], new[name]) for name in common)
+    was, now = before.run_all(feeds, known), after.run_all(feeds, known)
+    found = (difference(name, was[name], now[name]) for name in known)
     return next((d for d in found if d is not None and d.error > tolerance), None)
+
+
+def rounding(snapshot: Snapshot, feeds: Arrays, outputs: Arrays) -> float:
+    """How far the outputs move, relative to their largest value, when float inputs move by one unit in the last place.
+
+    Two graphs that are equal in real numbers cannot be expected to agree any better.
+    """
+    rng, worst = np.random.default_rng(0), 0.0
+    for _ in range(3):
+        moved = {k: _nudged(v, rng) if v.dtype.kind == "f" else v for k, v in feeds.items()}
+        got = snapshot.run(moved)
+        found = (difference(name, value, got[name]) for name, value in outputs.items())
+        worst = max([worst, *(d.error for d in found if d is not None and np.isfinite(d.error))])
+    return worst
+
+
+def _nudged(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    direction = np.where(rng.integers(0, 2, value.shape), np.inf, -np.inf).astype(value.dtype)
+    return np.asarray(np.nextafter(value, direction))
 
 
 def difference(name: str, before: np.ndarray, after: np.ndarray) -> Difference | None:

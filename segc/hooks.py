@@ -14,7 +14,7 @@ import onnx.printer
 import onnx_graphsurgeon as gs
 
 from segc import ir
-from segc.compare import Snapshot, first_difference
+from segc.compare import Snapshot, first_difference, rounding
 from segc.errors import CompileError, FileError
 from segc.passes import evaluate
 from segc.passes.base import Pass, PassResult
@@ -119,13 +119,15 @@ class CheckGraph(Silent):
 class CheckNumerics(Silent):
     """Run the graph in ONNX Runtime before the first and after each pass on the same input; stop where it differs.
 
-    feeds: input name -> array. tolerance: largest |difference| / largest |value| of an output. A pass that changes
-    the outputs' number, shape or type on purpose (logits to mask) starts a new baseline.
+    feeds: input name -> array. tolerance: largest |difference| / largest |value| of an output; None takes 1e-5, or 20
+    times what rounding of the inputs alone does where that is more. A pass that changes the outputs' number, shape or
+    type on purpose (logits to mask) starts a new baseline. figures: (pass number, error).
     """
 
     feeds: Mapping[str, np.ndarray]
-    tolerance: float = 1e-5
-    figures: list[tuple[str, float]] = field(default_factory=list)
+    tolerance: float | None = None
+    figures: dict[int, float] = field(default_factory=dict)
+    limit: float = 0.0
     _baseline: list[np.ndarray] = field(default_factory=list)
     _before: Snapshot | None = None
 
@@ -134,6 +136,7 @@ class CheckNumerics(Silent):
         self._before = Snapshot.of(graph)
         if at == 0:
             self._baseline = self._run(self._before, "the graph cannot be run before the first pass")
+            self.limit = self._limit(self._before) if self.tolerance is None else self.tolerance
 
     def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
         """Run again when the graph changed; raise CompileError above the tolerance."""
@@ -145,11 +148,11 @@ class CheckNumerics(Silent):
             self._baseline = outputs
             return
         error = max((relative_error(a, b) for a, b in zip(self._baseline, outputs, strict=True)), default=0.0)
-        self.figures.append((step.name, error))
-        if error > self.tolerance:
+        self.figures[at] = error
+        if error > self.limit:
             raise CompileError(
                 f"numbers first differ after pass {at} '{step.name}'",
-                because=f"relative error {error:.2e}, tolerance {self.tolerance:.0e}",
+                because=f"relative error {error:.2e}, tolerance {self.limit:.1e}",
                 where=self._where(now),
                 so="rerun with --dump-ir to see the graph before and after",
             )
@@ -161,11 +164,15 @@ class CheckNumerics(Silent):
         except evaluate.CannotRun as error:
             raise CompileError(what, because=f"ONNX Runtime says: {error}") from error
 
+    def _limit(self, snapshot: Snapshot) -> float:
+        names = [o.name for o in snapshot.model.graph.output]
+        return max(1e-5, 20 * rounding(snapshot, self.feeds, dict(zip(names, self._baseline, strict=True))))
+
     def _where(self, now: Snapshot) -> str:
         """The first tensor that this pass left with other numbers."""
         assert self._before is not None
         try:
-            found = first_difference(self._before, now, dict(self.feeds), self.tolerance)
+            found = first_difference(self._before, now, dict(self.feeds), self.limit)
         except evaluate.CannotRun:
             return ""
         return f"first at {found}" if found is not None else ""

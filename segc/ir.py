@@ -42,6 +42,7 @@ def from_model(model: onnx.ModelProto) -> gs.Graph:
         node.domain = node.domain or None
     _constants_from_nodes(graph)
     _make_dense(graph)
+    _forget_negative_sizes(graph)
     name_all(graph)
     return graph
 
@@ -273,6 +274,13 @@ def _constants_from_nodes(graph: gs.Graph) -> None:
             user.inputs = [made if t is output else t for t in user.inputs]
         node.outputs.clear()
     graph.nodes = [n for n in graph.nodes if n.op != "Constant" or n.outputs]
+
+
+def _forget_negative_sizes(graph: gs.Graph) -> None:
+    """Some exporters write -1 for a size that is not known."""
+    for tensor in [*graph.tensors().values(), *graph.inputs, *graph.outputs]:
+        if isinstance(tensor, gs.Variable) and tensor.shape is not None:
+            tensor.shape = [None if isinstance(size, int) and size < 0 else size for size in tensor.shape]
 
 
 def _make_dense(graph: gs.Graph) -> None:

@@ -60,6 +60,7 @@ def optimize(
     out: str | Path | None = None,
     force: bool = False,
     check: bool = False,
+    tolerance: float | None = None,
     dump_ir: str | Path | None = None,
     stop_after: int | None = None,
     embed: int = weights.EMBED,
@@ -68,7 +69,8 @@ def optimize(
 
     passes: Pass objects or their text, "fold-constants:size_limit=0"; none of them: the clean-up that every target
     shares. target: its standard pipeline instead, specialized when `shape` (height, width in pixels) is given. check:
-    after each pass compare ONNX's rules and, in ONNX Runtime, the numbers. dump_ir: folder for the graph as text after
+    after each pass ONNX's rules and, in ONNX Runtime, the numbers, which may differ by `tolerance` relative to the
+    largest (default: 1e-5, or 20 times what rounding of the inputs does). dump_ir: folder for the graph as text after
     each pass that changed it. stop_after: how many passes to run. embed: bytes of weights up to which they are written
     into the file itself. Raises SegcError; nothing is written then.
     """
@@ -80,7 +82,7 @@ def optimize(
     graph = read(Path(source))
     notes = raise_opset(graph, targets.get(target).opset) if target is not None else []
     count = len(graph.nodes)
-    found = _Hooks(graph, pipeline, check, dump_ir, stop_after, shape, batch)
+    found = _Hooks(graph, pipeline, check, tolerance, dump_ir, stop_after, shape, batch)
     try:
         results = pipeline.run(graph, found.all)
     except ValueError as error:
@@ -152,7 +154,8 @@ class _Hooks:
     """Watches a run: the order is clock, text, checks, stop."""
 
     def __init__(
-        self, graph: gs.Graph, pipeline: Pipeline, check: bool, dump_ir: str | Path | None, stop_after: int | None,
+        self, graph: gs.Graph, pipeline: Pipeline, check: bool, tolerance: float | None,
+        dump_ir: str | Path | None, stop_after: int | None,
         shape: tuple[int, int] | None, batch: int | None,
     ) -> None:  # fmt: skip
         self.watch = _Watch()
@@ -161,7 +164,7 @@ class _Hooks:
         if dump_ir is not None:
             self.all.append(hooks.DumpIR(Path(dump_ir)))
         if check:
-            self.numbers = hooks.CheckNumerics(feeds(graph, pipeline, shape, batch))
+            self.numbers = hooks.CheckNumerics(feeds(graph, pipeline, shape, batch), tolerance)
             self.all += [hooks.CheckGraph(), self.numbers]
         self.all.append(_Settle(self.watch))
         if stop_after is not None:
@@ -169,10 +172,10 @@ class _Hooks:
 
     def steps(self, results: Sequence[PassResult]) -> list[Step]:
         """One for each pass that ran."""
-        errors = dict(self.numbers.figures) if self.numbers is not None else {}
+        errors = self.numbers.figures if self.numbers is not None else {}
         return [
-            Step(name, result, seconds, before, after, errors.get(name))
-            for (name, seconds, before, after), result in zip(self.watch.rows, results, strict=True)
+            Step(name, result, seconds, before, after, errors.get(at))
+            for at, ((name, seconds, before, after), result) in enumerate(zip(self.watch.rows, results, strict=True))
         ]
 
 

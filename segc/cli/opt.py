@@ -46,6 +46,10 @@ def add_parser(commands: Any) -> None:
         "--check", action="store_true",
         help="after every pass check the graph, and in ONNX Runtime its numbers; say where they first differ",
     )  # fmt: skip
+    p.add_argument(
+        "--tolerance", type=float, metavar="E",
+        help="of --check: largest relative difference (default 1e-5, or 20 times what rounding of the input does)",
+    )  # fmt: skip
     p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
     p.add_argument("--skips", action="store_true", help="list what passes recognised and left alone, and why")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -66,7 +70,8 @@ def main(args: argparse.Namespace) -> int:
         progress(f"running passes on {args.source}")
         outcome = optimize(
             args.source, args.passes, target=args.target, shape=shape, batch=args.batch, out=args.out,
-            force=args.force, check=args.check, dump_ir=args.dump_ir, stop_after=args.stop_after,
+            force=args.force, check=args.check, tolerance=args.tolerance, dump_ir=args.dump_ir,
+            stop_after=args.stop_after,
             embed=weights.EMBED if args.embed is None else min(int(args.embed * 1e6), weights.EMBED),
         )  # fmt: skip
     if args.json:
