@@ -9,6 +9,7 @@ from segc.passes.cancel_transposes import CancelTransposes
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
+from segc.passes.fold_sigmoid_threshold import FoldSigmoidThreshold
 from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
@@ -56,6 +57,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     FoldConstants,
     RemoveIdentities,
     EliminateCommonSubexpressions,
+    FoldSigmoidThreshold,
     RecognizeAdaptiveAvgPool,
     CancelTransposes,
     CancelReshapes,
@@ -95,6 +97,7 @@ __all__ = [
     "FoldConstants",
     "RemoveIdentities",
     "EliminateCommonSubexpressions",
+    "FoldSigmoidThreshold",
     "RecognizeAdaptiveAvgPool",
     "CancelTransposes",
     "CancelReshapes",

@@ -6,14 +6,15 @@ Exp, Softplus, Softsign, Erf, Atan, and LeakyRelu, Elu, Selu, Celu with positive
 floats these may round two different logits to one value, a tie that the lowest index wins whatever the truth; without
 them the larger logit wins. So the result may differ from the former only where rounding had hidden the true winner.
 
-Moved behind ArgMax, exactly: a nearest Resize, a Transpose, a Slice along other axes; each copies whole pixels, and
-copying one small integer is cheaper than copying C floats. A linear Resize followed by ArgMax becomes one
+Moved behind ArgMax, exactly: a nearest Resize, a Transpose, a Slice or Pad along other axes; each copies whole pixels,
+and copying one small integer is cheaper than copying C floats. Where a Pad fills in one value for all classes they
+tie, so the map is filled with the index that wins a tie. A linear Resize followed by ArgMax becomes one
 segc.ResizeArgMax, which a runtime may do without ever storing the large logits.
 
 Must not fire: Relu, Clip, HardSigmoid and other functions that are flat somewhere (they make ties of their own);
 a negative or zero factor; factors or shifts per class; Softmax over another axis, or before a linear Resize (the mean
-of probabilities has another winner than the mean of logits); a Resize or Slice along the class axis; and anything
-whose result is also used elsewhere.
+of probabilities has another winner than the mean of logits); a Resize, Slice or Pad along the class axis; a Pad that
+fills in NaN or a computed value; and anything whose result is also used elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -43,6 +44,7 @@ from segc.passes.edit import (
     small_constant,
     squeeze,
 )
+from segc.passes.merge_pads import mode, pads, value
 from segc.passes.remove_identities import dtype_of, holds
 
 INT64 = np.dtype(np.int64)
@@ -189,6 +191,29 @@ def _slice(site: Site) -> str | None:
     return None
 
 
+def _pad(site: Site) -> str | None:
+    node, added, filled = site.before, pads(site.before), mode(site.before)
+    dims, x = rank(site.between) or 1, site.before.inputs[0]
+    if added is None:
+        return "Pad by amounts that are not constant"
+    if added[site.axis] or added[site.axis + dims]:
+        return "Pad along the class axis"
+    if site.graph.opset < 13:
+        return f"Pad of opset {site.graph.opset} may not take small integers"
+    others = list(node.inputs[1:])
+    if filled == "constant":
+        fill, classes = value(node), x.shape[site.axis] if x.shape is not None else None
+        if fill is None or math.isnan(fill):
+            return "Pad fills in a value that is not constant, or NaN"
+        if not isinstance(classes, int):
+            return "Pad of an unknown number of classes"
+        winner = classes - 1 if site.argmax.attrs.get("select_last_index", 0) else 0
+        constant = site.names.constant(site.argmax.outputs[0], "winner", np.array(winner, small_type(classes)))
+        others = [others[0], constant, *others[2:]]
+    sink(site, site.axis, others)
+    return None
+
+
 def _resize(site: Site) -> str | None:
     node, mode = site.before, _mode(site.before)
     if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
@@ -313,14 +338,19 @@ def _size_from_scales(site: Site, x: gs.Tensor, large: gs.Tensor) -> gs.Tensor |
     return site.names.constant(site.argmax.outputs[0], "size", list(after[2:]))
 
 
+def small_type(classes: object) -> np.dtype[Any]:
+    """uint8 up to 256 classes, otherwise int32 (which all runtimes resize)."""
+    return np.dtype(np.uint8 if isinstance(classes, int) and classes <= 256 else np.int32)
+
+
 def sink(site: Site, axis: int, others: list[gs.Tensor]) -> None:
     """ArgMax(move(x))  ->  Cast(move(Cast(ArgMax over `axis` of x), others)).
 
-    The index moves in the smallest type: uint8 up to 256 classes, otherwise int32 (which all runtimes resize).
+    The index moves in the smallest type, see `small_type`.
     """
     argmax, move, y, x, large = site.argmax, site.before, site.argmax.outputs[0], site.before.inputs[0], site.between
     classes = x.shape[axis] if x.shape is not None else None
-    small = np.dtype(np.uint8 if isinstance(classes, int) and classes <= 256 else np.int32)
+    small = small_type(classes)
     one = None if x.shape is None else [1 if at == axis else s for at, s in enumerate(x.shape)]
     moved_shape = None if large.shape is None else [1 if at == site.axis else s for at, s in enumerate(large.shape)]
     index, narrow = site.names.variable(y, "index", INT64, one), site.names.variable(y, "narrow", small, one)
@@ -356,6 +386,7 @@ RULES: dict[str, Rule] = {
     "Cast": _widening,
     "Transpose": _transpose,
     "Slice": _slice,
+    "Pad": _pad,
     "Resize": _resize,
     **dict.fromkeys(sorted(STRICTLY_INCREASING | SLOPE.keys()), _increasing),
     **dict.fromkeys(("Relu", "Clip", "HardSigmoid", "HardSwish", "ThresholdedRelu"), _flat),

@@ -219,3 +219,63 @@ def test_a_chain_folds_as_far_as_it_goes() -> None:
         d = Resize <mode = "nearest"> (a, , , big)  e = Mul (d, c)  b = Transpose <perm = [0, 2, 3, 1]> (e)"""
     graph = check_pass(FoldArgMax(), before(nodes, out="int64[1,12,14]", argmax="axis = 3, keepdims = 0"), None)
     assert [n.op for n in graph.nodes if n.op != "Cast"] == ["ArgMax", "Resize", "Transpose", "Squeeze"]
+
+
+BORDER = (
+    "<int64[8] p = {0, 0, 1, 2, 0, 0, 0, 1}, int64[8] across = {0, 1, 0, 0, 0, 0, 0, 0}, float v = {9}, int64[8] less ="
+)
+BORDER += (
+    " {0, 0, -1, 0, 0, 0, 2, 0}, float c = {2.5}, int64[2] hw = {2, 3}, int64[4] two = {1, 2, 0, 1}, int64[4] q = {0"
+)
+
+
+def padded(node: str, argmax: str = "axis = 1", out: str = "int64[1,1,A,B]", head: str = HEAD) -> str:
+    return (
+        before(node, head, out, argmax)
+        .replace("<float c = {2.5}, ", BORDER + "}, ")
+        .replace("q = {0}", "q = {0, 0, 0, 0}")
+    )
+
+
+def test_a_border_of_one_value_is_a_tie_that_class_0_wins() -> None:
+    check_pass(
+        FoldArgMax(),
+        padded("b = Pad (x, p, v)", out="int64[1,1,7,10]"),
+        HEAD
+        + """g (float[1,3,6,7] x) => (int64[1,1,7,10] y) <int64[8] p = {0, 0, 1, 2, 0, 0, 0, 1}, uint8 y_winner = {0}> {
+            y_index = ArgMax <axis = 1, keepdims = 1> (x)
+            y_narrow = Cast <to = 2> (y_index)
+            y_moved = Pad (y_narrow, p, y_winner)
+            y = Cast <to = 7> (y_moved)
+        }""",
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "argmax", "head"),
+    [
+        ("b = Pad (x, p)", "axis = 1, keepdims = 0", HEAD),
+        ("b = Pad (x, p)", "axis = -3, select_last_index = 1", HEAD),
+        ('b = Pad <mode = "edge"> (x, p)', "axis = 1", HEAD),
+        ('b = Pad <mode = "reflect"> (x, p)', "axis = 1, select_last_index = 1", HEAD),
+        ("b = Pad (x, less, v)", "axis = 1", HEAD),
+        ("b = Pad (x, two, v, hw)", "axis = 1", HEAD20),
+    ],
+)
+def test_every_border_gives_the_same_map(node: str, argmax: str, head: str) -> None:
+    out = "int64[1,A,B]" if "keepdims = 0" in argmax else "int64[1,1,A,B]"
+    graph = check_pass(FoldArgMax(), padded(node, argmax, out, head), None)
+    assert [n.op for n in graph.nodes][:3] == ["ArgMax", "Cast", "Pad"]
+
+
+@pytest.mark.parametrize(
+    ("node", "head", "reason"),
+    [
+        ("b = Pad (x, across)", HEAD, "Pad along the class axis"),
+        ("a = Size (x)  s = Cast <to = 1> (a)  b = Pad (x, p, s)", HEAD, "not constant, or NaN"),
+        ("k = Shape (x)  i = Concat <axis = 0> (k, k)  b = Pad (x, i)", HEAD, "amounts that are not constant"),
+        ("b = Pad (x, p)", HEAD.replace("17", "12"), "Pad of opset 12 may not take small integers"),
+    ],
+)
+def test_a_border_that_may_change_the_winner_stays(node: str, head: str, reason: str) -> None:
+    check_untouched(FoldArgMax(), padded(node, head=head), reason)
