@@ -50,6 +50,7 @@ def test_each_pass_has_a_test_file(name: str) -> None:
 
 DIALECT = HEAD + "g (float[N,1,H,W] x) => (float[N,1,2,2] y) { y = segc.AdaptiveAvgPool2d <output_size = [2, 2]> (x) }"
 STANDARD = HEAD + "g (float[1,1,2,2] x) => (float[1,1,2,2] y) { y = Relu (x) }"
+EINSUM = HEAD + 'g (float[2,3] x) => (float[3,2] y) { y = Einsum <equation = "ij->ji"> (x) }'
 MASK = (
     HEAD
     + """g (float[1,2,3,3] x) => (uint8[1,3,3] mask)
@@ -63,6 +64,7 @@ MASK = (
         ("static-shapes", STANDARD, DIALECT, "'x' has shape ['N', 1, 'H', 'W']"),
         ("no segc dialect", STANDARD, DIALECT, "is a segc.AdaptiveAvgPool2d"),
         ("no segc.AdaptiveAvgPool2d", STANDARD, DIALECT, "is a segc.AdaptiveAvgPool2d"),
+        ("no Einsum", STANDARD, EINSUM, "is a Einsum"),
         ("mask-output", MASK, STANDARD, "the output is called 'y'"),
     ],
 )
