@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from calls import python, refused, segc
+from calls import python, refused, segc, segc_process
 from tiny_configs import config
 from tiny_models import CONV, DYNAMIC_CONV, changed, onnx_file, source
 
@@ -366,6 +366,14 @@ def test_wrong_options_of_the_python_function_are_refused(tmp_path: Path) -> Non
     for options in wrong:
         with pytest.raises(UsageError):
             package.compile(path, out=tmp_path / "b", **options)
+
+
+def test_an_interrupt_inside_executed_text_exits_with_130_too(tmp_path: Path) -> None:
+    """CPython remembers such an interrupt and would end the process by SIGINT in spite of the exit code."""
+    path = source(tmp_path, 'exec("raise KeyboardInterrupt")\n')
+    result = segc_process("compile", path, "-o", tmp_path / "b")
+    assert result.code == 130 and "interrupted" in result.err and "Traceback" not in result.err
+    assert not (tmp_path / "b").exists()
 
 
 STEPS = ["starting", "opening", "tracing", "running passes", "loading", "comparing"]
