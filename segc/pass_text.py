@@ -141,7 +141,7 @@ def convert(wanted: Any, text: str) -> Any:
 
 
 def _first(wanted: tuple[Any, ...], text: str) -> Any:
-    for one in sorted(wanted, key=lambda t: t is str):  # text takes anything, so it comes last
+    for one in sorted(wanted, key=lambda t: (t is not type(None), t is str)):  # text takes anything, so it comes last
         try:
             return convert(one, text)
         except ValueError:

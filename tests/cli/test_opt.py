@@ -1,0 +1,199 @@
+"""`segc opt` from its command line, and passes from text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_graphsurgeon as gs
+import pytest
+
+from segc import opt, pass_text
+from segc.cli import main
+from segc.errors import CompileError, UsageError
+from segc.passes import REGISTRY, FoldConstants, Pass, PassResult
+
+TEXT = """<ir_version: 9, opset_import: ["" : 17, "segc" : 1]>
+g (float[N,3,H,W] x, int64[2] k) => (float[N,3,6,6] y, int64[2] z)
+{ a = Identity (x)  b = Relu (a)  c = Identity (b)  y = segc.AdaptiveAvgPool2d <output_size = [6, 6]> (c)
+  one = Constant <value_ints = [1, 2]> ()  two = Add (one, one)  z = Mul (k, two) }"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    path = tmp_path / "in.onnx"
+    onnx.save(onnx.parser.parse_model(TEXT), path)
+    return str(path)
+
+
+def ops(path: Path) -> list[str]:
+    return [n.op_type for n in onnx.load(path).graph.node]
+
+
+def test_passes_run_in_the_order_given_and_only_they(source: str, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out.onnx"
+    assert main(["opt", source, "--pass", "remove-identities", "--pass", "fold-constants", "-o", str(out)]) == 0
+    assert sorted(ops(out)) == ["AdaptiveAvgPool2d", "Mul", "Relu"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split("\t") == ["pass", "changes", "skips", "ms", "nodes"]
+    assert [line.split("\t")[0] for line in printed[1:3]] == ["remove-identities", "fold-constants"]
+    assert printed[1].split("\t")[4] == "6 -> 4"
+    assert "nodes: 6 -> 3" in printed
+
+
+def test_several_inputs_are_checked_and_a_target_brings_its_pipeline(source: str, tmp_path: Path, capsys: Any) -> None:
+    out, dump = tmp_path / "out.onnx", tmp_path / "dump"
+    line = ["opt", source, "--target", "openvino", "--shape", "7x9", "--check", "--dump-ir", str(dump), "--json"]
+    assert main([*line, "-o", str(out)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["nodes"]["before"] == 6
+    assert said["files"] == [str(out)]
+    errors = [step["relative_error"] for step in said["passes"] if step["changes"]]
+    assert errors
+    assert all(error is not None and error < 1e-6 for error in errors)
+    assert "AdaptiveAvgPool2d" not in ops(out)
+    changed = [f"{at + 1:03d}-{s['name']}.onnxtxt" for at, s in enumerate(said["passes"]) if s["changes"]]
+    assert sorted(f.name for f in dump.iterdir()) == ["000-input.onnxtxt", *changed]
+    assert onnx.load(out).graph.input[0].type.tensor_type.shape.dim[2].dim_value == 7
+
+
+def test_without_passes_the_clean_up_runs_and_stops_where_told(source: str, tmp_path: Path, capsys: Any) -> None:
+    assert main(["opt", source, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nodes"] == {"before": 6, "after": 3}
+    assert main(["opt", source, "--stop-after", "1", "--json"]) == 0
+    assert [s["name"] for s in json.loads(capsys.readouterr().out)["passes"]] == ["specialize-shapes"]
+    assert [f.name for f in tmp_path.iterdir()] == ["in.onnx"], "without -o nothing is written"
+
+
+def test_a_file_is_not_replaced_without_force_nor_touched_by_a_failure(
+    source: str, tmp_path: Path, capsys: Any
+) -> None:
+    before = Path(source).read_bytes()
+    assert main(["opt", source, "-o", source]) == 8
+    assert "exists already" in capsys.readouterr().err
+    assert main(["opt", source, "-o", source, "--force", "--pass", "no-such-pass"]) == 2
+    assert Path(source).read_bytes() == before
+    assert main(["opt", source, "-o", source, "--force"]) == 0
+    assert len(ops(Path(source))) == 3
+    assert main(["opt", source, "-o", str(tmp_path / "no" / "out.onnx")]) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pass", "fold-constant"], "did you mean fold-constants"),
+        (["--pass", "fold-constants:size=1"], "it has size_limit: int = 1048576"),
+        (["--pass", "fold-constants:size_limit=big"], "it takes int"),
+        (["--pass", "remove-identities:x=1"], "it has none"),
+        (["--pass", "lower-adaptive-avg-pool:spelling=other"], "it takes native | matmul"),
+        (["--pass", "specialize-shapes:height=0"], "must be at least 1"),
+        (["--pass", "fold-constants", "--target", "openvino"], "exclude each other"),
+        (["--target", "nothing"], "nothing"),
+        (["--stop-after", "0"], "at least one must run"),
+        (["--batch", "0"], "batch 0"),
+        (["--target", "openvino", "--shape", "7"], "not a shape"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(source: str, arguments: list[str], said: str, capsys: Any) -> None:
+    assert main(["opt", source, *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_needs_that_nobody_gives_are_a_usage_error(source: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    class Needy(Pass):
+        name = "needy"
+        algebra = ""
+        needs = frozenset({"static-shapes"})
+
+    monkeypatch.setitem(REGISTRY, "needy", Needy)
+    assert main(["opt", source, "--pass", "needy"]) == 2
+    assert "needs ['static-shapes']" in capsys.readouterr().err
+
+
+class Wrong(Pass):
+    """Relu becomes Abs."""
+
+    name = "wrong"
+    algebra = ""
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        found = [n for n in graph.nodes if n.op == "Relu"]
+        for node in found:
+            node.op = "Abs"
+        return PassResult(len(found))
+
+
+def test_check_names_the_pass_and_the_place_where_numbers_first_differ(source: str) -> None:
+    with pytest.raises(CompileError, match="after pass 1 'wrong'") as raised:
+        opt.optimize(source, ["remove-identities", Wrong()], check=True, shape=(8, 8))
+    assert raised.value.details["from"][0].startswith("first at 'y'")
+
+
+def test_check_says_when_the_file_itself_cannot_run(tmp_path: Path) -> None:
+    path = tmp_path / "in.onnx"
+    onnx.save(onnx.parser.parse_model(TEXT.replace("[N,3,H,W] x", "[N,3,H,W] x, float[2,3] q").replace(
+        "one = Con", "p = MatMul (q, q)  one = Con").replace("=> (", "=> (float[2,3] p, ")), path)  # fmt: skip
+    assert main(["opt", str(path), "--check"]) in (3, 9)
+
+
+@dataclass(frozen=True)
+class Rich(Pass):
+    name: ClassVar[str] = "rich"
+    algebra: ClassVar[str] = ""
+
+    number: int = 1
+    ratio: float | None = None
+    pair: tuple[int, int] = (1, 2)
+    names: tuple[str, ...] = ()
+    kind: Literal["a", "b"] = "a"
+    on: bool = False
+    word: str | None = "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("rich", Rich()),
+        ("rich:number=-3,ratio=1e-3", Rich(number=-3, ratio=1e-3)),
+        ("rich:ratio=none,word=none", Rich(ratio=None, word=None)),
+        ("rich:pair=(3,4),names=(a, b)", Rich(pair=(3, 4), names=("a", "b"))),
+        ("rich:names=()", Rich(names=())),
+        ("rich:kind=b,on", Rich(kind="b", on=True)),
+        ("rich:on=false", Rich(on=False)),
+    ],
+)
+def test_options_are_read_as_their_types_say(text: str, wanted: Rich, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRY, "rich", Rich)
+    assert pass_text.parse(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["rich:pair=(1,2,3)", "rich:on=perhaps", "rich:number=1.5", "rich:kind=c"])
+def test_values_of_another_type_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRY, "rich", Rich)
+    with pytest.raises(UsageError, match="is no value for option"):
+        pass_text.parse(text)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_pass_describes_options_that_can_be_typed(name: str) -> None:
+    """What `segc passes` prints as defaults is accepted, and means the default."""
+    found = pass_text.options(REGISTRY[name])
+    typed = ",".join(f"{o.name}={pass_text.spelled(o.default)}" for o in found.values() if not o.required)
+    assert all(pass_text.described(o) for o in found.values())
+    if any(o.required for o in found.values()):
+        return
+    made, plain = pass_text.parse(f"{name}:{typed}"), REGISTRY[name]()
+    assert type(made) is type(plain)
+    assert vars(made) == vars(plain)
+
+
+def test_the_library_takes_passes_as_objects(source: str) -> None:
+    outcome = opt.optimize(source, [FoldConstants(size_limit=0), "remove-identities"])
+    assert [s.name for s in outcome.steps] == ["fold-constants", "remove-identities"]
+    assert all(isinstance(n.op, str) for n in outcome.graph.nodes)
+    assert np.isfinite(outcome.steps[0].seconds)
