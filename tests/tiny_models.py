@@ -27,6 +27,7 @@ class Net(nn.Module):
 
 
 model = Net()
+meta = dict(shape=(24, 40))
 '''
 
 CONV = """g (float[1,3,8,12] x) => (float[1,2,8,12] y)

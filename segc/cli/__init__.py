@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(error, as_json=getattr(args, "json", False))
         return error.exit_code
     except KeyboardInterrupt:
-        # One that came through exec(str), as imports of torch do, leaves a flag for which CPython ends by SIGINT whatever
-        # the exit code; running any text resets it.
+        # One that came through exec(str), as in imports of torch, leaves a flag for which CPython ends by SIGINT
+        # whatever the exit code; running any text resets it.
         exec("")
         print("segc: interrupted; nothing was published", file=sys.stderr)
         return INTERRUPTED
