@@ -171,7 +171,7 @@ def layer_norm(m: Model) -> Map:
         pair = [m.weight(x.channels, scale=0.5) for _ in range(2)]
         normal = m.op("LayerNormalization", last, *pair, axis=-1, epsilon=1e-2)
     else:
-        axes = {"axes": [-1]} if m.opset < 18 else {}
+        axes: dict[str, Any] = {"axes": [-1]} if m.opset < 18 else {}
         mean = m.op("ReduceMean", last, *([] if axes else [m.ints(-1)]), keepdims=1, **axes)
         centred = m.op("Sub", last, mean)
         squared = m.op("Pow", centred, m.constant(2.0))
@@ -218,7 +218,7 @@ def pool(m: Model) -> Map:
     x = m.map()
     kind = m.pick(("MaxPool", "AveragePool"))
     if not m.small_enough(x) or not isinstance(x.level, int) or m.coin():
-        extra = {"count_include_pad": m.pick((0, 1))} if kind == "AveragePool" else {}
+        extra: dict[str, Any] = {"count_include_pad": m.pick((0, 1))} if kind == "AveragePool" else {}
         return Map(m.op(kind, x.name, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1], **extra), x.channels, x.level)
     if m.coin():
         return Map(m.op(kind, x.name, kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]), x.channels, x.level + 1)
@@ -238,7 +238,7 @@ def squeeze_excite(m: Model) -> Map:
     if m.coin():
         mean = m.op("GlobalAveragePool", x.name)
     else:
-        axes = {"axes": [2, 3]} if m.opset < 18 else {}
+        axes: dict[str, Any] = {"axes": [2, 3]} if m.opset < 18 else {}
         mean = m.op("ReduceMean", x.name, *([] if axes else [m.ints(2, 3)]), keepdims=1, **axes)
     gate = m.op("Conv", mean, m.weight(x.channels, x.channels, 1, 1), kernel_shape=[1, 1])
     return Map(m.op("Mul", x.name, m.op("Sigmoid", gate)), x.channels, x.level)

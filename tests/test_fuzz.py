@@ -11,12 +11,14 @@ import os
 import numpy as np
 import onnx
 import onnx.checker
+import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_models import models
 
 from segc import ir, targets
+from segc.facts import FACTS
 from segc.passes import evaluate
 from segc.pipelines import standard
 
@@ -45,7 +47,7 @@ def test_every_pipeline_keeps_the_numbers(
         results = pipeline.run(graph)
         assert len(results) == len(pipeline.passes)
         onnx.checker.check_model(ir.to_model(graph), full_check=True)
-        broken = [fact for fact in pipeline.facts_after(len(results)) if holds(fact, graph)]
+        broken = {fact: why for fact in pipeline.facts_after(len(results)) if (why := FACTS[fact](graph))}
         assert not broken, broken
         if not dynamic and not any(n.domain for n in original.nodes) and not mask and not targets.get(name).legalize:
             assert len(graph.nodes) <= before
@@ -58,7 +60,7 @@ def test_every_pipeline_keeps_the_numbers(
                 assert evaluate.relative_error({"y": want}, {"y": got}) <= TOLERANCE, (name, shape)
 
 
-def graph_of(model: onnx.ModelProto):  # type: ignore[no-untyped-def]
+def graph_of(model: onnx.ModelProto) -> gs.Graph:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = ir.from_model(copy)
@@ -66,14 +68,7 @@ def graph_of(model: onnx.ModelProto):  # type: ignore[no-untyped-def]
     return graph
 
 
-def holds(fact: str, graph: object) -> str | None:
-    """What breaks a fact. Sizes that depend on data in a static graph would be reported here."""
-    from segc.facts import FACTS
-
-    return FACTS[fact](graph)
-
-
-def run(graph, shape: tuple[int, int, int]) -> np.ndarray:  # type: ignore[no-untyped-def]
+def run(graph: gs.Graph, shape: tuple[int, int, int]) -> np.ndarray:
     batch, height, width = shape
     x = np.random.default_rng(batch * height * width).standard_normal((batch, 3, height, width)).astype(np.float32)
     return next(iter(evaluate.outputs(graph, {"x": x}).values()))

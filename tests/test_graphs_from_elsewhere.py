@@ -48,7 +48,7 @@ def every_target(source: Path, folder: Path, size: tuple[int, int]) -> None:
 def mobile_net(torch: Any) -> Any:
     nn = torch.nn
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self, cin: int, cout: int, stride: int) -> None:
             super().__init__()
             wide = cin * 3
@@ -80,7 +80,7 @@ def u_net(torch: Any) -> Any:
         one = [nn.Conv2d(cin, cout, 3, padding=1), nn.BatchNorm2d(cout), nn.LeakyReLU(0.1)]
         return nn.Sequential(*one, nn.Conv2d(cout, cout, 3, padding=1), nn.GroupNorm(2, cout), nn.ELU())
 
-    class UNet(nn.Module):  # type: ignore[misc]
+    class UNet(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.down = nn.ModuleList([double(3, 8), double(8, 16), double(16, 16)])
@@ -107,7 +107,7 @@ def u_net(torch: Any) -> Any:
 def vit(torch: Any) -> Any:
     nn = torch.nn
 
-    class ViT(nn.Module):  # type: ignore[misc]
+    class ViT(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.patch = nn.Conv2d(3, 24, 4, 4)
@@ -132,7 +132,7 @@ def vit(torch: Any) -> Any:
 def aspp(torch: Any) -> Any:
     nn = torch.nn
 
-    class Aspp(nn.Module):  # type: ignore[misc]
+    class Aspp(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.stem = nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 12, 3, 2), nn.BatchNorm2d(12), nn.PReLU(12))
