@@ -46,8 +46,8 @@ class Simplify(Pass):
     """Run onnxsim, guarded by a numeric comparison in ONNX Runtime.
 
     tolerance: largest relative error let through (largest difference over largest value); None takes 1e-5 for float32.
-    max_nodes: larger graphs are left alone. Cost: a few milliseconds when nothing changes; otherwise two runs of the nodes that changed, of the whole model at
-    worst.
+    max_nodes: larger graphs are left alone. Cost: a few milliseconds when nothing changes; otherwise two runs of the
+    nodes that changed, of the whole model at worst.
     """
 
     name: ClassVar[str] = "simplify"
