@@ -21,9 +21,11 @@ import onnx
 
 import segc
 from segc import parity, targets
+from segc.driver import Request, compile_request
 from segc.errors import ShapeError
 from segc.frontend.source import Source, open_source
 from segc.reference import reference_of
+from segc.shared import Shared
 
 MODELS = {
     "fcn": "fcn_r18-d8_4xb2-80k_cityscapes-512x1024",
@@ -59,9 +61,11 @@ class Row:
 
 def measure(name: str, size: tuple[int, int] | None, target_names: tuple[str, ...], threads: int = 2) -> Iterator[Row]:
     """Rows for one model, at `size` or the config's crop size; a size the model rejects moves up to one it takes."""
+    shared = Shared()
     source = open_source(MODELS[name], mode="whole")
     size = accepted_size(source, size or source.info.shape)
     info = source.info
+    shared.source((MODELS[name], None, False, "whole"), lambda: source)
     shape = (1, info.in_channels, *size)
     inputs = list(parity.inputs(shape, info.mean, info.std, info.channel_order))
     reference = reference_of(source)
@@ -71,7 +75,8 @@ def measure(name: str, size: tuple[int, int] | None, target_names: tuple[str, ..
         for target_name in target_names:
             target = targets.get(target_name)
             out = Path(folder) / target_name
-            segc.compile(MODELS[name], target=target_name, shape=size, mode="whole", verify=False, out=out)
+            request = Request(MODELS[name], target_name, size, mode="whole", verify=False, out=out)
+            compile_request(request, shared=shared)
             engine = segc.load(out, threads=threads)
             ours = [parity.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
             plain_folder = out.with_suffix(".plain")

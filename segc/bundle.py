@@ -1,9 +1,9 @@
 """Bundles on disk: written whole or not at all, and read only when every byte is as it was written.
 
-A bundle NAME is built in `.NAME.segc-XXXXXXXX` beside it, on the same file system, and renamed when it is complete. A
-bundle that is replaced is first renamed to `.NAME.segc-XXXXXXXX.old` and deleted last, so that at any moment one of the
-two is whole. A process that is killed outright can leave such folders behind. They may be deleted; when NAME itself is
-missing, the `.old` one is the previous bundle and may be renamed back.
+A bundle NAME is built in `.NAME.segc-` and 16 digits beside it, on the same file system, and renamed when it is
+complete. A bundle that is replaced is first renamed to the same name with `.old` and deleted last, so that at any
+moment one of the two is whole. A process that is killed outright can leave such folders behind. They may be deleted;
+when NAME itself is missing, the `.old` one is the previous bundle and may be renamed back.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def write_bundle(directory: Path | str, *, force: bool = False) -> Iterator[Stag
         final = Path(directory).resolve()
         _check_destination(final, force)
         final.parent.mkdir(parents=True, exist_ok=True)
-        staging = Staging(_make_beside(final))
-    try:
+    staging = Staging(_beside(final))
+    try:  # from here on, so that an interrupt finds the folder in the finally below
+        with _file_errors(directory):
+            staging.directory.mkdir()
         with _file_errors(directory, only=(errno.ENOSPC, errno.EDQUOT)):
             yield staging
         with _file_errors(directory):
@@ -110,14 +112,9 @@ def _why_not_ours(folder: Path) -> str | None:
     return f"besides a bundle it holds {', '.join(foreign[:3])}" if foreign else None
 
 
-def _make_beside(final: Path) -> Path:
-    while True:
-        path = final.with_name(f".{final.name}.segc-{secrets.token_hex(4)}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
+def _beside(final: Path) -> Path:
+    """A name of 64 random bits beside the destination, which no other process has."""
+    return final.with_name(f".{final.name}.segc-{secrets.token_hex(8)}")
 
 
 def _complete(staging: Staging) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -301,11 +302,12 @@ class _Compilation:
         if report["parity"] is None or not report["parity"]["failures"]:
             return
         kept = out.with_name(f"{out.name}.parity-failed.json")
-        kept.write_bytes(canonical(report))
+        with contextlib.suppress(OSError):  # the figures are in the message too; the error below matters more
+            kept.write_bytes(canonical(report))
         raise ParityError(
             f"the {self.target.name} engine misses the parity limits; the bundle is not published",
             because=report["parity"]["failures"],
-            where=f"all figures: {kept}",
+            where=f"all figures: {kept}" if kept.is_file() else "",
             so=[*parity.ADVICE, "--no-verify skips the gate"],
         )
 
