@@ -54,7 +54,7 @@ class Simplify(Pass):
     algebra: ClassVar[str] = "g  ->  onnxsim(g), if smaller and numerically equal in ONNX Runtime"
 
     tolerance: float | None = None
-    max_nodes: int = 10_000
+    max_nodes: int = 5_000
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Simplify, compare, and take over or leave."""
