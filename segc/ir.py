@@ -6,8 +6,10 @@ Going out, each dialect op in use brings its reference body along, so that ONNX 
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,19 @@ class CycleError(ValueError):
     """Nodes of the graph need each other."""
 
 
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Without Python's cycle collector, which looks at all objects again and again while many are made."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+@collection_paused()
 def from_model(model: onnx.ModelProto) -> gs.Graph:
     """Import a model; `model` may be modified and must not be used afterwards."""
     model = _without_functions(model)
@@ -99,6 +114,7 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
     return tuple(int(size) for size in shape)
 
 
+@collection_paused()
 def infer_shapes(graph: gs.Graph) -> int:
     """Infer dtypes and shapes of all tensors from those of the inputs; returns how many tensors learned something.
 
