@@ -67,7 +67,7 @@ def standard(
         "simplify": (Simplify(),) if simplify else (),
         "mask": (MaskOutput(threshold),) if mask else (),
         "output": (FoldArgMax(), FoldSigmoidThreshold()),
-        "lower": (LowerAdaptiveAvgPool(), LowerResizeArgMax()),
+        "lower": (LowerAdaptiveAvgPool(ops=frozenset(target.ops)), LowerResizeArgMax()),
         "tidy": clean,
         "legalize": target.legalize,
     }
