@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 from segc import hooks, ir, pipelines, targets, weights
 from segc.errors import CompileError, SourceError, UsageError
 from segc.pass_text import parse
-from segc.passes import Pass, PassResult, Simplify, SpecializeShapes, evaluate
+from segc.passes import Pass, PassResult, SpecializeShapes, evaluate
 from segc.passes.simplify import SIDES, rebuilt, take_over
 from segc.pipeline import Hook, Pipeline, PipelineError
 
@@ -108,8 +108,7 @@ def build(
             return pipelines.standard(targets.get(target), shape=None if shape is None else (batch or 1, *shape))
         if passes:
             return Pipeline("the given passes", tuple(p if isinstance(p, Pass) else parse(p) for p in passes))
-        clean = tuple(make() for make in pipelines.CLEAN)
-        return Pipeline("clean", (SpecializeShapes(), *clean, Simplify(), *clean))
+        return pipelines.shared()
     except PipelineError as error:
         raise UsageError(
             "the passes cannot run in this order", because=str(error), so="`segc passes` lists what each needs"

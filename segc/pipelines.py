@@ -45,6 +45,16 @@ CLEAN: tuple[Callable[[], Pass], ...] = (
 )
 
 
+def shared(simplify: bool = True) -> Pipeline:
+    """What every target's pipeline does to any graph: `segc opt` without passes. Pools that an exporter unrolled are
+    recognized and spelled anew in standard ops.
+    """
+    clean = tuple(make() for make in CLEAN)
+    guarded = (Simplify(),) if simplify else ()
+    passes = (SpecializeShapes(), *clean, RecognizeAdaptiveAvgPool(), *guarded, LowerAdaptiveAvgPool(), *clean)
+    return Pipeline("clean-up", passes)
+
+
 def standard(
     target: Target,
     *,
