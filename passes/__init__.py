@@ -35,7 +35,7 @@ from segc.passes.merge_slices import MergeSlices
 from segc.passes.recognize_adaptive_avg_pool import RecognizeAdaptiveAvgPool
 from segc.passes.remove_identities import RemoveIdentities
 from segc.passes.simplify import Simplify
-from segc.passes.specialize_shapes import SpecializeShapes
+from segc.passes.specialize_shapes import SpecializeShapes, specialize
 
 
 def registry(*passes: type[Pass]) -> dict[str, type[Pass]]:
@@ -89,6 +89,7 @@ __all__ = [
     "REGISTRY",
     "registry",
     "SpecializeShapes",
+    "specialize",
     "Simplify",
     "MaskOutput",
     "FoldArgMax",

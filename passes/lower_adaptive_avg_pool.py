@@ -45,7 +45,8 @@ class LowerAdaptiveAvgPool(Pass):
     """Rewrite segc.AdaptiveAvgPool2d into standard ops, exactly, for static and dynamic sides.
 
     spelling: the cheapest to try, of native, matmul and slices; keep leaves the op as it is. ops: the standard ops
-    that the target has; the first spelling that keeps to them is taken. None takes the first that there is.
+    that the target has; the first spelling that keeps to them is taken. None takes the first that there is. dynamic:
+    lower pools of unknown sides too, at the price of the nodes that compute their bins.
     """
 
     name: ClassVar[str] = "lower-adaptive-avg-pool"
@@ -53,12 +54,13 @@ class LowerAdaptiveAvgPool(Pass):
 
     spelling: Literal["native", "matmul", "slices", "keep"] = "native"
     ops: frozenset[str] | None = None
+    dynamic: bool = True
 
     def __post_init__(self) -> None:
         """Promise that no pool is left only where every pool has a spelling."""
         if self.spelling not in (*SPELLINGS, "keep"):
             raise ValueError(f"there is no spelling '{self.spelling}'; segc knows {', '.join(SPELLINGS)} and keep")
-        if self.spelling in ("native", "matmul") and self.ops is None:
+        if self.spelling in ("native", "matmul") and self.ops is None and self.dynamic:
             object.__setattr__(self, "gives", frozenset({"no segc.AdaptiveAvgPool2d"}))
 
     def run(self, graph: gs.Graph) -> PassResult:
@@ -86,7 +88,7 @@ class LowerAdaptiveAvgPool(Pass):
 
     def _spellings(self, opset: int, node: gs.Node) -> list[tuple[str, set[str]]]:
         """Spellings of this node with the ops each needs, tried out on a copy."""
-        if self.spelling == "keep":
+        if self.spelling == "keep" or self._unwanted(node):
             return []
         found = []
         for spelling in SPELLINGS[SPELLINGS.index(self.spelling) :]:
@@ -97,9 +99,16 @@ class LowerAdaptiveAvgPool(Pass):
                 found.append((spelling, {n.op for n in nodes}))
         return found
 
+    def _unwanted(self, node: gs.Node) -> bool:
+        shape = node.inputs[0].shape
+        known = shape is not None and all(isinstance(side, int) for side in shape[-2:])
+        return not (self.dynamic or known)
+
     def _why(self, opset: int, node: gs.Node) -> str:
         if self.spelling == "keep":
             return "left to the target"
+        if self._unwanted(node):
+            return "its sides are not known"
         lacking = [f"{s} needs {', '.join(sorted(u - (self.ops or u)))}" for s, u in self._spellings(opset, node)]
         return "; ".join(lacking) if lacking else f"{self.spelling} needs known sides"
 

@@ -21,6 +21,7 @@ from segc.errors import CompileError, SourceError, UsageError
 from segc.pass_text import parse
 from segc.passes import Pass, PassResult, SpecializeShapes, evaluate
 from segc.passes.simplify import SIDES, rebuilt, take_over
+from segc.passes.specialize_shapes import specialize
 from segc.pipeline import Hook, Pipeline, PipelineError
 
 _NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
@@ -64,6 +65,7 @@ def optimize(
     dump_ir: str | Path | None = None,
     stop_after: int | None = None,
     embed: int = weights.EMBED,
+    buckets: Sequence[tuple[int, int]] = (),
 ) -> Outcome:
     """Run passes on an ONNX file and write the result.
 
@@ -72,13 +74,17 @@ def optimize(
     after each pass ONNX's rules and, in ONNX Runtime, the numbers, which may differ by `tolerance` relative to the
     largest (default: 1e-5, or 20 times what rounding of the inputs does). dump_ir: folder for the graph as text after
     each pass that changed it. stop_after: how many passes to run. embed: bytes of weights up to which they are written
-    into the file itself. Raises SegcError; nothing is written then.
+    into the file itself. buckets: sizes (height, width) to specialize the result to, one file each: OUT-HxW.onnx; the
+    image input must leave both open. Raises SegcError; nothing is written then.
     """
+    if buckets and out is None:
+        raise UsageError("buckets need a file to write to", so="-o OUT.onnx; the files become OUT-HxW.onnx")
     pipeline = build(passes, target=target, shape=shape, batch=batch)
     if stop_after is not None and stop_after < 1:
         raise UsageError(f"cannot stop after {stop_after} passes", because="at least one must run")
-    if out is not None:
-        weights.require_free(Path(out), force=force)
+    files = _files(Path(out), buckets) if out is not None else []
+    for file in files:
+        weights.require_free(file, force=force)
     graph = read(Path(source))
     notes = raise_opset(graph, targets.get(target).opset) if target is not None else []
     count = len(graph.nodes)
@@ -88,9 +94,27 @@ def optimize(
     except ValueError as error:
         raise UsageError("a pass refuses this graph", because=str(error)) from error
     outcome = Outcome(graph, found.steps(results), count, notes=notes)
-    if out is not None:
-        outcome.files = weights.write_graph(graph, Path(out), embed=embed, force=force)
+    for made, file in zip(_specialized(graph, buckets, batch), files, strict=bool(files)):
+        outcome.files += weights.write_graph(made, file, embed=embed, force=force)
     return outcome
+
+
+def _files(out: Path, buckets: Sequence[tuple[int, int]]) -> list[Path]:
+    """The file to write, or one for each bucket."""
+    return [out.with_name(f"{out.stem}-{h}x{w}{out.suffix}") for h, w in buckets] or [out]
+
+
+def _specialized(graph: gs.Graph, buckets: Sequence[tuple[int, int]], batch: int | None) -> list[gs.Graph]:
+    """The graph itself, or one for each bucket, cleaned up; they share the weights."""
+    try:
+        made = specialize(graph, [(batch, *size) for size in buckets])
+    except ValueError as error:
+        raise UsageError(
+            "the graph cannot be specialized", because=str(error), so="export the file with free height and width"
+        ) from error
+    for each in made:
+        pipelines.shared().run(each)
+    return made or [graph]
 
 
 def build(

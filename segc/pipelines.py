@@ -51,7 +51,14 @@ def shared(simplify: bool = True) -> Pipeline:
     """
     clean = tuple(make() for make in CLEAN)
     guarded = (Simplify(),) if simplify else ()
-    passes = (SpecializeShapes(), *clean, RecognizeAdaptiveAvgPool(), *guarded, LowerAdaptiveAvgPool(), *clean)
+    passes = (
+        SpecializeShapes(),
+        *clean,
+        RecognizeAdaptiveAvgPool(),
+        *guarded,
+        LowerAdaptiveAvgPool(dynamic=False),
+        *clean,
+    )
     return Pipeline("clean-up", passes)
 
 

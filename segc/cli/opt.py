@@ -36,6 +36,10 @@ def add_parser(commands: Any) -> None:
     size = p.add_argument_group("sizes")
     size.add_argument("--shape", metavar="HxW", help="size of the image input: --target fixes it, --check runs with it")
     size.add_argument("--batch", type=int, metavar="N", help="batch, likewise (default 1)")
+    size.add_argument(
+        "--buckets", nargs="+", metavar="HxW", default=[],
+        help="specialize the result to each of these sizes, one file each: OUT-HxW.onnx",
+    )  # fmt: skip
     p.add_argument("-o", "--out", metavar="ONNX", help="the file to write; without it nothing is written")
     p.add_argument("--force", action="store_true", help="replace a file that lies there")
     p.add_argument(
@@ -71,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         outcome = optimize(
             args.source, args.passes, target=args.target, shape=shape, batch=args.batch, out=args.out,
             force=args.force, check=args.check, tolerance=args.tolerance, dump_ir=args.dump_ir,
-            stop_after=args.stop_after,
+            stop_after=args.stop_after, buckets=[arguments.shape(text) for text in args.buckets],
             embed=weights.EMBED if args.embed is None else min(int(args.embed * 1e6), weights.EMBED),
         )  # fmt: skip
     if args.json:

@@ -12,6 +12,8 @@ import onnx
 import onnx.parser
 import onnx_graphsurgeon as gs
 import pytest
+from calls import refused, segc
+from tiny_models import DYNAMIC_CONV, onnx_file
 
 from segc import opt, pass_text
 from segc.cli import main
@@ -197,3 +199,20 @@ def test_the_library_takes_passes_as_objects(source: str) -> None:
     assert [s.name for s in outcome.steps] == ["fold-constants", "remove-identities"]
     assert all(isinstance(n.op, str) for n in outcome.graph.nodes)
     assert np.isfinite(outcome.steps[0].seconds)
+
+
+def test_buckets_make_one_file_for_each_size(tmp_path: Path) -> None:
+    source = onnx_file(tmp_path, DYNAMIC_CONV)
+    done = segc("opt", source, "--buckets", "8x12", "10x6", "--batch", "1", "-o", tmp_path / "made.onnx")
+    assert done.code == 0, done.err
+    for size, sides in (("8x12", (8, 12)), ("10x6", (10, 6))):
+        model = onnx.load(tmp_path / f"made-{size}.onnx")
+        assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, *sides]
+    assert not (tmp_path / "made.onnx").exists()
+
+
+def test_buckets_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    source = onnx_file(tmp_path)  # its sides are fixed
+    done = segc("opt", source, "--buckets", "16x16", "-o", tmp_path / "made.onnx")
+    refused(done, 2, "cannot be specialized", "16")
+    refused(segc("opt", source, "--buckets", "16x16"), 2, "buckets need a file", "-o OUT.onnx")

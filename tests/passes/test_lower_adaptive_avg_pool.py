@@ -143,6 +143,7 @@ def test_the_cheapest_spelling_that_the_target_has_is_taken(
     ("step", "shape", "reason"),
     [
         (LowerAdaptiveAvgPool("keep"), "1,2,5,7", "left to the target"),
+        (LowerAdaptiveAvgPool(dynamic=False), "1,2,H,7", "its sides are not known"),
         (LowerAdaptiveAvgPool("slices"), "1,2,H,7", "slices needs known sides"),
         (
             LowerAdaptiveAvgPool(ops=frozenset({"Slice"})),
