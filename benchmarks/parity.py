@@ -23,20 +23,13 @@ import segc
 from segc import parity, targets
 from segc.driver import Request, compile_request
 from segc.errors import ShapeError
+from segc.families import FAMILIES
 from segc.frontend.source import Source, open_source
 from segc.reference import reference_of
 from segc.shared import Shared
 
-MODELS = {
-    "fcn": "fcn_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "pspnet": "pspnet_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "deeplabv3plus": "deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "segformer": "segformer_mit-b0_8xb2-160k_ade20k-512x512",
-    "unet": "unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024",
-    "fastscnn": "fast_scnn_8xb4-160k_cityscapes-512x1024",
-    "bisenetv2": "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024",
-    "segmenter": "segmenter_vit-s_mask_8xb1-160k_ade20k-512x512",
-}
+LIGHT = ("fcn", "pspnet", "deeplabv3plus", "segformer", "unet", "fastscnn", "bisenetv2", "segmenter")
+MODELS = {name: FAMILIES[name] for name in LIGHT}
 ODD = (97, 129)
 
 

@@ -25,18 +25,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-MODELS = {
-    "fcn": "fcn_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "pspnet": "pspnet_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "deeplabv3plus": "deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "segformer": "segformer_mit-b0_8xb2-160k_ade20k-512x512",
-    "unet": "unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024",
-    "fastscnn": "fast_scnn_8xb4-160k_cityscapes-512x1024",
-    "bisenetv2": "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024",
-    "segmenter": "segmenter_vit-s_mask_8xb1-160k_ade20k-512x512",
-    "hrnet": "fcn_hr18s_4xb2-40k_cityscapes-512x1024",
-    "stdc": "stdc1_4xb12-80k_cityscapes-512x1024",
-}
+from segc.families import FAMILIES
+
+LIGHT = ("fcn", "pspnet", "deeplabv3plus", "segformer", "unet", "fastscnn", "bisenetv2", "segmenter", "stdc")
+MODELS = {**{name: FAMILIES[name] for name in LIGHT}, "hrnet": "fcn_hr18s_4xb2-40k_cityscapes-512x1024"}
 TOOLS = ("segc", "onnxsim", "onnxslim")
 SIZE = (97, 129)
 

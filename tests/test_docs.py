@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segc.cli import main
+from segc.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +41,16 @@ def test_the_commands_of_the_readme_run(workplace: Path) -> None:
         assert main(words[1:]) == 0, line
     mask = cv2.imread(str(workplace / "masks" / "photo_mask.png"), cv2.IMREAD_UNCHANGED)
     photo = cv2.imread(str(workplace / "photo.jpg"))
+    assert mask is not None and photo is not None
     assert mask.shape[:2] == photo.shape[:2]
+
+
+def test_every_segc_command_shown_exists() -> None:
+    """Those that are only shown at least parse: commands and options are real."""
+    shown = [line[2:] for line in "".join(blocks("README.md", "console")).splitlines() if line.startswith("$ segc")]
+    assert len(shown) >= 4
+    for line in shown:
+        parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 def test_the_python_of_the_readme_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
