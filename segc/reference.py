@@ -33,7 +33,7 @@ def _onnx(source: Source) -> Callable[[np.ndarray], np.ndarray]:
 
     assert source.onnx_model is not None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         source.onnx_model.SerializeToString(), options, providers=["CPUExecutionProvider"]
