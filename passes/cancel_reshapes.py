@@ -15,7 +15,7 @@ an output or has a user that needs its shape, and nothing is gained; a constant 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ import onnx_graphsurgeon as gs
 from segc import ir
 from segc.passes.base import Pass, PassResult
 from segc.passes.cancel_transposes import perm
-from segc.passes.edit import Names, forward, protected, prune, rank
-from segc.passes.movement import BINARY, UNARY, Chain, chains, elementwise, last_axis_only
+from segc.passes.edit import forward, prune, rank
+from segc.passes.movement import BINARY, UNARY, Chain, Rules, chains, elementwise, last_axis_only
 
 KEEPS_ORDER = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
@@ -38,24 +38,11 @@ class CancelReshapes(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Apply the three rules until none does anything."""
-        result = PassResult()
-        site = _Site(graph, Names(graph), protected(graph))
-        while found := site.each(site.merged) + site.each(site.sunk) + site.each(site.unsqueezed):
-            result.changes += found
-        for node, why in site.left.values():
-            if node.outputs:
-                result.skip(node, why)
-        return result
+        site = _Site(graph)
+        return site.exhaust(site.merged, site.sunk, site.unsqueezed)
 
 
-class _Site:
-    def __init__(self, graph: gs.Graph, names: Names, keep: set[int]) -> None:
-        self.graph, self.names, self.keep = graph, names, keep
-        self.left: dict[int, tuple[gs.Node, str]] = {}
-
-    def each(self, rule: Callable[[gs.Node], int]) -> int:
-        return sum(rule(node) for node in list(self.graph.nodes) if node.outputs and node.domain is None)
-
+class _Site(Rules):
     def merged(self, node: gs.Node) -> int:
         """One right after the other."""
         first = node.inputs[0].inputs[0] if node.inputs and node.inputs[0].inputs else None

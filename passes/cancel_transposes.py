@@ -15,14 +15,23 @@ whose rows the Transpose takes apart; a value between the two Transposes that is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.edit import Names, forward, insert, protected, prune, rank, small_constant
-from segc.passes.movement import BINARY, UNARY, Chain, chains, compose, elementwise, identity, last_axis_only, permuted
+from segc.passes.edit import forward, insert, prune, rank, small_constant
+from segc.passes.movement import (
+    BINARY,
+    UNARY,
+    Chain,
+    Rules,
+    chains,
+    compose,
+    elementwise,
+    identity,
+    last_axis_only,
+    permuted,
+)
 
 
 class CancelTransposes(Pass):
@@ -33,24 +42,11 @@ class CancelTransposes(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Apply the three rules until none does anything."""
-        result = PassResult()
-        site = _Site(graph, Names(graph), protected(graph))
-        while found := site.each(site.composed) + site.each(site.sunk) + site.each(site.joined):
-            result.changes += found
-        for node, why in site.left.values():
-            if node.outputs:
-                result.skip(node, why)
-        return result
+        site = _Site(graph)
+        return site.exhaust(site.composed, site.sunk, site.joined)
 
 
-class _Site:
-    def __init__(self, graph: gs.Graph, names: Names, keep: set[int]) -> None:
-        self.graph, self.names, self.keep = graph, names, keep
-        self.left: dict[int, tuple[gs.Node, str]] = {}
-
-    def each(self, rule: Callable[[gs.Node], int]) -> int:
-        return sum(rule(node) for node in list(self.graph.nodes) if node.outputs and node.domain is None)
-
+class _Site(Rules):
     def composed(self, node: gs.Node) -> int:
         """Transpose of a Transpose."""
         first = _producer(node)

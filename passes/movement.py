@@ -1,4 +1,7 @@
-"""What passes share that move Transpose and Reshape through a graph: chains of nodes that commute with a mover."""
+"""What passes share that move Transpose and Reshape through a graph.
+
+Rules that are tried until none applies, and chains of nodes that commute with a mover.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from segc.passes.edit import optional, rank, small_constant
+from segc.passes.base import PassResult
+from segc.passes.edit import Names, optional, protected, rank, small_constant
 
 _UNARY = (
     "Abs Atan Cast Ceil Celu Clip Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg Not"
@@ -93,3 +97,24 @@ def permuted(value: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """The constant c' with Transpose(x op c') = Transpose(x) op c, for an `order` that is that Transpose's perm."""
     wide = value.reshape((1,) * (len(order) - value.ndim) + value.shape)
     return np.ascontiguousarray(wide.transpose(np.argsort(order)))
+
+
+class Rules:
+    """Rules that are tried on every node until none does anything. left: what was left alone, each place once."""
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self.graph, self.names, self.keep = graph, Names(graph), protected(graph)
+        self.left: dict[int, tuple[gs.Node, str]] = {}
+
+    def exhaust(self, *rules: Callable[[gs.Node], int]) -> PassResult:
+        """Apply the rules in turns. A rule returns how often it changed something at its node."""
+        result = PassResult()
+        while found := sum(self._each(rule) for rule in rules):
+            result.changes += found
+        for node, why in self.left.values():
+            if node.outputs:
+                result.skip(node, why)
+        return result
+
+    def _each(self, rule: Callable[[gs.Node], int]) -> int:
+        return sum(rule(node) for node in list(self.graph.nodes) if node.outputs and node.domain is None)
