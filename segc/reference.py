@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from segc.frontend.quiet import quiet
 from segc.frontend.source import Source
 
 
@@ -21,7 +22,7 @@ def _torch(source: Source) -> Callable[[np.ndarray], np.ndarray]:
     assert module is not None
 
     def run(x: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
+        with quiet(), torch.no_grad():  # mmseg warns at every odd resize
             logits: np.ndarray = module(torch.from_numpy(x)).numpy()
         return logits
 
