@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from segc import ir
 from segc.errors import SourceError
 from segc.frontend.info import ModelInfo, generic_classes
 from segc.manifest import Manifest
@@ -52,6 +53,7 @@ def manifest(
             "num_classes": max(info.channels, 2),
             "test_cfg": info.test_cfg,
             "test_resize": {"scale": _listed(info.resize_scale), "keep_ratio": info.keep_ratio},
+            "top_k": selects_by_top_k(graph),
             "rewrites": info.rewrites,
         },
         "passes": [{"name": name, "changes": result.changes} for name, result in results],
@@ -81,6 +83,11 @@ def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
         info.classes, info.palette = generic_classes(count)
     if len(info.palette) != count:
         info.palette = generic_classes(count)[1]
+
+
+def selects_by_top_k(graph: gs.Graph) -> bool:
+    """Whether rounding decides, where scores tie, what the model computes: its parity is judged by pixels."""
+    return any(node.op == "TopK" for node in ir.nodes(graph))
 
 
 def note_resize(info: ModelInfo, graph: gs.Graph) -> None:

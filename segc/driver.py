@@ -343,7 +343,7 @@ class _Compilation:
 
 def _limits(limits: parity.Limits, graph: gs.Graph, info: ModelInfo) -> parity.Limits:
     """The limits asked for; a graph that selects by top-k is judged by pixels, and a note says so."""
-    if not any(node.op == "TopK" for node in ir.nodes(graph)):
+    if not describe.selects_by_top_k(graph):
         return limits
     info.notes.append("the model selects points by top-k, whose ties rounding decides: parity is judged by pixels")
     return replace(limits, relative_error=None)
