@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_NO_SOURCE = (".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".xml")
+
+
 @dataclass
 class Source:
     """A model to compile: `module` maps (N, C, H, W) to logits in eager PyTorch, or `onnx_model` is given as it is."""
@@ -86,6 +89,12 @@ def zoo_names() -> dict[str, Path]:
 
 def _config_path(source: str) -> Path:
     path = Path(source)
+    if path.suffix in _NO_SOURCE:
+        raise SourceError(
+            f"'{source}' is not a model source",
+            because="it holds weights or a built engine, not a model to trace",
+            so="give the config or Python file, and the weights with --checkpoint",
+        )
     if path.is_file():
         return path
     if path.is_dir():
@@ -95,8 +104,6 @@ def _config_path(source: str) -> Path:
     zoo = zoo_names()
     if found := zoo.get(source.removesuffix(".py")):
         return found
-    if path.suffix and path.suffix != ".py" and "/" not in source and path.suffix in (".pth", ".pt", ".engine", ".xml"):
-        raise SourceError(f"'{source}' is not a model source", so="give the config, and the weights with --checkpoint")
     close = closest(source.removesuffix(".py"), zoo)
     raise SourceError(
         f"there is no file or zoo config named '{source}'",

@@ -116,3 +116,11 @@ def test_equal_files_have_equal_digests_wherever_they_lie(tmp_path: Path) -> Non
     other = onnx_file(tmp_path, CONV.replace("-6", "6"), name="changed.onnx")
     digests = [open_source(path).info.sha256 for path in (first, second, other)]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_weights_are_no_source_whether_they_lie_there_or_not(exists: bool, tmp_path: Path) -> None:
+    path = tmp_path / "fcn.pth"
+    if exists:
+        path.write_bytes(b"\x80\x02weights")
+    refused(segc("compile", path, "-o", tmp_path / "b"), SourceError.exit_code, "fcn.pth", "--checkpoint")
