@@ -10,7 +10,7 @@ from segc.errors import SourceError
 from segc.frontend.info import ModelInfo, generic_classes
 from segc.manifest import Manifest
 from segc.passes.base import PassResult
-from segc.targets.base import Target
+from segc.targets.base import Settings, Target
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -24,7 +24,7 @@ def manifest(
     target: Target,
     runtime: str,
     options: Mapping[str, Any],
-    precision: str,
+    settings: Settings,
     output: str,
 ) -> Manifest:
     """The manifest without its files, validated like one that is read."""
@@ -36,8 +36,13 @@ def manifest(
             "weights": info.weights,
             "checkpoint": info.checkpoint,
         },
-        "target": {"name": target.name, "runtime": runtime, "options": dict(options)},
-        "precision": precision,
+        "target": {
+            "name": target.name,
+            "runtime": runtime,
+            "options": dict(options),
+            "settings": dict(settings.options),
+        },
+        "precision": settings.precision,
         "input": _input(graph, info),
         "output": _output(graph, info, output),
         "preprocessing": _preprocessing(graph, info),

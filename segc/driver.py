@@ -23,15 +23,17 @@ from segc.manifest import Manifest
 from segc.memory import peak_memory_mb
 from segc.passes.base import PassResult
 from segc.pipeline import Hook, PipelineError
+from segc.settings import limits_of, settings_of
 from segc.shared import Shared, Unshared
+from segc.standin import stand_in
 
 if TYPE_CHECKING:
     import onnx
     import onnx_graphsurgeon as gs
 
-PRECISIONS = ("fp32", "fp16", "int8")
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"
 REFERENCE_ONNX = "ONNX Runtime on the source file"
+STAND_IN = "ONNX Runtime"
 Progress = Callable[[str], None]
 
 
@@ -58,7 +60,10 @@ class Request:
     output: str = "logits"
     mode: str | None = None
     verify: bool = True
-    limits: parity.Limits = field(default_factory=parity.Limits)
+    max_error: float | None = None
+    min_agreement: float | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    shape_range: targets.ShapeRange | None = None
     out: str | Path | None = None
     force: bool = False
     keep_onnx: bool = False
@@ -78,8 +83,10 @@ def compile(
     shape: (height, width) in pixels, default the config's crop size; dynamic: any batch, height and width instead,
     traced at `trace_shape`, default the config's crop size.
     checkpoint: path of a .pth file. output: "logits" or "mask". mode: "whole" or "slide", default the config's.
-    verify: run the parity gate within `limits`. out: the bundle's folder, default NAME-TARGET here; force: replace a
-    bundle there. keep_onnx, dump_ir, check, simplify, allow_mismatch, threads: as on the command line.
+    precision: "fp32", or "fp16" where the target has it. options: the target's own, e.g. {"flavor": "rtx"}.
+    shape_range: of a dynamic engine. verify: run the parity gate; max_error, min_agreement: other limits.
+    out: the bundle's folder, default NAME-TARGET here; force: replace a bundle there. keep_onnx, dump_ir, check,
+    simplify, allow_mismatch, threads: as on the command line.
     Raises SegcError; nothing is published then. Source: docs/bundle.md says what lies in the bundle.
     """
     try:
@@ -102,7 +109,9 @@ class _Compilation:
         self.progress = progress
         self.shared = shared
         self.seconds: dict[str, float] = {}
-        self.target = targets.get(request.target)
+        target = targets.get(request.target)
+        self.settings = settings_of(target, request.precision, request.options, request.shape_range)
+        self.target = target.configure(target, self.settings)
         self.timing = hooks.Timing()
 
     def run(self) -> Bundle:
@@ -123,35 +132,25 @@ class _Compilation:
                 legality.require_legal(graph, self.target, {name: r.skips for name, r in results})
             with self._step("emit", f"writing the {self.target.name} engine"):
                 final = ir.to_model(graph, functions=False)
-                emitted = self.target.emit(final, staging.directory)
+                emitted = self.target.emit(final, staging.directory, self.settings)
                 if self.request.keep_onnx:
                     _save(ir.to_model(graph, origins=True), staging.directory / "final.onnx")
             after = _count_ops(final)
-            del model, final
             with self._step("load", "loading the engine"):
-                session = self.target.load(staging.directory, emitted.options, self.request.threads)
+                session = self._session(final, staging.directory, emitted)
+            del model, final
             cases = self._verify(source, graph, session)
-            limits = _limits(self.request.limits, graph, info)
+            limits = _limits(self._asked_limits(), graph, info)
             staging.report = report = self._report(info, before, after, results, cases, limits)
             self._require_parity(report, out)
             staging.manifest = describe.manifest(
                 info, graph, results, target=self.target, runtime=self.runtime, options=emitted.options,
-                precision=self.request.precision, output=self.request.output,
+                settings=self.settings, output=self.request.output,
             )  # fmt: skip
         return Bundle(out.resolve(), bundles.read_bundle(out), report)
 
     def _require_sane(self) -> None:
         request = self.request
-        if request.precision not in PRECISIONS:
-            raise UsageError(
-                f"there is no precision '{request.precision}'", because=f"segc knows {', '.join(PRECISIONS)}",
-                so="leave --precision away",
-            )  # fmt: skip
-        if request.precision != "fp32":
-            raise UsageError(
-                f"{request.target} bundles are fp32 for now", because=f"--precision {request.precision} was asked for",
-                so="leave --precision away",
-            )  # fmt: skip
         if request.output not in ("logits", "mask"):
             raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
         if request.mode not in (None, "whole", "slide"):
@@ -162,7 +161,22 @@ class _Compilation:
             raise UsageError(f"shape {request.shape} is not (height, width) of at least 1 pixel each")
         if request.threads < 0:
             raise UsageError(f"--threads {request.threads} is no number of threads", so="0 leaves it to the runtime")
+        if request.shape_range is not None and not request.dynamic:
+            raise UsageError(
+                "--shape-range needs --dynamic", because="a static engine has one size", so="add --dynamic"
+            )
         self.runtime = _runtime_version(self.target)
+        self.unrun = self.target.cannot_run(self.settings)
+
+    def _session(self, final: onnx.ModelProto, directory: Path, emitted: targets.Emitted) -> targets.Session:
+        """The engine, or where it cannot run here ONNX Runtime on the graph it was made from."""
+        if self.unrun is not None:
+            return stand_in(final, self.request.threads)
+        return self.target.load(directory, emitted.options, self.request.threads)
+
+    def _asked_limits(self) -> parity.Limits:
+        request = self.request
+        return limits_of(self.target, request.precision, request.max_error, request.min_agreement)
 
     def _default_out(self) -> Path:
         return Path(f"{Path(self.request.source).stem}-{self.target.name}")
@@ -316,8 +330,10 @@ class _Compilation:
         cases: list[parity.Case], limits: parity.Limits,
     ) -> dict[str, Any]:  # fmt: skip
         return {
+            "status": "ok" if self.unrun is None else f"{self.target.unrun}: {self.unrun}",
             "parity": {
                 "reference": REFERENCE_ONNX if info.kind == "onnx" else REFERENCE_TORCH,
+                "ran": self.target.name if self.unrun is None else f"the legalized graph in {STAND_IN}",
                 "limits": {"relative_error": limits.relative_error, "agreement": limits.agreement},
                 "cases": [case.to_json() for case in cases],
                 "failures": (missed := parity.failures(cases, limits)),
@@ -357,6 +373,8 @@ def _runtime_version(target: targets.Target) -> str:
     """Installed version of the target's runtime. Raises MissingPackageError with the install command."""
     from importlib.metadata import PackageNotFoundError, version
 
+    if target.package is None:
+        return "not packaged"
     try:
         return version(target.package.distribution)
     except PackageNotFoundError as error:

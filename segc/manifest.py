@@ -47,11 +47,12 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetInfo:
-    """The target, the version of its runtime at compile time, and what its `load` needs."""
+    """The target, the version of its runtime at compile time, what its `load` needs, and the user's settings."""
 
     name: str
     runtime: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

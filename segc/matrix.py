@@ -122,24 +122,30 @@ def run_job(job: Job) -> list[Cell]:
     import torch
 
     from segc.driver import Request, compile_request
-    from segc.parity import Limits
     from segc.shared import Shared
 
     torch.set_num_threads(job.threads)
     if why := _eager_failure(job):
         return list(_all(job, CANNOT, why))
     shared, cells = Shared(), []
-    limits = Limits(RELATIVE_ERROR, AGREEMENT)
     with tempfile.TemporaryDirectory() as folder:
         for shape, target, output in _places(job):
             size = {"shape": job.size} if shape == "static" else {"trace_shape": job.size, "dynamic": True}
             out = Path(folder) / f"{target}-{shape}-{output}"
+            error, agreement = limits(target)
             request = Request(
-                job.config, target=target, output=output, mode="whole", limits=limits, threads=job.threads, out=out,
-                **size,
+                job.config, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
+                threads=job.threads, out=out, **size,
             )  # fmt: skip
             cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, shared=shared)))  # type: ignore[misc]
     return cells
+
+
+def limits(target: str) -> tuple[float | None, float | None]:
+    """Largest relative error and least agreement in the matrix; (None, None) leaves a target its own."""
+    from segc import targets
+
+    return (None, None) if "fp32" in targets.get(target).limits else (RELATIVE_ERROR, AGREEMENT)
 
 
 def _cell(job: Job, target: str, shape: str, output: str, make: Callable[[], Any]) -> Cell:

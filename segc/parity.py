@@ -35,6 +35,9 @@ class Limits:
     agreement: float = 0.999
 
 
+LIMITS = {"fp32": Limits(), "fp16": Limits(None, 0.995)}  # half precision is judged by pixels
+
+
 @dataclass(frozen=True)
 class Case:
     """One comparison. Errors are None where the engine gives masks only; margin_ratio is None without differences.

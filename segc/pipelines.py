@@ -15,7 +15,6 @@ from segc.passes import (
     FuseMatmulAdd,
     FusePadConv,
     LowerAdaptiveAvgPool,
-    LowerResizeArgMax,
     MaskOutput,
     MergeConcats,
     MergePads,
@@ -84,7 +83,7 @@ def standard(
         "simplify": (Simplify(),) if simplify else (),
         "mask": (MaskOutput(threshold),) if mask else (),
         "output": (FoldArgMax(), FoldSigmoidThreshold()),
-        "lower": (LowerAdaptiveAvgPool(ops=frozenset(target.ops)), LowerResizeArgMax()),
+        "lower": (LowerAdaptiveAvgPool(ops=frozenset(target.ops)), target.mask_tail),
         "tidy": clean,
         "legalize": target.legalize,
     }

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from segc import parity
+from segc import parity, targets
 from segc.errors import ParityError, SourceError
 from segc.frontend.source import Source, open_source, zoo_names
 from segc.manifest import Input, Manifest
 from segc.reference import reference_of
 from segc.runtime.engine import Engine, load
+from segc.settings import limits_of
 
 _FREE_SIZE = (384, 640)  # (H, W) for a dynamic engine, rounded up to its divisor
 
@@ -25,7 +26,8 @@ def verify(
     checkpoint: str | Path | None = None,
     allow_mismatch: bool = False,
     images: str | Path | None = None,
-    limits: parity.Limits | None = None,
+    max_error: float | None = None,
+    min_agreement: float | None = None,
     threads: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[parity.Case]:
@@ -50,7 +52,7 @@ def verify(
         return next(iter(engine.run(x).values()))
 
     cases = parity.run_cases(reference_of(opened), run, named, threshold)
-    limits = limits or parity.Limits()
+    limits = limits_of(targets.get(engine.manifest.target.name), engine.manifest.precision, max_error, min_agreement)
     if engine.manifest.model.get("top_k"):
         limits = replace(limits, relative_error=None)
     if missed := parity.failures(cases, limits):

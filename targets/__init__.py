@@ -5,10 +5,13 @@ if __name__ != "segc.targets":
 
 from segc.targets.base import Check as Check
 from segc.targets.base import Emitted as Emitted
+from segc.targets.base import Option as Option
 from segc.targets.base import Package as Package
 from segc.targets.base import Session as Session
+from segc.targets.base import Settings as Settings
+from segc.targets.base import ShapeRange as ShapeRange
 from segc.targets.base import Target as Target
 from segc.targets.registry import get as get
 from segc.targets.registry import names as names
 
-__all__ = ["Check", "Emitted", "Package", "Session", "Target", "get", "names"]
+__all__ = ["Check", "Emitted", "Option", "Package", "Session", "Settings", "ShapeRange", "Target", "get", "names"]

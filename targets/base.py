@@ -15,6 +15,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass
+from segc.passes.lower_resize_argmax import LowerResizeArgMax
 
 _PROTOBUF_LIMIT = 2_000_000_000 - 50_000_000  # bytes, with room for the nodes
 Check = Callable[[gs.Node], str | None]  # None: fine; otherwise the reason, in a few words
@@ -25,6 +26,34 @@ class Session(Protocol):
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """x: float32 (N, C, H, W), contiguous, of the shape the engine was built for. Returns the only output."""
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Heights and widths, in pixels, of a dynamic engine: the least, the one to be fastest at, the greatest."""
+
+    least: tuple[int, int]
+    best: tuple[int, int]
+    most: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting of one target that users choose by name (`--flavor`, `--device`, `--set NAME=VALUE`)."""
+
+    name: str
+    choices: tuple[str, ...]
+    default: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked of an engine beside the graph. options: every Option of the target, defaults filled in."""
+
+    precision: str = "fp32"
+    shape_range: ShapeRange | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,19 +83,31 @@ class Target:
     """What one runtime accepts, and how to write, load and run its files.
 
     ops: per op, "domain::Op" for other domains than ONNX's; absent: unsupported; empty: no condition. legalize: passes
-    in this order, after the dialect is lowered. emit(model, directory) writes the files and returns them;
+    in this order, after the dialect is lowered. emit(model, directory, settings) writes the files and returns them;
     load(directory, options, threads) gives a Session. Both import the runtime only when called.
+    package: None where no package index has the runtime. mask_tail: spells segc.ResizeArgMax.
+    configure(target, settings): the target as these settings want it, e.g. with another table or more passes.
+    limits: per precision the (largest relative logit error or None, least share of equal pixels) of the parity gate,
+    where segc's own do not fit. cannot_run(settings): why no engine runs on this machine, or None; the gate then
+    judges the legalized graph in ONNX Runtime, and reports say `unrun` instead of ok.
     """
 
     name: str
     summary: str
     opset: int
-    package: Package
+    package: Package | None
     ops: Mapping[str, tuple[Check, ...]]
-    emit: Callable[[onnx.ModelProto, Path], Emitted]
+    emit: Callable[[onnx.ModelProto, Path, Settings], Emitted]
     load: Callable[[Path, Mapping[str, Any], int], Session]
     legalize: tuple[Pass, ...] = ()
     table: str = ""  # the file with the rows, named in refusals
+    mask_tail: Pass = field(default_factory=LowerResizeArgMax)
+    precisions: tuple[str, ...] = ("fp32",)
+    options: tuple[Option, ...] = ()
+    configure: Callable[[Target, Settings], Target] = lambda target, _: target
+    limits: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
+    cannot_run: Callable[[Settings], str | None] = lambda _: None
+    unrun: str = "built, not run"
 
     def why_not(self, node: gs.Node) -> str | None:
         """The first reason this target rejects `node`, or None."""

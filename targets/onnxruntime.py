@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
-from segc.targets.base import Check, Emitted, Package, Session, Target, fits_one_file, input_dtype
+from segc.targets.base import Check, Emitted, Package, Session, Settings, Target, fits_one_file, input_dtype
 
 FILE = "model.onnx"
 
@@ -67,7 +67,7 @@ def _rows() -> dict[str, tuple[Check, ...]]:
     return rows
 
 
-def _emit(model: onnx.ModelProto, directory: Path) -> Emitted:
+def _emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
     if fits_one_file(model):
         (directory / FILE).write_bytes(model.SerializeToString(deterministic=True))
         return Emitted((FILE,))

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
-from segc.targets.base import Emitted, Package, Session, Target, fits_one_file, no_subgraph
+from segc.targets.base import Emitted, Package, Session, Settings, Target, fits_one_file, no_subgraph
 
 FILES = ("model.xml", "model.bin")
 
@@ -34,7 +34,7 @@ _OPS = (
 )
 
 
-def _emit(model: onnx.ModelProto, directory: Path) -> Emitted:
+def _emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
     import openvino
 
     source = directory / "source.onnx"  # read from disk: weights above 2 GB do not fit one message

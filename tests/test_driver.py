@@ -28,7 +28,7 @@ from segc import targets
 from segc.errors import FileError, LegalityError, ParityError, UsageError
 from segc.frontend.source import open_source
 from segc.reference import reference_of
-from segc.targets import registry
+from segc.targets import Settings, registry
 
 TARGETS = ["onnxruntime", "openvino"]
 POOLED = changed(
@@ -222,13 +222,13 @@ def private(monkeypatch: pytest.MonkeyPatch) -> Any:
     return register
 
 
-def perturbed(model: onnx.ModelProto, directory: Path) -> targets.Emitted:
+def perturbed(model: onnx.ModelProto, directory: Path, settings: Settings) -> targets.Emitted:
     """Emit with one weight changed by a hundredth."""
     for weight in model.graph.initializer:
         values = onnx.numpy_helper.to_array(weight)
         if values.ndim == 4:
             weight.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.01), weight.name))
-    return targets.get("onnxruntime").emit(model, directory)
+    return targets.get("onnxruntime").emit(model, directory, settings)
 
 
 def test_an_engine_that_differs_is_not_published(tmp_path: Path, private: Any) -> None:
@@ -337,7 +337,7 @@ def test_a_disk_that_is_really_full_is_reported_and_left_clean(tmp_path: Path, t
 
 
 REQUESTS = {
-    "precision": (["--precision", "fp16"], ["fp32 for now", "fp16"]),
+    "precision": (["--precision", "fp16"], ["not made in fp16", "--precision fp32"]),
     "unknown precision": (["--precision", "fp7"], ["no precision 'fp7'", "fp32"]),
     "threads": (["--threads", "-2"], ["--threads -2", "0 leaves it to the runtime"]),
     "target": (["--target", "onnxruntim"], ["no target 'onnxruntim'", "did you mean onnxruntime"]),

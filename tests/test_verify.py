@@ -10,7 +10,6 @@ pytest.importorskip("torch")
 
 import segc
 from segc.errors import ParityError
-from segc.parity import Limits
 from segc.verify import verify
 
 NET = """
@@ -29,7 +28,7 @@ class Net(nn.Module):
 model = Net()
 """
 REFINED = "y.flatten(2).scatter(2, y.flatten(2).topk(5, dim=2)[1], 3.0).view_as(y)"
-IMPOSSIBLE = Limits(relative_error=-1.0)  # no error is below it
+IMPOSSIBLE = -1.0  # no error is below it
 
 
 @pytest.mark.parametrize(("body", "by_pixels"), [("y", False), (REFINED, True)])
@@ -40,7 +39,7 @@ def test_a_model_that_selects_by_top_k_is_judged_by_pixels(body: str, by_pixels:
     assert bundle.manifest.model["top_k"] is by_pixels
     assert (bundle.report["parity"]["limits"]["relative_error"] is None) is by_pixels
     if by_pixels:
-        assert len(verify(bundle.path, source=source, limits=IMPOSSIBLE)) == 2
+        assert len(verify(bundle.path, source=source, max_error=IMPOSSIBLE)) == 2
     else:
         with pytest.raises(ParityError, match="relative logit error"):
-            verify(bundle.path, source=source, limits=IMPOSSIBLE)
+            verify(bundle.path, source=source, max_error=IMPOSSIBLE)

@@ -15,7 +15,7 @@ from segc.manifest import Manifest
 
 CONTENT: dict[str, Any] = {
     "source": {"kind": "onnx", "name": "tiny", "sha256": "0" * 64, "weights": "source", "checkpoint": None},
-    "target": {"name": "onnxruntime", "runtime": "1.32.0", "options": {}},
+    "target": {"name": "onnxruntime", "runtime": "1.32.0", "options": {}, "settings": {}},
     "precision": "fp32",
     "input": {
         "name": "x",

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import TYPE_CHECKING
 
 from segc.errors import UsageError
+
+if TYPE_CHECKING:
+    from segc.targets.base import ShapeRange
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -38,11 +42,57 @@ def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Limits of the parity gate."""
     parser.add_argument(
-        "--max-error", type=float, default=1e-3, metavar="E", help="largest relative logit error (default 1e-3)"
+        "--max-error", type=float, metavar="E", help="largest relative logit error (default 1e-3; ncnn, fp16: docs)"
     )
     parser.add_argument(
-        "--min-agreement", type=float, default=0.999, metavar="A", help="least share of equal pixels (default 0.999)"
+        "--min-agreement", type=float, metavar="A", help="least share of equal pixels (default 0.999; fp16 0.995)"
     )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of single targets, and the range of a dynamic engine."""
+    for name, text in _OPTIONS.items():
+        parser.add_argument(f"--{name}", metavar=name[0].upper(), help=text)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other option of a target")
+    parser.add_argument(
+        "--shape-range", metavar="MIN:BEST:MAX", help="with --dynamic: HxW:HxW:HxW in pixels (default: from the config)"
+    )
+
+
+_OPTIONS = {
+    "flavor": "tensorrt: which TensorRT builds the engine, rtx or enterprise (default: what is installed)",
+    "device": "pplnn: x86 (default) or cuda",
+}
+
+
+def options(args: argparse.Namespace) -> dict[str, str]:
+    """The target's options by name."""
+    given = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
+    for text in args.set:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--set {text} is not NAME=VALUE", so="for example --set device=cuda")
+        given[name] = value
+    return given
+
+
+def shape_range(text: str | None) -> ShapeRange | None:
+    """'256x256:512x1024:1024x2048' as the least, the best and the greatest (height, width)."""
+    if text is None:
+        return None
+    from segc.targets.base import ShapeRange
+
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise UsageError(f"'{text}' is not a range of shapes", so="for example 256x256:512x1024:1024x2048")
+    least, best, most = (shape(part) for part in parts)
+    if not all(a <= b <= c for a, b, c in zip(least, best, most, strict=True)):
+        raise UsageError(
+            f"the range {text} is out of order",
+            because="no side may shrink",
+            so="give the least, the best, the greatest",
+        )
+    return ShapeRange(least, best, most)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,8 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
     size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
     p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
-    p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default); fp16 and int8 are not there yet")
+    p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 where the target has it")
+    arguments.add_options(p)
     p.add_argument(
         "--output", choices=("logits", "mask"), default="logits",
         help="what the engine gives: logits (default; `segment` then equals mmseg) or the class map itself",
@@ -51,15 +52,14 @@ def main(args: argparse.Namespace) -> int:
     with console.steps(quiet=args.json) as progress:
         progress("starting")
         from segc.driver import compile as compile_source
-        from segc.parity import Limits
 
         bundle = compile_source(
             args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
             checkpoint=args.checkpoint, precision=args.precision, output=args.output, mode=args.mode,
-            verify=not args.no_verify, limits=Limits(args.max_error, args.min_agreement), out=args.out,
+            verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
             force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
             simplify=not args.no_simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
-            progress=progress,
+            options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range), progress=progress,
         )  # fmt: skip
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))
@@ -78,6 +78,8 @@ def _print(bundle: Bundle) -> None:
     engine = f"{manifest.target.name} {manifest.target.runtime}"
     print(f"engine:  {engine}, input {list(manifest.input.shape)}, output {manifest.output.kind}")
     before, after = (sum(report["ops"][k].values()) for k in ("before", "after"))
+    if report["status"] != "ok":
+        print(f"status:  {report['status']}")
     print(f"graph:   {before} nodes -> {after}; {', '.join(f'{k} {v:.1f} s' for k, v in seconds.items())}")
     if report["parity"] is None:
         print("parity:  NOT CHECKED (--no-verify)")

@@ -47,27 +47,32 @@ def main(args: argparse.Namespace) -> int:
 def _targets() -> list[Finding]:
     """Each target is tried for real: a one-node model is emitted, loaded and run."""
     from segc import targets
+    from segc.settings import settings_of
 
     found = []
     for name in targets.names():
         target = targets.get(name)
         package = target.package
-        if find_spec(package.module) is None:
+        if package is not None and find_spec(package.module) is None:
             found.append(Finding(f"target {name}", False, f"{package.distribution} is not installed", package.install))
             continue
+        settings = settings_of(target, "fp32", {})
+        target = target.configure(target, settings)
+        installed = f"{package.distribution} {version(package.distribution)}" if package else "not packaged"
+        unrun = target.cannot_run(settings)
         try:
-            _try(target)
+            _try(target, settings, runs=unrun is None)
         except Exception as error:  # a broken installation may raise anything
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            found.append(
-                Finding(f"target {name}", False, reason, f"pip install --force-reinstall {package.distribution}")
-            )
+            so = f"pip install --force-reinstall {package.distribution}" if package else ""
+            found.append(Finding(f"target {name}", False, reason, so))
         else:
-            found.append(Finding(f"target {name}", True, f"{package.distribution} {version(package.distribution)}"))
+            detail = installed if unrun is None else f"{installed}; {target.unrun}: {unrun}"
+            found.append(Finding(f"target {name}", True, detail))
     return found
 
 
-def _try(target: Any) -> None:
+def _try(target: Any, settings: Any, *, runs: bool) -> None:
     import tempfile
     from pathlib import Path
 
@@ -77,7 +82,9 @@ def _try(target: Any) -> None:
     header = f'<ir_version: 9, opset_import: ["" : {target.opset}]>'
     model = onnx.parser.parse_model(f"{header} g (float[1,1,2,2] x) => (float[1,1,2,2] y) {{ y = Relu(x) }}")
     with tempfile.TemporaryDirectory() as folder:
-        emitted = target.emit(model, Path(folder))
+        emitted = target.emit(model, Path(folder), settings)
+        if not runs:
+            return
         y = target.load(Path(folder), emitted.options, 1).run(np.full((1, 1, 2, 2), -1, np.float32))
     if y.any():
         raise RuntimeError("the runtime computes Relu(-1) wrongly")

@@ -29,12 +29,11 @@ def add_parser(commands: Any) -> None:
 def main(args: argparse.Namespace) -> int:
     """Verify and print the figures; ParityError (exit 5) when a limit is missed."""
     with console.steps(quiet=args.json) as progress:
-        from segc.parity import Limits
         from segc.verify import verify
 
         cases = verify(
             args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
-            images=args.images, limits=Limits(args.max_error, args.min_agreement), threads=args.threads,
+            images=args.images, max_error=args.max_error, min_agreement=args.min_agreement, threads=args.threads,
             progress=progress,
         )  # fmt: skip
     if args.json:

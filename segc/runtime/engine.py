@@ -57,14 +57,13 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
         )
     target = targets.get(name)
     package = target.package
-    if not _installed(package.module):
+    if package is not None and not _installed(package.module):
         raise MissingPackageError(f"{package.distribution} is not installed", where=made, so=package.install)
     try:
         return Engine(manifest, target.load(Path(path), manifest.target.options, threads))
     except ImportError as error:
-        raise MissingPackageError(
-            f"{package.distribution} cannot be imported", because=str(error), where=made, so=package.install
-        ) from error
+        named, so = (package.distribution, package.install) if package is not None else (name, ())
+        raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=made, so=so) from error
     except (SegcError, MemoryError):
         raise
     except Exception as error:  # each runtime has exceptions of its own, and some are private

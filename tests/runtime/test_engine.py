@@ -99,7 +99,9 @@ def private_target(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 def test_the_target_gets_directory_options_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     got: list[object] = []
     private_target(monkeypatch, load=lambda *given: got.extend(given) or Recorder())
-    path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {"hint": "f32"}})
+    path = bundle(
+        tmp_path / "b", target={"name": "private", "runtime": "1", "options": {"hint": "f32"}, "settings": {}}
+    )
     load(path, threads=3)
     assert got == [path, {"hint": "f32"}, 3]
 
@@ -107,7 +109,7 @@ def test_the_target_gets_directory_options_and_threads(tmp_path: Path, monkeypat
 def test_a_missing_runtime_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {}})
+    path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {}, "settings": {}})
     for module in ("no_such_module", "no_such.module"):
         private_target(monkeypatch, package=Package(module, "dist", extra="private"))
         with pytest.raises(MissingPackageError) as caught:
@@ -120,7 +122,7 @@ def test_a_runtime_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch:
     def fail(*_: object) -> Recorder:
         raise ImportError("libfoo.so.3: cannot open shared object file")
 
-    path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {}})
+    path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {}, "settings": {}})
     private_target(monkeypatch, load=fail)
     with pytest.raises(MissingPackageError, match="cannot be imported") as caught:
         load(path)
@@ -131,7 +133,7 @@ def test_an_exception_of_the_runtime_is_wrapped(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object) -> Recorder:
         raise RuntimeError("unsupported opset")
 
-    path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {}})
+    path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {}, "settings": {}})
     private_target(monkeypatch, load=fail)
     with pytest.raises(CompileError, match="cannot load") as caught:
         load(path)
@@ -139,7 +141,7 @@ def test_an_exception_of_the_runtime_is_wrapped(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_unknown_target_is_explained(tmp_path: Path) -> None:
-    path = bundle(tmp_path / "b", target={"name": "quantum", "runtime": "1", "options": {}})
+    path = bundle(tmp_path / "b", target={"name": "quantum", "runtime": "1", "options": {}, "settings": {}})
     assert "quantum" not in registry.names()
     with pytest.raises(MissingPackageError, match="target 'quantum'"):
         load(path)

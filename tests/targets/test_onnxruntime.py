@@ -15,6 +15,7 @@ from tiny_models import CONV, parsed
 from segc import ir
 from segc.errors import CompileError
 from segc.hooks import run
+from segc.targets import Settings
 from segc.targets.onnxruntime import ONNXRUNTIME
 
 TYPES = {
@@ -84,7 +85,7 @@ def test_a_refused_type_is_named() -> None:
 def test_what_is_emitted_loads_and_computes(tmp_path: Path) -> None:
     model = parsed(CONV)
     del model.opset_import[1]
-    emitted = ONNXRUNTIME.emit(model, tmp_path)
+    emitted = ONNXRUNTIME.emit(model, tmp_path, Settings())
     assert [p.name for p in tmp_path.iterdir()] == list(emitted.files)
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 12)).astype(np.float32)
     got = ONNXRUNTIME.load(tmp_path, emitted.options, 1).run(x)

@@ -15,6 +15,7 @@ pytest.importorskip("openvino")
 
 from segc import ir
 from segc.errors import CompileError
+from segc.targets import Settings
 from segc.targets.openvino import OPENVINO
 
 # What each operator is tried with; x is float32 (1, 4, 6, 8). Where a row is missing, OP (x) is the model.
@@ -148,7 +149,7 @@ def test_every_row_converts_and_computes_what_onnx_runtime_computes(op: str, tmp
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     want = onnxruntime.InferenceSession(model.SerializeToString(), options).run(["y"], {"x": X})[0]
-    emitted = OPENVINO.emit(model, tmp_path)
+    emitted = OPENVINO.emit(model, tmp_path, Settings())
     got = OPENVINO.load(tmp_path, emitted.options, 1).run(X)
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, atol=1e-4 * max(1.0, float(np.abs(want).max())))
@@ -173,7 +174,7 @@ def test_emitting_leaves_the_engine_only_and_names_no_counters(tmp_path: Path) -
     contents = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        emitted = OPENVINO.emit(model, tmp_path / name)
+        emitted = OPENVINO.emit(model, tmp_path / name, Settings())
         assert sorted(p.name for p in (tmp_path / name).iterdir()) == sorted(emitted.files)
         contents.append([(tmp_path / name / file).read_bytes() for file in emitted.files])
     assert contents[0] == contents[1]
@@ -182,7 +183,7 @@ def test_emitting_leaves_the_engine_only_and_names_no_counters(tmp_path: Path) -
 
 def test_what_cannot_be_converted_or_loaded_is_a_compile_error(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="OpenVINO cannot convert the graph"):
-        OPENVINO.emit(parsed("g (float[1,3] x) => (float[1,3] y) { y = Nope(x) }"), tmp_path)
+        OPENVINO.emit(parsed("g (float[1,3] x) => (float[1,3] y) { y = Nope(x) }"), tmp_path, Settings())
     assert not any(tmp_path.iterdir())
     (tmp_path / "model.xml").write_text("<net>")
     with pytest.raises(CompileError, match="OpenVINO cannot load the engine"):
