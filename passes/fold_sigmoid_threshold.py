@@ -23,7 +23,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.edit import Names, protected, prune, rank, scalar
-from segc.passes.mask_output import SATURATES
+from segc.thresholds import SATURATES
 
 # op -> (what the operator becomes with its operands exchanged, whether the bound is rounded down)
 COMPARISONS = {

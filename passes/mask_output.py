@@ -14,9 +14,8 @@ several outputs, logits of another rank, or an unknown number of channels.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -25,9 +24,9 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.edit import Names, squeeze
+from segc.thresholds import cutoff
 
 MASK = "mask"
-SATURATES = 1e-5  # nearer to 0 or 1 than this a float32 sigmoid is left as it is
 
 
 @dataclass(frozen=True)
@@ -95,17 +94,6 @@ class MaskOutput(Pass):
         nodes.append(squeeze(graph, above, plane, 1, names))
         nodes.append(_cast(plane, mask))
         return nodes
-
-
-def cutoff(threshold: float, dtype: np.dtype[Any]) -> float | None:
-    """The c with sigmoid(x) > threshold <=> x > c for every x of `dtype`; None where a float sigmoid saturates."""
-    if threshold <= 0 or threshold >= 1:
-        return math.copysign(math.inf, threshold - 0.5)
-    if min(threshold, 1 - threshold) < max(SATURATES, float(np.finfo(dtype).eps)):
-        return None
-    exact = math.log(threshold) - math.log1p(-threshold)
-    near = dtype.type(exact)
-    return float(near if float(near) <= exact else np.nextafter(near, dtype.type(-np.inf)))
 
 
 def is_mask(graph: gs.Graph) -> bool:

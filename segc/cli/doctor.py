@@ -32,7 +32,7 @@ class Finding:
 
 def main(args: argparse.Namespace) -> int:
     """Look at every target and source. Exit code 0: the doctor itself did its work."""
-    found = [*_targets(), *_sources()]
+    found = [*_targets(), *_sources(), _masks()]
     if args.json:
         content = {"segc": __version__, "python": platform.python_version(), "findings": [asdict(f) for f in found]}
         print(json.dumps(content, indent=2))
@@ -111,3 +111,22 @@ def _source(what: str, distributions: tuple[str, ...], so: str) -> Finding:
         except PackageNotFoundError:
             return Finding(what, False, f"{name} is not installed", so)
     return Finding(what, True, ", ".join(f"{k} {v}" for k, v in versions.items()))
+
+
+def _masks() -> Finding:
+    """Whether masks are made by the compiled kernel; it is tried for real."""
+    import numpy as np
+
+    from segc.runtime import masks
+
+    try:
+        numba = version("numba")
+    except PackageNotFoundError:
+        return Finding("fast masks", False, "numba is not installed: NumPy makes the masks", "pip install 'segc[fast]'")
+    if masks.compiled() is None:
+        so = "pip install --force-reinstall numba"
+        return Finding("fast masks", False, f"numba {numba} cannot be imported: NumPy makes the masks", so)
+    mask = masks.resize_argmax(np.eye(2, dtype=np.float32).reshape(2, 1, 2), (2, 4), False, threads=1)
+    if mask.tolist() != [[0, 0, 1, 1]] * 2:
+        raise RuntimeError("the compiled kernel makes wrong masks")
+    return Finding("fast masks", True, f"compiled by numba {numba}")

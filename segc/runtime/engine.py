@@ -20,16 +20,9 @@ from segc.bundle import read_bundle
 from segc.errors import CompileError, MissingPackageError, SegcError, ShapeError, UsageError
 from segc.manifest import Input, Manifest
 from segc.runtime.images import as_bgr
+from segc.runtime.masks import resize_argmax, resize_threshold
 from segc.runtime.preprocessing import Floats, preprocess
-from segc.runtime.resize import (
-    ArrayRows,
-    Mask,
-    Rows,
-    resize,
-    resize_argmax,
-    resize_nearest,
-    resize_threshold,
-)
+from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
 from segc.runtime.slide import SlidingRows
 from segc.targets.base import Session
@@ -60,7 +53,7 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     if package is not None and not _installed(package.module):
         raise MissingPackageError(f"{package.distribution} is not installed", where=made, so=package.install)
     try:
-        return Engine(manifest, target.load(Path(path), manifest.target.options, threads))
+        return Engine(manifest, target.load(Path(path), manifest.target.options, threads), threads)
     except ImportError as error:
         named, so = (package.distribution, package.install) if package is not None else (name, ())
         raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=made, so=so) from error
@@ -73,9 +66,10 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
 class Engine:
     """A bundle ready to run. Not for use by several threads at once unless the runtime's session is."""
 
-    def __init__(self, manifest: Manifest, session: Session) -> None:
+    def __init__(self, manifest: Manifest, session: Session, threads: int = 0) -> None:
         self.manifest = manifest
         self._session = session
+        self._threads = threads
 
     def __repr__(self) -> str:
         m = self.manifest
@@ -121,8 +115,8 @@ class Engine:
         """Logits resized to the image, as class numbers."""
         align = self.manifest.inference.align_corners
         if (threshold := self.manifest.output.threshold) is not None and logits.channels == 1:
-            return resize_threshold(logits, size, align, threshold)
-        return resize_argmax(logits, size, align)
+            return resize_threshold(logits, size, align, threshold, threads=self._threads)
+        return resize_argmax(logits, size, align, threads=self._threads)
 
     def _forward(self, x: Floats) -> Array:
         """One image or patch (1, 3, h, w), any size up to the engine's, to logits (C, h, w) or a mask (h, w)."""

@@ -4,6 +4,8 @@ A pixel of the output sits at r = (i + 1/2) * in/out - 1/2 of the input, clamped
 r = i * (in - 1) / (out - 1)), and is (1 - w) * x[floor r] + w * x[floor r + 1], w = r - floor r; columns first, then
 rows. torch works out r in float32, so that w is off by up to 1e-4 at column 2000. Those very numbers are reproduced
 here: cv2.resize, more exact, differs from torch by 2e-4 on sides like 1333 and changes 2 pixels of 100,000.
+Infinite and NaN logits give what they give in torch, but that a side which keeps its size is left alone: torch
+multiplies by 1 and 0 there, which makes NaN of infinity.
 """
 
 from __future__ import annotations
@@ -42,6 +44,28 @@ class ArrayRows:
         return self.logits[:, low:high]
 
 
+class ResizedRows:
+    """Logits resized to `size` (H, W) and cropped to `kept` (height, width), as `Rows`; made when asked for."""
+
+    def __init__(self, source: Rows, size: tuple[int, int], kept: tuple[int, int], align_corners: bool) -> None:
+        self.channels = source.channels
+        self.height, self.width = kept
+        self._source = source
+        self._keeps = source.height == size[0], source.width == size[1]
+        self._down = taps(source.height, size[0], align_corners)
+        low, high, weight = taps(source.width, size[1], align_corners)
+        self._across = low[: self.width], high[: self.width], weight[: self.width]
+
+    def rows(self, low: int, high: int) -> Floats:
+        """Rows low to high, end excluded: float32 (C, high - low, width)."""
+        above, below, weight = self._down
+        above, below, weight = above[low:high], below[low:high], weight[low:high]
+        first, last = int(above[0]), int(below[-1]) + 1
+        block = self._source.rows(first, last)
+        block = block[:, :, : self.width] if self._keeps[1] else lerp(block, *self._across, axis=2)
+        return block if self._keeps[0] else lerp(block, above - first, below - first, weight, axis=1)
+
+
 def resize(logits: Floats, size: tuple[int, int], align_corners: bool) -> Floats:
     """F.interpolate(logits, size, mode="bilinear"): float32 (C, h, w) to (C, H, W), size (H, W) in pixels."""
     if logits.shape[1:] == size:
@@ -59,15 +83,16 @@ def resize_argmax(logits: Floats | Rows, size: tuple[int, int], align_corners: b
     """
     source = ArrayRows(logits) if isinstance(logits, np.ndarray) else logits
     mask = np.zeros(size, np.uint8 if source.channels <= 256 else np.uint16)
-    for at, block in resized_blocks(source, size, align_corners):
-        argmax_into(mask[at], block)
+    with np.errstate(invalid="ignore"):  # 0 * inf is NaN, in torch too
+        for at, block in resized_blocks(source, size, align_corners):
+            argmax_into(mask[at], block)
     return mask
 
 
 def argmax_into(mask: Mask, block: Floats) -> None:
     """block.argmax(axis=0) into a `mask` of zeros, ten times as fast.
 
-    The last class that exceeds all before it is the largest, and the first of its equals.
+    The last class that exceeds all before it is the largest, and the first of its equals. The first NaN wins.
     """
     best = block[0].copy()
     above = np.empty(mask.shape, np.bool_)
@@ -77,13 +102,15 @@ def argmax_into(mask: Mask, block: Floats) -> None:
         np.maximum(best, block[index], out=best)
         np.multiply(above.view(np.uint8), mask.dtype.type(index), out=number)
         np.maximum(mask, number, out=mask)
+    if (unordered := np.isnan(best)).any():
+        mask[unordered] = block[:, unordered].argmax(axis=0)
 
 
 def resize_threshold(logits: Floats | Rows, size: tuple[int, int], align_corners: bool, threshold: float) -> Mask:
     """sigmoid(logit) > threshold after `resize`, for a head with one channel: uint8 (H, W) of 0 and 1."""
     source = ArrayRows(logits) if isinstance(logits, np.ndarray) else logits
     mask = np.empty(size, np.uint8)
-    with np.errstate(over="ignore", under="ignore"):  # exp may become infinity or 0: sigmoid is then 0 or 1
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # exp may become infinity: sigmoid is 0 then
         for at, block in resized_blocks(source, size, align_corners):
             mask[at] = 1 / (1 + np.exp(-block[0])) > np.float32(threshold)
     return mask
