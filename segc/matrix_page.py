@@ -8,9 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any
 
-from segc.matrix import CANNOT, OK, Cell
+from segc.matrix import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
 
-_VERSIONS = ("segc", "torch", "mmsegmentation", "onnx", "onnxruntime", "openvino")
+_VERSIONS = (
+    "segc", "torch", "mmsegmentation", "onnx", "onnxruntime", "openvino", "ncnn", "tensorrt-rtx-cu12-bindings",
+)  # fmt: skip
+
+_STEPS = ("open", "export", "passes", "emit", "load", "verify")
+_SHARED = 0.05  # seconds: an export that took less was another cell's
 
 
 def page(cells: Sequence[Cell], command: str) -> str:
@@ -23,6 +28,7 @@ def page(cells: Sequence[Cell], command: str) -> str:
         "masks: none) and the least share of equal pixels, over noise and a photograph, and for dynamic engines over "
         "three sizes, one with a batch of two.",
         summary(cells),
+        _words(cells),
         *(_table(target, [c for c in cells if c.target == target]) for target in targets),
         _failures(cells),
         _times(cells),
@@ -33,16 +39,23 @@ def page(cells: Sequence[Cell], command: str) -> str:
 
 def summary(cells: Sequence[Cell]) -> str:
     """One line a target: cells that are ok, of all that PyTorch itself can run here."""
-    lines = ["| target | static logits | static mask | dynamic logits | dynamic mask |", "|---|---|---|---|---|"]
+    places = [(shape, output) for shape in SHAPES for output in OUTPUTS]
+    rows = []
     for target in dict.fromkeys(cell.target for cell in cells):
         counts = []
-        for shape in ("static", "dynamic"):
-            for output in ("logits", "mask"):
-                found = [c for c in cells if (c.target, c.shape, c.output) == (target, shape, output)]
-                ran = [c for c in found if c.status != CANNOT]
-                counts.append(f"{sum(c.status == OK for c in ran)} of {len(ran)}" if found else "-")
-        lines.append(f"| `{target}` | {' | '.join(counts)} |")
-    return "\n".join(lines)
+        for place in places:
+            found = [c for c in cells if (c.target, c.shape, c.output) == (target, *place)]
+            ran = [c for c in found if c.status != CANNOT]
+            counts.append(_count(ran) if found else "-")
+        rows.append([f"`{target}`", *counts])
+    return _markdown(["target", *(f"{shape} {output}" for shape, output in places)], rows)
+
+
+def _count(cells: Sequence[Cell]) -> str:
+    """How many are good, and in which words where they are not plainly ok."""
+    good = [c for c in cells if c.good]
+    words = [f"{sum(c.status == w for c in good)} {w}" for w in dict.fromkeys(c.status for c in good) if w != OK]
+    return f"{len(good)} of {len(cells)}" + (f" ({'; '.join(words)})" if words else "")
 
 
 def to_json(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -63,28 +76,35 @@ def versions() -> dict[str, str]:
 
 def _table(target: str, cells: Sequence[Cell]) -> str:
     columns = list(dict.fromkeys((c.shape, c.output) for c in cells))
-    head = f"| family | {' | '.join(f'{s} {o}' for s, o in columns)} |\n|---|{'---|' * len(columns)}"
-    rows = []
-    for family, config in dict.fromkeys((c.family, c.config) for c in cells):
-        by_place = {(c.shape, c.output): c for c in cells if c.config == config}
-        rows.append(f"| {family} | {' | '.join(_shown(by_place.get(place)) for place in columns)} |")
-    return f"## {target}\n\n{head}\n" + "\n".join(rows)
+    configs: dict[str, list[str]] = {}
+    for cell in cells:
+        configs.setdefault(cell.family, []).append(cell.config)
+    by_place = {(c.config, c.shape, c.output): c for c in cells}
+    rows = [
+        [family if len(set(names)) == 1 else config, *(_shown(by_place.get((config, *place))) for place in columns)]
+        for family, names in configs.items()
+        for config in dict.fromkeys(names)
+    ]
+    return f"## {target}\n\n{_markdown(['family', *(f'{s} {o}' for s, o in columns)], rows)}"
 
 
 def _shown(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    if cell.status != OK:
+    if not cell.good:
         return cell.status
+    word = cell.status
+    if cell.status == HYBRID:
+        word = f"hybrid ({cell.segments} segments, {cell.host_nodes} nodes on host)"
     error = "" if cell.error is None else f"{cell.error:.0e}, "
-    return f"ok: {error}{cell.agreement:.3%}"
+    return f"{word}: {error}{cell.agreement:.3%}" + (f" (the model of {cell.same_as})" if cell.same_as else "")
 
 
 def _failures(cells: Sequence[Cell]) -> str:
     """Equal reasons once."""
     reasons: dict[str, list[str]] = {}
     for cell in cells:
-        if cell.status != OK:
+        if not cell.good and not cell.same_as:
             place = f"{cell.config} ({cell.target}, {cell.shape} {cell.output})"
             reasons.setdefault(f"{cell.status}: {cell.reason}", []).append(place)
     lines = [f"- {reason}\n  {'; '.join(places)}" for reason, places in reasons.items()]
@@ -93,11 +113,23 @@ def _failures(cells: Sequence[Cell]) -> str:
 
 def _times(cells: Sequence[Cell]) -> str:
     """Seconds of the compiles that opened and traced for themselves: the others shared that work."""
-    traced = [c.seconds for c in cells if c.status == OK and c.seconds.get("export", 0.0) > 0.05]
+    traced = [c for c in cells if c.good and c.seconds.get("export", 0.0) > _SHARED]
     if not traced:
         return ""
-    after = median((s["passes"] + s["emit"]) / s["export"] for s in traced)
-    steps = ", ".join(
-        f"{step} {median(s.get(step, 0.0) for s in traced):.1f} s" for step in ("export", "passes", "emit")
+    after = median((c.seconds["passes"] + c.seconds["emit"]) / c.seconds["export"] for c in traced)
+    rows = [[c.family, c.shape, *(f"{c.seconds.get(step, 0.0):.1f}" for step in _STEPS)] for c in traced]
+    return (
+        "## Compile time\n\nSeconds of the compiles that traced for themselves, on the first target. In the median "
+        f"passes and emission take {after:.0%} of the export.\n\n{_markdown(['family', 'shape', *_STEPS], rows)}"
     )
-    return f"Median compile: {steps}; passes and emission take {after:.0%} of the export."
+
+
+def _words(cells: Sequence[Cell]) -> str:
+    """What stands behind a status that is neither ok nor a failure."""
+    found = dict.fromkeys((c.status, c.reason) for c in cells if c.good and c.reason)
+    return "\n".join(f"- `{status}`: {reason}." for status, reason in found)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 
-from segc import matrix, matrix_page
+from segc import matrix, matrix_job, matrix_page
 from segc.cli import main
+from segc.errors import FileError
 from segc.matrix import CANNOT, FAILED, OK, Job
+from segc.zoo import same_models
 
 NET = """
 import torch
@@ -39,7 +42,7 @@ def job(folder: Path, body: str = "pass", name: str = "net", **changes: object) 
 
 
 def test_every_cell_is_compiled_and_compared(tmp_path: Path) -> None:
-    cells = matrix.run_job(job(tmp_path, targets=("onnxruntime", "openvino")))
+    cells = matrix_job.run_job(job(tmp_path, targets=("onnxruntime", "openvino")))
     places = [(c.shape, c.target, c.output) for c in cells]
     assert len(set(places)) == len(places) == 8
     assert {c.status for c in cells} == {OK}
@@ -50,7 +53,7 @@ def test_every_cell_is_compiled_and_compared(tmp_path: Path) -> None:
 
 
 def test_a_model_that_pytorch_does_not_run_is_no_failure_of_segc(tmp_path: Path) -> None:
-    cells = matrix.run_job(job(tmp_path, body="raise RuntimeError('not today')"))
+    cells = matrix_job.run_job(job(tmp_path, body="raise RuntimeError('not today')"))
     assert {c.status for c in cells} == {CANNOT}
     assert all("not today" in c.reason for c in cells)
 
@@ -76,8 +79,46 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first[0].status == OK
 
 
+def test_a_dask_cluster_does_the_work_too(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    crash = job(tmp_path, body="import os; os._exit(7)", name="crash", shapes=("static",), outputs=("logits",))
+    good = job(tmp_path, name="good", shapes=("static",), outputs=("logits",))
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
+        cells = {c.family: c for c in matrix.run([crash, good], scheduler=cluster.scheduler_address)}
+        assert cluster.scheduler.transition_counter > 0  # the work went through the cluster
+    assert (cells["crash"].status, cells["good"].status) == (FAILED, OK)
+
+
+def test_a_scheduler_that_does_not_answer_is_a_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("distributed")
+    assert main(["matrix", "--families", "fcn", "--scheduler", "tcp://127.0.0.1:9"]) == FileError.exit_code
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
+
+
+def test_configs_of_one_model_are_compiled_once(tmp_path: Path) -> None:
+    first = job(tmp_path, shapes=("static",), outputs=("logits",))
+    cells = matrix.run([replace(first, same=("a", "b"))], workers=1)
+    assert [(c.config, c.same_as) for c in cells] == [(first.config, ""), ("a", first.config), ("b", first.config)]
+    assert {c.agreement for c in cells} == {1.0}
+
+
+def test_the_zoo_knows_which_configs_build_the_same_model() -> None:
+    pytest.importorskip("mmseg")
+    from segc.frontend.source import zoo_names
+
+    names = zoo_names()
+    chosen = {n: p for n, p in names.items() if n.startswith("fcn_r50-d8_4xb2-")}
+    groups = same_models(chosen)
+    assert "fcn_r50-d8_4xb2-80k_cityscapes-512x1024" in groups["fcn_r50-d8_4xb2-40k_cityscapes-512x1024"]
+    assert "fcn_r50-d8_4xb2-40k_cityscapes-769x769" in groups  # align_corners differs
+    assert sum(1 + len(same) for same in groups.values()) == len(chosen)
+
+
 def test_the_page_names_what_is_not_ok_once(tmp_path: Path) -> None:
-    cells = [*matrix.run_job(job(tmp_path)), *matrix.run_job(job(tmp_path, body="raise ValueError('odd')", name="bad"))]
+    cells = [
+        *matrix_job.run_job(job(tmp_path)),
+        *matrix_job.run_job(job(tmp_path, body="raise ValueError('odd')", name="bad")),
+    ]
     text = matrix_page.page(cells, "segc matrix")
     assert "| `onnxruntime` | 1 of 1 | 1 of 1 | 1 of 1 | 1 of 1 |" in text
     assert text.count("odd") == 1

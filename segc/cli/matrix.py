@@ -33,6 +33,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--size", metavar="HxW", help="input size (default: the config's crop size; with --zoo 128x128)")
     p.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at a time (default 2)")
     p.add_argument("--timeout", type=float, default=900, metavar="S", help="seconds for one config (default 900)")
+    p.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler, not here")
     p.add_argument("--state", type=Path, metavar="FILE", help="remember finished configs here and go on from it")
     p.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page here, and JSON beside it")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -44,11 +45,13 @@ def main(args: argparse.Namespace) -> int:
 
     def done(job: Job, cells: list[Cell]) -> None:
         if not args.json:
-            good = sum(cell.status == matrix.OK for cell in cells)
+            good = sum(cell.good for cell in cells)
             reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
             print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
 
-    cells = matrix.run(_jobs(args), workers=args.jobs, timeout=args.timeout, state=args.state, done=done)
+    cells = matrix.run(
+        _jobs(args), workers=args.jobs, timeout=args.timeout, state=args.state, scheduler=args.scheduler, done=done
+    )
     content = matrix_page.to_json(cells)
     if args.out is not None:
         args.out.write_text(matrix_page.page(cells, "segc matrix"), encoding="utf-8")
@@ -64,10 +67,15 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     from segc.matrix import OUTPUTS, SHAPES, Job
 
     size = arguments.shape(args.size) if args.size else None
+    same: dict[str, tuple[str, ...]] = {}
     for name in args.targets or ():
         targets.get(name)  # an unknown name stops here, with the close ones
     if args.zoo:
-        chosen = {config: path.parent.name for config, path in zoo_names().items()}
+        from segc.zoo import same_models
+
+        names = zoo_names()
+        same = same_models(names)
+        chosen = {config: names[config].parent.name for config in same}
         every: tuple[tuple[str, ...], ...] = (("onnxruntime",), ("static",), ("logits",))
         size = size or _ZOO_SIZE
     else:
@@ -77,4 +85,6 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         every = (tuple(targets.names()), SHAPES, OUTPUTS)
     asked = (args.targets, args.shapes, args.outputs)
     on, shapes, outputs = (tuple(given or default) for given, default in zip(asked, every, strict=True))
-    return [Job(family, config, on, shapes, outputs, size) for config, family in chosen.items()]
+    return [
+        Job(family, config, on, shapes, outputs, size, same=same.get(config, ())) for config, family in chosen.items()
+    ]

@@ -31,11 +31,9 @@ def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
     """Build the model of a config, in eval mode, with the checkpoint's weights or random ones from a fixed seed."""
     from segc.frontend.source import Source
 
-    import_mmseg()
+    config = read_config(path)
     from segc.frontend.logits_model import MmsegLogits
 
-    config = _read(path)
-    _localise(config.model)
     read = read_checkpoint(checkpoint) if checkpoint is not None else None
     info = _info(config, path, mode)
     calibrate.seed_everything()
@@ -53,6 +51,14 @@ def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
         _calibrate(logits, info)
     info.classes, info.palette = _dataset(config, read, info.channels)
     return Source(info, logits)
+
+
+def read_config(path: Path) -> Any:
+    """The config as segc builds it: SyncBN is BN, and nothing is downloaded. Raises SourceError."""
+    import_mmseg()
+    config = _read(path)
+    _localise(config.model)
+    return config
 
 
 def _read(path: Path) -> Any:

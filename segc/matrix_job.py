@@ -1,0 +1,110 @@
+"""One job of the support matrix, run as a process: `python -m segc.matrix_job JOB.json CELLS.json`.
+
+All cells of the config share the opened model, its traces and its reference outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from segc.errors import SegcError
+from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
+
+RELATIVE_ERROR, AGREEMENT = 1.5e-3, 0.999  # deep attention nets with seeded weights need more than the default 1e-3
+
+
+def run_job(job: Job) -> list[Cell]:
+    """All cells of one config, in this process."""
+    import torch
+
+    from segc.driver import Request, compile_request
+    from segc.shared import Shared
+
+    torch.set_num_threads(job.threads)
+    if why := _eager_failure(job):
+        return job.all(CANNOT, why)
+    shared, cells = Shared(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for at, (shape, target, output) in enumerate(job.places()):
+            size: dict[str, Any] = {"shape": job.size} if shape == "static" else {"dynamic": True}
+            if shape == "dynamic":
+                size["trace_shape"] = job.size
+            error, agreement = limits(target)
+            request = Request(
+                job.config, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
+                threads=job.threads, out=Path(folder) / str(at), **size,
+            )  # fmt: skip
+            cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, shared=shared)))  # type: ignore[misc]
+    return cells
+
+
+def limits(target: str) -> tuple[float | None, float | None]:
+    """Largest relative error and least agreement in the matrix; (None, None) leaves a target its own."""
+    from segc import targets
+
+    return (None, None) if "fp32" in targets.get(target).limits else (RELATIVE_ERROR, AGREEMENT)
+
+
+def _cell(job: Job, target: str, shape: str, output: str, make: Callable[[], Any]) -> Cell:
+    place = (job.family, job.config, target, shape, output)
+    start = time.perf_counter()
+    try:
+        report = make().report
+    except SegcError as error:
+        reason = "; ".join([error.what, *error.details["because"]])
+        return Cell(*place, FAILED, reason, seconds={"total": time.perf_counter() - start})
+    except Exception as error:  # a bug costs one cell and is named
+        return Cell(*place, FAILED, f"bug: {type(error).__name__}: {error}")
+    return Cell(*place, **_judged(report))
+
+
+def _judged(report: dict[str, Any]) -> dict[str, Any]:
+    """Status and figures of a report. `built, not run: why` keeps its word as status, and the reason beside it."""
+    cases = report["parity"]["cases"]
+    errors = [float(c["relative_error"]) for c in cases if c["relative_error"] is not None]
+    ratios = [float(c["margin_ratio"]) for c in cases if c["margin_ratio"] is not None]
+    status, _, reason = report["status"].partition(": ")
+    hybrid = report.get("hybrid")
+    return {
+        "status": HYBRID if hybrid and status == OK else status,
+        "reason": reason,
+        "error": max(errors, default=None),
+        "agreement": min(c["agreement"] for c in cases),
+        "margin_ratio": max(ratios, default=None),
+        "sizes": tuple(dict.fromkeys("x".join(map(str, c["shape"])) for c in cases)),
+        "seconds": report["timings"]["seconds"],
+        "segments": hybrid["segments"] if hybrid else 1,
+        "host_nodes": hybrid["host_nodes"] if hybrid else 0,
+    }
+
+
+def _eager_failure(job: Job) -> str | None:
+    """Why PyTorch itself does not build or run the model here, or None."""
+    from segc.frontend.source import open_source
+    from segc.frontend.trace import accepts
+
+    try:
+        source = open_source(job.config, mode="whole")
+    except SegcError as error:
+        return "; ".join([error.what, *error.details["because"]])
+    assert source.module is not None
+    return accepts(source.module, (1, source.info.in_channels, *(job.size or source.info.shape)))
+
+
+def main(asked: Path, answer: Path) -> None:
+    """Read a job, run it, write its cells."""
+    row = json.loads(asked.read_text(encoding="utf-8"))
+    lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
+    cells = run_job(Job(**{**row, **lists}))
+    answer.write_text(json.dumps([asdict(cell) for cell in cells]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
