@@ -239,6 +239,7 @@ class _Compilation:
             info.divisor, info.minimum = self.shared.limits(lambda: dynamic_limits(module, info.in_channels))
         traced = self.shared.traced((full, dynamic, opset), lambda: trace(module, full, opset=opset, dynamic=dynamic))
         source.info.rewrites = list(traced.rewrites)
+        source.info.notes += traced.notes
         return traced.model
 
     def _transform(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Shared:
         kept: Traced = self._get(("traced", key), make)
         model = onnx.ModelProto()
         model.CopyFrom(kept.model)
-        return type(kept)(model, kept.rewrites)
+        return replace(kept, model=model)
 
     def limits(self, make: Callable[[], tuple[int, tuple[int, int]]]) -> tuple[int, tuple[int, int]]:
         """Divisor and least size of the eager model."""

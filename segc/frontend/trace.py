@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import NoReturn
 
 import onnx
 import torch
@@ -16,28 +18,49 @@ from segc.frontend.logits_model import NotLogitsError
 from segc.frontend.quiet import quiet
 
 INPUT, OUTPUT = "input", "logits"
+ONE_BY_ONE = "the model's batch cannot be dynamic: the engine takes one image, and larger batches run in parts"
+
+
+Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A traced model: input 'input' float32 (N, C, H, W), output 'logits'."""
+    """A traced model: input 'input' float32 (N, C, H, W), output 'logits'. notes: for the user, in full sentences."""
 
     model: onnx.ModelProto
     rewrites: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def trace(module: nn.Module, shape: tuple[int, int, int, int], *, opset: int, dynamic: bool = False) -> Traced:
+def trace(module: nn.Module, shape: Shape, *, opset: int, dynamic: bool = False) -> Traced:
     """Trace `module` (eval mode, logits out) at `shape` (N, C, H, W).
 
-    dynamic: batch, height and width become symbols. Raises ShapeError when the model itself rejects the shape,
+    dynamic: batch, height and width become symbols, and the sizes near `shape` that are traced divide by no stride:
+    so the model's branches for remainders are part of the trace, and do nothing where there is none. Where the batch
+    alone cannot be a symbol it stays 1, and a note says so. Raises ShapeError when the model itself rejects the shape,
     SourceError when it gives no logits, and CompileError with the model's source line when tracing fails.
     """
     module.eval()
-    size = (max(shape[0], 2), *shape[1:]) if dynamic else shape  # a batch of 1 would be traced as a constant
-    example = torch.zeros(size)
-    dims = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),) if dynamic else None
+    if not dynamic:
+        return _traced(module, shape, None, opset)
+    uneven = _uneven(module, shape)
     try:
-        with quiet(), torch.no_grad(), rewrites.applied() as fired:
+        return _traced(module, (2, *uneven[1:]), (0, 2, 3), opset)  # a batch of 1 would be traced as a constant
+    except CompileError as error:
+        try:
+            traced = _traced(module, (1, *uneven[1:]), (2, 3), opset)
+        except CompileError:
+            raise error from error.__cause__
+    return replace(traced, notes=(*traced.notes, ONE_BY_ONE))
+
+
+def _traced(module: nn.Module, shape: Shape, axes: tuple[int, ...] | None, opset: int) -> Traced:
+    """One attempt, with symbols for `axes`."""
+    example = torch.zeros(shape)
+    dims = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC),) if axes else None
+    try:
+        with quiet(), torch.no_grad(), rewrites.applied(dynamic=axes is not None) as applied:
             program = torch.onnx.export(
                 module, (example,), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
                 dynamic_shapes=dims, verbose=False, external_data=False,
@@ -46,10 +69,25 @@ def trace(module: nn.Module, shape: tuple[int, int, int, int], *, opset: int, dy
                 raise RuntimeError("the exporter returned nothing")
             model = program.model_proto
     except Exception as error:  # whatever user code and the exporter raise becomes one message
-        _raise(module, example, dynamic, error)
-    if dynamic:
+        _raise(module, example, axes, applied.refused, error)
+    if axes:
         _name_dynamic_dims(model)
-    return Traced(model, tuple(fired))
+    return Traced(model, tuple(applied.fired), tuple(applied.refused))
+
+
+def _uneven(module: nn.Module, shape: Shape) -> Shape:
+    """Sides near those of `shape` that leave a remainder in every division by more than the model's own divisor.
+
+    A side of 64 k + d, with d the least power of two the model accepts, is an odd multiple of d, and divided by any
+    stride up to 64 and rounded up it is odd again.
+    """
+    batch, channels, height, width = shape
+    for step in (1, 2, 4, 8, 16, 32) if accepts(module, shape) is None else ():
+        high, wide = (max(64, side // 64 * 64) + step for side in (height, width))
+        sides = (high, wide + 64 if wide == high else wide)  # equal sides could become one symbol
+        if accepts(module, (batch, channels, *sides)) is None:
+            return (batch, channels, *sides)
+    return shape
 
 
 def _name_dynamic_dims(model: onnx.ModelProto) -> None:
@@ -83,7 +121,9 @@ def dynamic_limits(module: nn.Module, channels: int) -> tuple[int, tuple[int, in
     return divisor, (least, least)
 
 
-def _raise(module: nn.Module, example: torch.Tensor, dynamic: bool, error: Exception) -> None:
+def _raise(
+    module: nn.Module, example: torch.Tensor, axes: tuple[int, ...] | None, refused: Sequence[str], error: Exception
+) -> NoReturn:
     height, width = (int(s) for s in example.shape[2:])
     eager = _eager_failure(module, example)
     if isinstance(eager, NotLogitsError):
@@ -99,13 +139,14 @@ def _raise(module: nn.Module, example: torch.Tensor, dynamic: bool, error: Excep
             so=f"it accepts {near}" if near else "try a larger shape, for example the config's crop size",
         ) from error
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    what = "" if not axes else " with dynamic batch and size" if 0 in axes else " with dynamic size"
     raise CompileError(
-        f"tracing with torch.export failed at {height}x{width}{' with dynamic batch and size' if dynamic else ''}",
-        because=f"{type(cause).__name__}: {_short(cause)}",
+        f"tracing with torch.export failed at {height}x{width}{what}",
+        because=[f"{type(cause).__name__}: {_short(cause)}", *refused],
         where=_user_line(cause) or _user_line(error),
         tried="eager PyTorch runs the model at this shape",
         so="compile with a fixed --shape instead of --dynamic"
-        if dynamic
+        if axes
         else "make the line above traceable by torch.export",
     ) from error
 
