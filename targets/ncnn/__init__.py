@@ -1,0 +1,1 @@
+"""ncnn: segc's own emitter of `.param` and `.bin`, in layers that every ncnn has."""

@@ -1,0 +1,133 @@
+"""Contracts of the layers that work on maps (c, h, w): convolution, pooling, resizing, sampling, shuffling."""
+
+from __future__ import annotations
+
+from segc.targets.ncnn.contracts import arity, contract, spatial, weighs
+from segc.targets.ncnn.net import Dim, Layer, Shape, require, text
+
+
+def _sides(layer: Layer) -> list[tuple[int, int, int, int]]:
+    """Kernel, dilation, stride and both pads together, of rows and of columns."""
+    found = []
+    for side, low, high in (("h", "pad_top", "pad_bottom"), ("w", "pad_left", "pad_right")):
+        kernel, dilation, stride = (layer.int(f"{what}_{side}", 1) for what in ("kernel", "dilation", "stride"))
+        require(min(kernel, dilation, stride) >= 1, f"{layer.type} with kernel {kernel} and stride {stride}")
+        require(min(layer.int(low, 0), layer.int(high, 0)) >= 0, f"{layer.type} with negative pads")
+        found.append((kernel, dilation, stride, layer.int(low, 0) + layer.int(high, 0)))
+    return found
+
+
+def windows(side: Dim, kernel: int, dilation: int, stride: int, pads: int) -> Dim:
+    """How many windows fit on a side."""
+    return None if side is None else (side + pads - dilation * (kernel - 1) - 1) // stride + 1
+
+
+@contract("Convolution", "ConvolutionDepthWise")
+def _convolution(layer: Layer) -> list[Shape]:
+    dynamic = layer.int("dynamic_weight", 0)
+    biased = layer.int("bias_term", 0)
+    shapes = arity(layer, 1 + dynamic * (1 + biased))
+    channels, height, width = spatial(layer, shapes[0])
+    made, group = layer.int("num_output", 0), layer.int("group", 1)
+    rows, cols = _sides(layer)
+    require(isinstance(channels, int), f"{layer.type} of an unknown number of channels")
+    assert channels is not None
+    require(channels % group == 0 and made % group == 0, f"{channels} channels to {made} in {group} groups")
+    if dynamic:
+        wanted = (made, channels // group, rows[0], cols[0])
+        require(shapes[1] == wanted, f"weights {text(shapes[1])}, {text(wanted)} wanted")
+        weighs(layer)
+    else:
+        count = made * (channels // group) * rows[0] * cols[0]
+        require(layer.int("weight_data_size", 0) == count, f"{layer.int('weight_data_size', 0)} weights, not {count}")
+        weighs(layer, count, *[made] * biased)
+    return [(made, windows(height, *rows), windows(width, *cols))]
+
+
+@contract("Deconvolution", "DeconvolutionDepthWise")
+def _deconvolution(layer: Layer) -> list[Shape]:
+    (shape,) = arity(layer, 1)
+    channels, height, width = spatial(layer, shape)
+    made, group = layer.int("num_output", 0), layer.int("group", 1)
+    require(isinstance(channels, int), f"{layer.type} of an unknown number of channels")
+    assert channels is not None
+    require(channels % group == 0 and made % group == 0, f"{channels} channels to {made} in {group} groups")
+    sides = _sides(layer)
+    count = channels * (made // group) * sides[0][0] * sides[1][0]
+    require(layer.int("weight_data_size", 0) == count, f"{layer.int('weight_data_size', 0)} weights, not {count}")
+    weighs(layer, count, *[made] * layer.int("bias_term", 0))
+    more = [layer.int("output_pad_bottom", 0), layer.int("output_pad_right", 0)]
+    sizes = [
+        None if side is None else (side - 1) * stride + dilation * (kernel - 1) + 1 - pads + extra
+        for side, (kernel, dilation, stride, pads), extra in zip((height, width), sides, more, strict=True)
+    ]
+    return [(made, *sizes)]
+
+
+@contract("Pooling")
+def _pooling(layer: Layer) -> list[Shape]:
+    (shape,) = arity(layer, 1)
+    channels, height, width = spatial(layer, shape)
+    if layer.int("adaptive_pooling", 0):
+        bins = [layer.int("out_h", 0), layer.int("out_w", 0)]
+        require(min(bins) >= 1, f"adaptive Pooling to {bins}")
+        return [(channels, *bins)]
+    # the other modes keep windows that begin in the padding, unlike ONNX
+    require(layer.int("pad_mode", 0) == 1, "Pooling is written with pad mode 1 only")
+    rows, cols = _sides(layer)
+    for kernel, low in ((rows[0], "pad_top"), (cols[0], "pad_left")):
+        require(layer.int(low, 0) < kernel, f"Pooling pads {layer.int(low, 0)} for a kernel of {kernel}")
+    return [(channels, windows(height, *rows), windows(width, *cols))]
+
+
+@contract("Interp")
+def _interp(layer: Layer) -> list[Shape]:
+    shape = layer.inputs[0].shape
+    channels, height, width = spatial(layer, shape)
+    if "size_expr" in layer.params:
+        return [layer.outputs[0].shape]
+    arity(layer, 1)
+    if "height_scale" in layer.params:
+        scales = [layer.params["height_scale"], layer.params["width_scale"]]
+        sizes = [
+            None if side is None else int(side * float(scale))  # type: ignore[arg-type]
+            for side, scale in zip((height, width), scales, strict=True)
+        ]
+        return [(channels, *sizes)]
+    made = [layer.int("output_height", 0), layer.int("output_width", 0)]
+    require(min(made) >= 1, f"Interp to {made}")
+    return [(channels, *made)]
+
+
+@contract("GridSample")
+def _grid_sample(layer: Layer) -> list[Shape]:
+    shape, grid = arity(layer, 2)
+    channels, _, _ = spatial(layer, shape)
+    planar = layer.int("permute_fusion", 0) == 1
+    pair = grid[0] if planar else grid[-1]
+    require(len(grid) == 3 and pair == 2, f"GridSample at {text(grid)}")
+    return [(channels, *(grid[1:] if planar else grid[:2]))]
+
+
+@contract("PixelShuffle")
+def _pixel_shuffle(layer: Layer) -> list[Shape]:
+    (shape,) = arity(layer, 1)
+    channels, height, width = spatial(layer, shape)
+    factor = layer.int("upscale_factor", 1)
+    require(channels is not None and channels % factor**2 == 0, f"PixelShuffle by {factor} of {text(shape)}")
+    assert channels is not None
+    sides = [None if side is None else side * factor for side in (height, width)]
+    return [(channels // factor**2, *sides)]
+
+
+@contract("Reorg")
+def _reorg(layer: Layer) -> list[Shape]:
+    (shape,) = arity(layer, 1)
+    channels, height, width = spatial(layer, shape)
+    step = layer.int("stride", 1)
+    whole = all(side is None or side % step == 0 for side in (height, width))
+    require(whole and channels is not None, f"Reorg by {step} of {text(shape)}")
+    assert channels is not None
+    return [(channels * step**2, *[None if side is None else side // step for side in (height, width)])]
+
+

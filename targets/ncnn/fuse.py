@@ -1,0 +1,112 @@
+"""Put into one layer what ncnn computes in one: exact, and each blob less is a pass over memory less.
+
+    Convolution, then ReLU / Clip / Sigmoid / Mish / HardSwish  ->  the Convolution's activation
+    Gemm, then BinaryOp add of a row                            ->  the Gemm's C
+    Reshape, then Reshape                                       ->  the second one
+
+Must not fire: where somebody else reads the blob between, or it is an output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from segc.targets.ncnn.net import Blob, Layer, Net, Weight, total
+from segc.targets.ncnn.params import BINARY
+
+CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise")
+HARD_SWISH = (1 / 6, 0.5)
+
+
+def activation(layer: Layer) -> tuple[int, list[float]] | None:
+    """A convolution's activation type and parameters that do what this layer does."""
+    params = layer.params
+    if layer.type == "ReLU":
+        slope = params.get("slope", 0.0)
+        return (2, [float(slope)]) if slope else (1, [])  # type: ignore[arg-type]
+    if layer.type == "Clip":
+        return 3, [float(params["min"]), float(params["max"])]  # type: ignore[arg-type]
+    if layer.type == "HardSwish" and (params["alpha"], params["beta"]) == HARD_SWISH:
+        return 6, list(HARD_SWISH)
+    return {"Sigmoid": (4, []), "Mish": (5, [])}.get(layer.type)
+
+
+def fuse(net: Net) -> None:
+    """Fuse what can be fused, in the order of the net."""
+    for step in (_reshapes, _activations, _biases):
+        step(net, _Readers(net))
+
+
+class _Readers:
+    """Who makes and who reads each blob, as the net stood."""
+
+    def __init__(self, net: Net) -> None:
+        self._users = net.users()
+        self._makers = net.producers()
+        self._outputs = {id(blob) for blob in net.outputs}
+
+    def maker(self, blob: Blob) -> Layer | None:
+        """The layer that makes the blob."""
+        return self._makers.get(id(blob))
+
+    def alone(self, blob: Blob) -> bool:
+        """Whether exactly one layer reads the blob, and nobody outside."""
+        return len(self._users.get(id(blob), ())) == 1 and id(blob) not in self._outputs
+
+
+def _swallow(net: Net, readers: _Readers, into: Callable[[Layer, _Readers], Layer | None]) -> None:
+    """Let each layer that `into` finds a place for disappear there."""
+    kept: list[Layer] = []
+    for layer in net.layers:
+        if (earlier := into(layer, readers)) is None:
+            kept.append(layer)
+            continue
+        earlier.outputs = layer.outputs
+        for blob in layer.outputs:
+            readers._makers[id(blob)] = earlier
+    net.layers = kept
+
+
+def _activations(net: Net, readers: _Readers) -> None:
+    def into(layer: Layer, found: _Readers) -> Layer | None:
+        made = activation(layer)
+        earlier = found.maker(layer.inputs[0]) if made is not None else None
+        if made is None or earlier is None or earlier.type not in CONVOLUTIONS or "activation_type" in earlier.params:
+            return None
+        if not found.alone(layer.inputs[0]):
+            return None
+        earlier.params["activation_type"] = made[0]
+        if made[1]:
+            earlier.params["activation_params"] = made[1]
+        return earlier
+
+    _swallow(net, readers, into)
+
+
+def _biases(net: Net, readers: _Readers) -> None:
+    def into(layer: Layer, found: _Readers) -> Layer | None:
+        if layer.type != "BinaryOp" or layer.params.get("op_type") != BINARY["add"] or len(layer.inputs) != 2:
+            return None
+        for product, row in (layer.inputs, layer.inputs[::-1]):
+            gemm, memory = found.maker(product), found.maker(row)
+            if gemm is None or gemm.type != "Gemm" or memory is None or memory.type != "MemoryData":
+                continue
+            unbiased = gemm.params["constant_broadcast_type_c"] == -1
+            if unbiased and found.alone(product) and row.shape == (1, gemm.params["constant_n"]):
+                gemm.params["constant_broadcast_type_c"] = 4
+                gemm.weights.append(Weight(memory.weights[0].values, tagged=True))
+                return gemm
+        return None
+
+    _swallow(net, readers, into)
+
+
+def _reshapes(net: Net, readers: _Readers) -> None:
+    for layer in net.layers:
+        while layer.type == "Reshape" and len(layer.inputs) == 1 and "shape_expr" not in layer.params:
+            earlier = readers.maker(layer.inputs[0])
+            if earlier is None or earlier.type != "Reshape" or len(earlier.inputs) != 1:
+                break
+            if total(earlier.inputs[0].shape) != total(layer.outputs[0].shape):
+                break
+            layer.inputs = earlier.inputs

@@ -1,0 +1,265 @@
+"""Rows for ops that move numbers: reshaping, transposing, cutting, joining, repeating."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.build import text
+from segc.passes.edit import optional
+from segc.targets.ncnn.attributes import axes as axes_of
+from segc.targets.ncnn.attributes import axis as axis_of
+from segc.targets.ncnn.attributes import constant, constant_ints, whole, wholes
+from segc.targets.ncnn.emission import Emission, row
+from segc.targets.ncnn.layout import dims, merged
+from segc.targets.ncnn.net import Blob, Shape, known, require, total
+from segc.targets.ncnn.net import text as sizes_text
+
+
+@row("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshape(e: Emission, node: gs.Node) -> None:
+    """Reshape, unless both sides have the same shape in ncnn."""
+    e.put(node.outputs[0], e.blob(node.inputs[0]))
+
+
+@row("Transpose")
+def transpose(e: Emission, node: gs.Node) -> None:
+    """Permute of the groups of axes that move together, at most four of them."""
+    x, y = node.inputs[0], node.outputs[0]
+    sizes = dims(x.shape)
+    perm = wholes(node, "perm", range(len(sizes))[::-1])
+    groups, order = merged(sizes, perm)
+    if order == sorted(order):
+        return e.put(y, e.blob(x))
+    require(len(groups) <= 4, f"it moves {len(groups)} groups of axes, ncnn has 4 axes")
+    grouped = tuple(total(tuple(sizes[axis] for axis in group)) for group in groups)
+    made = permute(e, "permuted", e.shaped(x, grouped), order)
+    return e.put(y, made)
+
+
+def permute(e: Emission, role: str, blob: Blob, perm: list[int]) -> Blob:
+    """Permute, numbered as itertools counts permutations."""
+    at = list(permutations(range(len(perm)))).index(tuple(perm))
+    return e.layer("Permute", role, [blob], order_type=at)
+
+
+@row("Concat")
+def concat(e: Emission, node: gs.Node) -> None:
+    """Concat along an axis that the result has in ncnn."""
+    y = node.outputs[0]
+    axis = axis_of(node, len(y.shape), 0)
+    layout = e.layout(y)
+    at = layout.place(axis)
+    assert layout.axes is not None
+    parts = [e.arranged(x, y.shape, layout.axes) for x in node.inputs]
+    e.put(y, parts[0] if len(parts) == 1 else e.layer("Concat", "joined", parts, axis=at))
+
+
+def with_axis(e: Emission, x: gs.Tensor, axis: int) -> tuple[Blob, int]:
+    """The tensor in a shape in which `axis` has a place of its own, and that place.
+
+    Where its layout merged or dropped the axis: all before it, the axis, all behind it.
+    """
+    layout = e.layout(x)
+    if layout.axes is not None and axis in layout.axes:
+        return e.blob(x), layout.axes.index(axis)
+    sizes = dims(x.shape)
+    return e.shaped(x, (total(sizes[:axis]), sizes[axis], total(sizes[axis + 1 :]))), 1
+
+
+@row("Split")
+def split(e: Emission, node: gs.Node) -> None:
+    """Slice."""
+    x = node.inputs[0]
+    axis = axis_of(node, len(x.shape), 0)
+    blob, at = with_axis(e, x, axis)
+    sizes = known(tuple(dims(y.shape)[axis] for y in node.outputs), "a part")
+    for y, part in zip(node.outputs, slices(e, blob, at, sizes), strict=True):
+        e.put(y, part)
+
+
+def slices(e: Emission, blob: Blob, at: int, sizes: tuple[int, ...]) -> list[Blob]:
+    """The parts of these sizes along an axis."""
+    if len(sizes) == 1:
+        return [blob]
+    return e.layers("Slice", [f"part{i}" for i in range(len(sizes))], [blob], slices=sizes, axis=at)
+
+
+@row("Slice")
+def slice_(e: Emission, node: gs.Node) -> None:
+    """Crop; whole steps of a map by pooling over single cells, backwards by Flip."""
+    x, y = node.inputs[0], node.outputs[0]
+    sizes = dims(x.shape)
+    starts, ends = constant_ints(node, 1, "start"), constant_ints(node, 2, "end")
+    axes = [a % len(sizes) for a in (constant_ints(node, 3, "axes") if optional(node, 3) else range(len(starts)))]
+    steps = constant_ints(node, 4, "step") if optional(node, 4) else [1] * len(starts)
+    cuts = []
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        side = sizes[axis]
+        require(side is not None, "it cuts a side that is known at run time only")
+        assert side is not None
+        cuts.append((axis, range(side)[slice(start, end if end > -(2**62) else None, step)]))
+    blob = e.blob(x)
+    if len(cuts) == 1:
+        blob, at = with_axis(e, x, cuts[0][0])
+        return e.put(y, _cut(e, blob, [(at, cuts[0][1])]))
+    places = [(e.layout(x).place(axis), cells) for axis, cells in cuts if cells != range(sizes[axis] or 0)]
+    return e.put(y, _cut(e, blob, places))
+
+
+def _cut(e: Emission, blob: Blob, cuts: list[tuple[int, range]]) -> Blob:
+    """The cells of these ranges."""
+    require(all(len(cells) > 0 for _, cells in cuts), "its result is empty")
+    backwards = [at for at, cells in cuts if cells.step < 0 and len(cells) > 1]
+    spans = [(at, min(cells), max(cells) + 1, abs(cells.step)) for at, cells in cuts]
+    needed = [(at, low, high) for at, low, high, _ in spans if (low, high) != (0, blob.shape[at])]
+    if needed:
+        blob = crop(e, "cut", blob, needed)
+    steps = {at: step for at, low, high, step in spans if step != 1 and high - low > 1}
+    if steps:
+        require(len(blob.shape) == 3 and 0 not in steps, f"steps {sorted(steps.values())} within {sizes_text(blob.shape)}")
+        strides: dict[str, Any] = {"stride_h": steps.get(1, 1), "stride_w": steps.get(2, 1)}
+        blob = e.layer("Pooling", "steps", [blob], pooling_type=0, kernel_h=1, kernel_w=1, pad_mode=1, **strides)
+    return e.layer("Flip", "flipped", [blob], axes=backwards) if backwards else blob
+
+
+def crop(e: Emission, role: str, blob: Blob, cuts: list[tuple[int, int, int]]) -> Blob:
+    """Crop to start:end along axes."""
+    axes, starts, ends = zip(*sorted(cuts), strict=True)
+    return e.layer("Crop", role, [blob], starts=starts, ends=ends, axes=axes)
+
+
+@row("Gather")
+def gather(e: Emission, node: gs.Node) -> None:
+    """Constant indices: one Crop where they are a range, otherwise a Concat of Crops."""
+    x, y = node.inputs[0], node.outputs[0]
+    axis = axis_of(node, len(x.shape), 0)
+    side = dims(x.shape)[axis]
+    require(side is not None, "it picks from a side that is known at run time only")
+    assert side is not None
+    picked = [index % side for index in constant_ints(node, 1, "list of indices")]
+    require(bool(picked), "it picks nothing")
+    blob, at = with_axis(e, x, axis)
+    runs = _runs(picked)
+    require(len(runs) <= 64, f"its indices form {len(runs)} ranges, up to 64 are spelled")
+    parts = [crop(e, f"pick{i}", blob, [(at, low, high)]) for i, (low, high) in enumerate(runs)]
+    e.put(y, parts[0] if len(parts) == 1 else e.layer("Concat", "picked", parts, axis=at))
+
+
+def _runs(indices: list[int]) -> list[tuple[int, int]]:
+    """Ascending ranges, end excluded, that give these indices in order."""
+    found: list[tuple[int, int]] = []
+    for index in indices:
+        if found and found[-1][1] == index:
+            found[-1] = (found[-1][0], index + 1)
+        else:
+            found.append((index, index + 1))
+    return found
+
+
+@row("Pad")
+def pad(e: Emission, node: gs.Node) -> None:
+    """Padding; what is negative cuts and is a Crop."""
+    x, y = node.inputs[0], node.outputs[0]
+    sizes = dims(x.shape)
+    mode = {"constant": 0, "edge": 1, "reflect": 2}.get(text(node, "mode", "constant"))
+    require(mode is not None, f"mode is {text(node, 'mode')}")
+    listed = constant_ints(node, 1, "list of pads")
+    axes = axes_of(node, 3, len(sizes)) or list(range(len(sizes)))
+    value = float(constant(node, 2, "value").reshape(())) if optional(node, 2) is not None else 0.0
+    require(np.isfinite(value), f"it pads with {value}")
+    pads = {axis: (listed[i], listed[i + len(axes)]) for i, axis in enumerate(axes)}
+    pads = {axis: pair for axis, pair in pads.items() if pair != (0, 0)}
+    shape, places = _padded_shape(e, x, sizes, pads)
+    blob = e.shaped(x, shape)
+    cuts = []
+    for at, (low, high) in zip(places, pads.values(), strict=True):
+        size = blob.shape[at]
+        require(min(low, high) >= 0 or size is not None, "it cuts a side that is known at run time only")
+        if min(low, high) < 0:
+            assert size is not None
+            cuts.append((at, max(0, -low), size - max(0, -high)))
+    if cuts:
+        blob = crop(e, "cut", blob, cuts)
+    added = {at: (max(0, low), max(0, high)) for at, (low, high) in zip(places, pads.values(), strict=True)}
+    if any(pair != (0, 0) for pair in added.values()):
+        blob = _padding(e, blob, added, mode or 0, value)
+    e.put(y, blob)
+
+
+def _padded_shape(
+    e: Emission, x: gs.Tensor, sizes: Shape, pads: dict[int, tuple[int, int]]
+) -> tuple[Shape, list[int]]:
+    """A shape of up to three axes in which every padded axis has a place, and the places."""
+    layout = e.layout(x)
+    if layout.axes is not None and len(layout.shape) <= 3 and all(axis in layout.axes for axis in pads):
+        return layout.shape, [layout.axes.index(axis) for axis in pads]
+    groups: list[list[int]] = []
+    for axis in range(len(sizes)):
+        if groups and axis not in pads and not any(a in pads for a in groups[-1]):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    groups = [g for g in groups if any(a in pads for a in g) or any(sizes[a] != 1 for a in g)]
+    require(len(groups) <= 4, f"it pads axes {list(pads)} of {len(sizes)}")
+    shape = tuple(total(tuple(sizes[a] for a in group)) for group in groups)
+    places = [next(at for at, group in enumerate(groups) if axis in group) for axis in pads]
+    require(len(groups) <= 3 or 0 not in places, f"it pads axes {list(pads)} of {len(sizes)}")
+    return shape, places
+
+
+def _padding(e: Emission, blob: Blob, added: dict[int, tuple[int, int]], mode: int, value: float) -> Blob:
+    """Padding by these numbers of cells before and after each place."""
+    names = [("left", "right"), ("top", "bottom"), ("front", "behind")]
+    params: dict[str, Any] = {"type": mode, "value": value}
+    for at, (low, high) in added.items():
+        back = blob.rank - 1 - at
+        require(back < 3, "it pads the outermost of four axes")
+        require(mode == 0 or back < 2, "it reflects or repeats channels")
+        params.update({names[back][0]: low, names[back][1]: high})
+    return e.layer("Padding", "padded", [blob], **params)
+
+
+@row("Expand")
+def expand(e: Emission, node: gs.Node) -> None:
+    """Tile of the axes that grow."""
+    x, y = node.inputs[0], node.outputs[0]
+    layout = e.layout(y)
+    require(layout.axes is not None, f"it makes {len(y.shape)} axes, ncnn has 4")
+    assert layout.axes is not None
+    blob = e.arranged(x, y.shape, layout.axes)
+    e.put(y, tile(e, blob, layout.shape))
+
+
+def tile(e: Emission, blob: Blob, shape: Shape) -> Blob:
+    """The blob repeated along the axes of size 1 until it has this shape."""
+    if blob.shape == shape:
+        return blob
+    sizes = known(shape, "the result")
+    repeats = [size if have == 1 else 1 for have, size in zip(blob.shape, sizes, strict=True)]
+    return e.layer("Tile", "tiled", [blob], repeats=repeats)
+
+
+@row("Tile")
+def tile_(e: Emission, node: gs.Node) -> None:
+    """Tile."""
+    x, y = node.inputs[0], node.outputs[0]
+    repeats = constant_ints(node, 1, "list of repeats")
+    layout = e.layout(y)
+    require(layout.axes is not None, f"it makes {len(y.shape)} axes, ncnn has 4")
+    assert layout.axes is not None
+    blob = e.arranged(x, y.shape, layout.axes)
+    e.put(y, e.layer("Tile", "tiled", [blob], repeats=[repeats[axis] for axis in layout.axes]))
+
+
+@row("CumSum")
+def cumulative_sum(e: Emission, node: gs.Node) -> None:
+    """CumulativeSum."""
+    x = node.inputs[0]
+    require(not whole(node, "exclusive", 0) and not whole(node, "reverse", 0), "it is exclusive or runs backwards")
+    axis = constant_ints(node, 1, "axis")[0] % len(x.shape)
+    blob, at = with_axis(e, x, axis)
+    e.put(node.outputs[0], e.layer("CumulativeSum", "sums", [blob], axis=at))
