@@ -13,6 +13,7 @@ from segc.passes.fold_sigmoid_threshold import FoldSigmoidThreshold
 from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
+from segc.passes.legalize_argmax import LegalizeArgMax
 from segc.passes.legalize_asymmetric_pads import LegalizeAsymmetricPads
 from segc.passes.legalize_attention import LegalizeAttention
 from segc.passes.legalize_axes import LegalizeAxes
@@ -80,6 +81,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeGridSample,
     LegalizeScatterElements,
     LegalizeAttention,
+    LegalizeArgMax,
 )
 
 __all__ = [
@@ -121,4 +123,5 @@ __all__ = [
     "LegalizeGridSample",
     "LegalizeScatterElements",
     "LegalizeAttention",
+    "LegalizeArgMax",
 ]

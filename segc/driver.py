@@ -19,6 +19,7 @@ from segc.canonical import canonical
 from segc.errors import CompileError, MissingPackageError, ParityError, SegcError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
 from segc.frontend.source import Source, open_source
+from segc.isolation import IsolatedSession
 from segc.manifest import Manifest
 from segc.memory import peak_memory_mb
 from segc.passes.base import PassResult
@@ -131,7 +132,7 @@ class _Compilation:
                 describe.note_resize(info, graph)
                 legality.require_legal(graph, self.target, {name: r.skips for name, r in results})
             with self._step("emit", f"writing the {self.target.name} engine"):
-                final = ir.to_model(graph, functions=False)
+                final = ir.to_model(graph, functions=False, origins=self.target.origins)
                 emitted = self.target.emit(final, staging.directory, self.settings)
                 if self.request.keep_onnx:
                     _save(ir.to_model(graph, origins=True), staging.directory / "final.onnx")
@@ -172,6 +173,8 @@ class _Compilation:
         """The engine, or where it cannot run here ONNX Runtime on the graph it was made from."""
         if self.unrun is not None:
             return stand_in(final, self.request.threads)
+        if self.target.isolated:
+            return IsolatedSession(self.target.name, directory, emitted.options, self.request.threads)
         return self.target.load(directory, emitted.options, self.request.threads)
 
     def _asked_limits(self) -> parity.Limits:

@@ -10,6 +10,7 @@ from segc import dialect, ir
 
 # Standard ops that a pass of their own rewrites for runtimes and opsets without them.
 LEGALIZED = (
+    "ArgMax",
     "Attention",
     "Einsum",
     "Gelu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from segc import dialect
 from segc.passes import (
     CancelReshapes,
     CancelTransposes,
@@ -83,8 +84,15 @@ def standard(
         "simplify": (Simplify(),) if simplify else (),
         "mask": (MaskOutput(threshold),) if mask else (),
         "output": (FoldArgMax(), FoldSigmoidThreshold()),
-        "lower": (LowerAdaptiveAvgPool(ops=frozenset(target.ops)), target.mask_tail),
+        "lower": (*_pools(target), target.mask_tail),
         "tidy": clean,
         "legalize": target.legalize,
     }
     return Pipeline(f"{target.name} standard", tuple(step for stage in stages.values() for step in stage))
+
+
+def _pools(target: Target) -> tuple[Pass, ...]:
+    """Nothing where the target has adaptive pooling itself."""
+    if f"{dialect.DOMAIN}::AdaptiveAvgPool2d" in target.ops:
+        return ()
+    return (LowerAdaptiveAvgPool(ops=frozenset(target.ops)),)

@@ -90,6 +90,8 @@ class Target:
     limits: per precision the (largest relative logit error or None, least share of equal pixels) of the parity gate,
     where segc's own do not fit. cannot_run(settings): why no engine runs on this machine, or None; the gate then
     judges the legalized graph in ONNX Runtime, and reports say `unrun` instead of ok.
+    isolated: try a fresh engine in a process of its own, for runtimes that crash where others raise. origins: the model
+    that `emit` gets says of each node which line it comes from (segc.origin).
     """
 
     name: str
@@ -108,6 +110,8 @@ class Target:
     limits: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
     cannot_run: Callable[[Settings], str | None] = lambda _: None
     unrun: str = "built, not run"
+    isolated: bool = False
+    origins: bool = False
 
     def why_not(self, node: gs.Node) -> str | None:
         """The first reason this target rejects `node`, or None."""

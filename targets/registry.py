@@ -14,6 +14,7 @@ GROUP = "segc.targets"
 BUILT_IN = {
     "onnxruntime": "segc.targets.onnxruntime:ONNXRUNTIME",
     "openvino": "segc.targets.openvino:OPENVINO",
+    "ncnn": "segc.targets.ncnn:NCNN",
 }
 
 

@@ -27,7 +27,7 @@ def build(graph: gs.Graph) -> Net:
             emission.spell(node)
         except Refused as reason:
             raise CompileError(
-                f"ncnn cannot express {node.op} '{node.name}'", because=str(reason), where=origin.of(node)
+                f"ncnn cannot express {node.op} '{node.name}'", because=str(reason), where=str(origin.of(node))
             ) from reason
     net = emission.net
     net.outputs = [emission.blob(tensor) for tensor in graph.outputs]

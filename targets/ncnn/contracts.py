@@ -64,7 +64,7 @@ def weighs(layer: Layer, *counts: int) -> None:
 
 def axis_of(layer: Layer, name: str, rank: int) -> int:
     """An axis parameter, which must count from the front."""
-    axis = layer.int(name, 0)
+    axis = layer.whole(name, 0)
     require(0 <= axis < rank, f"{layer.type} has axis {axis}, its input {rank} axes")
     return axis
 
@@ -102,7 +102,7 @@ def _split(layer: Layer) -> list[Shape]:
 
 @contract("BinaryOp")
 def _binary(layer: Layer) -> list[Shape]:
-    if layer.int("with_scalar", 0):
+    if layer.whole("with_scalar", 0):
         return arity(layer, 1)
     a, b = arity(layer, 2)
     # operands of different rank do not broadcast as NumPy's do, and some read memory that is not theirs
@@ -120,16 +120,16 @@ def _broadcast(p: Dim, q: Dim, a: Shape, b: Shape) -> Dim:
 @contract("Scale")
 def _scale(layer: Layer) -> list[Shape]:
     shapes = arity(layer, 1)
-    size = layer.int("scale_data_size", 0)
+    size = layer.whole("scale_data_size", 0)
     require(shapes[0][0] == size, f"Scale of {size} on {text(shapes[0])}")
-    weighs(layer, *[size] * (1 + layer.int("bias_term", 0)))
+    weighs(layer, *[size] * (1 + layer.whole("bias_term", 0)))
     return shapes
 
 
 @contract("BatchNorm")
 def _batch_norm(layer: Layer) -> list[Shape]:
     shapes = arity(layer, 1)
-    channels = layer.int("channels", 0)
+    channels = layer.whole("channels", 0)
     require(shapes[0][0] == channels, f"BatchNorm of {channels} channels on {text(shapes[0])}")
     weighs(layer, *[channels] * 4)
     return shapes
@@ -138,7 +138,7 @@ def _batch_norm(layer: Layer) -> list[Shape]:
 @contract("PReLU")
 def _prelu(layer: Layer) -> list[Shape]:
     shapes = arity(layer, 1)
-    count = layer.int("num_slope", 0)
+    count = layer.whole("num_slope", 0)
     require(count == 1 or shapes[0][0] == count, f"PReLU of {count} slopes on {text(shapes[0])}")
     require(len(shapes[0]) < MAX_RANK, "PReLU takes up to 3 axes")
     weighs(layer, count)
@@ -148,19 +148,21 @@ def _prelu(layer: Layer) -> list[Shape]:
 @contract("LayerNorm")
 def _layer_norm(layer: Layer) -> list[Shape]:
     shapes = arity(layer, 1)
-    size, last = layer.int("affine_size", 0), shapes[0][-1]
+    size, last = layer.whole("affine_size", 0), shapes[0][-1]
     require(len(shapes[0]) == 2 and last == size, f"LayerNorm of {size} on {text(shapes[0])}: rows of that size wanted")
-    weighs(layer, *[size] * 2 * layer.int("affine", 1))
+    weighs(layer, *[size] * 2 * layer.whole("affine", 1))
     return shapes
 
 
 @contract("GroupNorm", "InstanceNorm")
 def _group_norm(layer: Layer) -> list[Shape]:
     shapes = arity(layer, 1)
-    channels, affine = layer.int("channels", 0), layer.int("affine", 1)
+    channels, affine = layer.whole("channels", 0), layer.whole("affine", 1)
     require(len(shapes[0]) == 3, f"{layer.type} takes 3 axes, not {text(shapes[0])}")
     require(shapes[0][0] == channels, f"{layer.type} of {channels} channels on {text(shapes[0])}")
-    require(channels % layer.int("group", 1) == 0, f"{channels} channels do not form {layer.int('group', 1)} groups")
+    require(
+        channels % layer.whole("group", 1) == 0, f"{channels} channels do not form {layer.whole('group', 1)} groups"
+    )
     weighs(layer, *[channels] * 2 * affine)
     return shapes
 
@@ -170,18 +172,18 @@ def _along_axis(layer: Layer) -> list[Shape]:
     shapes = arity(layer, 1)
     axis_of(layer, "axis", len(shapes[0]))
     if layer.type == "Softmax":
-        require(layer.int("fixbug0", 0) == 1, "Softmax without fixbug0 counts axes in ncnn's old way")
+        require(layer.whole("fixbug0", 0) == 1, "Softmax without fixbug0 counts axes in ncnn's old way")
     return shapes
 
 
 @contract("Reduction")
 def _reduction(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
-    require(layer.int("fixbug0", 0) == 1, "Reduction without fixbug0 is too old for ncnn")
-    axes = layer.ints("axes")
+    require(layer.whole("fixbug0", 0) == 1, "Reduction without fixbug0 is too old for ncnn")
+    axes = layer.wholes("axes")
     in_range = all(0 <= axis < len(shape) for axis in axes)
     require(bool(axes) and in_range and len(set(axes)) == len(axes), f"Reduction over axes {axes} of {text(shape)}")
-    if layer.int("keepdims", 0):
+    if layer.whole("keepdims", 0):
         return [tuple(1 if at in axes else size for at, size in enumerate(shape))]
     return [tuple(size for at, size in enumerate(shape) if at not in axes) or (1,)]
 
@@ -206,7 +208,7 @@ def total_of(sizes: list[Dim]) -> Dim:
 @contract("Slice")
 def _slice(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
-    axis, sizes = axis_of(layer, "axis", len(shape)), layer.ints("slices")
+    axis, sizes = axis_of(layer, "axis", len(shape)), layer.wholes("slices")
     side = shape[axis]
     require(all(size > 0 for size in sizes), f"Slice into {sizes}: a part is empty")
     require(side is None or sum(sizes) == side, f"Slice of {side} into {sizes}")
@@ -220,7 +222,7 @@ def _crop(layer: Layer) -> list[Shape]:
         return [layer.outputs[0].shape]
     arity(layer, 1)
     made: list[Dim] = list(shape)
-    for axis, start, end in zip(layer.ints("axes"), layer.ints("starts"), layer.ints("ends"), strict=True):
+    for axis, start, end in zip(layer.wholes("axes"), layer.wholes("starts"), layer.wholes("ends"), strict=True):
         require(0 <= axis < len(shape), f"Crop along axis {axis} of {text(shape)}")
         side = shape[axis]
         require(0 <= start < end and (side is None or end <= side), f"Crop {start}:{end} of {text(shape)}")
@@ -231,13 +233,13 @@ def _crop(layer: Layer) -> list[Shape]:
 @contract("Padding")
 def _padding(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
-    pads = {name: layer.int(name, 0) for name in ("top", "bottom", "left", "right", "front", "behind")}
+    pads = {name: layer.whole(name, 0) for name in ("top", "bottom", "left", "right", "front", "behind")}
     require(min(pads.values()) >= 0, f"Padding by {min(pads.values())}: ncnn cannot cut with it")
     made = list(shape)
     pairs = [("left", "right"), ("top", "bottom"), ("front", "behind")][: min(len(shape), 3)]
     for at, (low, high) in enumerate(pairs, 1):
-        size = made[-at]
-        if layer.int("type", 0) == 2:
+        size = shape[-at]
+        if layer.whole("type", 0) == 2:
             require(size is None or max(pads[low], pads[high]) < size, f"reflecting {pads} of {text(shape)}")
         made[-at] = None if size is None else size + pads[low] + pads[high]
     unused = [pads[name] for pair in [("top", "bottom"), ("front", "behind")][len(pairs) - 1 :] for name in pair]
@@ -249,7 +251,7 @@ def _padding(layer: Layer) -> list[Shape]:
 def _permute(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
     orders = list(permutations(range(len(shape))))
-    at = layer.int("order_type", 0)
+    at = layer.whole("order_type", 0)
     require(len(shape) >= 2 and 0 <= at < len(orders), f"Permute {at} of {text(shape)}")
     return [tuple(shape[axis] for axis in orders[at])]
 
@@ -260,7 +262,7 @@ def _reshape(layer: Layer) -> list[Shape]:
     if "shape_expr" in layer.params:
         return [layer.outputs[0].shape]
     arity(layer, 1)
-    made = tuple(layer.int(name, 0) for name in ("c", "d", "h", "w") if name in layer.params)
+    made = tuple(layer.whole(name, 0) for name in ("c", "d", "h", "w") if name in layer.params)
     wanted, given = total(made), total(shape)
     require(min(made) >= 1, f"Reshape to {made}")
     require(given is None or wanted == given, f"Reshape of {text(shape)} to {text(made)}")
@@ -270,7 +272,7 @@ def _reshape(layer: Layer) -> list[Shape]:
 @contract("Tile")
 def _tile(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
-    repeats = layer.ints("repeats")
+    repeats = layer.wholes("repeats")
     require(len(repeats) == len(shape) and min(repeats) >= 1, f"Tile of {text(shape)} by {repeats}")
     return [tuple(None if size is None else size * times for size, times in zip(shape, repeats, strict=True))]
 
@@ -278,7 +280,9 @@ def _tile(layer: Layer) -> list[Shape]:
 @contract("Flip")
 def _flip(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
-    require(all(0 <= axis < len(shape) for axis in layer.ints("axes")), f"Flip {layer.ints('axes')} of {text(shape)}")
+    require(
+        all(0 <= axis < len(shape) for axis in layer.wholes("axes")), f"Flip {layer.wholes('axes')} of {text(shape)}"
+    )
     return [shape]
 
 
@@ -286,7 +290,7 @@ def _flip(layer: Layer) -> list[Shape]:
 def _matmul(layer: Layer) -> list[Shape]:
     a, b = arity(layer, 2)
     require(len(a) == len(b) and len(a) >= 2, f"MatMul of {text(a)} and {text(b)}: the ranks differ")
-    inner, columns = (b[-1], b[-2]) if layer.int("trans_b", 0) else (b[-2], b[-1])
+    inner, columns = (b[-1], b[-2]) if layer.whole("trans_b", 0) else (b[-2], b[-1])
     require(agree((a[-1],), (inner,)), f"MatMul of {text(a)} and {text(b)}: {a[-1]} columns meet {inner} rows")
     outer = tuple(_broadcast(p, q, a, b) for p, q in zip(a[:-2], b[:-2], strict=True))
     return [(*outer, a[-2], columns)]
@@ -295,10 +299,12 @@ def _matmul(layer: Layer) -> list[Shape]:
 @contract("Gemm")
 def _gemm(layer: Layer) -> list[Shape]:
     (a,) = arity(layer, 1)
-    columns, inner = layer.int("constant_n", 0), layer.int("constant_k", 0)
-    require(layer.int("constant_b", 0) == 1 and layer.int("trans_b", 0) == 1, "only a constant, transposed B is written")
+    columns, inner = layer.whole("constant_n", 0), layer.whole("constant_k", 0)
+    require(
+        layer.whole("constant_b", 0) == 1 and layer.whole("trans_b", 0) == 1, "only a constant, transposed B is written"
+    )
     require(len(a) == 2 and agree((a[1],), (inner,)), f"Gemm of {text(a)} with {inner} rows: 2 axes wanted")
-    biased = layer.int("constant_broadcast_type_c", 0) == 4
+    biased = layer.whole("constant_broadcast_type_c", 0) == 4
     weighs(layer, columns * inner, *([columns] if biased else []))
     return [(a[0], columns)]
 
@@ -317,8 +323,8 @@ def _detection_output(layer: Layer) -> list[Shape]:
     count = known(boxes, "the boxes")[0]
     fits = location == (4 * count,) and confidence == (2, count) and boxes == (count, 4)
     require(fits, f"DetectionOutput of {text(location)}, {text(confidence)}, {text(boxes)}")
-    kept = layer.int("keep_top_k", 0)
-    require(1 <= kept <= count and kept == layer.int("nms_top_k", 0), f"DetectionOutput keeps {kept} of {count}")
+    kept = layer.whole("keep_top_k", 0)
+    require(1 <= kept <= count and kept == layer.whole("nms_top_k", 0), f"DetectionOutput keeps {kept} of {count}")
     return [(kept, 6)]
 
 

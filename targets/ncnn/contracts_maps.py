@@ -10,10 +10,10 @@ def _sides(layer: Layer) -> list[tuple[int, int, int, int]]:
     """Kernel, dilation, stride and both pads together, of rows and of columns."""
     found = []
     for side, low, high in (("h", "pad_top", "pad_bottom"), ("w", "pad_left", "pad_right")):
-        kernel, dilation, stride = (layer.int(f"{what}_{side}", 1) for what in ("kernel", "dilation", "stride"))
+        kernel, dilation, stride = (layer.whole(f"{what}_{side}", 1) for what in ("kernel", "dilation", "stride"))
         require(min(kernel, dilation, stride) >= 1, f"{layer.type} with kernel {kernel} and stride {stride}")
-        require(min(layer.int(low, 0), layer.int(high, 0)) >= 0, f"{layer.type} with negative pads")
-        found.append((kernel, dilation, stride, layer.int(low, 0) + layer.int(high, 0)))
+        require(min(layer.whole(low, 0), layer.whole(high, 0)) >= 0, f"{layer.type} with negative pads")
+        found.append((kernel, dilation, stride, layer.whole(low, 0) + layer.whole(high, 0)))
     return found
 
 
@@ -24,11 +24,11 @@ def windows(side: Dim, kernel: int, dilation: int, stride: int, pads: int) -> Di
 
 @contract("Convolution", "ConvolutionDepthWise")
 def _convolution(layer: Layer) -> list[Shape]:
-    dynamic = layer.int("dynamic_weight", 0)
-    biased = layer.int("bias_term", 0)
+    dynamic = layer.whole("dynamic_weight", 0)
+    biased = layer.whole("bias_term", 0)
     shapes = arity(layer, 1 + dynamic * (1 + biased))
     channels, height, width = spatial(layer, shapes[0])
-    made, group = layer.int("num_output", 0), layer.int("group", 1)
+    made, group = layer.whole("num_output", 0), layer.whole("group", 1)
     rows, cols = _sides(layer)
     require(isinstance(channels, int), f"{layer.type} of an unknown number of channels")
     assert channels is not None
@@ -39,7 +39,9 @@ def _convolution(layer: Layer) -> list[Shape]:
         weighs(layer)
     else:
         count = made * (channels // group) * rows[0] * cols[0]
-        require(layer.int("weight_data_size", 0) == count, f"{layer.int('weight_data_size', 0)} weights, not {count}")
+        require(
+            layer.whole("weight_data_size", 0) == count, f"{layer.whole('weight_data_size', 0)} weights, not {count}"
+        )
         weighs(layer, count, *[made] * biased)
     return [(made, windows(height, *rows), windows(width, *cols))]
 
@@ -48,15 +50,15 @@ def _convolution(layer: Layer) -> list[Shape]:
 def _deconvolution(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
     channels, height, width = spatial(layer, shape)
-    made, group = layer.int("num_output", 0), layer.int("group", 1)
+    made, group = layer.whole("num_output", 0), layer.whole("group", 1)
     require(isinstance(channels, int), f"{layer.type} of an unknown number of channels")
     assert channels is not None
     require(channels % group == 0 and made % group == 0, f"{channels} channels to {made} in {group} groups")
     sides = _sides(layer)
     count = channels * (made // group) * sides[0][0] * sides[1][0]
-    require(layer.int("weight_data_size", 0) == count, f"{layer.int('weight_data_size', 0)} weights, not {count}")
-    weighs(layer, count, *[made] * layer.int("bias_term", 0))
-    more = [layer.int("output_pad_bottom", 0), layer.int("output_pad_right", 0)]
+    require(layer.whole("weight_data_size", 0) == count, f"{layer.whole('weight_data_size', 0)} weights, not {count}")
+    weighs(layer, count, *[made] * layer.whole("bias_term", 0))
+    more = [layer.whole("output_pad_bottom", 0), layer.whole("output_pad_right", 0)]
     sizes = [
         None if side is None else (side - 1) * stride + dilation * (kernel - 1) + 1 - pads + extra
         for side, (kernel, dilation, stride, pads), extra in zip((height, width), sides, more, strict=True)
@@ -68,15 +70,15 @@ def _deconvolution(layer: Layer) -> list[Shape]:
 def _pooling(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
     channels, height, width = spatial(layer, shape)
-    if layer.int("adaptive_pooling", 0):
-        bins = [layer.int("out_h", 0), layer.int("out_w", 0)]
+    if layer.whole("adaptive_pooling", 0):
+        bins = [layer.whole("out_h", 0), layer.whole("out_w", 0)]
         require(min(bins) >= 1, f"adaptive Pooling to {bins}")
         return [(channels, *bins)]
     # the other modes keep windows that begin in the padding, unlike ONNX
-    require(layer.int("pad_mode", 0) == 1, "Pooling is written with pad mode 1 only")
+    require(layer.whole("pad_mode", 0) == 1, "Pooling is written with pad mode 1 only")
     rows, cols = _sides(layer)
     for kernel, low in ((rows[0], "pad_top"), (cols[0], "pad_left")):
-        require(layer.int(low, 0) < kernel, f"Pooling pads {layer.int(low, 0)} for a kernel of {kernel}")
+        require(layer.whole(low, 0) < kernel, f"Pooling pads {layer.whole(low, 0)} for a kernel of {kernel}")
     return [(channels, windows(height, *rows), windows(width, *cols))]
 
 
@@ -94,7 +96,7 @@ def _interp(layer: Layer) -> list[Shape]:
             for side, scale in zip((height, width), scales, strict=True)
         ]
         return [(channels, *sizes)]
-    made = [layer.int("output_height", 0), layer.int("output_width", 0)]
+    made = [layer.whole("output_height", 0), layer.whole("output_width", 0)]
     require(min(made) >= 1, f"Interp to {made}")
     return [(channels, *made)]
 
@@ -103,7 +105,7 @@ def _interp(layer: Layer) -> list[Shape]:
 def _grid_sample(layer: Layer) -> list[Shape]:
     shape, grid = arity(layer, 2)
     channels, _, _ = spatial(layer, shape)
-    planar = layer.int("permute_fusion", 0) == 1
+    planar = layer.whole("permute_fusion", 0) == 1
     pair = grid[0] if planar else grid[-1]
     require(len(grid) == 3 and pair == 2, f"GridSample at {text(grid)}")
     return [(channels, *(grid[1:] if planar else grid[:2]))]
@@ -113,7 +115,7 @@ def _grid_sample(layer: Layer) -> list[Shape]:
 def _pixel_shuffle(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
     channels, height, width = spatial(layer, shape)
-    factor = layer.int("upscale_factor", 1)
+    factor = layer.whole("upscale_factor", 1)
     require(channels is not None and channels % factor**2 == 0, f"PixelShuffle by {factor} of {text(shape)}")
     assert channels is not None
     sides = [None if side is None else side * factor for side in (height, width)]
@@ -124,10 +126,8 @@ def _pixel_shuffle(layer: Layer) -> list[Shape]:
 def _reorg(layer: Layer) -> list[Shape]:
     (shape,) = arity(layer, 1)
     channels, height, width = spatial(layer, shape)
-    step = layer.int("stride", 1)
+    step = layer.whole("stride", 1)
     whole = all(side is None or side % step == 0 for side in (height, width))
     require(whole and channels is not None, f"Reorg by {step} of {text(shape)}")
     assert channels is not None
     return [(channels * step**2, *[None if side is None else side // step for side in (height, width)])]
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,32 +106,27 @@ class Emission:
 
     def memory(self, name: str, values: np.ndarray, shape: Shape) -> Blob:
         """A constant as a layer."""
-        sizes = dict(zip({1: "w", 2: "hw", 3: "chw", 4: "cdhw"}[len(shape)], shape, strict=True))
-        weight = Weight(values)
-        return self._add("MemoryData", self.name(name), [], [weight], **sizes)[0]  # type: ignore[arg-type]
+        return self._add("MemoryData", [self.name(name)], (), [Weight(values)], sides(shape))[0]
 
     def input(self, tensor: gs.Tensor) -> Blob:
         """The network's input."""
         shape = layout_of(tensor).shape
         blob = Blob(self.name(tensor.name), shape)
-        sizes = dict(zip({1: "w", 2: "hw", 3: "chw", 4: "cdhw"}[len(shape)], shape, strict=True))
-        hints: dict[str, Param] = {name: size for name, size in sizes.items() if size is not None}
-        self.net.layers.append(Layer("Input", blob.name, [], [blob], hints))
+        self.net.layers.append(Layer("Input", blob.name, [], [blob], sides(shape)))
         self._blobs[id(tensor)] = blob
         return blob
 
     # layers
 
     def layer(
-        self, type_: str, role: str, inputs: Sequence[Blob], *, weights: Sequence[Weight] = (), **params: Param
+        self, type_: str, role: str, inputs: Sequence[Blob], *, weights: Sequence[Weight] = (), **params: Any
     ) -> Blob:
         """One layer with one output, named after the node's first output and `role`."""
-        return self._add(type_, self._role(role), list(inputs), list(weights), **params)[0]
+        return self._add(type_, [self._role(role)], inputs, weights, params)[0]
 
-    def layers(self, type_: str, roles: Sequence[str], inputs: Sequence[Blob], **params: Param) -> list[Blob]:
+    def layers(self, type_: str, roles: Sequence[str], inputs: Sequence[Blob], **params: Any) -> list[Blob]:
         """One layer with an output for each role."""
-        names = [self._role(role) for role in roles]
-        return self._add(type_, names[0], list(inputs), [], names=names, **params)
+        return self._add(type_, [self._role(role) for role in roles], inputs, (), params)
 
     def _role(self, role: str) -> str:
         assert self.node is not None
@@ -140,16 +135,15 @@ class Emission:
     def _add(
         self,
         type_: str,
-        name: str,
-        inputs: list[Blob],
-        weights: list[Weight],
-        names: Sequence[str] = (),
-        expected: Shape = (1,),
-        **params: Param,
+        names: Sequence[str],
+        inputs: Sequence[Blob],
+        weights: Sequence[Weight],
+        params: Mapping[str, Param],
     ) -> list[Blob]:
-        outputs = [Blob(each, expected) for each in names or [name]]
+        """A layer named after its first output."""
+        outputs = [Blob(name, (1,)) for name in names]
         served = self.node.name if self.node is not None else ""
-        layer = Layer(type_, name, inputs, outputs, params, weights, served)
+        layer = Layer(type_, names[0], list(inputs), outputs, dict(params), list(weights), served)
         for blob, shape in zip(outputs, check(layer), strict=True):
             blob.shape = shape
             self._made.add(id(blob))
@@ -161,8 +155,7 @@ class Emission:
         if blob.shape == shape:
             return blob
         require(total(shape) is not None, f"reshaping to {text(shape)} needs sizes known at run time only")
-        sizes: dict[str, Any] = dict(zip({1: "w", 2: "hw", 3: "chw", 4: "cdhw"}[len(shape)], shape, strict=True))
-        return self._add("Reshape", self.name(f"{role}_{text(shape)}"), [blob], [], **sizes)[0]
+        return self._add("Reshape", [self.name(f"{role}_{text(shape)}")], [blob], (), sides(shape))[0]
 
     def unary(self, role: str, blob: Blob, op: int) -> Blob:
         """UnaryOp."""
@@ -203,6 +196,12 @@ class Emission:
             name += "_"
         self._names.add(name)
         return name
+
+
+def sides(shape: Shape) -> dict[str, Param]:
+    """A shape as the parameters c, d, h and w, as far as it is known."""
+    names = {1: "w", 2: "hw", 3: "chw", 4: "cdhw"}[len(shape)]
+    return {name: size for name, size in zip(names, shape, strict=True) if size is not None}
 
 
 def numeric(tensor: gs.Tensor) -> None:

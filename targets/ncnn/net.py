@@ -1,7 +1,7 @@
 """The typed form of an ncnn network: layers with named parameters, blobs with shapes, weights by reference.
 
-ncnn checks nothing at run time: a wrong shape or parameter reads or writes memory that is not its own. So every layer is
-held to its contract (contracts.py) when it is added here, and knows the shape of each blob it makes.
+ncnn checks nothing at run time: a wrong shape or parameter reads or writes memory that is not its own. So every layer
+is held to its contract (contracts.py) when it is added here, and knows the shape of each blob it makes.
 
 A shape counts from the outside in, as NumPy does: (c, d, h, w), (c, h, w), (h, w) or (w,). A size that is known at run
 time only is None; it agrees with every size.
@@ -56,13 +56,13 @@ class Layer:
     weights: list[Weight] = field(default_factory=list)
     node: str = ""
 
-    def int(self, name: str, default: int) -> int:
+    def whole(self, name: str, default: int) -> int:
         """An integer parameter; ncnn's default counts when it is absent."""
         value = self.params.get(name, default)
         assert isinstance(value, int)
         return value
 
-    def ints(self, name: str) -> list[int]:
+    def wholes(self, name: str) -> list[int]:
         """A list of integers; empty when it is absent."""
         value = self.params.get(name, ())
         assert not isinstance(value, (int, float, str))

@@ -41,9 +41,7 @@ PARAMS: dict[str, ParamTable] = {
     "CumulativeSum": _AXIS,
     "Deconvolution": {name: row for name, row in _DECONV.items() if name != "group"},
     "DeconvolutionDepthWise": _DECONV,
-    "DetectionOutput": _table(
-        "num_class:0:i nms_threshold:1:f nms_top_k:2:i keep_top_k:3:i confidence_threshold:4:f"
-    ),
+    "DetectionOutput": _table("num_class:0:i nms_threshold:1:f nms_top_k:2:i keep_top_k:3:i confidence_threshold:4:f"),
     "ELU": _table("alpha:0:f"),
     "Erf": {},
     "Flip": _table("axes:0:I"),
@@ -66,9 +64,7 @@ PARAMS: dict[str, ParamTable] = {
     "MatMul": _table("trans_b:0:i"),
     "MemoryData": {**_SIZES, **_table("load_type:21:i")},
     "Mish": {},
-    "Padding": _table(
-        "top:0:i bottom:1:i left:2:i right:3:i type:4:i value:5:f front:7:i behind:8:i"
-    ),
+    "Padding": _table("top:0:i bottom:1:i left:2:i right:3:i type:4:i value:5:f front:7:i behind:8:i"),
     "Permute": _table("order_type:0:i"),
     "PixelShuffle": _table("upscale_factor:0:i mode:1:i"),
     "Pooling": _table(

@@ -11,7 +11,8 @@ from segc.passes.edit import optional
 from segc.targets.ncnn.attributes import map_of, whole, wholes
 from segc.targets.ncnn.emission import Emission, numbers, row
 from segc.targets.ncnn.layout import dims
-from segc.targets.ncnn.net import Blob, Dim, Refused, Shape, Weight, require
+from segc.targets.ncnn.net import Blob, Dim, Refused, Shape, Weight, known, require
+from segc.targets.ncnn.rows_move import permute
 
 NAMED = {"SAME_UPPER": (0, 1), "SAME_LOWER": (1, 0)}  # where an odd cell of padding goes: before, after
 
@@ -54,6 +55,8 @@ def conv(e: Emission, node: gs.Node) -> None:
     if len(x.shape or ()) == 3:
         return conv_1d(e, node)
     blob, shape = e.blob(x), dims(w.shape)
+    if blob.rank == 4:
+        return conv_of_batch(e, node, blob)
     map_of(blob.shape, f"'{x.name}'")
     require(None not in shape, f"the weights '{w.name}' have a size that is known at run time only")
     made, group = shape[0], whole(node, "group", 1)
@@ -69,6 +72,20 @@ def conv(e: Emission, node: gs.Node) -> None:
         params["group"] = group
     e.put(node.outputs[0], convolve(e, "conv", blob, w, bias, params))
     return None
+
+
+def conv_of_batch(e: Emission, node: gs.Node, x: Blob) -> None:
+    """A 1x1 Conv of several maps (N, C, H, W) that form no batch of images: the same over one map of N rows."""
+    w, bias = node.inputs[1], optional(node, 2)
+    plain = {"strides": {1}, "dilations": {1}, "pads": {0}}
+    single = dims(w.shape)[2:] == (1, 1) and all(set(wholes(node, a, tuple(want))) == want for a, want in plain.items())
+    fits = single and whole(node, "group", 1) == 1 and isinstance(w, gs.Constant)
+    require(fits, f"a convolution other than 1x1 of {x.shape[0]} maps, ncnn takes one")
+    count, channels, height, width = known(x.shape, f"'{node.inputs[0].name}'")
+    maps = e.reshape(x, (count, channels, height * width), f"{node.inputs[0].name}_maps")
+    rows = permute(e, "rows", maps, [1, 0, 2])
+    params = {"num_output": dims(w.shape)[0], "kernel_h": 1, "kernel_w": 1}
+    e.put(node.outputs[0], permute(e, "maps", convolve(e, "conv", rows, w, bias, params), [1, 0, 2]))
 
 
 def conv_1d(e: Emission, node: gs.Node) -> None:
@@ -92,9 +109,7 @@ def conv_1d(e: Emission, node: gs.Node) -> None:
     e.put(node.outputs[0], convolve(e, "conv", as_map, w, optional(node, 2), params))
 
 
-def convolve(
-    e: Emission, role: str, x: Blob, w: gs.Tensor, bias: gs.Tensor | None, params: dict[str, Any]
-) -> Blob:
+def convolve(e: Emission, role: str, x: Blob, w: gs.Tensor, bias: gs.Tensor | None, params: dict[str, Any]) -> Blob:
     """The convolution layer with constant weights or with weights as a second input."""
     kind = "ConvolutionDepthWise" if "group" in params else "Convolution"
     params = {**params, "bias_term": int(bias is not None)}
@@ -183,7 +198,9 @@ def adaptive_avg_pool(e: Emission, node: gs.Node) -> None:
 
 def adaptive(e: Emission, blob: Blob, sides: list[Dim], *, average: bool) -> Blob:
     """Adaptive Pooling to these sides."""
-    sizes = {name: side for name, side in zip(("out_h", "out_w"), sides, strict=True) if side is not None}
+    sizes: dict[str, Any] = {
+        name: side for name, side in zip(("out_h", "out_w"), sides, strict=True) if side is not None
+    }
     require(len(sizes) == 2, "pooling that keeps a side which is known at run time only")
     return e.layer("Pooling", "pool", [blob], pooling_type=int(average), adaptive_pooling=1, **sizes)
 
@@ -283,9 +300,7 @@ def _kind(node: gs.Node, given: Shape, made: Shape, scales: tuple[float, float] 
     return kind, 0
 
 
-def _nearest(
-    node: gs.Node, how: str, given: Shape, made: Shape, scales: tuple[float, float] | None
-) -> tuple[int, int]:
+def _nearest(node: gs.Node, how: str, given: Shape, made: Shape, scales: tuple[float, float] | None) -> tuple[int, int]:
     """ncnn rounds down from asymmetric coordinates; half_pixel gives the same cells for whole factors."""
     rounding = text(node, "nearest_mode", "round_prefer_floor")
     if (how, rounding) == ("asymmetric", "floor") or given == (1, 1):
@@ -298,5 +313,3 @@ def _nearest(
     same = how in ("half_pixel", "pytorch_half_pixel") and rounding == "round_prefer_floor" and whole_factors
     require(same, f"nearest with coordinates {how} and nearest_mode {rounding}")
     return 1, 0
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -115,7 +116,7 @@ def unary(e: Emission, node: gs.Node) -> None:
     e.put(node.outputs[0], e.unary(node.op.lower(), e.blob(node.inputs[0]), UNARY[PLAIN[node.op]]))
 
 
-LAYER: dict[str, tuple[str, Callable[[gs.Node], dict[str, float]]]] = {
+LAYER: dict[str, tuple[str, Callable[[gs.Node], dict[str, Any]]]] = {
     "Relu": ("ReLU", lambda n: {}),
     "LeakyRelu": ("ReLU", lambda n: {"slope": real(n, "alpha", 0.01)}),
     "Sigmoid": ("Sigmoid", lambda n: {}),
@@ -127,7 +128,10 @@ LAYER: dict[str, tuple[str, Callable[[gs.Node], dict[str, float]]]] = {
     "Celu": ("CELU", lambda n: {"alpha": real(n, "alpha", 1.0)}),
     "Selu": (
         "SELU",
-        lambda n: {"alpha": real(n, "alpha", 1.67326319217681884765625), "lambda": real(n, "gamma", 1.05070102214813232)},
+        lambda n: {
+            "alpha": real(n, "alpha", 1.67326319217681884765625),
+            "lambda": real(n, "gamma", 1.05070102214813232),
+        },
     ),
     "HardSigmoid": ("HardSigmoid", lambda n: {"alpha": real(n, "alpha", 0.2), "beta": real(n, "beta", 0.5)}),
     "HardSwish": ("HardSwish", lambda n: {"alpha": 1 / 6, "beta": 0.5}),
@@ -201,7 +205,9 @@ def modulo(e: Emission, node: gs.Node) -> None:
     assert value is not None
     blob = e.blob(x)
     count = e.unary("times", with_scalar(e, "quotient", "div", blob, value), UNARY["floor"])
-    e.put(y, e.layer("BinaryOp", "rest", [blob, with_scalar(e, "multiple", "mul", count, value)], op_type=BINARY["sub"]))
+    e.put(
+        y, e.layer("BinaryOp", "rest", [blob, with_scalar(e, "multiple", "mul", count, value)], op_type=BINARY["sub"])
+    )
 
 
 def threshold(e: Emission, role: str, x: Blob, above: float) -> Blob:
@@ -287,5 +293,3 @@ def batch_normalization(e: Emission, node: gs.Node) -> None:
     weights = [Weight(values) for values in (scale, mean, variance, bias)]
     eps = real(node, "epsilon", 1e-5)
     e.put(node.outputs[0], e.layer("BatchNorm", "norm", [blob], weights=weights, channels=scale.size, eps=eps))
-
-

@@ -13,10 +13,15 @@ from segc.passes.edit import optional
 from segc.targets.ncnn.attributes import axes as axes_of
 from segc.targets.ncnn.attributes import axis as axis_of
 from segc.targets.ncnn.attributes import constant, constant_ints, whole, wholes
+from segc.targets.ncnn.contracts import MAX_RANK
 from segc.targets.ncnn.emission import Emission, row
 from segc.targets.ncnn.layout import dims, merged
-from segc.targets.ncnn.net import Blob, Shape, known, require, total
+from segc.targets.ncnn.net import Blob, Refused, Shape, known, require, total
 from segc.targets.ncnn.net import text as sizes_text
+from segc.targets.ncnn.params import BINARY
+
+MANY = 32  # ranges that are cut out one by one
+EXACT_PLACES = 2**20  # cells of a row in which GridSample finds each one
 
 
 @row("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -34,10 +39,28 @@ def transpose(e: Emission, node: gs.Node) -> None:
     groups, order = merged(sizes, perm)
     if order == sorted(order):
         return e.put(y, e.blob(x))
-    require(len(groups) <= 4, f"it moves {len(groups)} groups of axes, ncnn has 4 axes")
     grouped = tuple(total(tuple(sizes[axis] for axis in group)) for group in groups)
-    made = permute(e, "permuted", e.shaped(x, grouped), order)
-    return e.put(y, made)
+    if len(groups) <= MAX_RANK:
+        return e.put(y, permute(e, "permuted", e.shaped(x, grouped), order))
+    first, second = two_steps(order)
+    groups, order = merged(grouped, first)
+    blob = e.shaped(x, tuple(total(tuple(grouped[axis] for axis in group)) for group in groups))
+    between = permute(e, "half", blob, order)
+    moved = tuple(grouped[axis] for axis in first)
+    groups, order = merged(moved, second)
+    shape = tuple(total(tuple(moved[axis] for axis in group)) for group in groups)
+    return e.put(y, permute(e, "permuted", e.reshape(between, shape, f"{y.name}_half"), order))
+
+
+def two_steps(perm: list[int]) -> tuple[list[int], list[int]]:
+    """Two transposes, one after the other, that make `perm`, each of at most four groups. Raises Refused."""
+    require(len(perm) <= 6, f"it moves {len(perm)} groups of axes, up to 6 are taken apart")
+    ones = [2] * len(perm)
+    for first in permutations(range(len(perm))):
+        second = [first.index(axis) for axis in perm]
+        if max(len(merged(ones, first)[0]), len(merged(ones, second)[0])) <= MAX_RANK:
+            return list(first), second
+    raise Refused(f"no two steps of 4 groups make {perm}")
 
 
 def permute(e: Emission, role: str, blob: Blob, perm: list[int]) -> Blob:
@@ -120,7 +143,9 @@ def _cut(e: Emission, blob: Blob, cuts: list[tuple[int, range]]) -> Blob:
         blob = crop(e, "cut", blob, needed)
     steps = {at: step for at, low, high, step in spans if step != 1 and high - low > 1}
     if steps:
-        require(len(blob.shape) == 3 and 0 not in steps, f"steps {sorted(steps.values())} within {sizes_text(blob.shape)}")
+        require(
+            len(blob.shape) == 3 and 0 not in steps, f"steps {sorted(steps.values())} within {sizes_text(blob.shape)}"
+        )
         strides: dict[str, Any] = {"stride_h": steps.get(1, 1), "stride_w": steps.get(2, 1)}
         blob = e.layer("Pooling", "steps", [blob], pooling_type=0, kernel_h=1, kernel_w=1, pad_mode=1, **strides)
     return e.layer("Flip", "flipped", [blob], axes=backwards) if backwards else blob
@@ -134,19 +159,54 @@ def crop(e: Emission, role: str, blob: Blob, cuts: list[tuple[int, int, int]]) -
 
 @row("Gather")
 def gather(e: Emission, node: gs.Node) -> None:
-    """Constant indices: one Crop where they are a range, otherwise a Concat of Crops."""
+    """Constant indices: Crops of the ranges that they form, GridSample where these are many."""
     x, y = node.inputs[0], node.outputs[0]
     axis = axis_of(node, len(x.shape), 0)
     side = dims(x.shape)[axis]
-    require(side is not None, "it picks from a side that is known at run time only")
-    assert side is not None
-    picked = [index % side for index in constant_ints(node, 1, "list of indices")]
-    require(bool(picked), "it picks nothing")
-    blob, at = with_axis(e, x, axis)
-    runs = _runs(picked)
-    require(len(runs) <= 64, f"its indices form {len(runs)} ranges, up to 64 are spelled")
-    parts = [crop(e, f"pick{i}", blob, [(at, low, high)]) for i, (low, high) in enumerate(runs)]
-    e.put(y, parts[0] if len(parts) == 1 else e.layer("Concat", "picked", parts, axis=at))
+    if side is None:
+        raise Refused("it picks from a side that is known at run time only")
+    if not isinstance(node.inputs[1], gs.Constant):
+        return e.put(y, gathered(e, x, axis, picks(e, node.inputs[1], side)))
+    indices = [index % side for index in constant_ints(node, 1, "list of indices")]
+    require(bool(indices), "it picks nothing")
+    runs = _runs(indices)
+    if len(runs) > MANY:
+        at = (2 * np.array(indices, np.float64) + 1) / side - 1
+        places = np.stack([at, np.zeros_like(at)]).astype(np.float32)
+        return e.put(y, gathered(e, x, axis, e.memory(f"{y.name}_places", places, (2, 1, len(indices)))))
+    blob, at_axis = with_axis(e, x, axis)
+    parts = [crop(e, f"pick{i}", blob, [(at_axis, low, high)]) for i, (low, high) in enumerate(runs)]
+    return e.put(y, parts[0] if len(parts) == 1 else e.layer("Concat", "picked", parts, axis=at_axis))
+
+
+def picks(e: Emission, indices: gs.Tensor, side: int) -> Blob:
+    """Indices 0 .. side - 1 as places (2, 1, count) for GridSample: the middle of cell i of n is (2i + 1) / n - 1."""
+    count = total(dims(indices.shape))
+    require(side <= EXACT_PLACES, f"it picks among {side} cells, places are exact up to {EXACT_PLACES}")
+    flat = e.shaped(indices, (1, 1, count))
+    scaled = e.layer("BinaryOp", "scaled", [flat], op_type=BINARY["mul"], with_scalar=1, b=2 / side)
+    across = e.layer("BinaryOp", "across", [scaled], op_type=BINARY["add"], with_scalar=1, b=1 / side - 1)
+    down = e.layer("BinaryOp", "down", [flat], op_type=BINARY["mul"], with_scalar=1, b=0.0)
+    return e.layer("Concat", "places", [across, down], axis=0)
+
+
+def gathered(e: Emission, x: gs.Tensor, axis: int, places: Blob) -> Blob:
+    """The cells of `x` along `axis` at these places: GridSample of the nearest in a map of one row."""
+    sizes = dims(x.shape)
+    before, side, after = total(sizes[:axis]), sizes[axis], total(sizes[axis + 1 :])
+    count = places.shape[2]
+    if after == 1:
+        rows = e.shaped(x, (before, 1, side))
+        return nearest(e, "gathered", rows, places)
+    rows = permute(e, "turned", e.shaped(x, (before, side, after)), [0, 2, 1])
+    flat = e.reshape(rows, (total((before, after)), 1, side), f"{x.name}_rows")
+    made = e.reshape(nearest(e, "gathered", flat, places), (before, after, count), f"{x.name}_picked")
+    return permute(e, "turned_back", made, [0, 2, 1])
+
+
+def nearest(e: Emission, role: str, rows: Blob, places: Blob) -> Blob:
+    """GridSample of the nearest cell at places (2, h, w)."""
+    return e.layer("GridSample", role, [rows, places], sample_type=2, padding_mode=2, align_corner=0, permute_fusion=1)
 
 
 def _runs(indices: list[int]) -> list[tuple[int, int]]:
@@ -166,61 +226,46 @@ def pad(e: Emission, node: gs.Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     sizes = dims(x.shape)
     mode = {"constant": 0, "edge": 1, "reflect": 2}.get(text(node, "mode", "constant"))
-    require(mode is not None, f"mode is {text(node, 'mode')}")
+    if mode is None:
+        raise Refused(f"mode is {text(node, 'mode')}")
     listed = constant_ints(node, 1, "list of pads")
     axes = axes_of(node, 3, len(sizes)) or list(range(len(sizes)))
     value = float(constant(node, 2, "value").reshape(())) if optional(node, 2) is not None else 0.0
-    require(np.isfinite(value), f"it pads with {value}")
+    require(bool(np.isfinite(value)), f"it pads with {value}")
     pads = {axis: (listed[i], listed[i + len(axes)]) for i, axis in enumerate(axes)}
     pads = {axis: pair for axis, pair in pads.items() if pair != (0, 0)}
-    shape, places = _padded_shape(e, x, sizes, pads)
-    blob = e.shaped(x, shape)
+    layout = e.layout(x)
+    if layout.axes is not None and len(layout.shape) <= 3 and all(axis in layout.axes for axis in pads):
+        e.put(y, padded(e, e.blob(x), {layout.axes.index(axis): pair for axis, pair in pads.items()}, mode, value))
+        return
+    # one axis at a time: all before it, the axis, all behind it
+    made, known_sizes = e.blob(x), list(sizes)
+    for axis, pair in pads.items():
+        three = (total(tuple(known_sizes[:axis])), known_sizes[axis], total(tuple(known_sizes[axis + 1 :])))
+        made = padded(e, e.reshape(made, three, f"{y.name}_axis{axis}"), {1: pair}, mode, value)
+        known_sizes[axis] = made.shape[1]
+    e.put(y, made)
+
+
+def padded(e: Emission, blob: Blob, pads: dict[int, tuple[int, int]], mode: int, value: float) -> Blob:
+    """The blob with cells added before and after each place, or cut off where their number is negative."""
     cuts = []
-    for at, (low, high) in zip(places, pads.values(), strict=True):
-        size = blob.shape[at]
-        require(min(low, high) >= 0 or size is not None, "it cuts a side that is known at run time only")
+    for at, (low, high) in pads.items():
         if min(low, high) < 0:
-            assert size is not None
+            size = blob.shape[at]
+            if size is None:
+                raise Refused("it cuts a side that is known at run time only")
             cuts.append((at, max(0, -low), size - max(0, -high)))
     if cuts:
         blob = crop(e, "cut", blob, cuts)
-    added = {at: (max(0, low), max(0, high)) for at, (low, high) in zip(places, pads.values(), strict=True)}
-    if any(pair != (0, 0) for pair in added.values()):
-        blob = _padding(e, blob, added, mode or 0, value)
-    e.put(y, blob)
-
-
-def _padded_shape(
-    e: Emission, x: gs.Tensor, sizes: Shape, pads: dict[int, tuple[int, int]]
-) -> tuple[Shape, list[int]]:
-    """A shape of up to three axes in which every padded axis has a place, and the places."""
-    layout = e.layout(x)
-    if layout.axes is not None and len(layout.shape) <= 3 and all(axis in layout.axes for axis in pads):
-        return layout.shape, [layout.axes.index(axis) for axis in pads]
-    groups: list[list[int]] = []
-    for axis in range(len(sizes)):
-        if groups and axis not in pads and not any(a in pads for a in groups[-1]):
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    groups = [g for g in groups if any(a in pads for a in g) or any(sizes[a] != 1 for a in g)]
-    require(len(groups) <= 4, f"it pads axes {list(pads)} of {len(sizes)}")
-    shape = tuple(total(tuple(sizes[a] for a in group)) for group in groups)
-    places = [next(at for at, group in enumerate(groups) if axis in group) for axis in pads]
-    require(len(groups) <= 3 or 0 not in places, f"it pads axes {list(pads)} of {len(sizes)}")
-    return shape, places
-
-
-def _padding(e: Emission, blob: Blob, added: dict[int, tuple[int, int]], mode: int, value: float) -> Blob:
-    """Padding by these numbers of cells before and after each place."""
     names = [("left", "right"), ("top", "bottom"), ("front", "behind")]
     params: dict[str, Any] = {"type": mode, "value": value}
-    for at, (low, high) in added.items():
+    for at, (low, high) in pads.items():
         back = blob.rank - 1 - at
-        require(back < 3, "it pads the outermost of four axes")
         require(mode == 0 or back < 2, "it reflects or repeats channels")
-        params.update({names[back][0]: low, names[back][1]: high})
-    return e.layer("Padding", "padded", [blob], **params)
+        params.update({names[back][0]: max(0, low), names[back][1]: max(0, high)})
+    grows = any(max(pair) > 0 for pair in pads.values())
+    return e.layer("Padding", "padded", [blob], **params) if grows else blob
 
 
 @row("Expand")

@@ -11,6 +11,10 @@ import numpy as np
 from segc.errors import CompileError
 
 PARAM, BIN = "model.param", "model.bin"
+# ncnn's options that the bundle decides, as the bundle has them
+FLAGS = (
+    "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_winograd63_convolution",
+)  # fmt: skip
 
 
 class NcnnSession:
@@ -21,13 +25,10 @@ class NcnnSession:
 
         self._ncnn, self._options = ncnn, options
         self._net = ncnn.Net()
-        half = bool(options.get("fp16", False))
-        flags = self._net.opt
-        flags.use_fp16_packed = flags.use_fp16_storage = flags.use_fp16_arithmetic = half
-        # grouped convolutions compute nonsense in bfloat16
-        flags.use_bf16_storage = False
+        for flag in FLAGS:  # before the files: layers choose their weights' form as they load
+            setattr(self._net.opt, flag, bool(options[flag]))
         if threads:
-            flags.num_threads = threads
+            self._net.opt.num_threads = threads
         for load, file in ((self._net.load_param, PARAM), (self._net.load_model, BIN)):
             if (code := load(str(directory / file))) != 0:
                 raise CompileError("ncnn cannot load the engine", because=f"it answers {code}", where=file)

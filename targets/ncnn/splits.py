@@ -8,7 +8,8 @@ from segc.targets.ncnn.net import Blob, Layer, Net
 def insert_splits(net: Net) -> None:
     """Add a Split behind each blob with several readers; an output of the net counts as a reader.
 
-    A layer that reads one blob twice (x * x) takes it once from its copy.
+    A layer that reads one blob twice (x * x) takes it once from its copy. Those outside know blobs by their names: an
+    input keeps its own, and of any other blob the copy that is an output.
     """
     outputs = {id(blob) for blob in net.outputs}
     taken = {blob.name for layer in net.layers for blob in layer.outputs}
@@ -21,9 +22,12 @@ def insert_splits(net: Net) -> None:
             external = id(blob) in outputs
             if len(readers) + external < 2:
                 continue
-            # the copy that somebody outside reads keeps the name
-            layer.outputs[at] = whole = Blob(_free(taken, f"{blob.name}_whole"), blob.shape)
-            copies = [blob] if external else []
+            whole, copies = blob, [blob] if external else []
+            if layer.type == "Input" and external:
+                copies = [Blob(_free(taken, f"{blob.name}_same"), blob.shape)]
+                net.outputs = [copies[0] if b is blob else b for b in net.outputs]
+            elif layer.type != "Input":
+                layer.outputs[at] = whole = Blob(_free(taken, f"{blob.name}_whole"), blob.shape)
             for i, reader in enumerate(readers):
                 copy = Blob(_free(taken, f"{blob.name}_for{i}"), blob.shape)
                 reader.inputs = [copy if b is blob else b for b in reader.inputs]
