@@ -63,17 +63,30 @@ def test_a_blob_that_two_layers_read_is_split_and_outsiders_find_their_names() -
     assert max(len(users) for users in net.users().values()) == 1
 
 
-def test_without_its_split_the_net_is_refused_before_ncnn_crashes_on_it(tmp_path: Path) -> None:
+def test_a_net_without_its_splits_is_refused() -> None:
     net = net_of()
-    split = [layer for layer in net.layers if layer.type == "Split"][-1]
-    for layer in net.layers:
-        layer.inputs = [split.inputs[0] if blob in split.outputs else blob for blob in layer.inputs]
+    split = next(layer for layer in net.layers if layer.type == "Split")
+    for each in net.layers:
+        each.inputs = [split.inputs[0] if blob in split.outputs else blob for blob in each.inputs]
     net.layers.remove(split)
     with pytest.raises(CompileError, match="breaks its contract") as error:
         verify(net)
     assert "which another layer reads without a Split" in str(error.value)
+
+
+# without a Split the second reader of `p` finds nothing there
+CRASH = """7767517
+4 4
+Input x 0 1 x
+Pooling p 1 1 x p 0=0 1=2 2=2
+ReLU r 1 1 p r
+Concat y 2 1 p r y 0=0
+"""
+
+
+def test_a_crash_of_ncnn_is_an_error_here(tmp_path: Path) -> None:
     options = files(tmp_path)
-    write_param(net, tmp_path / "model.param")
+    (tmp_path / "model.param").write_text(CRASH)
     with pytest.raises(CompileError) as crash:
         IsolatedSession("ncnn", tmp_path, options, 1).run(X)
     assert "the ncnn runtime fails while running it on 1x2x4x4" in str(crash.value)
