@@ -29,6 +29,8 @@ from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.lower_opset import LowerOpset
 from segc.passes.lower_psa_mask import LowerPSAMask
 from segc.passes.lower_resize_argmax import LowerResizeArgMax
+from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
+from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.passes.mask_output import MaskOutput
 from segc.passes.merge_concats import MergeConcats
 from segc.passes.merge_pads import MergePads
@@ -55,6 +57,8 @@ REGISTRY: dict[str, type[Pass]] = registry(
     FoldArgMax,
     LowerAdaptiveAvgPool,
     LowerResizeArgMax,
+    LowerResizeArgMaxBanded,
+    LowerResizeArgMaxCells,
     FoldConstants,
     RemoveIdentities,
     EliminateCommonSubexpressions,
@@ -97,6 +101,8 @@ __all__ = [
     "FoldArgMax",
     "LowerAdaptiveAvgPool",
     "LowerResizeArgMax",
+    "LowerResizeArgMaxBanded",
+    "LowerResizeArgMaxCells",
     "FoldConstants",
     "RemoveIdentities",
     "EliminateCommonSubexpressions",

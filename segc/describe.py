@@ -10,6 +10,7 @@ from segc.errors import SourceError
 from segc.frontend.info import ModelInfo, generic_classes
 from segc.manifest import Manifest
 from segc.passes.base import PassResult
+from segc.passes.edit import ints
 from segc.targets.base import Settings, Target
 
 if TYPE_CHECKING:
@@ -91,8 +92,11 @@ def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
 
 
 def selects_by_top_k(graph: gs.Graph) -> bool:
-    """Whether rounding decides, where scores tie, what the model computes: its parity is judged by pixels."""
-    return any(node.op == "TopK" for node in ir.nodes(graph))
+    """Whether rounding decides, where scores tie, what the model computes: its parity is judged by pixels.
+
+    The largest one alone is an argmax, whose choice changes nothing but the result at that place.
+    """
+    return any(node.op == "TopK" and ints(node.inputs[1]) != [1] for node in ir.nodes(graph))
 
 
 def note_resize(info: ModelInfo, graph: gs.Graph) -> None:

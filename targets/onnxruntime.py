@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
+from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.targets.base import Check, Emitted, Package, Session, Settings, Target, fits_one_file, input_dtype
 
 FILE = "model.onnx"
@@ -107,4 +108,5 @@ ONNXRUNTIME = Target(
     emit=_emit,
     load=_load,
     table="targets/onnxruntime.py",
+    mask_tail=LowerResizeArgMaxCells(),
 )

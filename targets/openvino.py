@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
+from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
 from segc.targets.base import Emitted, Package, Session, Settings, Target, fits_one_file, no_subgraph
 
 FILES = ("model.xml", "model.bin")
@@ -88,4 +89,5 @@ OPENVINO = Target(
     emit=_emit,
     load=_load,
     table="targets/openvino.py",
+    mask_tail=LowerResizeArgMaxBanded(),
 )

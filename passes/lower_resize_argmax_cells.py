@@ -1,0 +1,147 @@
+"""Spell segc.ResizeArgMax so that classes are interpolated only where neighbouring pixels have different winners.
+
+For whole factors sy, sx the pixels between four neighbours of the small map, a cell, are sy x sx, with the same weights
+in every cell. Bilinear weights are >= 0 and sum to 1, so where the four corners of a cell share their winner that class
+wins in the whole cell. The others, the mixed cells, are gathered:
+
+    winner  = ArgMax(x, C);  mixed = the four corners of winner differ
+    corners = x at the four corners of the mixed cells            (4, k * C), C last
+    mask    = winner of a corner, spread over each cell; ScatterND of ArgMax(weights (sy * sx, 4) @ corners, C)
+
+Done in strips of rows of cells, so that even noise, all of whose cells are mixed, never needs the large logits at once.
+A weight is a product, rounded once: numbers differ from torch's by rounding only. Where rounding makes two classes
+equal that differ at the corners, the one that is truly larger may win where argmax would take the lower index.
+
+Infinite and NaN logits: the winner is ArgMax's; a cell whose corners agree does not look at them.
+
+Must not fire: sizes that are not static, factors that are not whole, a batch other than 1, align_corners and
+asymmetric coordinates (cells of different sizes), types other than float32. These go to lower-resize-argmax-banded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.build import Builder, Cannot
+from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
+from segc.passes.mask_tail import Site, lower
+
+HALF_PIXEL = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
+OTHERWISE = LowerResizeArgMaxBanded(strip_kb=1024, classes_last=True)  # the same runtimes find ArgMax fast
+
+
+@dataclass(frozen=True)
+class LowerResizeArgMaxCells(Pass):
+    """Rewrite segc.ResizeArgMax by cells. strip_kb: the most that a strip of resized logits takes, in 1024 bytes."""
+
+    name: ClassVar[str] = "lower-resize-argmax-cells"
+    algebra: ClassVar[str] = "segc.ResizeArgMax(x, size)  ->  ArgMax(x) spread, mixed cells interpolated"
+    gives: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
+
+    strip_kb: int = 20480
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Lower each node where it stands."""
+        return lower(graph, self.spell)
+
+    def spell(self, b: Builder, site: Site) -> gs.Tensor:
+        """The new nodes for one site. Raises Cannot."""
+        return _Cells(b, site, 1024 * self.strip_kb).spell() if fits(site) else OTHERWISE.spell(b, site)
+
+
+def fits(site: Site) -> bool:
+    """Whether all cells of the site are alike, and there are any."""
+    whole = site.out_height % site.height == 0 and site.out_width % site.width == 0
+    grows = site.out_height > site.height and site.out_width > site.width
+    return whole and grows and site.batch == 1 and site.coordinates in HALF_PIXEL
+
+
+class _Cells:
+    """One site while it is spelled. The map is padded by one pixel, so that border pixels lie in cells too."""
+
+    def __init__(self, b: Builder, site: Site, strip_bytes: int) -> None:
+        self.b, self.site = b, site
+        self.tall, self.wide = site.out_height // site.height, site.out_width // site.width  # pixels of a cell
+        self.rows, self.columns = site.height + 1, site.width + 1  # cells
+        row_bytes = 4 * site.classes * self.columns * self.tall * self.wide
+        self.step = max(1, strip_bytes // row_bytes)
+        if b.opset < 13:
+            raise Cannot(f"opset {b.opset} has other spellings")
+
+    def spell(self) -> gs.Tensor:
+        """All nodes, to the mask (1, H, W)."""
+        b, site = self.b, self.site
+        pixels = b.transpose("pixels", site.x, [0, 2, 3, 1])
+        padded = b.op("Pad", "padded", pixels, b.const("border", [0, 1, 1, 0, 0, 1, 1, 0]), mode="edge")
+        flat = b.reshape("corners", padded, [(site.height + 2) * (site.width + 2), site.classes])
+        most, least = self._extremes(flat)
+        mixed = b.reshape("mixed", b.op("Greater", "differ", most, least), [self.rows * self.columns])
+        winner = b.reshape("winner", b.cast("agreed", least, site.narrow), [self.rows * self.columns, 1])
+        strips = [
+            self._strip(flat, mixed, winner, start, min(start + self.step, self.rows))
+            for start in range(0, self.rows, self.step)
+        ]
+        whole = strips[0] if len(strips) == 1 else b.op("Concat", "cells", *strips, axis=0)
+        grid = b.reshape("grid", whole, [self.rows, self.columns, self.tall, self.wide])
+        lines = b.transpose("lines", grid, [0, 2, 1, 3])
+        image = b.reshape("image", lines, [1, self.rows * self.tall, self.columns * self.wide])
+        top, left = self.tall - self.tall // 2, self.wide - self.wide // 2
+        return self.b.slice("mask", image, [top, left], [top + site.out_height, left + site.out_width], [1, 2])
+
+    def _extremes(self, flat: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor]:
+        """The largest and the smallest number of a winner at the corners of every cell: float32 (rows, columns)."""
+        b, site = self.b, self.site
+        numbers = b.cast("numbers", b.op("ArgMax", "winners", flat, axis=1, keepdims=0), np.float32)
+        numbers = b.reshape("winner_map", numbers, [site.height + 2, site.width + 2])
+        corners = [
+            b.slice(f"winner{y}{x}", numbers, [y, x], [y + self.rows, x + self.columns], [0, 1])
+            for y in (0, 1)
+            for x in (0, 1)
+        ]
+        return b.op("Max", "most", *corners), b.op("Min", "least", *corners)
+
+    def _strip(self, flat: gs.Tensor, mixed: gs.Tensor, winner: gs.Tensor, start: int, stop: int) -> gs.Tensor:
+        """Cells of rows start to stop: narrow ((stop - start) * columns, tall * wide)."""
+        b, classes, size = self.b, self.site.classes, self.tall * self.wide
+        at, end, role = start * self.columns, stop * self.columns, str(start)
+        here = b.slice(f"mixed{role}", mixed, [at], [end], [0])
+        cells = b.reshape(f"cells{role}", b.op("NonZero", f"nonzero{role}", here), [-1])
+        line = b.op("Div", f"line{role}", cells, b.const(f"columns{role}", [self.columns]))
+        # a line of corners is one longer than a line of cells
+        first = b.op(
+            "Add", f"first{role}", cells, b.op("Add", f"shift{role}", line, b.const(f"from{role}", [at + start]))
+        )
+        gathered = []
+        for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            where = b.op("Add", f"at{y}{x}_{role}", first, b.const(f"off{y}{x}_{role}", [y * (self.columns + 1) + x]))
+            corner = b.op("Gather", f"corner{y}{x}_{role}", flat, where, axis=0)
+            gathered.append(b.unsqueeze(f"one{y}{x}_{role}", corner, [0]))
+        corners = b.op("Concat", f"four{role}", *gathered, axis=0)
+        corners = self._reshaped(f"flat{role}", corners, [4, -1])
+        values = b.op("MatMul", f"values{role}", b.const(f"weights{role}", self._weights()), corners)
+        values = self._reshaped(f"logits{role}", values, [size, -1, classes])
+        index = b.op("ArgMax", f"index{role}", values, axis=2, keepdims=0)
+        found = b.transpose(f"found{role}", b.cast(f"narrow{role}", index, self.site.narrow), [1, 0])
+        base = b.slice(f"agreed{role}", winner, [at], [end], [0])
+        base = b.op("Expand", f"spread{role}", base, b.const(f"size{role}", [end - at, size]))
+        return b.op("ScatterND", f"strip{role}", base, b.unsqueeze(f"places{role}", cells, [1]), found)
+
+    def _reshaped(self, role: str, x: gs.Tensor, sizes: list[int]) -> gs.Tensor:
+        return self.b.op("Reshape", role, x, self.b.const(f"{role}_shape", sizes))
+
+    def _weights(self) -> np.ndarray:
+        """float32 (tall * wide, 4): of the corners (0, 0), (0, 1), (1, 0), (1, 1) in every pixel of a cell."""
+        down, across = (_phases(count) for count in (self.tall, self.wide))
+        products = [np.outer(down[y], across[x]).ravel() for y in (0, 1) for x in (0, 1)]
+        return np.stack(products, axis=1).astype(np.float32)
+
+
+def _phases(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the two ends of a cell in each of its `count` pixels, for half-pixel coordinates."""
+    part = (np.arange(count) + (0.5 if count % 2 == 0 else 0)) / count
+    return 1 - part, part
