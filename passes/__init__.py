@@ -14,17 +14,25 @@ from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
 from segc.passes.legalize_argmax import LegalizeArgMax
+from segc.passes.legalize_arithmetic import LegalizeArithmetic
 from segc.passes.legalize_asymmetric_pads import LegalizeAsymmetricPads
 from segc.passes.legalize_attention import LegalizeAttention
 from segc.passes.legalize_axes import LegalizeAxes
+from segc.passes.legalize_conv_transpose import LegalizeConvTranspose
+from segc.passes.legalize_defaults import LegalizeDefaults
+from segc.passes.legalize_dynamic_resize import LegalizeDynamicResize
 from segc.passes.legalize_einsum import LegalizeEinsum
+from segc.passes.legalize_gather_elements import LegalizeGatherElements
 from segc.passes.legalize_gelu import LegalizeGelu
 from segc.passes.legalize_grid_sample import LegalizeGridSample
 from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
 from segc.passes.legalize_instance_normalization import LegalizeInstanceNormalization
 from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
+from segc.passes.legalize_logic import LegalizeLogic
 from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.legalize_scatter_elements import LegalizeScatterElements
+from segc.passes.legalize_types import LegalizeTypes
+from segc.passes.legalize_vector_products import LegalizeVectorProducts
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.lower_opset import LowerOpset
 from segc.passes.lower_psa_mask import LowerPSAMask
@@ -35,10 +43,13 @@ from segc.passes.mask_output import MaskOutput
 from segc.passes.merge_concats import MergeConcats
 from segc.passes.merge_pads import MergePads
 from segc.passes.merge_slices import MergeSlices
+from segc.passes.name_dimensions import NameDimensions
 from segc.passes.recognize_adaptive_avg_pool import RecognizeAdaptiveAvgPool
 from segc.passes.remove_identities import RemoveIdentities
+from segc.passes.separate_residual import SeparateResidual
 from segc.passes.simplify import Simplify
 from segc.passes.specialize_shapes import SpecializeShapes, specialize
+from segc.passes.widen_mask import WidenMask
 
 
 def registry(*passes: type[Pass]) -> dict[str, type[Pass]]:
@@ -86,6 +97,17 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeScatterElements,
     LegalizeAttention,
     LegalizeArgMax,
+    LegalizeArithmetic,
+    LegalizeConvTranspose,
+    LegalizeDefaults,
+    LegalizeDynamicResize,
+    LegalizeGatherElements,
+    LegalizeLogic,
+    LegalizeTypes,
+    LegalizeVectorProducts,
+    NameDimensions,
+    SeparateResidual,
+    WidenMask,
 )
 
 __all__ = [
@@ -130,4 +152,15 @@ __all__ = [
     "LegalizeScatterElements",
     "LegalizeAttention",
     "LegalizeArgMax",
+    "LegalizeArithmetic",
+    "LegalizeConvTranspose",
+    "LegalizeDefaults",
+    "LegalizeDynamicResize",
+    "LegalizeGatherElements",
+    "LegalizeLogic",
+    "LegalizeTypes",
+    "LegalizeVectorProducts",
+    "NameDimensions",
+    "SeparateResidual",
+    "WidenMask",
 ]
