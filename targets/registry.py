@@ -15,6 +15,7 @@ BUILT_IN = {
     "onnxruntime": "segc.targets.onnxruntime:ONNXRUNTIME",
     "openvino": "segc.targets.openvino:OPENVINO",
     "ncnn": "segc.targets.ncnn:NCNN",
+    "pplnn": "segc.targets.pplnn:PPLNN",
 }
 
 

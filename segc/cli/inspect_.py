@@ -114,13 +114,17 @@ def _onnx(path: Path, origins: bool, shape: tuple[int, int] | None) -> dict[str,
 
 
 def _refusals(graph: Any) -> dict[str, list[str]]:
-    """What each target would refuse as the graph stands, before its legalizations."""
-    from segc import legality, targets
+    """What each target refuses, after its own legalizations of the graph as it stands."""
+    from segc import ir, legality, targets
 
-    return {
-        name: [f"{r.reason}: {len(r.nodes)} nodes" for r in legality.refusals(graph, targets.get(name))]
-        for name in targets.names()
-    }
+    found = {}
+    for name in targets.names():
+        target, copy = targets.get(name), graph.copy()
+        for step in target.legalize:
+            if step.run(copy).changes:
+                ir.name_all(ir.cleanup(copy))
+        found[name] = [f"{r.reason}: {len(r.nodes)} nodes" for r in legality.refusals(copy, target)]
+    return found
 
 
 def _typed(tensor: Any) -> str:

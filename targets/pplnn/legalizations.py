@@ -1,0 +1,70 @@
+"""The passes that bring a graph into the region of the table, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from segc.passes import (
+    LegalizeArithmetic,
+    LegalizeAsymmetricPads,
+    LegalizeAttention,
+    LegalizeAxes,
+    LegalizeConvTranspose,
+    LegalizeDefaults,
+    LegalizeDynamicResize,
+    LegalizeEinsum,
+    LegalizeGatherElements,
+    LegalizeGelu,
+    LegalizeGridSample,
+    LegalizeGroupNormalization,
+    LegalizeInstanceNormalization,
+    LegalizeLayerNormalization,
+    LegalizeLogic,
+    LegalizeResize,
+    LegalizeTypes,
+    LegalizeVectorProducts,
+    LowerAdaptiveAvgPool,
+    LowerOpset,
+    LowerPSAMask,
+    NameDimensions,
+    SeparateResidual,
+    WidenMask,
+)
+from segc.passes.base import Pass
+from segc.passes.legalize_arithmetic import SPELLINGS
+from segc.passes.legalize_resize import Modes
+
+WIDE_ENOUGH = 32  # channels from which the sum of a Conv and its own input was measured to be right
+COMPOSED = ("GreaterOrEqual", "LessOrEqual")  # by LegalizeArithmetic, and for floats by LowerOpset and LegalizeLogic
+
+
+def legalizations(ops: Collection[str], kinds: Modes, opset: int) -> tuple[Pass, ...]:
+    """The passes for a device with these ops and kinds of Resize. What it has natively stays as it is."""
+    lacking = tuple(op for op in SPELLINGS if op not in ops or op in COMPOSED)
+    return (
+        LowerAdaptiveAvgPool(),
+        LowerPSAMask(),
+        LegalizeAttention(),
+        LegalizeEinsum(),
+        LegalizeGelu(),
+        LegalizeLayerNormalization(),
+        *(() if "InstanceNormalization" in ops else (LegalizeInstanceNormalization(),)),
+        LegalizeGroupNormalization(),
+        LegalizeGridSample(),
+        *(() if "GatherElements" in ops else (LegalizeGatherElements(),)),
+        LegalizeArithmetic(lacking),
+        LegalizeConvTranspose(),
+        LegalizeVectorProducts(),
+        LegalizeResize(kinds),
+        LegalizeDynamicResize(kinds, several=True),
+        LegalizeTypes(),
+        WidenMask(),
+        LowerOpset(opset),
+        LegalizeLogic(tuple(op for op in ("Or", "Xor") if op not in ops)),
+        LegalizeTypes(),
+        SeparateResidual(WIDE_ENOUGH),
+        LegalizeAxes(),
+        LegalizeAsymmetricPads(),
+        LegalizeDefaults(),
+        NameDimensions(),
+    )

@@ -1,0 +1,56 @@
+"""PPLNN as a target: the rows of its device, and the passes that bring graphs there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from segc.errors import UsageError
+from segc.passes.legalize_resize import Modes
+from segc.targets.base import Option, Settings, Target
+from segc.targets.pplnn import table
+from segc.targets.pplnn.emit import emit
+from segc.targets.pplnn.legalizations import legalizations
+from segc.targets.pplnn.runtime import cannot_run, load
+
+DEVICES = ("x86", "cuda")
+
+
+def kinds(device: str) -> Modes:
+    """The kinds of Resize that the table has for this device."""
+    rules = table.content()["ops"][device]["Resize"]["rules"]
+    allowed = next(rule["args"]["kinds"] for rule in rules if rule["check"] == "resize_kind")
+    return frozenset((mode, coordinates) for mode, coordinates in allowed)
+
+
+def configure(target: Target, settings: Settings) -> Target:
+    """The target with the table and the passes of the device. Raises UsageError for a precision it does not have."""
+    device = settings.options.get("device", DEVICES[0])
+    if device == "x86" and settings.precision != "fp32":
+        raise UsageError(
+            f"pplnn on x86 does not compute in {settings.precision}",
+            because="its x86 engine has kernels for float32 only",
+            so="--precision fp32, or --device cuda",
+        )
+    rows = table.rows(device)
+    return replace(target, ops=rows, legalize=legalizations(rows, kinds(device), table.content()["opset"]))
+
+
+PPLNN = configure(
+    Target(
+        name="pplnn",
+        summary="PPLNN (OpenPPL's ppl.nn), x86 or CUDA: ONNX of opset 11",
+        opset=20,
+        package=None,
+        ops={},
+        emit=emit,
+        load=load,
+        table="targets/pplnn/capabilities.json",
+        precisions=("fp32", "fp16"),
+        limits={"fp32": (1.5e-3, 0.999)},  # of the legalized graph without ONNX Runtime's own optimizations
+        options=(Option("device", DEVICES, DEVICES[0], "the engine that runs the model"),),
+        configure=configure,
+        cannot_run=cannot_run,
+        unrun="emitted, not run",
+    ),
+    Settings(),
+)
