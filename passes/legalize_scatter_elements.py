@@ -56,7 +56,7 @@ def spelled(limit: int, b: Builder) -> gs.Tensor:
     data, indices, updates = b.node.inputs
     typed(data, indices, updates)
     cells = _sizes(b)
-    _distinct(indices, cells)
+    require_distinct(indices, cells)
     shared = _shared(indices)
     hot_shape = [*(ir.static_shape(shared or indices) or ()), cells]
     if math.prod(hot_shape) > limit:
@@ -102,7 +102,7 @@ def _sizes(b: Builder) -> int:
     return into[-1]
 
 
-def _distinct(indices: gs.Tensor, cells: int) -> None:
+def require_distinct(indices: gs.Tensor, cells: int) -> None:
     """Raise Cannot unless no index comes twice along the last axis, and none is negative."""
     at = indices
     while not isinstance(at, gs.Constant):

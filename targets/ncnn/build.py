@@ -10,6 +10,7 @@ from segc.targets.ncnn import rows_maps as rows_maps
 from segc.targets.ncnn import rows_math as rows_math
 from segc.targets.ncnn import rows_matrix as rows_matrix
 from segc.targets.ncnn import rows_move as rows_move
+from segc.targets.ncnn import rows_select as rows_select
 from segc.targets.ncnn.contracts import check
 from segc.targets.ncnn.emission import Emission
 from segc.targets.ncnn.fuse import fuse

@@ -166,7 +166,8 @@ def gather(e: Emission, node: gs.Node) -> None:
     if side is None:
         raise Refused("it picks from a side that is known at run time only")
     if not isinstance(node.inputs[1], gs.Constant):
-        return e.put(y, gathered(e, x, axis, picks(e, node.inputs[1], side)))
+        index = e.shaped(node.inputs[1], (1, 1, total(dims(node.inputs[1].shape))))
+        return e.put(y, gathered(e, x, axis, places_of(e, "index", index, side)))
     indices = [index % side for index in constant_ints(node, 1, "list of indices")]
     require(bool(indices), "it picks nothing")
     runs = _runs(indices)
@@ -179,15 +180,13 @@ def gather(e: Emission, node: gs.Node) -> None:
     return e.put(y, parts[0] if len(parts) == 1 else e.layer("Concat", "picked", parts, axis=at_axis))
 
 
-def picks(e: Emission, indices: gs.Tensor, side: int) -> Blob:
-    """Indices 0 .. side - 1 as places (2, 1, count) for GridSample: the middle of cell i of n is (2i + 1) / n - 1."""
-    count = total(dims(indices.shape))
+def places_of(e: Emission, role: str, index: Blob, side: int) -> Blob:
+    """Indices (1, 1, n) below `side` as places (2, 1, n) for GridSample: cell i has its middle at (2i + 1) / side - 1."""
     require(side <= EXACT_PLACES, f"it picks among {side} cells, places are exact up to {EXACT_PLACES}")
-    flat = e.shaped(indices, (1, 1, count))
-    scaled = e.layer("BinaryOp", "scaled", [flat], op_type=BINARY["mul"], with_scalar=1, b=2 / side)
-    across = e.layer("BinaryOp", "across", [scaled], op_type=BINARY["add"], with_scalar=1, b=1 / side - 1)
-    down = e.layer("BinaryOp", "down", [flat], op_type=BINARY["mul"], with_scalar=1, b=0.0)
-    return e.layer("Concat", "places", [across, down], axis=0)
+    scaled = e.layer("BinaryOp", f"{role}_scaled", [index], op_type=BINARY["mul"], with_scalar=1, b=2 / side)
+    across = e.layer("BinaryOp", f"{role}_across", [scaled], op_type=BINARY["add"], with_scalar=1, b=1 / side - 1)
+    down = e.layer("BinaryOp", f"{role}_down", [index], op_type=BINARY["mul"], with_scalar=1, b=0.0)
+    return e.layer("Concat", f"{role}_places", [across, down], axis=0)
 
 
 def gathered(e: Emission, x: gs.Tensor, axis: int, places: Blob) -> Blob:
