@@ -181,7 +181,7 @@ def gather(e: Emission, node: gs.Node) -> None:
 
 
 def places_of(e: Emission, role: str, index: Blob, side: int) -> Blob:
-    """Indices (1, 1, n) below `side` as places (2, 1, n) for GridSample: cell i has its middle at (2i + 1) / side - 1."""
+    """Indices (1, 1, n) below `side` as places (2, 1, n) for GridSample: that of cell i is (2i + 1) / side - 1."""
     require(side <= EXACT_PLACES, f"it picks among {side} cells, places are exact up to {EXACT_PLACES}")
     scaled = e.layer("BinaryOp", f"{role}_scaled", [index], op_type=BINARY["mul"], with_scalar=1, b=2 / side)
     across = e.layer("BinaryOp", f"{role}_across", [scaled], op_type=BINARY["add"], with_scalar=1, b=1 / side - 1)
