@@ -74,7 +74,7 @@ def measure(name: str, size: tuple[int, int] | None, target_names: tuple[str, ..
             ours = [parity.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
             plain_folder = out.with_suffix(".plain")
             plain_folder.mkdir()
-            session = target.load(plain_folder, target.emit(plain, plain_folder).options, threads)
+            session = target.load(plain_folder, target.emit(plain, plain_folder, targets.Settings()).options, threads)
             theirs = [parity.compare(label, y, session.run(x), info.threshold) for label, x, y in expected]
             yield _worst(name, size, target_name, ours, theirs)
 

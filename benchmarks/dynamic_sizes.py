@@ -1,0 +1,238 @@
+"""Dynamic bundles at sizes and batches never seen while tracing, against eager PyTorch.
+
+    python benchmarks/dynamic_sizes.py [--families fcn psanet …] [--targets onnxruntime openvino]
+                                       [--sizes 256x256 384x640 513x769] [--batches 1 2] [--trace HxW] [--json FILE]
+
+Each family is compiled once with `--dynamic`, in a process of its own, traced at the config's crop size or at --trace.
+The bundle then runs at every size and batch on noise and a photograph. A size the model does not take moves up to the
+next multiple of its divisor. "plain" is `torch.onnx.export(dynamo=True, dynamic_shapes=…)` of the same unmodified model
+in the same runtime, at batch 1: its error where it exports and runs, otherwise a dash. Models that select points by
+top-k (PointRend) are judged by pixels. With --json, rows are kept after every family, and families that are there
+already are not run again. Exit code 1 when a row misses the limits: relative error 1.5e-3, 99.9 % equal pixels, and
+every differing pixel a near tie (margin / error at most 2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segc.families import FAMILIES
+from segc.parity import Case
+
+SIZES, BATCHES = ("256x256", "384x640", "513x769"), (1, 2)
+ERROR, AGREEMENT, MARGIN = 1.5e-3, 0.999, 2.0
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Worst figures over the inputs at one size and batch. failure: why there are none; plain_error: see above."""
+
+    family: str
+    target: str
+    size: str
+    batch: int
+    error: float | None = None
+    agreement: float | None = None
+    margin_ratio: float | None = None
+    plain_error: float | None = None
+    by_pixels: bool = False
+    failure: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Within the limits."""
+        if self.failure or self.error is None or self.agreement is None:
+            return False
+        close = self.by_pixels or self.error <= ERROR
+        return close and self.agreement >= AGREEMENT and (self.margin_ratio or 0) <= MARGIN
+
+    def line(self) -> str:
+        """A row of the table."""
+        if self.error is None:
+            return f"| {self.family} | {self.target} | {self.size} | {self.batch} | {self.failure} | | | | |"
+        margin = "-" if self.margin_ratio is None else f"{self.margin_ratio:.2f}"
+        plain = "-" if self.plain_error is None else f"{self.plain_error:.1e}"
+        return (
+            f"| {self.family} | {self.target} | {self.size} | {self.batch} | {self.error:.1e} | {plain} "
+            f"| {self.agreement:.4%} | {margin} | {'ok' if self.ok else 'MISSED'} |"
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured for every family."""
+
+    targets: tuple[str, ...]
+    sizes: tuple[str, ...]
+    batches: tuple[int, ...]
+    trace: str | None
+    threads: int
+
+
+def measure(family: str, settings: Settings) -> list[Row]:
+    """All rows of one family; a compile that fails gives one row for its target."""
+    import torch
+
+    from segc import parity
+    from segc.driver import Request, compile_request
+    from segc.errors import SegcError
+    from segc.frontend.source import open_source
+    from segc.reference import reference_of
+    from segc.runtime.engine import load
+    from segc.shared import Shared
+
+    torch.set_num_threads(settings.threads)
+    shared, source = Shared(), open_source(FAMILIES[family], mode="whole")
+    shared.source((FAMILIES[family], None, False, "whole"), lambda: source)
+    reference, info = reference_of(source), source.info
+    trace = pair(settings.trace) if settings.trace else info.shape
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        engines: dict[str, Run] = {}
+        by_pixels = False
+        for target in settings.targets:
+            request = Request(
+                FAMILIES[family], target, dynamic=True, trace_shape=trace, mode="whole", verify=False,
+                out=folder / target,
+            )  # fmt: skip
+            try:
+                bundle = compile_request(request, shared=shared)
+                engine = load(bundle.path, threads=settings.threads)
+            except SegcError as error:
+                rows.append(Row(family, target, "", 0, failure=" ".join([error.what, *error.details["because"]])))
+                continue
+            by_pixels = bool(bundle.manifest.to_json()["model"]["top_k"])
+            divisor = bundle.manifest.input.divisor(2)
+            engines[target] = lambda x, engine=engine: engine.run(x)["logits"]  # type: ignore[misc]
+        plain = {t: run for t, run in _plain(source.module, trace, folder, settings).items() if t in engines}
+        for size in settings.sizes if engines else ():
+            height, width = (-(-side // divisor) * divisor for side in pair(size))
+            for batch in settings.batches:
+                inputs = parity.inputs(
+                    (batch, info.in_channels, height, width), info.mean, info.std, info.channel_order
+                )
+                cases: dict[str, list[Case]] = {target: [] for target in engines}
+                plains: dict[str, list[float]] = {target: [] for target in plain}
+                for label, x in inputs:
+                    wanted = reference(x)
+                    for target, run in engines.items():
+                        cases[target].append(parity.compare(label, wanted, run(x), info.threshold))
+                    for target, run in plain.items() if batch == 1 else ():
+                        plains[target] += _error_of(run, x, wanted)
+                rows += [
+                    _worst(family, target, f"{height}x{width}", batch, found, plains.get(target, []), by_pixels)
+                    for target, found in cases.items()
+                ]
+    return rows
+
+
+def _plain(module: object, trace: tuple[int, int], folder: Path, settings: Settings) -> dict[str, Run]:
+    """The plain export in every runtime that takes it; empty when the exporter fails."""
+    import torch
+
+    from segc import targets
+    from segc.frontend.quiet import quiet
+
+    dims = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module, (torch.zeros(2, 3, *trace),), dynamo=True, opset_version=20, dynamic_shapes=dims,  # type: ignore[arg-type]
+                verbose=False,
+            )  # fmt: skip
+        assert program is not None
+        model = program.model_proto
+    except Exception as error:  # whatever the exporter raises is the finding
+        print(f"plain export: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return {}
+    found: dict[str, Run] = {}
+    for name in settings.targets:
+        place = folder / f"{name}-plain"
+        place.mkdir()
+        target = targets.get(name)
+        try:
+            found[name] = target.load(
+                place, target.emit(model, place, targets.Settings()).options, settings.threads
+            ).run
+        except Exception as error:  # each runtime has exceptions of its own
+            print(f"plain export in {name}: {str(error).splitlines()[0]}", file=sys.stderr)
+    return found
+
+
+def _error_of(run: Run, x: np.ndarray, wanted: np.ndarray) -> list[float]:
+    """The relative error, or nothing where the plain export does not run at this size."""
+    from segc import parity
+
+    try:
+        return [parity.compare("plain", wanted, run(x), None).relative_error or 0.0]
+    except Exception:  # each runtime has exceptions of its own, and a wrong size is one of ours
+        return []
+
+
+def _worst(
+    family: str, target: str, size: str, batch: int, cases: list[Case], plain: list[float], by_pixels: bool
+) -> Row:
+    ratios = [case.margin_ratio for case in cases if case.margin_ratio is not None]
+    return Row(
+        family, target, size, batch, max(case.relative_error or 0.0 for case in cases),
+        min(case.agreement for case in cases), max(ratios, default=None), max(plain, default=None), by_pixels,
+    )  # fmt: skip
+
+
+def pair(size: str) -> tuple[int, int]:
+    """'HxW' as numbers."""
+    height, width = map(int, size.split("x"))
+    return height, width
+
+
+def isolated(families: list[str], settings: Settings) -> Iterator[list[Row]]:
+    """Rows of one family after the other, each in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    for family in families:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            try:
+                yield pool.submit(measure, family, settings).result()
+            except Exception as error:  # a crash costs one family and is named
+                yield [Row(family, "", "", 0, failure=f"{type(error).__name__}: {error}")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", default=[*FAMILIES], choices=[*FAMILIES], metavar="F")
+    parser.add_argument("--targets", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="HxW")
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, metavar="N")
+    parser.add_argument("--trace", metavar="HxW", help="default: the config's crop size")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="keep the rows here")
+    args = parser.parse_args()
+    settings = Settings(tuple(args.targets), tuple(args.sizes), tuple(args.batches), args.trace, args.threads)
+    rows = [Row(**row) for row in json.loads(args.json.read_text())] if args.json and args.json.exists() else []
+    print("| family | target | size | batch | error | plain error | pixels | margin / error | |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        print(row.line())
+    missing = [family for family in args.families if family not in {row.family for row in rows}]
+    for found in isolated(missing, settings):
+        rows += found
+        print("\n".join(row.line() for row in found), flush=True)
+        if args.json:
+            args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    print(f"{sum(row.ok for row in rows)} of {len(rows)} ok")
+    return 0 if all(row.ok for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
