@@ -4,8 +4,8 @@
                                        [--sizes 256x256 384x640 513x769] [--batches 1 2] [--trace HxW] [--json FILE]
 
 Each family is compiled once with `--dynamic`, in a process of its own, traced at the config's crop size or at --trace.
-The bundle then runs at every size and batch on noise and a photograph. A size the model does not take moves up to the
-next multiple of its divisor. "plain" is `torch.onnx.export(dynamo=True, dynamic_shapes=…)` of the same unmodified model
+The bundle then runs at every size and batch on noise and a photograph. A size the bundle does not take moves up to
+the next one it declares. "plain" is `torch.onnx.export(dynamo=True, dynamic_shapes=…)` of the same unmodified model
 in the same runtime, at batch 1: its error where it exports and runs, otherwise a dash. Models that select points by
 top-k (PointRend) are judged by pixels. With --json, rows are kept after every family, and families that are there
 already are not run again. Exit code 1 when a row misses the limits: relative error 1.5e-3, 99.9 % equal pixels, and
@@ -89,7 +89,7 @@ def measure(family: str, settings: Settings) -> list[Row]:
     from segc.errors import SegcError
     from segc.frontend.source import open_source
     from segc.reference import reference_of
-    from segc.runtime.engine import load
+    from segc.runtime.engine import accepted, load
     from segc.shared import Shared
 
     torch.set_num_threads(settings.threads)
@@ -114,11 +114,13 @@ def measure(family: str, settings: Settings) -> list[Row]:
                 rows.append(Row(family, target, "", 0, failure=" ".join([error.what, *error.details["because"]])))
                 continue
             by_pixels = bool(bundle.manifest.to_json()["model"]["top_k"])
-            divisor = bundle.manifest.input.divisor(2)
+            taken = bundle.manifest.input
             engines[target] = lambda x, engine=engine: engine.run(x)["logits"]  # type: ignore[misc]
         plain = {t: run for t, run in _plain(source.module, trace, folder, settings).items() if t in engines}
         for size in settings.sizes if engines else ():
-            height, width = (-(-side // divisor) * divisor for side in pair(size))
+            height, width = (
+                accepted(max(side, taken.limits(at)[0]), at, taken) for at, side in enumerate(pair(size), 2)
+            )
             for batch in settings.batches:
                 inputs = parity.inputs(
                     (batch, info.in_channels, height, width), info.mean, info.std, info.channel_order

@@ -1,0 +1,128 @@
+"""Latency of dynamic bundles beside static ones of the same size.
+
+    python benchmarks/dynamic_latency.py [--families fcn psanet …] [--target onnxruntime] [--size HxW]
+                                         [--threads 2] [--repeat 15] [--json FILE]
+
+Each family is compiled twice, static at the config's crop size (or --size) and dynamic, in a process of its own. Both
+bundles run the same noise in turns, so that whatever else the machine does hits both alike; medians after two warm-up
+runs are printed, and the median ratio over the families at the end. With --json, rows are kept after every family, and
+families that are there already are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from segc.families import FAMILIES
+
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """Median milliseconds of one image, and the nodes of both graphs. failure: why there are none."""
+
+    family: str
+    size: str
+    static_ms: float = 0.0
+    dynamic_ms: float = 0.0
+    static_nodes: int = 0
+    dynamic_nodes: int = 0
+    failure: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Dynamic over static."""
+        return self.dynamic_ms / self.static_ms
+
+    def line(self) -> str:
+        """A row of the table."""
+        if self.failure:
+            return f"| {self.family} | {self.size} | {self.failure} | | | |"
+        return (
+            f"| {self.family} | {self.size} | {self.static_ms:.1f} | {self.dynamic_ms:.1f} | {self.ratio:.2f} "
+            f"| {self.static_nodes}, {self.dynamic_nodes} |"
+        )
+
+
+def measure(family: str, target: str, size: tuple[int, int] | None, threads: int, repeat: int) -> Row:
+    """Compile both bundles, run them in turns."""
+    import numpy as np
+    import torch
+
+    from segc.driver import Request, compile_request
+    from segc.runtime.engine import load
+    from segc.shared import Shared
+
+    torch.set_num_threads(threads)
+    shared, source = Shared(), FAMILIES[family]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        static = compile_request(
+            Request(source, target, size, mode="whole", verify=False, out=folder / "static"), shared=shared
+        )
+        _, channels, height, width = (side or 0 for side in static.manifest.input.shape)
+        dynamic = compile_request(
+            Request(
+                source, target, dynamic=True, trace_shape=(height, width), mode="whole", verify=False,
+                out=folder / "dynamic",
+            ),
+            shared=shared,
+        )  # fmt: skip
+        engines = [load(bundle.path, threads=threads) for bundle in (static, dynamic)]
+        x = np.random.default_rng(0).standard_normal((1, channels, height, width)).astype(np.float32)
+        seconds: list[list[float]] = [[], []]
+        for _ in range(WARM_UP + repeat):
+            for engine, found in zip(engines, seconds, strict=True):
+                start = time.perf_counter()
+                engine.run(x)
+                found.append(time.perf_counter() - start)
+        medians = [statistics.median(found[WARM_UP:]) * 1000 for found in seconds]
+        nodes = [sum(bundle.report["ops"]["after"].values()) for bundle in (static, dynamic)]
+    return Row(family, f"{height}x{width}", medians[0], medians[1], nodes[0], nodes[1])
+
+
+def isolated(family: str, args: argparse.Namespace) -> Row:
+    """`measure` in a fresh process."""
+    size = tuple(map(int, args.size.split("x"))) if args.size else None
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measure, family, args.target, size, args.threads, args.repeat).result()  # type: ignore[arg-type]
+        except Exception as error:  # a crash costs one family and is named
+            return Row(family, args.size or "", failure=f"{type(error).__name__}: {error}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", default=[*FAMILIES], choices=[*FAMILIES], metavar="F")
+    parser.add_argument("--target", default="onnxruntime")
+    parser.add_argument("--size", metavar="HxW", help="default: the config's crop size")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="keep the rows here")
+    args = parser.parse_args()
+    rows = [Row(**row) for row in json.loads(args.json.read_text())] if args.json and args.json.exists() else []
+    print("| family | size | static ms | dynamic ms | ratio | nodes |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        print(row.line())
+    for family in [family for family in args.families if family not in {row.family for row in rows}]:
+        rows.append(isolated(family, args))
+        print(rows[-1].line(), flush=True)
+        if args.json:
+            args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    ratios = [row.ratio for row in rows if not row.failure]
+    if ratios:
+        print(f"median ratio {statistics.median(ratios):.3f}, largest {max(ratios):.2f}, {len(ratios)} of {len(rows)}")
+
+
+if __name__ == "__main__":
+    main()
