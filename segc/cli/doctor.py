@@ -96,7 +96,13 @@ def _sources() -> list[Finding]:
         ("source Python file", ("torch", "onnxscript"), "pip install 'segc[mmseg]'"),
         (
             "source mmseg",
-            ("torch", "onnxscript", "mmengine", "mmcv-lite", "mmsegmentation"),
+            (
+                "torch",
+                "onnxscript",
+                "mmengine or onedl-mmengine",
+                "mmcv-lite or mmcv or onedl-mmcv",
+                "mmsegmentation or onedl-mmsegmentation",
+            ),
             "pip install 'segc[mmseg]'",
         ),
     )
@@ -104,13 +110,21 @@ def _sources() -> list[Finding]:
 
 
 def _source(what: str, distributions: tuple[str, ...], so: str) -> Finding:
-    versions = {}
-    for name in distributions:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            return Finding(what, False, f"{name} is not installed", so)
+    """Each of `distributions` names one, or several of which one is enough: 'a or b'."""
+    versions: dict[str, str] = {}
+    for names in distributions:
+        found = {name: number for name in names.split(" or ") if (number := _version(name))}
+        if not found:
+            return Finding(what, False, f"{names} is not installed", so)
+        versions |= found
     return Finding(what, True, ", ".join(f"{k} {v}" for k, v in versions.items()))
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _masks() -> Finding:
