@@ -119,8 +119,9 @@ def _serve(pipe: Connection, bundle: str, shape: tuple[int, int] | None, threads
         free = (1, 3, *(shape or _FREE_SIZE))
         size = tuple(s or f for s, f in zip(engine.manifest.input.shape, free, strict=True))
         state["x"] = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+        made = engine.manifest.target
         return {
-            "engine": f"{engine.manifest.target.name} {engine.manifest.target.runtime}",
+            "engine": " ".join(filter(None, [made.name, made.runtime, engine.manifest.hybrid])),
             "shape": size,
             "seconds": seconds,
         }

@@ -23,7 +23,7 @@ from segc.canonical import canonical, sha256_of, sha256_of_file
 from segc.errors import BundleError, FileError
 from segc.manifest import NAME, REPORT, FileRecord, Manifest, check_format
 
-__all__ = ["Manifest", "Staging", "read_bundle", "unlisted", "write_bundle"]
+__all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
 
 _DAMAGED = "copy the bundle again or compile the model again"
 
@@ -73,10 +73,15 @@ def read_bundle(directory: Path | str) -> Manifest:
     Cost: one pass over all files.
     """
     root = Path(directory)
-    manifest = Manifest.from_json(_parse(_manifest_bytes(root)))
+    manifest = read_manifest(root)
     for name, record in manifest.files.items():
         _check_file(root, name, record)
     return manifest
+
+
+def read_manifest(directory: Path | str) -> Manifest:
+    """The manifest of a bundle alone; whether the files are as it says is not looked at. Raises as `read_bundle`."""
+    return Manifest.from_json(_parse(_manifest_bytes(Path(directory))))
 
 
 def unlisted(directory: Path, manifest: Manifest) -> list[str]:

@@ -27,6 +27,7 @@ def manifest(
     options: Mapping[str, Any],
     settings: Settings,
     output: str,
+    segments: Sequence[Mapping[str, Any]] = (),
 ) -> Manifest:
     """The manifest without its files, validated like one that is read."""
     content: dict[str, Any] = {
@@ -63,6 +64,7 @@ def manifest(
             "rewrites": info.rewrites,
         },
         "passes": [{"name": name, "changes": result.changes} for name, result in results],
+        "segments": list(segments),
     }
     return Manifest.from_content(content)
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segc import bundle as bundles
-from segc import describe, facts, hooks, ir, legality, parity, pipelines, targets
+from segc import describe, facts, hooks, hybrid, ir, parity, pipelines, targets
 from segc.canonical import canonical
 from segc.errors import CompileError, MissingPackageError, ParityError, SegcError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
 from segc.frontend.source import Source, open_source
+from segc.hybrid import Partitioning
 from segc.isolation import IsolatedSession
 from segc.manifest import Manifest
 from segc.memory import peak_memory_mb
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"
 REFERENCE_ONNX = "ONNX Runtime on the source file"
 STAND_IN = "ONNX Runtime"
+HOST = "onnxruntime"  # the target that runs what another refuses
 Progress = Callable[[str], None]
 
 
@@ -73,6 +75,8 @@ class Request:
     simplify: bool = True
     allow_mismatch: bool = False
     threads: int = 0
+    hybrid: bool = True
+    partitioning: Partitioning = field(default_factory=Partitioning)
 
 
 def compile(
@@ -87,7 +91,8 @@ def compile(
     precision: "fp32", or "fp16" where the target has it. options: the target's own, e.g. {"flavor": "rtx"}.
     shape_range: of a dynamic engine. verify: run the parity gate; max_error, min_agreement: other limits.
     out: the bundle's folder, default NAME-TARGET here; force: replace a bundle there. keep_onnx, dump_ir, check,
-    simplify, allow_mismatch, threads: as on the command line.
+    simplify, allow_mismatch, threads: as on the command line. hybrid: give ONNX Runtime what the target refuses;
+    partitioning: which parts are worth it, see docs/partitioning.md.
     Raises SegcError; nothing is published then. Source: docs/bundle.md says what lies in the bundle.
     """
     try:
@@ -130,23 +135,24 @@ class _Compilation:
                 graph, results = self._transform(model, source, shape)
                 describe.complete_head(info, graph)
                 describe.note_resize(info, graph)
-                legality.require_legal(graph, self.target, {name: r.skips for name, r in results})
+                plan = self._plan(graph, results, (source.info.batch, *shape))
             with self._step("emit", f"writing the {self.target.name} engine"):
                 final = ir.to_model(graph, functions=False, origins=self.target.origins)
-                emitted = self.target.emit(final, staging.directory, self.settings)
+                emitted, segments = self._emit(graph, final, plan, staging.directory)
                 if self.request.keep_onnx:
                     _save(ir.to_model(graph, origins=True), staging.directory / "final.onnx")
             after = _count_ops(final)
             with self._step("load", "loading the engine"):
-                session = self._session(final, staging.directory, emitted)
+                session = self._session(graph, final, plan, staging.directory, emitted, segments)
             del model, final
             cases = self._verify(source, graph, session)
             limits = _limits(self._asked_limits(), graph, info)
-            staging.report = report = self._report(info, before, after, results, cases, limits)
+            told = hybrid.told(graph, self.target, plan) if plan is not None else None
+            staging.report = report = self._report(info, before, after, results, cases, limits, told)
             self._require_parity(report, out)
             staging.manifest = describe.manifest(
                 info, graph, results, target=self.target, runtime=self.runtime, options=emitted.options,
-                settings=self.settings, output=self.request.output,
+                settings=self.settings, output=self.request.output, segments=segments,
             )  # fmt: skip
         return Bundle(out.resolve(), bundles.read_bundle(out), report)
 
@@ -169,13 +175,36 @@ class _Compilation:
         self.runtime = _runtime_version(self.target)
         self.unrun = self.target.cannot_run(self.settings)
 
-    def _session(self, final: onnx.ModelProto, directory: Path, emitted: targets.Emitted) -> targets.Session:
-        """The engine, or where it cannot run here ONNX Runtime on the graph it was made from."""
-        if self.unrun is not None:
-            return stand_in(final, self.request.threads)
+    def _plan(
+        self, graph: gs.Graph, results: list[tuple[str, PassResult]], image: tuple[int, int, int]
+    ) -> hybrid.Plan | None:
+        """How target and ONNX Runtime share the graph; None where the target runs it all. Raises LegalityError."""
+        options = self.request.partitioning if self.request.hybrid else None
+        skips = {name: result.skips for name, result in results}
+        return hybrid.split(graph, self.target, targets.get(HOST), options, image, skips)
+
+    def _emit(
+        self, graph: gs.Graph, final: onnx.ModelProto, plan: hybrid.Plan | None, directory: Path
+    ) -> tuple[targets.Emitted, list[dict[str, Any]]]:
+        """Write one engine, or the segments of a plan, of which the manifest tells."""
+        if plan is None:
+            return self.target.emit(final, directory, self.settings), []
+        versions = {HOST: _runtime_version(targets.get(HOST)), self.target.name: self.runtime}
+        return targets.Emitted(()), hybrid.emit(graph, plan, directory, self.settings, versions)
+
+    def _session(
+        self, graph: gs.Graph, final: onnx.ModelProto, plan: hybrid.Plan | None, directory: Path,
+        emitted: targets.Emitted, segments: list[dict[str, Any]],
+    ) -> targets.Session:  # fmt: skip
+        """What was emitted, or where it cannot run here ONNX Runtime on the graph it was made from."""
+        threads, stand_ins = self.request.threads, self.unrun is not None
+        if plan is not None:
+            return hybrid.session_of(graph, plan, directory, segments, threads, stand_ins=stand_ins)
+        if stand_ins:
+            return stand_in(final, threads)
         if self.target.isolated:
-            return IsolatedSession(self.target.name, directory, emitted.options, self.request.threads)
-        return self.target.load(directory, emitted.options, self.request.threads)
+            return IsolatedSession(self.target.name, directory, emitted.options, threads)
+        return self.target.load(directory, emitted.options, threads)
 
     def _asked_limits(self) -> parity.Limits:
         request = self.request
@@ -331,7 +360,7 @@ class _Compilation:
 
     def _report(
         self, info: ModelInfo, before: Counter[str], after: Counter[str], results: list[tuple[str, PassResult]],
-        cases: list[parity.Case], limits: parity.Limits,
+        cases: list[parity.Case], limits: parity.Limits, told: dict[str, Any] | None,
     ) -> dict[str, Any]:  # fmt: skip
         return {
             "status": "ok" if self.unrun is None else f"{self.target.unrun}: {self.unrun}",
@@ -343,6 +372,7 @@ class _Compilation:
                 "failures": (missed := parity.failures(cases, limits)),
                 "advice": list(parity.ADVICE) if missed else [],
             } if cases else None,
+            "hybrid": told,
             "ops": {"before": dict(sorted(before.items())), "after": dict(sorted(after.items()))},
             "skips": [{"pass": name, "node": s.node, "reason": s.reason} for name, r in results for s in r.skips],
             "notes": info.notes,

@@ -47,6 +47,12 @@ class IsolatedSession:
         """As the target's own session."""
         return np.asarray(self._ask(np.ascontiguousarray(x), f"running it on {'x'.join(map(str, x.shape))}"))
 
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """As the session of a target with `multi_io`."""
+        shapes = ", ".join("x".join(map(str, array.shape)) for array in inputs.values())
+        made: Mapping[str, np.ndarray] = self._ask(dict(inputs), f"running it on {shapes}")  # type: ignore[assignment]
+        return made
+
     def close(self) -> None:
         """End the child."""
         self._end()
@@ -110,7 +116,7 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     """The child: load what the first question names, then run each array."""
     from segc import targets
 
-    session = None
+    session: Any = None
     while True:
         try:
             question = pickle.load(questions)
@@ -121,6 +127,8 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
                 name, directory, options, threads = question
                 session = targets.get(name).load(directory, options, threads)
                 answer: object = None
+            elif isinstance(question, dict):
+                answer = dict(session.run_named(question))
             else:
                 answer = session.run(question)
         except SegcError as error:

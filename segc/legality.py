@@ -23,6 +23,11 @@ class Refusal:
     reason: str
     nodes: tuple[gs.Node, ...]
 
+    @property
+    def counted(self) -> str:
+        """The reason and the number of nodes."""
+        return f"{self.reason}: {len(self.nodes)} node{'s' * (len(self.nodes) > 1)}"
+
 
 def refusals(graph: gs.Graph, target: Target) -> list[Refusal]:
     """All refused nodes of the graph, subgraphs included, grouped by op and reason, in graph order."""
@@ -35,24 +40,28 @@ def refusals(graph: gs.Graph, target: Target) -> list[Refusal]:
 
 def require_legal(graph: gs.Graph, target: Target, skips: Mapping[str, Sequence[Skip]] | None = None) -> None:
     """Raise LegalityError when the target refuses anything. `skips`: what passes left alone, for 'tried'."""
-    groups = refusals(graph, target)
-    if not groups:
-        return
+    if groups := refusals(graph, target):
+        raise refusal(target, groups, skips or {})
+
+
+def refusal(
+    target: Target, groups: Sequence[Refusal], skips: Mapping[str, Sequence[Skip]], *, tried: Sequence[str] = (),
+    so: Sequence[str] = (),
+) -> LegalityError:  # fmt: skip
+    """The error for refused nodes. tried, so: more lines of it."""
     refused = {node.name for group in groups for node in group.nodes}
     total = sum(len(group.nodes) for group in groups)
-    tried = [
-        f"{name}: skipped '{s.node}', {s.reason}"
-        for name, found in (skips or {}).items()
-        for s in found
-        if s.node in refused
+    skipped = [
+        f"{name}: skipped '{s.node}', {s.reason}" for name, found in skips.items() for s in found if s.node in refused
     ]
     ops = ", ".join(dict.fromkeys(group.op for group in groups))
-    raise LegalityError(
+    return LegalityError(
         f"{target.name} cannot run {total} node{'s' * (total > 1)} of this model: {ops}",
-        because=[f"{g.reason}: {len(g.nodes)} node{'s' * (len(g.nodes) > 1)} ({target.table})" for g in groups],
+        because=[f"{group.counted} ({target.table})" for group in groups],
         where=[line for g in groups for line in _places(g)],
-        tried=tried,
+        tried=[*skipped, *tried],
         so=[
+            *so,
             f"change these lines of the model, add a legalization to {target.table}, or choose another target",
             "segc inspect shows the graph; segc compile --dump-ir DIR writes it after every pass",
         ],

@@ -192,6 +192,33 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Border:
+    """A tensor between engines. shape: None where unknown; bytes: at the size the model was compiled or traced at."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """An engine that runs a part of the graph: its target, the runtime's version, and what the target's `load` needs.
+
+    directory: below the bundle; files: its engine files, below the bundle too; nodes: how many it runs.
+    """
+
+    target: str
+    runtime: str
+    directory: str
+    files: tuple[str, ...]
+    options: Mapping[str, Any]
+    nodes: int
+    inputs: tuple[Border, ...]
+    outputs: tuple[Border, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of segc.json but its own digest. `write_bundle` fills in `files`."""
 
@@ -206,6 +233,7 @@ class Manifest:
     palette: tuple[tuple[int, int, int], ...]
     model: Mapping[str, Any] = field(default_factory=dict)
     passes: tuple[PassRecord, ...] = ()
+    segments: tuple[Segment, ...] = ()  # of a hybrid bundle, in running order
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     segc: str = __version__
     format: int = FORMAT
@@ -231,6 +259,30 @@ class Manifest:
             _require(is_inside(file), "files", file, "names below the bundle, apart from segc.json")
             hexadecimal = re.fullmatch("[0-9a-f]{64}", record.sha256) is not None
             _require(hexadecimal, f"files.{file}.sha256", record.sha256, "64 hexadecimal digits")
+        self._check_segments()
+
+    @property
+    def hybrid(self) -> str | None:
+        """'hybrid (k segments, n nodes on host)', or None where one engine runs everything."""
+        if not self.segments:
+            return None
+        nodes = sum(segment.nodes for segment in self.segments if segment.target != self.target.name)
+        return hybrid_text(len(self.segments), nodes)
+
+    def _check_segments(self) -> None:
+        """Segments need what is there when they run, and the last of them gives the output."""
+        known = {self.input.name}
+        for at, segment in enumerate(self.segments):
+            name = f"segments[{at}]"
+            _require(is_inside(segment.directory), f"{name}.directory", segment.directory, "a folder below the bundle")
+            for file in segment.files if self.files else ():
+                listed = file in self.files and file.startswith(f"{segment.directory}/")
+                _require(listed, f"{name}.files", file, f"names below {segment.directory} that `files` lists")
+            for border in segment.inputs:
+                _require(border.name in known, f"{name}.inputs", border.name, "what an earlier segment gives")
+            known |= {border.name for border in segment.outputs}
+        gives = not self.segments or self.output.name in known
+        _require(gives, "segments", len(self.segments), f"one that gives the output '{self.output.name}'")
 
     def to_json(self) -> dict[str, Any]:
         """The content of segc.json, its own digest included."""
@@ -242,8 +294,11 @@ class Manifest:
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Self:
-        """A new manifest from all fields but `format`, `segc`, `files` and `sha256`. Raises BundleError."""
-        given = {"format": FORMAT, "segc": __version__, "files": {}, **content}
+        """A new manifest from all fields but `format`, `segc`, `files`, `sha256` and, where there are none, `segments`.
+
+        Raises BundleError.
+        """
+        given = {"format": FORMAT, "segc": __version__, "files": {}, "segments": [], **content}
         try:
             plain = json.loads(canonical(given))
         except (TypeError, ValueError) as error:
@@ -266,6 +321,11 @@ class Manifest:
             )
         decoded: Self = _decode(cls, given, "")
         return decoded
+
+
+def hybrid_text(segments: int, host_nodes: int) -> str:
+    """How reports, tables and commands call a model that two runtimes share."""
+    return f"hybrid ({segments} segments, {host_nodes} node{'s' * (host_nodes != 1)} on host)"
 
 
 def self_digest(value: Mapping[str, Any]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 
 from segc.errors import CompileError
-from segc.targets.base import Session
+from segc.targets.base import NamedSession
 
 
 class StandIn:
@@ -25,13 +27,19 @@ class StandIn:
             )
         except Exception as error:  # the runtime's exception types are private
             raise CompileError("ONNX Runtime cannot run the legalized graph", because=str(error)) from error
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [given.name for given in self._session.get_inputs()]
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """x: float32 (N, C, H, W). Returns the only output."""
-        return np.asarray(self._session.run(None, {self._input: x})[0])
+        return np.asarray(self._session.run(None, {self._inputs[0]: x})[0])
+
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """All inputs by name to all outputs by name."""
+        values = self._session.run(self._outputs, dict(inputs))
+        return {name: np.asarray(value) for name, value in zip(self._outputs, values, strict=True)}
 
 
-def stand_in(model: onnx.ModelProto, threads: int) -> Session:
+def stand_in(model: onnx.ModelProto, threads: int) -> NamedSession:
     """A session on `model`. Raises CompileError when ONNX Runtime does not take the graph."""
     return StandIn(model, threads)

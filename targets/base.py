@@ -19,6 +19,7 @@ from segc.passes.lower_resize_argmax import LowerResizeArgMax
 
 _PROTOBUF_LIMIT = 2_000_000_000 - 50_000_000  # bytes, with room for the nodes
 Check = Callable[[gs.Node], str | None]  # None: fine; otherwise the reason, in a few words
+BorderCheck = Callable[[gs.Tensor], str | None]
 
 
 class Session(Protocol):
@@ -26,6 +27,13 @@ class Session(Protocol):
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """x: float32 (N, C, H, W), contiguous, of the shape the engine was built for. Returns the only output."""
+
+
+class NamedSession(Session, Protocol):
+    """A loaded engine of a target with `multi_io`."""
+
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """All inputs by name, contiguous, to all outputs by name; names are those of the emitted model."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,21 @@ class Package:
         return f"pip install 'segc[{self.extra}]'" if self.extra else f"pip install {self.distribution}"
 
 
+def static_map(tensor: gs.Tensor) -> str | None:
+    """What every engine takes and gives: float32 of four axes, all of known size."""
+    if tensor.dtype != np.float32:
+        return f"'{tensor.name}' is {tensor.dtype}, not float32"
+    if tensor.shape is None or len(tensor.shape) != 4:
+        return f"'{tensor.name}' does not have four axes"
+    fixed = all(isinstance(size, (int, np.integer)) for size in tensor.shape)
+    return None if fixed else f"the size of '{tensor.name}' is not fixed"
+
+
+def any_tensor(_: gs.Tensor) -> str | None:
+    """For runtimes that exchange whatever ONNX has."""
+    return None
+
+
 @dataclass(frozen=True)
 class Target:
     """What one runtime accepts, and how to write, load and run its files.
@@ -92,6 +115,8 @@ class Target:
     judges the legalized graph in ONNX Runtime, and reports say `unrun` instead of ok.
     isolated: try a fresh engine in a process of its own, for runtimes that crash where others raise. origins: the model
     that `emit` gets says of each node which line it comes from (segc.origin).
+    multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession. border: why a tensor cannot
+    go into or out of an engine that is a segment of a graph, or None; the graph's own input and output are not asked.
     """
 
     name: str
@@ -112,6 +137,8 @@ class Target:
     unrun: str = "built, not run"
     isolated: bool = False
     origins: bool = False
+    multi_io: bool = False
+    border: BorderCheck = static_map
 
     def why_not(self, node: gs.Node) -> str | None:
         """The first reason this target rejects `node`, or None."""

@@ -16,7 +16,17 @@ import onnx
 
 from segc.errors import CompileError
 from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
-from segc.targets.base import Check, Emitted, Package, Session, Settings, Target, fits_one_file, input_dtype
+from segc.targets.base import (
+    Check,
+    Emitted,
+    NamedSession,
+    Package,
+    Settings,
+    Target,
+    any_tensor,
+    fits_one_file,
+    input_dtype,
+)
 
 FILE = "model.onnx"
 
@@ -89,13 +99,18 @@ class _OrtSession:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exception types are private
             raise CompileError("ONNX Runtime cannot load the engine", because=str(error), where=path.name) from error
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [given.name for given in self._session.get_inputs()]
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(self._session.run(None, {self._input: x})[0])
+        return np.asarray(self._session.run(None, {self._inputs[0]: x})[0])
+
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        values = self._session.run(self._outputs, dict(inputs))
+        return {name: np.asarray(value) for name, value in zip(self._outputs, values, strict=True)}
 
 
-def _load(directory: Path, _options: Mapping[str, Any], threads: int) -> Session:
+def _load(directory: Path, _options: Mapping[str, Any], threads: int) -> NamedSession:
     return _OrtSession(directory / FILE, threads)
 
 
@@ -109,4 +124,6 @@ ONNXRUNTIME = Target(
     load=_load,
     table="targets/onnxruntime.py",
     mask_tail=LowerResizeArgMaxCells(),
+    multi_io=True,
+    border=any_tensor,
 )

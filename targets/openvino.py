@@ -16,7 +16,16 @@ import onnx
 
 from segc.errors import CompileError
 from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
-from segc.targets.base import Emitted, Package, Session, Settings, Target, fits_one_file, no_subgraph
+from segc.targets.base import (
+    Emitted,
+    NamedSession,
+    Package,
+    Settings,
+    Target,
+    any_tensor,
+    fits_one_file,
+    no_subgraph,
+)
 
 FILES = ("model.xml", "model.bin")
 
@@ -75,8 +84,15 @@ class _OvSession:
         result = self._request.infer([x], share_inputs=True, share_outputs=False)
         return np.asarray(result[0])
 
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        # NumPy has two int64 types, C's long and long long, and OpenVINO knows the one that this spelling gives
+        given = {name: array.view(np.dtype(array.dtype.str)) for name, array in inputs.items()}
+        result = self._request.infer(given, share_inputs=True, share_outputs=False)
+        ports = enumerate(self._compiled.outputs)
+        return {name: np.asarray(result[at]) for at, port in ports for name in port.get_names()}
 
-def _load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
+
+def _load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSession:
     return _OvSession(directory / FILES[0], options, threads)
 
 
@@ -90,4 +106,6 @@ OPENVINO = Target(
     load=_load,
     table="targets/openvino.py",
     mask_tail=LowerResizeArgMaxBanded(),
+    multi_io=True,
+    border=any_tensor,
 )

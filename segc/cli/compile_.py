@@ -10,6 +10,7 @@ from segc.cli import arguments, console
 
 if TYPE_CHECKING:
     from segc.driver import Bundle
+    from segc.manifest import Manifest
 
 _DESCRIPTION = """\
 Compile SOURCE for a target. The engine is loaded, run and compared with PyTorch before the bundle is published; a
@@ -43,6 +44,14 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
     p.add_argument("--check", action="store_true", help="check graph and numbers after every pass (slow)")
     p.add_argument("--no-simplify", action="store_true", help="leave onnxsim out of the pipeline")
+    p.add_argument(
+        "--no-hybrid", action="store_true",
+        help="refuse a model that the target runs in part only, instead of giving the rest to ONNX Runtime",
+    )  # fmt: skip
+    p.add_argument(
+        "--min-segment", type=int, metavar="N", default=1,
+        help="of a hybrid: the least number of nodes that the target runs in a piece (default 1)",
+    )  # fmt: skip
     arguments.add_common(p)
 
 
@@ -52,6 +61,7 @@ def main(args: argparse.Namespace) -> int:
     with console.steps(quiet=args.json) as progress:
         progress("starting")
         from segc.driver import compile as compile_source
+        from segc.hybrid import Partitioning
 
         bundle = compile_source(
             args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
@@ -59,7 +69,8 @@ def main(args: argparse.Namespace) -> int:
             verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
             force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
             simplify=not args.no_simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
-            options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range), progress=progress,
+            options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
+            hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment), progress=progress,
         )  # fmt: skip
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))
@@ -77,6 +88,8 @@ def _print(bundle: Bundle) -> None:
     print(f"bundle:  {bundle.path} ({size:.1f} MB, {', '.join(manifest.files)})")
     engine = f"{manifest.target.name} {manifest.target.runtime}"
     print(f"engine:  {engine}, input {list(manifest.input.shape)}, output {manifest.output.kind}")
+    if manifest.hybrid:
+        _print_hybrid(manifest, report["hybrid"])
     before, after = (sum(report["ops"][k].values()) for k in ("before", "after"))
     if report["status"] != "ok":
         print(f"status:  {report['status']}")
@@ -87,6 +100,14 @@ def _print(bundle: Bundle) -> None:
         print(f"parity:  against {report['parity']['reference']}")
         console.table(PARITY_HEADERS, [parity_row(case) for case in report["parity"]["cases"]])
     print(f"next:    segc run {bundle.path} IMAGE -o out")
+
+
+def _print_hybrid(manifest: Manifest, told: dict[str, Any]) -> None:
+    """Which parts run where, and why."""
+    print(f"hybrid:  {manifest.hybrid}; {manifest.target.name} does {told['target_share']:.1%} of the work")
+    for line in [*told["refused"], *told["moved"]]:
+        print(f"         {line}")
+    print(f"         {' -> '.join(f'{s.target} {s.nodes}' for s in manifest.segments)} nodes")
 
 
 PARITY_HEADERS = ("case", "relative error", "equal pixels", "mIoU", "near boundaries", "differing")

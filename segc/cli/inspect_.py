@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(content, indent=2))
     else:
-        _print(content)
+        _print({**content, "segments": _outline(content["segments"])} if content.get("segments") else content)
     return 0
 
 
@@ -49,8 +49,31 @@ def _bundle(path: Path, shape: tuple[int, int] | None) -> dict[str, Any]:
     shown = {k: v for k, v in manifest.to_json().items() if k != "palette"}
     report_file = path / "report.json"
     report = json.loads(report_file.read_text(encoding="utf-8")) if report_file.is_file() else {}
-    engines = {name: _memory(_read(path / name), shape) for name in manifest.files if name.endswith(".onnx")}
-    return {**shown, **({"activations": engines} if engines else {}), "report": report}
+    sized = None if manifest.segments else shape  # a segment has no image to give a size to
+    engines = {name: _memory(_read(path / name), sized) for name in manifest.files if name.endswith(".onnx")}
+    return {
+        **({"hybrid": manifest.hybrid} if manifest.hybrid else {}),
+        **shown,
+        **({"activations": engines} if engines else {}),
+        "report": report,
+    }
+
+
+def _outline(segments: list[dict[str, Any]]) -> dict[str, Any]:
+    """The segments of a bundle in running order, and the tensors between them."""
+    return {
+        segment["directory"]: {
+            "runs": f"{segment['nodes']} nodes in {segment['target']} {segment['runtime']}",
+            **{side: [_border(border) for border in segment[side]] for side in ("inputs", "outputs")},
+        }
+        for segment in segments
+    }
+
+
+def _border(border: dict[str, Any]) -> str:
+    sizes = border["shape"]
+    shape = "?" if sizes is None else ", ".join("?" if size is None else str(size) for size in sizes)
+    return f"{border['name']} {border['dtype']} ({shape}) {border['bytes'] or '?'} bytes"
 
 
 def _read(path: Path) -> gs.Graph:

@@ -70,6 +70,8 @@ def main(args: argparse.Namespace) -> int:
     images = find_images(args.images)
     _require_apart(args.out, args.images, images)
     engine = load(args.bundle, threads=args.threads)
+    if engine.manifest.hybrid and not args.json:
+        print(f"{args.bundle}: {engine.manifest.target.name}, {engine.manifest.hybrid}")
     _make_folder(args.out)
     done: list[Done] = []
     failed: list[tuple[Path, SegcError]] = []
@@ -81,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
             except SegcError as error:
                 failed.append((image.path, error))
                 report(None)
-    _summarize(args, done, failed)
+    _summarize(args, done, failed, engine.manifest.hybrid)
     return FileError.exit_code if failed else 0
 
 
@@ -157,11 +159,14 @@ def describe(done: Done) -> str:
     return f"{done.image} -> {done.mask}: {shares}"
 
 
-def _summarize(args: argparse.Namespace, done: list[Done], failed: list[tuple[Path, SegcError]]) -> None:
+def _summarize(
+    args: argparse.Namespace, done: list[Done], failed: list[tuple[Path, SegcError]], hybrid: str | None
+) -> None:
     if args.json:
         errors = [{"image": str(path), **error.to_json()} for path, error in failed]
         images = [one.to_json() for one in done]
-        print(json.dumps({"bundle": str(args.bundle), "images": images, "errors": errors}, indent=2))
+        content = {"bundle": str(args.bundle), "hybrid": hybrid, "images": images, "errors": errors}
+        print(json.dumps(content, indent=2))
         return
     if done:
         what = "masks" if args.no_overlay else "masks and overlays"

@@ -39,8 +39,11 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"bundle": args.bundle, "cases": [case.to_json() for case in cases]}, indent=2))
     else:
+        from segc.bundle import read_manifest
         from segc.cli.compile_ import PARITY_HEADERS, parity_row
 
         console.table(PARITY_HEADERS, [parity_row(case.to_json()) for case in cases])
-        print(f"{args.bundle}: files intact, {len(cases)} comparisons within the limits")
+        hybrid = read_manifest(args.bundle).hybrid
+        shared = f"{hybrid}, " if hybrid else ""
+        print(f"{args.bundle}: {shared}files intact, {len(cases)} comparisons within the limits")
     return 0

@@ -10,6 +10,7 @@ Where `segment` cannot do what mmseg does it deviates, as docs/bundle.md says:
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ import numpy.typing as npt
 from segc.bundle import read_bundle
 from segc.errors import CompileError, MissingPackageError, SegcError, ShapeError, UsageError
 from segc.manifest import Input, Manifest
+from segc.runtime.hybrid import HybridSession, step
 from segc.runtime.images import as_bgr
 from segc.runtime.masks import resize_argmax, resize_threshold
 from segc.runtime.preprocessing import Floats, preprocess
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
 from segc.runtime.slide import SlidingRows
-from segc.targets.base import Session
+from segc.targets.base import Session, Target
 
 Array = npt.NDArray[Any]
 
@@ -36,12 +38,27 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     Raises BundleError (damaged or incomplete), MissingPackageError (runtime not installed), CompileError (the runtime
     refuses the engine). Cost: one pass over the files, and whatever the runtime does.
     """
-    from segc import targets
-
     if threads < 0:
         raise UsageError(f"threads is {threads}", because="it is a number of threads, or 0 for the runtime's choice")
-    manifest = read_bundle(path)
-    name, made = manifest.target.name, f"{path}, made with {manifest.target.name} {manifest.target.runtime}"
+    root, manifest = Path(path), read_bundle(path)
+    if not manifest.segments:
+        made = manifest.target
+        return Engine(manifest, _load(root, root, made.name, made.runtime, made.options, threads)[1], threads)
+    steps = []
+    for at, part in enumerate(manifest.segments):
+        target, session = _load(root, root / part.directory, part.target, part.runtime, part.options, threads)
+        inputs, outputs = ([border.name for border in borders] for borders in (part.inputs, part.outputs))
+        steps.append(step(f"segment {at} ({part.target})", target.multi_io, session, inputs, outputs))
+    return Engine(manifest, HybridSession(steps, manifest.input.name, manifest.output.name), threads)
+
+
+def _load(
+    bundle: Path, directory: Path, name: str, runtime: str, options: Mapping[str, Any], threads: int
+) -> tuple[Target, Session]:
+    """Load the files that one target wrote into `directory`."""
+    from segc import targets
+
+    made = f"{bundle}, made with {name} {runtime}"
     if name not in targets.names():
         raise MissingPackageError(
             f"no installed package offers the target '{name}'",
@@ -53,7 +70,7 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     if package is not None and not _installed(package.module):
         raise MissingPackageError(f"{package.distribution} is not installed", where=made, so=package.install)
     try:
-        return Engine(manifest, target.load(Path(path), manifest.target.options, threads), threads)
+        return target, target.load(directory, options, threads)
     except ImportError as error:
         named, so = (package.distribution, package.install) if package is not None else (name, ())
         raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=made, so=so) from error
@@ -73,7 +90,8 @@ class Engine:
 
     def __repr__(self) -> str:
         m = self.manifest
-        return f"<segc.Engine {m.source.name}: {m.target.name} {m.precision}, {m.input.shape} to {m.output.kind}>"
+        how = f"{m.target.name} {m.precision}" + (f" {m.hybrid}" if m.hybrid else "")
+        return f"<segc.Engine {m.source.name}: {how}, {m.input.shape} to {m.output.kind}>"
 
     def run(self, x: Floats) -> dict[str, Array]:
         """x: float32 (N, 3, H, W), normalised, to {"logits": float32 (N, C, H, W)} or {"mask": uint8 (N, H, W)}.

@@ -19,7 +19,7 @@ from segc import ir
 from segc.errors import CompileError, MissingPackageError
 from segc.passes import LegalizeArgMax, LegalizeAttention, LegalizeEinsum
 from segc.passes.base import Pass
-from segc.targets.base import Emitted, Package, Session, Settings, Target
+from segc.targets.base import Emitted, Package, Session, Settings, Target, static_map
 from segc.targets.ncnn import comments
 from segc.targets.ncnn.build import build
 from segc.targets.ncnn.emission import ROWS, why_not
@@ -73,6 +73,13 @@ def require_batch_of_one(graph: gs.Graph) -> None:
         )  # fmt: skip
 
 
+def one_map(tensor: gs.Tensor) -> str | None:
+    """What may go into and out of a net that is a segment: the map of one image; a batch would run map by map."""
+    if why := static_map(tensor):
+        return why
+    return None if tensor.shape[0] == 1 else f"'{tensor.name}' holds {tensor.shape[0]} maps, not one"
+
+
 def _require_layers(net: Any) -> None:
     """Every layer exists in the installed ncnn."""
     try:
@@ -106,4 +113,5 @@ NCNN = Target(
     limits={"fp32": (3e-3, 0.998), "fp16": (3e-2, 0.995)},
     isolated=True,
     origins=True,
+    border=one_map,
 )

@@ -96,3 +96,14 @@ def test_a_damaged_engine_is_a_compile_error(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(CompileError, match=r"model\.onnx"):
         ONNXRUNTIME.load(tmp_path, {}, 1)
+
+
+def test_engines_with_any_number_of_inputs_and_outputs_are_called_by_name(tmp_path: Path) -> None:
+    text = """g (float[2] b, int64[N] a) => (int64[N] twice, float[2] y) { twice = Add(a, a)  y = Relu(b) }"""
+    ONNXRUNTIME.emit(parsed(text), tmp_path, Settings())
+    got = ONNXRUNTIME.load(tmp_path, {}, 1).run_named(  # type: ignore[attr-defined]
+        {"a": np.arange(3), "b": np.array([-1, 2], np.float32)}
+    )
+    assert got["twice"].tolist() == [0, 2, 4] and got["y"].tolist() == [0, 2]
+    ONNXRUNTIME.emit(parsed("g () => (float[] y) { y = Constant<value_float = 3.0>() }"), tmp_path, Settings())
+    assert ONNXRUNTIME.load(tmp_path, {}, 1).run_named({})["y"] == 3  # type: ignore[attr-defined]

@@ -188,3 +188,17 @@ def test_what_cannot_be_converted_or_loaded_is_a_compile_error(tmp_path: Path) -
     (tmp_path / "model.xml").write_text("<net>")
     with pytest.raises(CompileError, match="OpenVINO cannot load the engine"):
         OPENVINO.load(tmp_path, {}, 1)
+
+
+def test_engines_with_several_inputs_and_outputs_are_called_by_name(tmp_path: Path) -> None:
+    text = """g (float[2,3] b, int64[N] a, bool flag) => (int64[N] twice, float[2,3] same, float[2,3] y) {
+        twice = Add(a, a)  same = Identity(b)  n = Cast<to = 1>(flag)  y = Mul(b, n)
+    }"""
+    emitted = OPENVINO.emit(parsed(text), tmp_path, Settings())
+    session = OPENVINO.load(tmp_path, emitted.options, 1)
+    a = np.arange(4, dtype=np.longlong)  # NumPy's other int64
+    b = np.arange(6, dtype=np.float32).reshape(2, 3)
+    got = session.run_named({"a": a, "b": b, "flag": np.array(True)})  # type: ignore[attr-defined]
+    assert got["twice"].tolist() == [0, 2, 4, 6] and got["twice"].dtype == np.int64
+    np.testing.assert_array_equal(got["same"], b)
+    np.testing.assert_array_equal(got["y"], b)
