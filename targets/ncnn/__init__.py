@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 
 from segc import ir
 from segc.errors import CompileError, MissingPackageError
-from segc.passes import LegalizeArgMax, LegalizeAttention, LegalizeEinsum
+from segc.passes import LegalizeArgMax, LegalizeAttention, LegalizeEinsum, SpecializeShapes
 from segc.passes.base import Pass
 from segc.targets.base import Emitted, Package, Session, Settings, Target, static_map
 from segc.targets.ncnn import comments
@@ -28,7 +28,8 @@ from segc.targets.ncnn.session import BIN, PARAM, NcnnSession
 from segc.targets.ncnn.write import write_bin, write_param
 
 PACKAGE = Package("ncnn", "ncnn", extra="ncnn")
-LEGALIZE: tuple[Pass, ...] = (LegalizeAttention(), LegalizeEinsum(), LegalizeArgMax())
+# one image at a time, whatever batch the graph was traced with
+LEGALIZE: tuple[Pass, ...] = (SpecializeShapes(batch=1), LegalizeAttention(), LegalizeEinsum(), LegalizeArgMax())
 
 
 def _emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:

@@ -16,6 +16,7 @@ from segc.targets.ncnn.params import PARAMS
 Contract = Callable[[Layer], list[Shape]]
 CONTRACTS: dict[str, Contract] = {}
 MAX_RANK = 4
+REST = -1  # the size of a Reshape that follows from the others
 MAX_ELEMENTS = 2**31 - 1  # ncnn's sizes are C ints
 
 
@@ -217,10 +218,7 @@ def _slice(layer: Layer) -> list[Shape]:
 
 @contract("Crop")
 def _crop(layer: Layer) -> list[Shape]:
-    shape = layer.inputs[0].shape if layer.inputs else ()
-    if "starts_expr" in layer.params:
-        return [layer.outputs[0].shape]
-    arity(layer, 1)
+    (shape,) = arity(layer, 1)
     made: list[Dim] = list(shape)
     for axis, start, end in zip(layer.wholes("axes"), layer.wholes("starts"), layer.wholes("ends"), strict=True):
         require(0 <= axis < len(shape), f"Crop along axis {axis} of {text(shape)}")
@@ -258,15 +256,28 @@ def _permute(layer: Layer) -> list[Shape]:
 
 @contract("Reshape")
 def _reshape(layer: Layer) -> list[Shape]:
-    shape = layer.inputs[0].shape
     if "shape_expr" in layer.params:
-        return [layer.outputs[0].shape]
-    arity(layer, 1)
+        return [_expressed(str(layer.params["shape_expr"]))]
+    (shape,) = arity(layer, 1)
     made = tuple(layer.whole(name, 0) for name in ("c", "d", "h", "w") if name in layer.params)
     wanted, given = total(made), total(shape)
+    if made.count(REST) == 1:
+        return [tuple(None if size == REST else size for size in made)]
     require(min(made) >= 1, f"Reshape to {made}")
     require(given is None or wanted == given, f"Reshape of {text(shape)} to {text(made)}")
     return [made]
+
+
+def _expressed(expression: str) -> Shape:
+    """The shape that an expression of sizes, innermost first, gives as far as it is plain numbers."""
+    parts, depth = [""], 0
+    for character in expression:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return tuple(int(part) if part.isdecimal() else None for part in reversed(parts))
 
 
 @contract("Tile")

@@ -74,11 +74,18 @@ def _pooling(layer: Layer) -> list[Shape]:
         bins = [layer.whole("out_h", 0), layer.whole("out_w", 0)]
         require(min(bins) >= 1, f"adaptive Pooling to {bins}")
         return [(channels, *bins)]
-    # the other modes keep windows that begin in the padding, unlike ONNX
-    require(layer.whole("pad_mode", 0) == 1, "Pooling is written with pad mode 1 only")
     rows, cols = _sides(layer)
-    for kernel, low in ((rows[0], "pad_top"), (cols[0], "pad_left")):
+    names = (("pad_top", "pad_bottom"), ("pad_left", "pad_right"))
+    up = layer.whole("pad_mode", 0) == 0
+    require(up or layer.whole("pad_mode", 0) == 1, "Pooling is written with pad modes 0 and 1 only")
+    require(not up or layer.whole("pooling_type", 0) == 0, "averages that round up divide otherwise in ncnn")
+    for (kernel, _, stride, _), (low, high) in zip((rows, cols), names, strict=True):
         require(layer.whole(low, 0) < kernel, f"Pooling pads {layer.whole(low, 0)} for a kernel of {kernel}")
+        # rounding up, ncnn keeps windows that begin in the padding, unlike ONNX; here none can
+        fits = not up or layer.whole(high, 0) + stride <= kernel
+        require(fits, f"Pooling rounds up, and a window of {kernel} may begin in its padding")
+    if up:
+        rows, cols = ((k, d, s, pads + s - 1) for k, d, s, pads in (rows, cols))
     return [(channels, windows(height, *rows), windows(width, *cols))]
 
 
@@ -87,7 +94,7 @@ def _interp(layer: Layer) -> list[Shape]:
     shape = layer.inputs[0].shape
     channels, height, width = spatial(layer, shape)
     if "size_expr" in layer.params:
-        return [layer.outputs[0].shape]
+        return [(channels, None, None)]
     arity(layer, 1)
     if "height_scale" in layer.params:
         scales = [layer.params["height_scale"], layer.params["width_scale"]]

@@ -15,9 +15,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.targets.ncnn import contracts_maps as contracts_maps
-from segc.targets.ncnn.contracts import check
+from segc.targets.ncnn.contracts import REST, check
 from segc.targets.ncnn.layout import Layout, dims, layout_of
 from segc.targets.ncnn.net import Blob, Layer, Net, Param, Refused, Shape, Weight, agree, require, text, total
+from segc.targets.ncnn.sizes import LETTERS, is_size
 
 EXACT_INTS = 2**24  # integers up to here are float32
 NAME_LENGTH = 200  # ncnn reads names of up to 255 characters
@@ -56,7 +57,9 @@ class Emission:
         self._made: set[int] = set()  # blobs of the node at hand
 
     def spell(self, node: gs.Node) -> None:
-        """Add the layers of one node. Raises Refused."""
+        """Add the layers of one node, none where it computes sizes. Raises Refused."""
+        if is_size(node):
+            return
         self.node, self._made = node, set()
         ROWS[key(node)](self, node)
 
@@ -154,8 +157,12 @@ class Emission:
         """`blob` with this shape; itself when it has it."""
         if blob.shape == shape:
             return blob
-        require(total(shape) is not None, f"reshaping to {text(shape)} needs sizes known at run time only")
-        return self._add("Reshape", [self.name(f"{role}_{text(shape)}")], [blob], (), sides(shape))[0]
+        params = sides(shape)
+        if shape.count(None) == 1:
+            params = {**sides(tuple(REST if size is None else size for size in shape))}
+        elif None in shape:
+            params = {"shape_expr": same_sizes(blob.shape, shape)}
+        return self._add("Reshape", [self.name(f"{role}_{text(shape)}")], [blob], (), params)[0]
 
     def unary(self, role: str, blob: Blob, op: int) -> Blob:
         """UnaryOp."""
@@ -200,8 +207,17 @@ class Emission:
 
 def sides(shape: Shape) -> dict[str, Param]:
     """A shape as the parameters c, d, h and w, as far as it is known."""
-    names = {1: "w", 2: "hw", 3: "chw", 4: "cdhw"}[len(shape)]
-    return {name: size for name, size in zip(names, shape, strict=True) if size is not None}
+    return {name: size for name, size in zip(LETTERS[len(shape)], shape, strict=True) if size is not None}
+
+
+def same_sizes(given: Shape, wanted: Shape) -> str:
+    """An expression for a shape that differs from the given one by axes of size 1 only. Raises Refused otherwise."""
+    own = [f"0{letter}" for letter, size in zip(LETTERS[len(given)], given, strict=True) if size != 1]
+    require(
+        agree(tuple(s for s in given if s != 1), tuple(s for s in wanted if s != 1)),
+        f"reshaping {text(given)} to {text(wanted)} needs sizes known at run time only",
+    )
+    return ",".join(["1" if size == 1 else own.pop() for size in reversed(wanted)])
 
 
 def numeric(tensor: gs.Tensor) -> None:

@@ -2,6 +2,7 @@
 
     Convolution, then ReLU / Clip / Sigmoid / Mish / HardSwish  ->  the Convolution's activation
     Gemm, then BinaryOp add of a row                            ->  the Gemm's C
+    Scale, then Scale by ones with a bias                       ->  Scale with that bias
     Reshape, then Reshape                                       ->  the second one
 
 Must not fire: where somebody else reads the blob between, or it is an output.
@@ -33,7 +34,7 @@ def activation(layer: Layer) -> tuple[int, list[float]] | None:
 
 def fuse(net: Net) -> None:
     """Fuse what can be fused, in the order of the net."""
-    for step in (_reshapes, _activations, _biases):
+    for step in (_reshapes, _activations, _biases, _scales):
         step(net, _Readers(net))
 
 
@@ -97,6 +98,20 @@ def _biases(net: Net, readers: _Readers) -> None:
                 gemm.weights.append(Weight(memory.weights[0].values, tagged=True))
                 return gemm
         return None
+
+    _swallow(net, readers, into)
+
+
+def _scales(net: Net, readers: _Readers) -> None:
+    def into(layer: Layer, found: _Readers) -> Layer | None:
+        earlier = found.maker(layer.inputs[0]) if layer.type == "Scale" else None
+        if earlier is None or earlier.type != "Scale" or not found.alone(layer.inputs[0]):
+            return None
+        if earlier.params["bias_term"] or not layer.params["bias_term"] or (layer.weights[0].values != 1).any():
+            return None
+        earlier.params["bias_term"] = 1
+        earlier.weights.append(layer.weights[1])
+        return earlier
 
     _swallow(net, readers, into)
 

@@ -37,7 +37,7 @@ PARAMS: dict[str, ParamTable] = {
     "Concat": _AXIS,
     "Convolution": {name: row for name, row in _CONV.items() if name != "group"},
     "ConvolutionDepthWise": _CONV,
-    "Crop": _table("starts:9:I ends:10:I axes:11:I starts_expr:19:s ends_expr:20:s axes_expr:21:s"),
+    "Crop": _table("starts:9:I ends:10:I axes:11:I"),
     "CumulativeSum": _AXIS,
     "Deconvolution": {name: row for name, row in _DECONV.items() if name != "group"},
     "DeconvolutionDepthWise": _DECONV,

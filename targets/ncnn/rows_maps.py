@@ -11,8 +11,9 @@ from segc.passes.edit import optional
 from segc.targets.ncnn.attributes import map_of, whole, wholes
 from segc.targets.ncnn.emission import Emission, numbers, row
 from segc.targets.ncnn.layout import dims
-from segc.targets.ncnn.net import Blob, Dim, Refused, Shape, Weight, known, require
+from segc.targets.ncnn.net import Blob, Dim, Refused, Shape, Weight, agree, known, require
 from segc.targets.ncnn.rows_move import permute
+from segc.targets.ncnn.sizes import Leaf, References, Size, sizes_of
 
 NAMED = {"SAME_UPPER": (0, 1), "SAME_LOWER": (1, 0)}  # where an odd cell of padding goes: before, after
 
@@ -167,7 +168,9 @@ def pool(e: Emission, node: gs.Node) -> None:
         ("w", blob.shape[2], dims(y.shape)[3], "pad_left", "pad_right"),
     ):
         if size is None or made is None:
-            require(whole(node, "ceil_mode", 0) == 0, "ceil_mode on a map whose size is known at run time only")
+            if whole(node, "ceil_mode", 0):
+                require(not average, "ceil_mode of an average over a map whose size is known at run time only")
+                params["pad_mode"] = 0
             continue
         needed = (made - 1) * params[f"stride_{side}"] + params[f"kernel_{side}"] - size - params[low]
         fits = not counted or needed <= params[high]
@@ -175,7 +178,7 @@ def pool(e: Emission, node: gs.Node) -> None:
         params[high] = max(0, needed)
     if average:
         params["avgpool_count_include_pad"] = int(counted)
-    e.put(y, e.layer("Pooling", "pool", [blob], pooling_type=int(average), pad_mode=1, **params))
+    e.put(y, e.layer("Pooling", "pool", [blob], pooling_type=int(average), **{"pad_mode": 1, **params}))
 
 
 @row("GlobalAveragePool", "GlobalMaxPool")
@@ -247,17 +250,29 @@ def resize(e: Emission, node: gs.Node) -> None:
     require(whole(node, "exclude_outside", 0) == 0, "exclude_outside is 1")
     require(text(node, "keep_aspect_ratio_policy", "stretch") == "stretch", "it keeps the aspect ratio")
     given, made = dims(x.shape), dims(y.shape)
-    require(given[:2] == made[:2], "it resizes more than height and width")
+    require(agree(given[:2], made[:2]), "it resizes more than height and width")
     scales = _scales(node)
     kind, corner = _kind(node, given[2:], made[2:], scales)
     params: dict[str, Any] = {"resize_type": kind, "align_corner": corner}
+    inputs = [blob]
     # sizes and scales give the same coordinates where the scales are whole
     if scales is not None and _sizes_of(given[2:], scales) != made[2:]:
         params.update(height_scale=scales[0], width_scale=scales[1])
-    else:
-        require(None not in made, "it resizes to a size known at run time only")
+    elif None not in made:
         params.update(output_height=made[2], output_width=made[3])
-    e.put(y, e.layer("Interp", "resized", [blob], **params))
+    else:
+        references = References(x)
+        params["size_expr"] = references.text(_sides(node)[::-1])
+        inputs += [e.blob(tensor) for tensor in references.tensors[1:]]
+    e.put(y, e.layer("Interp", "resized", inputs, **params))
+
+
+def _sides(node: gs.Node) -> list[Size]:
+    """Height and width that a Resize by sizes asks for."""
+    sizes = sizes_of(node.inputs[3])
+    axes = [axis % 4 for axis in wholes(node, "axes", range(4))]
+    by_axis = dict(zip(axes, sizes, strict=True))
+    return [by_axis.get(axis, Leaf(node.inputs[0], axis)) for axis in (2, 3)]
 
 
 def _scales(node: gs.Node) -> tuple[float, float] | None:
@@ -293,7 +308,8 @@ def _kind(node: gs.Node, given: Shape, made: Shape, scales: tuple[float, float] 
     kind = {"linear": 2, "cubic": 3}[mode]
     if how == "align_corners":
         return kind, 1
-    if how == "pytorch_half_pixel" and not any(m == 1 and g != 1 for g, m in zip(given, made, strict=True)):
+    # the two differ where a side becomes 1; of a size known at run time only ncnn's expression knows no such case
+    if how == "pytorch_half_pixel" and not any(m in (1, None) and g != 1 for g, m in zip(given, made, strict=True)):
         how = "half_pixel"
     alone = given == (1, 1)  # one cell is the same everywhere
     require(how == "half_pixel" or alone, f"coordinate_transformation_mode {how} with mode {mode}")

@@ -19,6 +19,7 @@ from segc.targets.ncnn.layout import dims, merged
 from segc.targets.ncnn.net import Blob, Refused, Shape, known, require, total
 from segc.targets.ncnn.net import text as sizes_text
 from segc.targets.ncnn.params import BINARY
+from segc.targets.ncnn.sizes import Leaf, References, sizes_of
 
 MANY = 32  # ranges that are cut out one by one
 EXACT_PLACES = 2**20  # cells of a row in which GridSample finds each one
@@ -27,7 +28,25 @@ EXACT_PLACES = 2**20  # cells of a row in which GridSample finds each one
 @row("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(e: Emission, node: gs.Node) -> None:
     """Reshape, unless both sides have the same shape in ncnn."""
-    e.put(node.outputs[0], e.blob(node.inputs[0]))
+    x, y = node.inputs[0], node.outputs[0]
+    wanted = e.layout(y)
+    if wanted.shape.count(None) <= 1 or node.op != "Reshape":
+        return e.put(y, e.blob(x))
+    require(wanted.axes is not None, f"it makes {len(y.shape)} axes with sizes known at run time only")
+    assert wanted.axes is not None
+    sizes = sizes_of(node.inputs[1])
+    zeros = whole(node, "allowzero", 0) == 0
+    sizes = [Leaf(x, at) if size == 0 and zeros else size for at, size in enumerate(sizes)]
+    references = References(x)
+    expression = references.text([sizes[axis] for axis in reversed(wanted.axes)])
+    inputs = [e.blob(x), *(e.blob(tensor) for tensor in references.tensors[1:])]
+    return e.put(y, e.layer("Reshape", "shaped", inputs, shape_expr=expression))
+
+
+@row("Shape")
+def shape(e: Emission, node: gs.Node) -> None:
+    """Sizes give no layer; reaching this they are none."""
+    raise Refused(f"the rank of '{node.inputs[0].name}' is unknown")
 
 
 @row("Transpose")

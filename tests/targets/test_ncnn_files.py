@@ -136,7 +136,9 @@ BROKEN = [
     (layer("Convolution", (3, 2, 4, 4), weights=(18,), **CONV), "takes 3 axes, not 3x2x4x4"),
     (layer("Convolution", (3, 4, 4), weights=(17,), **CONV), "reads weights of [18] elements, not [17]"),
     (layer("ConvolutionDepthWise", (3, 4, 4), weights=(18,), group=2, **CONV), "in 2 groups"),
-    (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2), "pad mode 1 only"),
+    (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, pad_mode=2), "pad modes 0 and 1 only"),
+    (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, pooling_type=1), "divide otherwise"),
+    (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, stride_w=2, pad_right=1), "begin in its padding"),
     (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, pad_mode=1, pad_top=2), "pads 2 for a kernel of 2"),
     (layer("Scale", (3, 4), weights=(4,), scale_data_size=4), "Scale of 4 on 3x4"),
     (layer("BatchNorm", (3, 4), weights=(4, 4, 4, 4), channels=4), "BatchNorm of 4 channels"),
@@ -280,6 +282,8 @@ FUSED = [
     ("a = Conv(x, w, b)  y = Clip(a, low, high)", ["Convolution"], {"activation_type": 3}),
     ("a = Conv(x, w, b)  y = HardSwish(a)", ["Convolution"], {"activation_type": 6}),
     ("a = Conv(x, w, b)  c = Relu(a)  y = Mul(a, c)", ["Convolution", "Split", "ReLU", "BinaryOp"], {}),
+    ("a = Mul(x, k)  y = Add(a, k)", ["Scale"], {"bias_term": 1}),
+    ("a = Add(x, k)  y = Mul(a, k)", ["Scale", "Scale"], {"bias_term": 1}),
     ("a = Reshape(x, s)  c = MatMul(a, m)  y = Add(c, b)", ["Reshape", "Gemm"], {}),
     ("a = Reshape(x, s)  c = MatMul(a, m)  y = Add(c, c)", ["Reshape", "Gemm", "BinaryOp"], {}),
 ]
@@ -290,7 +294,7 @@ def test_what_one_layer_can_do_is_one_layer(body: str, kinds: list[str], params:
     net = net_of(
         f"""<ir_version: 9, opset_import: ["" : 20]> g (float[1,2,4,4] x) => (float y)
         <float[2,2,1,1] w = {{1, -2, 3, 0.5}}, float[2] b = {{0.25, -1}}, float low = {{0}}, float high = {{6}},
-         int64[2] s = {{16, 2}}, float[2,2] m = {{1, 2, 3, 4}}> {{ {body} }}"""
+         int64[2] s = {{16, 2}}, float[2,1,1] k = {{2, -3}}, float[2,2] m = {{1, 2, 3, 4}}> {{ {body} }}"""
     )
     assert [each.type for each in net.layers[1:]] == kinds
     assert params.items() <= net.layers[1].params.items()

@@ -1,0 +1,124 @@
+"""Sizes known at run time only: expressions, and one engine at many sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+
+pytest.importorskip("ncnn")
+
+from segc import ir
+from segc.pipelines import standard
+from segc.targets.base import Session, Settings
+from segc.targets.ncnn import NCNN
+from segc.targets.ncnn.emission import same_sizes
+from segc.targets.ncnn.net import Refused
+from segc.targets.ncnn.sizes import References, sizes_of
+
+HEAD = '<ir_version: 9, opset_import: ["" : 20, "segc" : 1]> g (float[N,3,H,W] x) => (float[N,C,P,Q] logits)'
+WEIGHTS = ", ".join(f"{v:.3f}" for v in np.random.default_rng(0).standard_normal(135))
+CONSTANTS = f"""<float[5,3,3,3] w = {{{WEIGHTS}}}, int64[1] one = {{1}}, int64[1] eight = {{8}}, int64[1] two = {{2}},
+    int64[1] four = {{4}}, int64[3] flat = {{0, 5, -1}}, int64 at = {{2}}, int64 across = {{3}}, int64[1] front = {{0}}>"""
+DOWN = "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w)  kept = Shape<end = 2>(a) "
+BODIES = {
+    "to the input": DOWN
+    + """s = Shape<start = 2>(x)  t = Concat<axis = 0>(kept, s)
+        logits = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(a, , , t)""",
+    "to an eighth and back": DOWN
+    + """s = Shape(x)  h = Gather(s, at)  g = Unsqueeze(h, front)  i = Sub(g, one)  j = Div(i, eight)  k = Add(j, one)
+        v = Gather(s, across)  r = Unsqueeze(v, front)  u = Div(r, two)  z = Max(u, one)
+        t = Concat<axis = 0>(kept, k, z)
+        b = Resize<mode = "linear", coordinate_transformation_mode = "align_corners">(a, , , t)
+        c = segc.AdaptiveAvgPool2d<output_size = [2, 3]>(b)  m = Slice(s, two, four)
+        logits = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel", axes = [2, 3]>(c, , , m)""",
+    "rounded up": DOWN
+    + """b = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1>(a)
+        s = Shape<start = 2>(x)  t = Concat<axis = 0>(kept, s)
+        logits = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(b, , , t)""",
+    "through a row of pixels": DOWN
+    + """p = Reshape(a, flat)  q = Softmax<axis = 1>(p)  s = Shape(a)  r = Reshape(q, s)  t = Mul(r, a)  m = Shape(x)
+        n = Slice(m, two, four)  o = Concat<axis = 0>(kept, n)
+        logits = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(t, , , o)""",
+}
+
+
+def model_of(body: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f"{HEAD} {CONSTANTS} {{ {body} }}")
+
+
+def session_of(body: str, folder: Path, mask: bool = False) -> Session:
+    graph = ir.from_model(model_of(body))
+    ir.infer_shapes(graph)
+    standard(NCNN, shape=None, mask=mask, simplify=False).run(graph)
+    assert [why for node in graph.nodes if (why := NCNN.why_not(node))] == []
+    emitted = NCNN.emit(ir.to_model(graph, functions=False), folder, Settings())
+    return NCNN.load(folder, emitted.options, 1)
+
+
+def reference(body: str, x: np.ndarray) -> np.ndarray:
+    graph = ir.from_model(model_of(body))
+    session = onnxruntime.InferenceSession(ir.to_model(graph).SerializeToString())
+    return np.asarray(session.run(None, {"x": x})[0])
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_one_engine_runs_at_every_size(what: str, tmp_path: Path) -> None:
+    session = session_of(BODIES[what], tmp_path)
+    for shape in ((1, 3, 16, 24), (2, 3, 17, 31), (1, 3, 40, 9)):
+        x = np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+        want, got = reference(BODIES[what], x), session.run(x)
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, atol=2e-5 * max(1.0, float(np.abs(want).max())))
+
+
+def test_masks_too(tmp_path: Path) -> None:
+    session = session_of(BODIES["to the input"], tmp_path, mask=True)
+    for shape in ((1, 3, 16, 24), (2, 3, 17, 31)):
+        x = np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+        assert (session.run(x) == reference(BODIES["to the input"], x).argmax(1)).mean() > 0.999
+
+
+def expression(body: str, tensor: str) -> str:
+    graph = ir.from_model(model_of(f"{body} logits = Conv(x, w)"))
+    ir.infer_shapes(graph)
+    made = next(t for node in graph.nodes for t in node.outputs if t.name == tensor)
+    return References(graph.inputs[0]).text(sizes_of(made))
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("s = Shape<start = 2, end = 4>(x) t = Identity(s)", "0h,0w"),
+        ("s = Shape<start = 3>(x) t = Div(s, eight)", "//(0w,8)"),
+        ("s = Shape<start = 3>(x) m = Neg(one) n = Identity(one) t = Sub(s, n)", "-(0w,1)"),
+        ("s = Shape<start = 3>(x) u = Mul(s, two) v = Min(u, eight) t = Add(v, s)", "+(min(*(0w,2),8),0w)"),
+        ("t = Shape<start = 1, end = 2>(x)", "3"),
+    ],
+)
+def test_shape_arithmetic_becomes_an_expression(body: str, wanted: str) -> None:
+    assert expression(body, "t") == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("s = Shape<start = 3>(x) t = Div(eight, s)", "divided by what is known at run time only"),
+        ("s = Shape<start = 3>(x) t = Mod(s, eight)", "computed by Mod"),
+        ("f = ReduceMax<keepdims = 0>(x) u = Cast<to = 7>(f) t = Unsqueeze(u, front)", "computed from data"),
+    ],
+)
+def test_what_is_no_size_is_refused(body: str, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        expression(body, "t")
+
+
+def test_shapes_that_differ_by_ones_need_no_numbers() -> None:
+    assert same_sizes((5, None, None), (5, 1, None, None)) == "0w,0h,1,0c"
+    assert same_sizes((1, None, None), (None, 1, None)) == "0w,1,0h"
+    with pytest.raises(Refused, match="known at run time only"):
+        same_sizes((5, None, None), (5, None, 2, None))
