@@ -12,11 +12,11 @@ pytest.importorskip("ncnn")
 
 from segc import ir
 from segc.pipelines import standard
-from segc.targets.base import Settings
+from segc.targets.base import Session, Settings
 from segc.targets.ncnn import NCNN
 
 
-def mask_session(folder: Path, classes: int, precision: str = "fp32") -> object:
+def mask_session(folder: Path, classes: int, precision: str = "fp32") -> Session:
     """Logits in, mask out: the graph is one Identity, so that the logits are ours to choose."""
     model = onnx.parser.parse_model(
         f"""<ir_version: 9, opset_import: ["" : 20]> g (float[1,{classes},16,24] x) => (float[1,{classes},16,24] logits)
@@ -30,7 +30,7 @@ def mask_session(folder: Path, classes: int, precision: str = "fp32") -> object:
 
 
 def next_above(x: np.ndarray) -> np.ndarray:
-    return np.nextafter(x, np.float32(np.inf))
+    return np.asarray(np.nextafter(x, np.float32(np.inf)))
 
 
 @pytest.mark.parametrize("classes", [2, 16, 19, 150, 300])
@@ -41,11 +41,11 @@ def test_masks_equal_argmax_for_ties_neighbours_and_extremes(classes: int, tmp_p
     x = rng.standard_normal(shape).astype(np.float32)
     near = np.where(rng.random(shape) < 0.5, x[:, :1], next_above(x[:, :1])).astype(np.float32)
     for logits in (x, rng.integers(-2, 2, shape).astype(np.float32), near, np.zeros(shape, np.float32), x * 1e37):
-        mask = session.run(logits)  # type: ignore[attr-defined]
+        mask = session.run(logits)
         assert mask.dtype == (np.uint8 if classes <= 256 else np.uint16) and mask.shape == (1, 16, 24)
         np.testing.assert_array_equal(mask, logits.argmax(1))
 
 
 def test_fp16_decides_equal_logits_as_fp32_does(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(-2, 2, (1, 19, 16, 24)).astype(np.float32)
-    np.testing.assert_array_equal(mask_session(tmp_path, 19, "fp16").run(x), x.argmax(1))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(mask_session(tmp_path, 19, "fp16").run(x), x.argmax(1))

@@ -23,7 +23,8 @@ from segc.targets.ncnn.sizes import References, sizes_of
 HEAD = '<ir_version: 9, opset_import: ["" : 20, "segc" : 1]> g (float[N,3,H,W] x) => (float[N,C,P,Q] logits)'
 WEIGHTS = ", ".join(f"{v:.3f}" for v in np.random.default_rng(0).standard_normal(135))
 CONSTANTS = f"""<float[5,3,3,3] w = {{{WEIGHTS}}}, int64[1] one = {{1}}, int64[1] eight = {{8}}, int64[1] two = {{2}},
-    int64[1] four = {{4}}, int64[3] flat = {{0, 5, -1}}, int64 at = {{2}}, int64 across = {{3}}, int64[1] front = {{0}}>"""
+    int64[1] four = {{4}}, int64[3] flat = {{0, 5, -1}}, int64 at = {{2}}, int64 across = {{3}},
+    int64[1] front = {{0}}>"""
 DOWN = "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w)  kept = Shape<end = 2>(a) "
 BODIES = {
     "to the input": DOWN
