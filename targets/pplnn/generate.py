@@ -66,10 +66,9 @@ def table(facts: Mapping[str, Any], digest: str) -> dict[str, Any]:
 def _usable(facts: Mapping[str, Any], device: str) -> set[str]:
     """Ops that parser and engine take at our opset, and ops of other domains that a probe ran."""
     ran = {probe["op"] for probe in facts["x86_probe"] if probe["result"] == "ok"}
-    custom = {op for op in facts["usable"][device] if "::" in op and op.split("::")[1] in ran}
     standard = set(facts["by_opset"][str(OPSET)][device]["usable"])
-    known = {op.split("::")[1] for op in custom}
-    return standard | {op for op in custom if not known & standard}
+    named = {op: op.split("::")[1] for op in facts["usable"][device] if "::" in op}
+    return standard | {op for op, name in named.items() if name in ran - standard}
 
 
 def _failed(facts: Mapping[str, Any], names: set[str]) -> Iterator[tuple[str, str]]:

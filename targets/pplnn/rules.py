@@ -29,7 +29,7 @@ class Rule:
 
 FP32 = {"types": ["float32"]}
 FP32_INT64 = {"types": ["float32", "int64"]}
-SHAPE_OPS = "ConstantOfShape Flatten Identity If Loop Reshape Shape Squeeze Unsqueeze SequenceAt SplitToSequence"
+SHAPE_OPS = "ConstantOfShape Flatten Identity If Loop Reshape Shape Squeeze Unsqueeze SplitToSequence"
 POOLS = "MaxPool AveragePool"
 REDUCTIONS = "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
 NO_X86 = "ArgMin GatherElements InstanceNormalization Mod Reciprocal ReduceL2 Round Softplus Xor"
