@@ -44,6 +44,7 @@ from segc.passes.merge_concats import MergeConcats
 from segc.passes.merge_pads import MergePads
 from segc.passes.merge_slices import MergeSlices
 from segc.passes.name_dimensions import NameDimensions
+from segc.passes.recast_indices import RecastIndices
 from segc.passes.recognize_adaptive_avg_pool import RecognizeAdaptiveAvgPool
 from segc.passes.remove_identities import RemoveIdentities
 from segc.passes.separate_residual import SeparateResidual
@@ -106,6 +107,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeTypes,
     LegalizeVectorProducts,
     NameDimensions,
+    RecastIndices,
     SeparateResidual,
     WidenMask,
 )
@@ -161,6 +163,7 @@ __all__ = [
     "LegalizeTypes",
     "LegalizeVectorProducts",
     "NameDimensions",
+    "RecastIndices",
     "SeparateResidual",
     "WidenMask",
 ]

@@ -4,6 +4,7 @@
     Reduce...(x), keepdims        axes: all of them
     Squeeze(x)                    axes: those of size 1
     Split(x) into n               the sizes
+    Pad(x, pads)                  the value: 0
     outputs without a name        left out at the end; those of TopK get one
 
 Exact: the same nodes, said in full. Only attributes that an op has in the graph's opset are written, so for axes and
@@ -21,7 +22,7 @@ import onnx_graphsurgeon as gs
 from segc import ir
 from segc.passes.base import Pass, PassResult
 from segc.passes.build import Cannot, text
-from segc.passes.edit import Names, rank
+from segc.passes.edit import Names, optional, rank
 
 WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 
@@ -43,7 +44,7 @@ class LegalizeDefaults(Pass):
                 continue
             changed = wanted != dict(node.attrs)
             node.attrs = wanted
-            result.changes += changed | _outputs(node, names)
+            result.changes += changed | _value(node, names) | _outputs(node, names)
         return result
 
 
@@ -94,6 +95,15 @@ def _parts(node: gs.Node) -> list[int]:
     if not isinstance(side, int):
         raise Cannot(f"'{node.inputs[0].name}' has {side} cells along axis {axis}")
     return [side // len(node.outputs)] * len(node.outputs)
+
+
+def _value(node: gs.Node, names: Names) -> bool:
+    """Whether a Pad got the value that it fills in; other modes than constant do not look at it."""
+    if node.op != "Pad" or len(node.inputs) < 2 or optional(node, 2) is not None or node.inputs[0].dtype is None:
+        return False
+    value = names.constant(node.outputs[0], "value", np.array(0, node.inputs[0].dtype))
+    node.inputs = [*node.inputs[:2], value, *node.inputs[3:]]
+    return True
 
 
 def _outputs(node: gs.Node, names: Names) -> bool:

@@ -27,6 +27,7 @@ from segc.passes import (
     LowerOpset,
     LowerPSAMask,
     NameDimensions,
+    RecastIndices,
     SeparateResidual,
     WidenMask,
 )
@@ -38,8 +39,11 @@ WIDE_ENOUGH = 32  # channels from which the sum of a Conv and its own input was 
 COMPOSED = ("GreaterOrEqual", "LessOrEqual")  # by LegalizeArithmetic, and for floats by LowerOpset and LegalizeLogic
 
 
-def legalizations(ops: Collection[str], kinds: Modes, opset: int) -> tuple[Pass, ...]:
-    """The passes for a device with these ops and kinds of Resize. What it has natively stays as it is."""
+def legalizations(ops: Collection[str], kinds: Modes, opset: int, recast: bool) -> tuple[Pass, ...]:
+    """The passes for a device with these ops and kinds of Resize. What it has natively stays as it is.
+
+    recast: TopK's indices need a Cast before anything else reads them.
+    """
     lacking = tuple(op for op in SPELLINGS if op not in ops or op in COMPOSED)
     return (
         LowerAdaptiveAvgPool(),
@@ -63,6 +67,7 @@ def legalizations(ops: Collection[str], kinds: Modes, opset: int) -> tuple[Pass,
         LegalizeLogic(tuple(op for op in ("Or", "Xor") if op not in ops)),
         LegalizeTypes(),
         SeparateResidual(WIDE_ENOUGH),
+        *((RecastIndices(),) if recast else ()),
         LegalizeAxes(),
         LegalizeAsymmetricPads(),
         LegalizeDefaults(),

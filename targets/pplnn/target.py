@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from segc.errors import UsageError
 from segc.passes.legalize_resize import Modes
@@ -17,9 +18,12 @@ DEVICES = ("x86", "cuda")
 
 def kinds(device: str) -> Modes:
     """The kinds of Resize that the table has for this device."""
-    rules = table.content()["ops"][device]["Resize"]["rules"]
-    allowed = next(rule["args"]["kinds"] for rule in rules if rule["check"] == "resize_kind")
-    return frozenset((mode, coordinates) for mode, coordinates in allowed)
+    return frozenset((mode, coordinates) for mode, coordinates in rules(device, "Resize")["resize_kind"]["kinds"])
+
+
+def rules(device: str, op: str) -> dict[str, Any]:
+    """The arguments of each check that the table has for this op."""
+    return {rule["check"]: rule["args"] for rule in table.content()["ops"][device][op]["rules"]}
 
 
 def configure(target: Target, settings: Settings) -> Target:
@@ -32,7 +36,9 @@ def configure(target: Target, settings: Settings) -> Target:
             so="--precision fp32, or --device cuda",
         )
     rows = table.rows(device)
-    return replace(target, ops=rows, legalize=legalizations(rows, kinds(device), table.content()["opset"]))
+    recast = "recast" in rules(device, "TopK")
+    passes = legalizations(rows, kinds(device), int(table.content()["opset"]), recast)
+    return replace(target, ops=rows, legalize=passes)
 
 
 PPLNN = configure(

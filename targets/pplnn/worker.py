@@ -1,4 +1,4 @@
-"""The process that PPLNN runs in: `python -m segc.targets.pplnn.worker FD FOLDER`.
+"""The process that PPLNN runs in: `python worker.py FD FOLDER`, without anything else of segc.
 
 Written against the Python API of ppl.nn (docs/en/python-api-reference.md there). It answers on the socket FD: first
 that it is ready, then each array with the engine's output. What fails is answered in words; what crashes or hangs, the

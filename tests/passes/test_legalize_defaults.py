@@ -66,6 +66,18 @@ def test_axes_of_one_are_squeezed() -> None:
     )
 
 
+def test_a_pad_fills_in_zeros() -> None:
+    check_pass(
+        LegalizeDefaults(),
+        HEAD11 + " g (float[N,2] x) => (float[M,3] y) <int64[4] p = {0, 0, 0, 1}> { y = Pad (x, p) }",
+        HEAD11
+        + """ g (float[N,2] x) => (float[M,3] y) <int64[4] p = {0, 0, 0, 1}, float y_value = {0}>
+        { y = Pad (x, p, y_value) }""",
+    )
+    text = HEAD11 + ' g (float[N,2] x) => (float[M,3] y) <int64[4] p = {0, 0, 0, 1}> { y = Pad <mode = "edge"> (x, p) }'
+    assert len(check_pass(LegalizeDefaults(), text, None).nodes[0].inputs) == 3
+
+
 def test_equal_parts_get_sizes() -> None:
     check_pass(
         LegalizeDefaults(),

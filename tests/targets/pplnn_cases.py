@@ -18,7 +18,7 @@ def _random(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-CONSTANTS: dict[str, np.ndarray] = {
+CONSTANTS: dict[str, Any] = {
     "w3": _random(8, 8, 3, 3),
     "w16": _random(16, 16, 3, 3),
     "w32": _random(32, 32, 3, 3),
