@@ -154,6 +154,7 @@ class _Compilation:
                 info, graph, results, target=self.target, runtime=self.runtime, options=emitted.options,
                 settings=self.settings, output=self.request.output, segments=segments,
             )  # fmt: skip
+            self.target.accompany(staging.directory, staging.manifest)
         return Bundle(out.resolve(), bundles.read_bundle(out), report)
 
     def _require_sane(self) -> None:

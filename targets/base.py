@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from segc.manifest import Manifest
 from segc.passes.base import Pass
 from segc.passes.lower_resize_argmax import LowerResizeArgMax
 
@@ -117,6 +118,7 @@ class Target:
     that `emit` gets says of each node which line it comes from (segc.origin).
     multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession. border: why a tensor cannot
     go into or out of an engine that is a segment of a graph, or None; the graph's own input and output are not asked.
+    accompany(directory, manifest): write what else the bundle holds, e.g. an example for users without segc.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Target:
     origins: bool = False
     multi_io: bool = False
     border: BorderCheck = static_map
+    accompany: Callable[[Path, Manifest], None] = lambda *_: None
 
     def why_not(self, node: gs.Node) -> str | None:
         """The first reason this target rejects `node`, or None."""

@@ -23,6 +23,7 @@ from segc.targets.base import Emitted, Package, Session, Settings, Target, stati
 from segc.targets.ncnn import comments
 from segc.targets.ncnn.build import build
 from segc.targets.ncnn.emission import ROWS, why_not
+from segc.targets.ncnn.example import write_example
 from segc.targets.ncnn.readback import read_back, unknown_layers
 from segc.targets.ncnn.session import BIN, PARAM, NcnnSession
 from segc.targets.ncnn.write import write_bin, write_param
@@ -115,4 +116,5 @@ NCNN = Target(
     isolated=True,
     origins=True,
     border=one_map,
+    accompany=write_example,
 )
