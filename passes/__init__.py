@@ -9,10 +9,12 @@ from segc.passes.cancel_transposes import CancelTransposes
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
+from segc.passes.fold_preprocessing import FoldPreprocessing
 from segc.passes.fold_sigmoid_threshold import FoldSigmoidThreshold
 from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
+from segc.passes.leave_resize import LeaveResize
 from segc.passes.legalize_argmax import LegalizeArgMax
 from segc.passes.legalize_arithmetic import LegalizeArithmetic
 from segc.passes.legalize_asymmetric_pads import LegalizeAsymmetricPads
@@ -66,6 +68,8 @@ REGISTRY: dict[str, type[Pass]] = registry(
     SpecializeShapes,
     Simplify,
     MaskOutput,
+    LeaveResize,
+    FoldPreprocessing,
     FoldArgMax,
     LowerAdaptiveAvgPool,
     LowerResizeArgMax,
@@ -122,6 +126,8 @@ __all__ = [
     "specialize",
     "Simplify",
     "MaskOutput",
+    "LeaveResize",
+    "FoldPreprocessing",
     "FoldArgMax",
     "LowerAdaptiveAvgPool",
     "LowerResizeArgMax",

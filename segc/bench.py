@@ -104,6 +104,14 @@ class _Worker:
             self._process.join()
 
 
+def _noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """A batch of `shape` (N, C, H, W), as float32 or as images uint8 (N, H, W, C)."""
+    rng = np.random.default_rng(0)
+    if dtype == "uint8":
+        return rng.integers(0, 256, (shape[0], *shape[2:], shape[1])).astype(np.uint8)
+    return rng.standard_normal(shape).astype(np.float32)
+
+
 def _serve(pipe: Connection, bundle: str, shape: tuple[int, int] | None, threads: int) -> None:
     """In the child: answer 'load', 'run' and 'peak'. Ctrl-C reaches every process of a terminal: the parent ends us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -118,7 +126,7 @@ def _serve(pipe: Connection, bundle: str, shape: tuple[int, int] | None, threads
         seconds = time.perf_counter() - begin
         free = (1, 3, *(shape or _FREE_SIZE))
         size = tuple(s or f for s, f in zip(engine.manifest.input.shape, free, strict=True))
-        state["x"] = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+        state["x"] = _noise(size, engine.manifest.input.dtype)
         made = engine.manifest.target
         return {
             "engine": " ".join(filter(None, [made.name, made.runtime, engine.manifest.hybrid])),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from segc import ir
 from segc.errors import SourceError
 from segc.frontend.info import ModelInfo, generic_classes
-from segc.manifest import Manifest
+from segc.manifest import Decode, Manifest
 from segc.passes.base import PassResult
 from segc.passes.edit import ints
 from segc.targets.base import Settings, Target
@@ -28,6 +30,7 @@ def manifest(
     settings: Settings,
     output: str,
     segments: Sequence[Mapping[str, Any]] = (),
+    decode: Decode | None = None,
 ) -> Manifest:
     """The manifest without its files, validated like one that is read."""
     content: dict[str, Any] = {
@@ -46,7 +49,7 @@ def manifest(
         },
         "precision": settings.precision,
         "input": _input(graph, info),
-        "output": _output(graph, info, output),
+        "output": _output(graph, info, output, decode),
         "preprocessing": _preprocessing(graph, info),
         "inference": {
             "mode": info.mode,
@@ -101,6 +104,13 @@ def selects_by_top_k(graph: gs.Graph) -> bool:
     return any(node.op == "TopK" and ints(node.inputs[1]) != [1] for node in ir.nodes(graph))
 
 
+def image_shape(graph: gs.Graph) -> list[Any]:
+    """(N, C, H, W) of the input, also where it is a uint8 image (N, H, W, C)."""
+    x = graph.inputs[0]
+    n, *rest = x.shape
+    return [n, rest[2], *rest[:2]] if x.dtype == np.uint8 else [n, *rest]
+
+
 def note_resize(info: ModelInfo, graph: gs.Graph) -> None:
     """Say so when `segment` cannot follow the test pipeline because the engine has one size only."""
     if _fixed(graph, info) and info.resize_scale is not None and info.keep_ratio:
@@ -111,29 +121,31 @@ def note_resize(info: ModelInfo, graph: gs.Graph) -> None:
 
 
 def _fixed(graph: gs.Graph, info: ModelInfo) -> bool:
-    return info.mode == "whole" and all(isinstance(side, int) for side in graph.inputs[0].shape[2:])
+    return info.mode == "whole" and all(isinstance(side, int) for side in image_shape(graph)[2:])
 
 
 def _input(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
-    shape = [size if isinstance(size, int) else None for size in graph.inputs[0].shape]
+    shape = [size if isinstance(size, int) else None for size in image_shape(graph)]
     dynamic = None
     if None in shape:
         low_h, low_w = info.minimum
         dynamic = {"batch": [1, None], "height": [low_h, None], "width": [low_w, None], "divisor": info.divisor}
-    return {"name": graph.inputs[0].name, "dtype": "float32", "layout": "NCHW", "shape": shape, "dynamic": dynamic}
+    x = graph.inputs[0]
+    dtype, layout = ("uint8", "NHWC") if x.dtype == np.uint8 else ("float32", "NCHW")
+    return {"name": x.name, "dtype": dtype, "layout": layout, "shape": shape, "dynamic": dynamic}
 
 
-def _output(graph: gs.Graph, info: ModelInfo, kind: str) -> dict[str, Any]:
+def _output(graph: gs.Graph, info: ModelInfo, kind: str, decode: Decode | None) -> dict[str, Any]:
     dtype = "float32" if kind == "logits" else ("uint8" if info.channels <= 256 else "uint16")
     return {
         "name": graph.outputs[0].name, "kind": kind, "dtype": dtype, "channels": info.channels,
-        "threshold": info.threshold,
+        "threshold": info.threshold, "decode": None if decode is None else {"resize": decode.resize},
     }  # fmt: skip
 
 
 def _preprocessing(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
     """A static engine that does not slide takes images at its own size; everything else follows the config."""
-    height, width = graph.inputs[0].shape[2:]
+    height, width = image_shape(graph)[2:]
     fixed = _fixed(graph, info)
     scale = [width, height] if fixed else _listed(info.resize_scale)
     mean, std = (v if len(v) == info.in_channels else (v[0],) * info.in_channels for v in (info.mean, info.std))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segc import bundle as bundles
-from segc import describe, facts, hooks, hybrid, ir, parity, pipelines, targets
+from segc import decode, describe, facts, hooks, hybrid, ir, parity, pipelines, targets
 from segc.canonical import canonical
 from segc.errors import CompileError, MissingPackageError, ParityError, SegcError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
 from segc.frontend.source import Source, open_source
 from segc.hybrid import Partitioning
 from segc.isolation import IsolatedSession
-from segc.manifest import Manifest
+from segc.manifest import Decode, Manifest
 from segc.memory import peak_memory_mb
+from segc.passes import FoldPreprocessing, LeaveResize
 from segc.passes.base import PassResult
 from segc.pipeline import Hook, PipelineError
 from segc.settings import limits_of, settings_of
@@ -49,6 +51,26 @@ class Bundle:
     report: Mapping[str, Any]
 
 
+@dataclass
+class _Built:
+    """An engine that was written and loaded. way: where its masks are made, None without masks."""
+
+    graph: gs.Graph
+    results: list[tuple[str, PassResult]]
+    ops: Counter[str]
+    emitted: targets.Emitted
+    segments: list[dict[str, Any]]
+    told: dict[str, Any] | None
+    session: targets.Session
+    way: str | None
+
+    @property
+    def decode(self) -> Decode | None:
+        """What the runtime does with the logits."""
+        left = any(name == LeaveResize.name and result.changes for name, result in self.results)
+        return Decode(resize=left) if self.way == "host" else None
+
+
 @dataclass(frozen=True)
 class Request:
     """What `compile` was asked for; see there."""
@@ -61,6 +83,8 @@ class Request:
     checkpoint: str | Path | None = None
     precision: str = "fp32"
     output: str = "logits"
+    decode: str | None = None
+    input: str = "float32"
     mode: str | None = None
     verify: bool = True
     max_error: float | None = None
@@ -88,6 +112,8 @@ def compile(
     shape: (height, width) in pixels, default the config's crop size; dynamic: any batch, height and width instead,
     traced at `trace_shape`, default the config's crop size.
     checkpoint: path of a .pth file. output: "logits" or "mask". mode: "whole" or "slide", default the config's.
+    decode: of a mask, made in the "graph" (default), on the "host" by segc's runtime, or "auto", what is faster here.
+    input: "float32", normalised, or "uint8": images, which the engine normalises.
     precision: "fp32", or "fp16" where the target has it. options: the target's own, e.g. {"flavor": "rtx"}.
     shape_range: of a dynamic engine. verify: run the parity gate; max_error, min_agreement: other limits.
     out: the bundle's folder, default NAME-TARGET here; force: replace a bundle there. keep_onnx, dump_ir, check,
@@ -119,6 +145,7 @@ class _Compilation:
         self.settings = settings_of(target, request.precision, request.options, request.shape_range)
         self.target = target.configure(target, self.settings)
         self.timing = hooks.Timing()
+        self.choice: decode.Choice | None = None
 
     def run(self) -> Bundle:
         self._require_sane()
@@ -131,36 +158,87 @@ class _Compilation:
             with self._step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
                 model = self._export(source, shape)
             before = _count_ops(model)
-            with self._step("passes", f"running passes for {self.target.name}"):
-                graph, results = self._transform(model, source, shape)
-                describe.complete_head(info, graph)
-                describe.note_resize(info, graph)
-                plan = self._plan(graph, results, (source.info.batch, *shape))
-            with self._step("emit", f"writing the {self.target.name} engine"):
-                final = ir.to_model(graph, functions=False, origins=self.target.origins)
-                emitted, segments = self._emit(graph, final, plan, staging.directory)
-                if self.request.keep_onnx:
-                    _save(ir.to_model(graph, origins=True), staging.directory / "final.onnx")
-            after = _count_ops(final)
-            with self._step("load", "loading the engine"):
-                session = self._session(graph, final, plan, staging.directory, emitted, segments)
-            del model, final
-            cases = self._verify(source, graph, session)
-            limits = _limits(self._asked_limits(), graph, info)
-            told = hybrid.told(graph, self.target, plan) if plan is not None else None
-            staging.report = report = self._report(info, before, after, results, cases, limits, told)
+            built = self._built(model, source, shape, staging.directory)
+            del model
+            describe.note_resize(info, built.graph)
+            cases = self._verify(source, built)
+            limits = _limits(self._asked_limits(), built.graph, info)
+            staging.report = report = self._report(info, before, built.ops, built.results, cases, limits, built.told)
             self._require_parity(report, out)
             staging.manifest = describe.manifest(
-                info, graph, results, target=self.target, runtime=self.runtime, options=emitted.options,
-                settings=self.settings, output=self.request.output, segments=segments,
+                info, built.graph, built.results, target=self.target, runtime=self.runtime,
+                options=built.emitted.options, settings=self.settings, output=self.request.output,
+                decode=built.decode, segments=built.segments,
             )  # fmt: skip
             self.target.accompany(staging.directory, staging.manifest)
         return Bundle(out.resolve(), bundles.read_bundle(out), report)
+
+    def _built(self, model: onnx.ModelProto, source: Source, shape: tuple[int, int], directory: Path) -> _Built:
+        """The engine; where the faster way to masks is asked for, that for the host first, and what is faster then."""
+        way = None if self.request.output == "logits" else self.request.decode or "graph"
+        if way != "auto":
+            return self._build(model, source, shape, directory, way)
+        again = type(model)()
+        again.CopyFrom(model)  # importing a model consumes it
+        built = self._build(model, source, shape, directory, "host")
+        if self._faster_way(built, source, shape) == "host":
+            return built
+        del built
+        for path in directory.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return self._build(again, source, shape, directory, "graph")
+
+    def _build(
+        self, model: onnx.ModelProto, source: Source, shape: tuple[int, int], directory: Path, way: str | None
+    ) -> _Built:
+        with self._step("passes", f"running passes for {self.target.name}"):
+            graph, results = self._transform(model, source, shape, way)
+            describe.complete_head(source.info, graph)
+            plan = self._plan(graph, results, (source.info.batch, *shape))
+        with self._step("emit", f"writing the {self.target.name} engine"):
+            final = ir.to_model(graph, functions=False, origins=self.target.origins)
+            emitted, segments = self._emit(graph, final, plan, directory)
+            if self.request.keep_onnx:
+                _save(ir.to_model(graph, origins=True), directory / "final.onnx")
+        with self._step("load", "loading the engine"):
+            session = self._session(graph, final, plan, directory, emitted, segments)
+        told = hybrid.told(graph, self.target, plan) if plan is not None else None
+        return _Built(graph, results, _count_ops(final), emitted, segments, told, session, way)
+
+    def _faster_way(self, built: _Built, source: Source, shape: tuple[int, int]) -> str:
+        """Where masks are made faster, measured on the logits of the natural image. Notes what was found."""
+        info = source.info
+        if self.unrun is not None:
+            info.notes.append("where masks are made faster cannot be measured here: in the graph")
+            return "graph"
+        with self._step("decode", "measuring where masks are made faster"):
+            _, x = list(self._inputs((info.batch, info.in_channels, *shape), info))[-1]
+            logits = self._guarded(built.session)(x)
+            size = shape if built.decode is not None and built.decode.resize else (logits.shape[2], logits.shape[3])
+            tail = decode.Tail(size, info.align_corners, info.threshold)
+            self.choice = decode.measure(tail, logits, self.target, self.settings, self.request.threads)
+        where = "by segc's runtime" if self.choice.way == "host" else "in the graph"
+        info.notes.append(f"masks are made {where}, which is faster here")
+        return self.choice.way
+
+    def _inputs(self, shape: tuple[int, int, int, int], info: ModelInfo) -> Iterator[tuple[str, np.ndarray]]:
+        """What the engine is tried with, in its own layout."""
+        if self.request.input == "uint8":
+            return parity.image_inputs(shape)
+        return parity.inputs(shape, info.mean, info.std, info.channel_order)
 
     def _require_sane(self) -> None:
         request = self.request
         if request.output not in ("logits", "mask"):
             raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
+        if request.decode not in (None, *decode.WAYS):
+            raise UsageError(f"there is no way '{request.decode}' to decode", because=f"segc knows {decode.WAYS}")
+        if request.decode is not None and request.output != "mask":
+            raise UsageError(f"--decode {request.decode} needs --output mask", so="add it, or leave --decode away")
+        if request.input not in ("float32", "uint8"):
+            raise UsageError(f"there is no input '{request.input}'", because="an engine takes 'float32' or 'uint8'")
+        if request.input == "uint8":
+            self._require_images()
         if request.mode not in (None, "whole", "slide"):
             raise UsageError(f"there is no mode '{request.mode}'", because="images are run 'whole' or by a 'slide'")
         if request.dynamic and request.shape is not None:
@@ -175,6 +253,20 @@ class _Compilation:
             )
         self.runtime = _runtime_version(self.target)
         self.unrun = self.target.cannot_run(self.settings)
+
+    def _require_images(self) -> None:
+        """Refuse what uint8 images exclude."""
+        if not self.target.images:
+            able = [name for name in targets.names() if targets.get(name).images]
+            raise UsageError(f"{self.target.name} engines take no uint8 images", so=f"--target {' or '.join(able)}")
+        if self.request.dynamic:
+            raise UsageError(
+                "--input uint8 and --dynamic exclude each other",
+                because="sizes in between are padded after normalisation, with a value that no uint8 stands for",
+                so="--shape HxW",
+            )
+        if self.request.check:
+            raise UsageError("--input uint8 and --check exclude each other", because="--check feeds float32 inputs")
 
     def _plan(
         self, graph: gs.Graph, results: list[tuple[str, PassResult]], image: tuple[int, int, int]
@@ -225,6 +317,13 @@ class _Compilation:
         self._require_fitting(source.info)
         if source.info.mode == "slide":
             self._fit_slide(source.info)
+        if self.request.input == "uint8" and (source.info.in_channels != 3 or source.info.mode == "slide"):
+            slides = source.info.mode == "slide"
+            raise UsageError(
+                "--input uint8 is for whole images of three channels",
+                because="this model slides" if slides else f"this model takes {source.info.in_channels} channels",
+                so="--mode whole" if slides else "leave --input away",
+            )  # fmt: skip
         return source
 
     def _fit_slide(self, info: ModelInfo) -> None:
@@ -276,7 +375,7 @@ class _Compilation:
         return traced.model
 
     def _transform(
-        self, model: onnx.ModelProto, source: Source, shape: tuple[int, int]
+        self, model: onnx.ModelProto, source: Source, shape: tuple[int, int], way: str | None
     ) -> tuple[gs.Graph, list[tuple[str, PassResult]]]:
         graph = ir.from_model(model)
         ir.infer_shapes(graph)
@@ -286,17 +385,25 @@ class _Compilation:
             pipeline = pipelines.standard(
                 self.target,
                 shape=None if self.request.dynamic else (source.info.batch, *shape),
-                mask=self.request.output == "mask",
+                mask=way == "graph",
                 threshold=source.info.threshold,
+                leave=LeaveResize(source.info.align_corners) if way == "host" else None,
+                images=self._normalisation(source.info),
                 simplify=self.request.simplify,
             )
             results = pipeline.run(graph, self._hooks(source, shape))
         except (PipelineError, ValueError) as error:
             raise ShapeError("the graph cannot be specialized", because=str(error)) from error
-        if self.request.output == "mask" and (why := facts.FACTS["mask-output"](graph)):
+        if way == "graph" and (why := facts.FACTS["mask-output"](graph)):
             reasons = [s.reason for result in results for s in result.skips]
             raise UsageError("the output cannot become a mask", because=[why, *reasons], so="--output logits")
         return graph, list(zip((p.name for p in pipeline.passes), results, strict=True))
+
+    def _normalisation(self, info: ModelInfo) -> FoldPreprocessing | None:
+        if self.request.input != "uint8":
+            return None
+        mean, std = (v if len(v) == 3 else (v[0],) * 3 for v in (info.mean, info.std))
+        return FoldPreprocessing(tuple(mean), tuple(std), info.channel_order == "RGB")
 
     def _hooks(self, source: Source, shape: tuple[int, int]) -> list[Hook]:
         found: list[Hook] = [self.timing]
@@ -308,7 +415,7 @@ class _Compilation:
             found += [hooks.CheckGraph(), hooks.CheckNumerics({_input_name(source): x})]
         return found
 
-    def _verify(self, source: Source, graph: gs.Graph, session: targets.Session) -> list[parity.Case]:
+    def _verify(self, source: Source, built: _Built) -> list[parity.Case]:
         if not self.request.verify:
             return []
         with self._step(
@@ -318,18 +425,33 @@ class _Compilation:
 
             info = source.info
             reference = self.shared.reference(reference_of(source))
-            shapes = _verified_shapes(graph.inputs[0].shape, info, self.request)
+            if self.request.input == "uint8":
+                reference = parity.of_images(reference, info.mean, info.std, info.channel_order)
+            shapes = _verified_shapes(describe.image_shape(built.graph), info, self.request)
             cases = [
                 case
                 for shape in shapes
                 for case in parity.run_cases(
                     reference,
-                    self._guarded(session),
-                    parity.inputs(shape, info.mean, info.std, info.channel_order),
+                    self._masked(built, info, shape[2:]),
+                    self._inputs(shape, info),
                     info.threshold,
                 )
             ]
         return cases
+
+    def _masked(self, built: _Built, info: ModelInfo, size: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
+        """What a run of the bundle gives: the engine's output, or the mask that segc's runtime makes of it."""
+        run = self._guarded(built.session)
+        if (todo := built.decode) is None:
+            return run
+
+        def masked(x: np.ndarray) -> np.ndarray:
+            logits = run(x)
+            tail = decode.Tail(size if todo.resize else logits.shape[2:], info.align_corners, info.threshold)
+            return tail.on_host(logits, self.request.threads)
+
+        return masked
 
     def _guarded(self, session: targets.Session) -> Callable[[np.ndarray], np.ndarray]:
         def run(x: np.ndarray) -> np.ndarray:
@@ -380,6 +502,7 @@ class _Compilation:
             "timings": {
                 "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
                 "passes": {k: round(v, 4) for k, v in self.timing.seconds},
+                "decode": None if self.choice is None else {k: round(v, 3) for k, v in self.choice.figures().items()},
                 "peak_memory_mb": peak_memory_mb(),
             },
         }  # fmt: skip

@@ -74,17 +74,23 @@ class Dynamic:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """The engine's input. shape: (N, C, H, W), None where `dynamic` gives a range."""
+    """The engine's input. shape: (N, C, H, W) whatever the layout, None where `dynamic` gives a range.
+
+    dtype uint8, layout NHWC: images in BGR, which the engine normalises itself.
+    """
 
     name: str
-    dtype: Literal["float32"] = "float32"
-    layout: Literal["NCHW"] = "NCHW"
+    dtype: Literal["float32", "uint8"] = "float32"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
     shape: tuple[int | None, int, int | None, int | None]
     dynamic: Dynamic | None
 
     def __post_init__(self) -> None:
         for at, side in enumerate(self.shape):
             _require(side is None or side >= 1, f"input.shape[{at}]", side, "at least 1")
+        image = self.dtype == "uint8"
+        _require(self.layout == ("NHWC" if image else "NCHW"), "input.layout", self.layout, f"the one of {self.dtype}")
+        _require(not image or (self.dynamic is None and self.shape[1] == 3), "input.shape", self.shape, "static, RGB")
         open_ended = self.dynamic is None and None in self.shape
         _require(not open_ended, "input.dynamic", None, "ranges for the dimensions that input.shape leaves open")
 
@@ -101,16 +107,28 @@ class Input:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decode:
+    """What segc's runtime does with the logits (N, channels, h, w) that the engine gives, to make a mask of them.
+
+    resize: they are resized to the input's size first, with inference.align_corners.
+    """
+
+    resize: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output:
-    """The engine's output: logits (N, channels, H, W) or a mask (N, H, W)."""
+    """What a run gives: logits (N, channels, H, W) or a mask (N, H, W). With `decode` the engine gives logits."""
 
     name: str
     kind: Literal["logits", "mask"]
     dtype: Literal["float32", "uint8", "uint16"]
     channels: int
     threshold: float | None
+    decode: Decode | None
 
     def __post_init__(self) -> None:
+        _require(self.decode is None or self.kind == "mask", "output.decode", self.decode, "null for logits")
         _require(self.channels >= 1, "output.channels", self.channels, "at least 1")
         wanted = "float32" if self.kind == "logits" else "uint8" if self.channels <= 256 else "uint16"
         _require(self.dtype == wanted, "output.dtype", self.dtype, f"{wanted} for {self.channels} {self.kind} channels")

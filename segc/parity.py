@@ -134,6 +134,27 @@ def inputs(
         yield "natural image", natural_input(shape, mean, std, channel_order)
 
 
+def image_inputs(shape: tuple[int, int, int, int]) -> Iterator[tuple[str, Array]]:
+    """Named images uint8 (N, H, W, 3), BGR, for a model of input `shape` (N, 3, H, W): noise, and the natural one."""
+    yield "noise", np.random.default_rng(0).integers(0, 256, (shape[0], *shape[2:], 3)).astype(np.uint8)
+    planes = natural_input(shape, (0, 0, 0), (1, 1, 1), "BGR")
+    yield "natural image", np.ascontiguousarray(planes.transpose(0, 2, 3, 1)).astype(np.uint8)
+
+
+def normalised(images: Array, mean: Sequence[float], std: Sequence[float], channel_order: str) -> Array:
+    """uint8 (N, H, W, 3) BGR as segc's preprocessing hands it to a model: float32 (N, 3, H, W)."""
+    planes = images[..., ::-1] if channel_order == "RGB" else images
+    x = (planes.astype(np.float32) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+def of_images(
+    reference: Callable[[Array], Array], mean: Sequence[float], std: Sequence[float], channel_order: str
+) -> Callable[[Array], Array]:
+    """A reference that takes uint8 (N, H, W, 3) BGR, which it normalises."""
+    return lambda images: reference(normalised(images, mean, std, channel_order))
+
+
 def natural_input(
     shape: tuple[int, int, int, int], mean: Sequence[float], std: Sequence[float], channel_order: str
 ) -> Array:
@@ -156,8 +177,14 @@ def run_cases(
 ) -> list[Case]:
     """Feed each input to both sides and compare."""
     return [
-        compare(f"{name} {x.shape[2]}x{x.shape[3]}", reference(x), engine(x), threshold) for name, x in named_inputs
+        compare(f"{name} {'x'.join(map(str, _sides(x)))}", reference(x), engine(x), threshold)
+        for name, x in named_inputs
     ]
+
+
+def _sides(x: Array) -> tuple[int, ...]:
+    """Height and width of float32 (N, C, H, W) or of images uint8 (N, H, W, C)."""
+    return x.shape[1:3] if x.dtype == np.uint8 else x.shape[2:]
 
 
 def _errors(reference: Array, logits: Array) -> tuple[float, float]:

@@ -11,10 +11,12 @@ from segc.passes import (
     EliminateCommonSubexpressions,
     FoldArgMax,
     FoldConstants,
+    FoldPreprocessing,
     FoldSigmoidThreshold,
     FuseConvBatchnorm,
     FuseMatmulAdd,
     FusePadConv,
+    LeaveResize,
     LowerAdaptiveAvgPool,
     MaskOutput,
     MergeConcats,
@@ -68,13 +70,16 @@ def standard(
     shape: tuple[int, int, int] | None,
     mask: bool = False,
     threshold: float | None = None,
+    leave: LeaveResize | None = None,
+    images: FoldPreprocessing | None = None,
     simplify: bool = True,
 ) -> Pipeline:
     """The pipeline that `segc compile` runs.
 
     shape: (N, H, W) to specialize to, None keeps what is dynamic. mask: end in a class map instead of logits;
-    threshold: of a one-channel head. simplify: run onnxsim, guarded; it comes after segc's own clean-up, which leaves
-    it little, so that its result rarely differs and rarely has to be checked.
+    threshold: of a one-channel head. leave: leave the last resize to the runtime, which makes the mask. images: take
+    uint8 images and normalise them in the graph. simplify: run onnxsim, guarded; it comes after segc's own clean-up,
+    which leaves it little, so that its result rarely differs and rarely has to be checked.
     """
     clean = tuple(make() for make in CLEAN)
     stages: dict[str, tuple[Pass, ...]] = {
@@ -82,10 +87,11 @@ def standard(
         "clean": clean,
         "recognize": (RecognizeAdaptiveAvgPool(),),
         "simplify": (Simplify(),) if simplify else (),
-        "mask": (MaskOutput(threshold),) if mask else (),
+        "mask": (MaskOutput(threshold),) if mask else (leave,) if leave else (),
         "output": (FoldArgMax(), FoldSigmoidThreshold()),
         "lower": (*_pools(target), target.mask_tail),
         "tidy": clean,
+        "images": (images,) if images else (),
         "legalize": target.legalize,
     }
     return Pipeline(f"{target.name} standard", tuple(step for stage in stages.values() for step in stage))

@@ -51,7 +51,10 @@ def verify(
     def run(x: np.ndarray) -> np.ndarray:
         return next(iter(engine.run(x).values()))
 
-    cases = parity.run_cases(reference_of(opened), run, named, threshold)
+    reference, pre = reference_of(opened), engine.manifest.preprocessing
+    if engine.manifest.input.dtype == "uint8":
+        reference = parity.of_images(reference, pre.mean, pre.std, pre.channel_order)
+    cases = parity.run_cases(reference, run, named, threshold)
     limits = limits_of(targets.get(engine.manifest.target.name), engine.manifest.precision, max_error, min_agreement)
     if engine.manifest.model.get("top_k"):
         limits = replace(limits, relative_error=None)
@@ -96,6 +99,8 @@ def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
     batch, channels, height, width = manifest.input.shape
     divisor = manifest.input.dynamic.divisor if manifest.input.dynamic else 1
     sides = [s or -(-free // divisor) * divisor for s, free in zip((height, width), _FREE_SIZE, strict=True)]
+    if manifest.input.dtype == "uint8":
+        return parity.image_inputs((batch or 1, channels, sides[0], sides[1]))
     pre = manifest.preprocessing
     return parity.inputs((batch or 1, channels, sides[0], sides[1]), pre.mean, pre.std, pre.channel_order)
 
@@ -103,9 +108,12 @@ def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
 def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Each image as the engine sees it; of a slide the window in the upper left corner."""
     from segc.runtime.images import find_images, read_image
-    from segc.runtime.preprocessing import preprocess
+    from segc.runtime.preprocessing import preprocess, resized
 
     for image in find_images([path]):
+        if engine.manifest.input.dtype == "uint8":
+            yield image.path.name, resized(read_image(image.path), engine.manifest.preprocessing)[None]
+            continue
         x, _ = preprocess(read_image(image.path), engine.manifest.preprocessing)
         yield image.path.name, _window(x, engine.manifest.input)
 

@@ -113,7 +113,8 @@ class Target:
     configure(target, settings): the target as these settings want it, e.g. with another table or more passes.
     limits: per precision the (largest relative logit error or None, least share of equal pixels) of the parity gate,
     where segc's own do not fit. cannot_run(settings): why no engine runs on this machine, or None; the gate then
-    judges the legalized graph in ONNX Runtime, and reports say `unrun` instead of ok.
+    judges the legalized graph in ONNX Runtime, and reports say `unrun` instead of ok. images: whether engines can take
+    uint8 images and normalise them (`--input uint8`).
     isolated: try a fresh engine in a process of its own, for runtimes that crash where others raise. origins: the model
     that `emit` gets says of each node which line it comes from (segc.origin).
     multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession. border: why a tensor cannot
@@ -137,6 +138,7 @@ class Target:
     limits: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
     cannot_run: Callable[[Settings], str | None] = lambda _: None
     unrun: str = "built, not run"
+    images: bool = False
     isolated: bool = False
     origins: bool = False
     multi_io: bool = False

@@ -126,4 +126,5 @@ ONNXRUNTIME = Target(
     mask_tail=LowerResizeArgMaxCells(),
     multi_io=True,
     border=any_tensor,
+    images=True,
 )

@@ -108,4 +108,5 @@ OPENVINO = Target(
     mask_tail=LowerResizeArgMaxBanded(),
     multi_io=True,
     border=any_tensor,
+    images=True,
 )

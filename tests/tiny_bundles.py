@@ -24,7 +24,7 @@ CONTENT: dict[str, Any] = {
         "shape": [None, 3, None, None],
         "dynamic": {"batch": [1, None], "height": [1, None], "width": [1, None], "divisor": 1},
     },
-    "output": {"name": "y", "kind": "logits", "dtype": "float32", "channels": 3, "threshold": None},
+    "output": {"name": "y", "kind": "logits", "dtype": "float32", "channels": 3, "threshold": None, "decode": None},
     "preprocessing": {
         "channel_order": "RGB",
         "mean": [0.0, 0.0, 0.0],

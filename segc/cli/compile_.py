@@ -35,6 +35,14 @@ def add_parser(commands: Any) -> None:
         "--output", choices=("logits", "mask"), default="logits",
         help="what the engine gives: logits (default; `segment` then equals mmseg) or the class map itself",
     )  # fmt: skip
+    p.add_argument(
+        "--decode", choices=("graph", "host", "auto"),
+        help="of a mask: made in the engine's graph (default), on the host by segc's runtime, or what is faster here",
+    )  # fmt: skip
+    p.add_argument(
+        "--input", choices=("float32", "uint8"), default="float32",
+        help="what the engine takes: normalised float32 NCHW (default), or uint8 NHWC BGR, normalised in the graph",
+    )  # fmt: skip
     p.add_argument("--mode", choices=("whole", "slide"), help="inference mode (default: the config's)")
     p.add_argument("-o", "--out", metavar="DIR", help="the bundle's folder (default: NAME-TARGET)")
     p.add_argument("--force", action="store_true", help="replace a bundle that lies there")
@@ -65,7 +73,8 @@ def main(args: argparse.Namespace) -> int:
 
         bundle = compile_source(
             args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
-            checkpoint=args.checkpoint, precision=args.precision, output=args.output, mode=args.mode,
+            checkpoint=args.checkpoint, precision=args.precision, output=args.output, decode=args.decode,
+            input=args.input, mode=args.mode,
             verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
             force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
             simplify=not args.no_simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
@@ -87,7 +96,9 @@ def _print(bundle: Bundle) -> None:
     seconds = report["timings"]["seconds"]
     print(f"bundle:  {bundle.path} ({size:.1f} MB, {', '.join(manifest.files)})")
     engine = f"{manifest.target.name} {manifest.target.runtime}"
-    print(f"engine:  {engine}, input {list(manifest.input.shape)}, output {manifest.output.kind}")
+    made = "" if manifest.output.decode is None else ", made by segc's runtime"
+    image = ", uint8 images" if manifest.input.dtype == "uint8" else ""
+    print(f"engine:  {engine}, input {list(manifest.input.shape)}{image}, output {manifest.output.kind}{made}")
     if manifest.hybrid:
         _print_hybrid(manifest, report["hybrid"])
     before, after = (sum(report["ops"][k].values()) for k in ("before", "after"))

@@ -4,7 +4,8 @@ Where `segment` cannot do what mmseg does it deviates, as docs/bundle.md says:
 - A static engine cannot take a patch below its size (mmseg runs the smaller patch): the patch is padded to the right
   and bottom with the preprocessing's pad value and the result cropped. The same holds for the least size and the
   divisor of a dynamic engine.
-- An engine that gives masks has no logits to resize: its mask goes to the image's size by nearest neighbour.
+- An engine that gives masks has no logits to resize: its mask goes to the image's size by nearest neighbour. An
+  engine whose masks segc's runtime makes (`output.decode` of the manifest) does not deviate.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from segc.errors import CompileError, MissingPackageError, SegcError, ShapeError
 from segc.manifest import Input, Manifest
 from segc.runtime.hybrid import HybridSession, step
 from segc.runtime.images import as_bgr
-from segc.runtime.masks import resize_argmax, resize_threshold
-from segc.runtime.preprocessing import Floats, preprocess
+from segc.runtime.masks import Via, resize_argmax, resize_threshold
+from segc.runtime.preprocessing import Floats, preprocess, resized
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
 from segc.runtime.slide import SlidingRows
@@ -96,16 +97,24 @@ class Engine:
     def run(self, x: Floats) -> dict[str, Array]:
         """x: float32 (N, 3, H, W), normalised, to {"logits": float32 (N, C, H, W)} or {"mask": uint8 (N, H, W)}.
 
-        Batches beyond what the engine takes run in parts, shorter ones are filled up. Sides that are not multiples of
-        the engine's divisor are padded with zeros to the right and bottom and the output is cropped.
+        An engine for images takes uint8 (N, H, W, 3), BGR, of its own size instead. Batches beyond what the engine
+        takes run in parts, shorter ones are filled up. Sides that are not multiples of the engine's divisor are padded
+        with zeros to the right and bottom and the output is cropped.
         Raises ShapeError (rank, channels or size), UsageError (type), CompileError (the runtime failed).
         """
         check_tensor(x, self.manifest.input)
         return {self.manifest.output.kind: self._padded(x, 0.0, grow=False)}
 
-    def segment(self, image: npt.NDArray[np.generic]) -> Segmentation:
+    def _sides(self, x: Array) -> tuple[int, int]:
+        """Height and width of a batch in the engine's layout."""
+        at = 1 if self.manifest.input.layout == "NHWC" else 2
+        return x.shape[at], x.shape[at + 1]
+
+    def segment(self, image: npt.NDArray[np.generic], *, direct: bool = False) -> Segmentation:
         """image: uint8 (H, W, 3) BGR as cv2 reads it (also grey, BGRA, 16 bits); the mask has the image's size.
 
+        direct: where this runtime makes the mask from small logits, resize them to the image in one step. mmseg, and
+        segc by default, resizes twice, to the network's input and then to the image; docs/masks.md has the difference.
         Raises ShapeError when the engine does not take the image's size after preprocessing, and what `run` raises.
         """
         manifest = self.manifest
@@ -114,8 +123,13 @@ class Engine:
                 f"the model takes {channels} channels, an image has 3", so="use Engine.run on arrays you prepare"
             )
         bgr = as_bgr(image)
-        x, (bottom, right) = preprocess(bgr, manifest.preprocessing)
-        kept = x.shape[2] - bottom, x.shape[3] - right
+        if manifest.input.dtype == "uint8":
+            x: Array = resized(bgr, manifest.preprocessing)[None]
+            bottom = right = 0
+        else:
+            x, (bottom, right) = preprocess(bgr, manifest.preprocessing)
+        height, width = self._sides(x)
+        kept = height - bottom, width - right
         if manifest.inference.mode == "slide":
             assert manifest.inference.crop and manifest.inference.stride
             mask = self._decide(
@@ -124,29 +138,54 @@ class Engine:
                 ),
                 bgr.shape[:2],
             )
+        elif manifest.output.decode is not None and manifest.output.decode.resize:
+            mask = self._from_small(x, kept, bgr.shape[:2], direct)
         else:
             y = self._forward(x)[..., : kept[0], : kept[1]]
             mask = resize_nearest(y, bgr.shape[:2]) if y.ndim == 2 else self._decide(ArrayRows(y), bgr.shape[:2])
         return Segmentation(mask, manifest.classes, manifest.palette)
 
-    def _decide(self, logits: Rows, size: tuple[int, int]) -> Mask:
+    def _decide(self, logits: Rows, size: tuple[int, int], via: Via | None = None) -> Mask:
         """Logits resized to the image, as class numbers."""
         align = self.manifest.inference.align_corners
         if (threshold := self.manifest.output.threshold) is not None and logits.channels == 1:
-            return resize_threshold(logits, size, align, threshold, threads=self._threads)
-        return resize_argmax(logits, size, align, threads=self._threads)
+            return resize_threshold(logits, size, align, threshold, via=via, threads=self._threads)
+        return resize_argmax(logits, size, align, via=via, threads=self._threads)
 
-    def _forward(self, x: Floats) -> Array:
+    def _from_small(self, x: Array, kept: tuple[int, int], size: tuple[int, int], direct: bool) -> Mask:
+        """The mask of one image, resized as mmseg does: to the input's size, cropped to `kept`, then to `size`."""
+        x = self._filled(x, self.manifest.preprocessing.pad.value)
+        logits, sides = self._batches(x)[0], self._sides(x)
+        via = None if (direct and kept == sides) or kept == sides == size else (sides, kept)
+        return self._decide(ArrayRows(logits), size, via)
+
+    def _masks(self, logits: Array, size: tuple[int, int]) -> Array:
+        """Masks (N, H, W) of the logits of an engine that leaves the decision to this runtime."""
+        decode = self.manifest.output.decode
+        assert decode is not None
+        to = size if decode.resize else (logits.shape[2], logits.shape[3])
+        return np.stack([self._decide(ArrayRows(one), to) for one in logits])
+
+    def _forward(self, x: Array) -> Array:
         """One image or patch (1, 3, h, w), any size up to the engine's, to logits (C, h, w) or a mask (h, w)."""
         return np.asarray(self._padded(x, self.manifest.preprocessing.pad.value, grow=True)[0])
 
-    def _padded(self, x: Floats, value: float, *, grow: bool) -> Array:
-        """Run `x` padded to a size the engine takes and crop the output; `grow`: the output takes the input's size."""
-        height, width = x.shape[2:]
+    def _filled(self, x: Array, value: float) -> Array:
+        """`x` padded to the right and bottom to a size the engine takes."""
+        if self.manifest.input.layout == "NHWC":
+            return x
         sides = [accepted(x.shape[axis], axis, self.manifest.input) for axis in (2, 3)]
-        if sides != [height, width]:
-            x = np.pad(x, ((0, 0), (0, 0), (0, sides[0] - height), (0, sides[1] - width)), constant_values=value)
+        more = [(0, wanted - side) for wanted, side in zip(sides, x.shape[2:], strict=True)]
+        return np.pad(x, ((0, 0), (0, 0), *more), constant_values=value) if any(map(any, more)) else x
+
+    def _padded(self, x: Array, value: float, *, grow: bool) -> Array:
+        """Run `x` padded to a size the engine takes and crop the output; `grow`: the output takes the input's size."""
+        height, width = self._sides(x)
+        x = self._filled(x, value)
+        sides = [*self._sides(x)]
         y = self._batches(x)
+        if self.manifest.output.decode is not None:
+            y = self._masks(y, (sides[0], sides[1]))
         if grow and [*y.shape[-2:]] != sides:
             y = self._grown(y, (sides[0], sides[1]))
         kept = [-(-side * out // whole) for side, out, whole in zip((height, width), y.shape[-2:], sides, strict=True)]
@@ -158,14 +197,14 @@ class Engine:
             return np.stack([resize_nearest(mask, size) for mask in y])
         return np.stack([resize(logits, size, self.manifest.inference.align_corners) for logits in y])
 
-    def _batches(self, x: Floats) -> Array:
+    def _batches(self, x: Array) -> Array:
         """Run any batch in parts of a size the engine takes."""
         least, most = self.manifest.input.limits(0)
         step = most or len(x)
         parts = [self._call(x[at : at + step], least) for at in range(0, len(x), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _call(self, x: Floats, least: int) -> Array:
+    def _call(self, x: Array, least: int) -> Array:
         wanted = len(x)
         if wanted < least:
             x = np.concatenate([x, np.repeat(x[-1:], least - wanted, axis=0)])
@@ -174,22 +213,25 @@ class Engine:
         except (SegcError, MemoryError):
             raise
         except Exception as error:  # each runtime has exceptions of its own, and some are private
-            where = f"input {self.manifest.input.name} float32{list(x.shape)}"
+            where = f"input {self.manifest.input.name} {x.dtype}{list(x.shape)}"
             raise CompileError(f"{self.manifest.target.name} failed", because=str(error), where=where) from error
         output = self.manifest.output
-        fixed = (len(x), output.channels) if output.kind == "logits" else (len(x),)
+        logits = output.kind == "logits" or output.decode is not None
+        fixed = (len(x), output.channels) if logits else (len(x),)
         if y.ndim != len(fixed) + 2 or y.shape[: len(fixed)] != fixed:
             raise CompileError(
                 f"{self.manifest.target.name} gave an output of shape {y.shape}",
-                because=f"the bundle promises {output.kind} ({', '.join(map(str, fixed))}, H, W)",
+                because=f"the bundle promises {'logits' if logits else 'mask'} ({', '.join(map(str, fixed))}, H, W)",
             )
-        return y[:wanted].astype(output.dtype, copy=False)
+        return y[:wanted].astype(np.float32 if logits else output.dtype, copy=False)
 
 
 def check_tensor(x: object, wanted: Input) -> None:
     """Refuse what `Engine.run` cannot take."""
     if not isinstance(x, np.ndarray):
         raise UsageError(f"the input is a {type(x).__name__}", because="a NumPy array is needed", so=_to_numpy(x))
+    if wanted.dtype == "uint8":
+        return _check_images(x, wanted)
     if x.dtype != np.float32:
         raise UsageError(f"the input is {x.dtype}, float32 is needed", so="convert it: x.astype('float32')")
     shown = f"({', '.join('?' if side is None else str(side) for side in wanted.shape)})"
@@ -208,6 +250,17 @@ def check_tensor(x: object, wanted: Input) -> None:
         if x.shape[axis] < wanted.limits(axis)[0]:
             raise _out_of_range(x.shape[axis], axis, wanted)
         accepted(x.shape[axis], axis, wanted)
+
+
+def _check_images(x: Array, wanted: Input) -> None:
+    if x.dtype != np.uint8:
+        raise UsageError(
+            f"the input is {x.dtype}, uint8 is needed", because="the engine normalises images itself",
+            so="give the image as cv2 reads it, or compile without --input uint8",
+        )  # fmt: skip
+    shape = wanted.shape[2], wanted.shape[3], wanted.shape[1]
+    if x.ndim != 4 or not len(x) or x.shape[1:] != shape:
+        raise ShapeError(f"the input has shape {x.shape}", because=f"the engine takes (N, H, W, C) = (N, *{shape})")
 
 
 def accepted(side: int, axis: int, wanted: Input) -> int:

@@ -27,6 +27,7 @@ from segc.thresholds import cutoff
 
 _STRIPS = 4  # a thread: so that one thread ends with little to wait for
 _BAND_BYTES = 8 << 20  # of input logits asked for at a time where they are made row by row
+Via = tuple[tuple[int, int], tuple[int, int]]  # a size in between, and what is kept of it: (height, width)
 MOST_TAPS = 4  # more, and the resizes are done one after the other
 
 
@@ -71,7 +72,7 @@ def resize_argmax(
     size: tuple[int, int],
     align_corners: bool,
     *,
-    via: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    via: Via | None = None,
     threads: int = 0,
 ) -> Mask:
     """The class of every pixel of logits (C, h, w) resized to `size` (H, W): uint8, above 256 classes uint16.
@@ -109,7 +110,7 @@ def resize_threshold(
     align_corners: bool,
     threshold: float,
     *,
-    via: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    via: Via | None = None,
     threads: int = 0,
 ) -> Mask:
     """sigmoid(logit) > threshold for a head with one channel, resized as `resize_argmax` does: uint8 of 0 and 1."""
@@ -145,9 +146,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _axes(
-    source: Rows, size: tuple[int, int], align_corners: bool, via: tuple[tuple[int, int], tuple[int, int]] | None
-) -> tuple[Axis, Axis] | None:
+def _axes(source: Rows, size: tuple[int, int], align_corners: bool, via: Via | None) -> tuple[Axis, Axis] | None:
     """Rows and columns of all that is resized, with equally many taps; None where that takes too many."""
     sides = source.height, source.width
     if via is None:
@@ -166,7 +165,7 @@ def _widened(given: Axis, taps: int) -> Axis:
     return Axis(given.side, given.low, (*given.weight, *more))
 
 
-def _stepwise(source: Rows, align_corners: bool, via: tuple[tuple[int, int], tuple[int, int]] | None) -> Rows:
+def _stepwise(source: Rows, align_corners: bool, via: Via | None) -> Rows:
     return source if via is None else ResizedRows(source, via[0], via[1], align_corners)
 
 

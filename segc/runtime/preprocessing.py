@@ -18,9 +18,7 @@ Floats = npt.NDArray[np.float32]
 
 def preprocess(image: Image, how: Preprocessing) -> tuple[Floats, tuple[int, int]]:
     """uint8 (H, W, 3) BGR to float32 (1, 3, H', W'), with the rows and columns of padding it ends in."""
-    if how.resize:
-        size = resized_size(image.shape[:2], how.resize)
-        image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR))
+    image = resized(image, how)
     height, width = image.shape[:2]
     bottom, right = padding((height, width), how.pad)
     x = np.empty((1, 3, height + bottom, width + right), np.float32)
@@ -28,6 +26,14 @@ def preprocess(image: Image, how: Preprocessing) -> tuple[Floats, tuple[int, int
     x[..., width:] = how.pad.value
     normalize(image, how, x[0, :, :height, :width])
     return x, (bottom, right)
+
+
+def resized(image: Image, how: Preprocessing) -> Image:
+    """The image at the size that the network is to see, before padding: uint8 (H', W', 3)."""
+    if not how.resize:
+        return image
+    size = resized_size(image.shape[:2], how.resize)
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def resized_size(size: tuple[int, ...], resize: Resize) -> tuple[int, int]:

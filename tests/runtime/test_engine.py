@@ -20,7 +20,7 @@ from segc.targets import registry
 from segc.targets.base import Package, Target
 
 STATIC = {"input__shape": [1, 3, 24, 32], "input__dynamic": None}
-MASKS = {"output": {"name": "y", "kind": "mask", "dtype": "uint8", "channels": 3, "threshold": None}}
+MASKS = {"output": {"name": "y", "kind": "mask", "dtype": "uint8", "channels": 3, "threshold": None, "decode": None}}
 SLIDE = {"mode": "slide", "crop": [24, 32], "stride": [16, 20], "align_corners": False}
 
 
@@ -354,7 +354,7 @@ def test_sliding_covers_every_image(size: tuple[int, int], changes: dict[str, An
 
 
 def test_one_channel_is_compared_with_the_threshold() -> None:
-    one = {"name": "y", "kind": "logits", "dtype": "float32", "channels": 1, "threshold": 0.3}
+    one = {"name": "y", "kind": "logits", "dtype": "float32", "channels": 1, "threshold": 0.3, "decode": None}
     for extra in ({}, {"inference": SLIDE}):
         binary, _ = engine(
             Recorder(lambda x: x[:, :1] / 64 - 2),
@@ -369,7 +369,7 @@ def test_one_channel_is_compared_with_the_threshold() -> None:
 
 
 def test_more_than_256_classes_give_uint16_masks() -> None:
-    many = {"name": "y", "kind": "logits", "dtype": "float32", "channels": 300, "threshold": None}
+    many = {"name": "y", "kind": "logits", "dtype": "float32", "channels": 300, "threshold": None, "decode": None}
     names = {"classes": [f"c{i}" for i in range(300)], "palette": [[0, 0, 0]] * 300}
 
     def last_wins(x: np.ndarray) -> np.ndarray:
