@@ -15,6 +15,7 @@ import onnx.numpy_helper
 
 from segc import ir, legality, pipelines
 from segc.errors import SegcError
+from segc.isolation import IsolatedSession
 from segc.runtime.masks import resize_argmax, resize_threshold
 from segc.targets.base import Settings, Target
 
@@ -94,6 +95,10 @@ def _in_graph(
     pipelines.standard(target, shape=None, mask=True, threshold=tail.threshold, simplify=False).run(graph)
     legality.require_legal(graph, target, {})
     emitted = target.emit(ir.to_model(graph, functions=False), folder, settings)
+    if target.isolated:  # what may end the process is tried in another one first
+        trial = IsolatedSession(target.name, folder, emitted.options, threads)
+        trial.run(logits)
+        trial.close()
     session = target.load(folder, emitted.options, threads)
     return lambda: session.run(logits)
 

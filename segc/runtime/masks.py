@@ -26,6 +26,7 @@ from segc.runtime.resize import ArrayRows, Floats, Mask, ResizedRows, Rows
 from segc.thresholds import cutoff
 
 _STRIPS = 4  # a thread: so that one thread ends with little to wait for
+_THREAD_WORTH = 1 << 18  # logits read and pixels written that are worth starting a thread for
 _BAND_BYTES = 8 << 20  # of input logits asked for at a time where they are made row by row
 Via = tuple[tuple[int, int], tuple[int, int]]  # a size in between, and what is kept of it: (height, width)
 MOST_TAPS = 4  # more, and the resizes are done one after the other
@@ -96,7 +97,7 @@ def resize_argmax(
         )
         clean = clean and seen
 
-    _in_strips(source, rows, threads, strip)
+    _in_strips(source, rows, cols.out, threads, strip)
     kept = source.height == size[0] or source.width == size[1]
     if not clean and (via is not None or kept) and isinstance(source, ArrayRows):
         # the kernel weighs by 0 what two resizes, or one that keeps a side, do not read: 0 * inf is NaN
@@ -127,7 +128,7 @@ def resize_threshold(
             x, first, rows.low, rows.weight, cols.low, cols.weight, np.float32(bound), begin, end, mask
         )
 
-    _in_strips(source, rows, threads, strip)
+    _in_strips(source, rows, cols.out, threads, strip)
     return mask
 
 
@@ -175,9 +176,13 @@ def _cells(low: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return low[begins], np.append(begins, len(low)).astype(np.int64)
 
 
-def _in_strips(source: Rows, rows: Axis, threads: int, strip: Callable[[Floats, int, int, int], None]) -> None:
+def _in_strips(
+    source: Rows, rows: Axis, columns: int, threads: int, strip: Callable[[Floats, int, int, int], None]
+) -> None:
     """Call strip(x, first, begin, end) for all output rows, by several threads; x holds the input from row `first`."""
     taps = len(rows.weight)
+    work = source.channels * source.height * source.width + rows.out * columns
+    threads = min(threads or cores(), 1 + work // _THREAD_WORTH)
     if isinstance(source, ArrayRows):
         x = np.ascontiguousarray(source.logits, np.float32)
         _share(threads, rows.low, 0, rows.out, lambda begin, end: strip(x, 0, begin, end))
@@ -195,8 +200,7 @@ def _in_strips(source: Rows, rows: Axis, threads: int, strip: Callable[[Floats, 
 
 def _share(threads: int, low: npt.NDArray[np.int64], begin: int, end: int, work: Callable[[int, int], None]) -> None:
     """work(a, b) for parts of begin to end that together are all of it, cut where a new cell begins where possible."""
-    count = threads or cores()
-    cuts = np.unique(np.linspace(begin, end, 1 + (count * _STRIPS if count > 1 else 1)).astype(np.int64))
+    cuts = np.unique(np.linspace(begin, end, 1 + (threads * _STRIPS if threads > 1 else 1)).astype(np.int64))
     starts = [begin, *(int(np.searchsorted(low, low[cut])) for cut in cuts[1:-1]), end]
     bounds = sorted(set(starts) & set(range(begin, end + 1)))
     parts = iter(list(itertools.pairwise(bounds)))
@@ -209,7 +213,7 @@ def _share(threads: int, low: npt.NDArray[np.int64], begin: int, end: int, work:
         except BaseException as error:
             failed.append(error)
 
-    helpers = [threading.Thread(target=worker) for _ in range(min(count, len(bounds) - 1) - 1)]
+    helpers = [threading.Thread(target=worker) for _ in range(min(threads, len(bounds) - 1) - 1)]
     for helper in helpers:
         helper.start()
     worker()

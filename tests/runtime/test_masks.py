@@ -29,6 +29,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setattr(masks, "compiled", lambda: None)
     else:
         pytest.importorskip("numba")
+        monkeypatch.setattr(masks, "_THREAD_WORTH", 1)  # or the small maps here would have one thread
         assert masks.compiled() is not None
     return str(request.param)
 
