@@ -1,7 +1,8 @@
 """Remove nodes that return their input.
 
 Identity(x), Dropout(x) in inference, Cast to the type x has, Concat of one, Transpose with perm 0..n-1, Pad by 0,
-Slice from 0 to the end with step 1, Reshape and Expand to the shape x has, Resize to the size x has, Split into one,
+Slice from 0 to the end with step 1, Reshape and Expand to the shape x has, Resize to the size x has (in numbers, or in
+symbols where the size is computed), Split into one,
 x + 0, x - 0, x * 1, x / 1 (also by arrays of zeros or ones, such as an empty bias), and Cast(Cast(x, wide), type of
 x) where `wide` holds every value of x  ->  x.
 
@@ -145,7 +146,14 @@ def _resize(node: gs.Node) -> bool:
     if scales is not None and scales.shape is not None and list(scales.shape) != [0]:
         value = small_constant(scales)
         return value is not None and bool(np.all(value == 1))
-    return ints(optional(node, 3)) is not None and same_shape(node.inputs[0], node.outputs[0])
+    if ints(optional(node, 3)) is None:
+        return same_symbols(node.inputs[0], node.outputs[0])
+    return same_shape(node.inputs[0], node.outputs[0])
+
+
+def same_symbols(x: gs.Tensor, y: gs.Tensor) -> bool:
+    """Whether every size has a number or a name, and the same one in both: within a graph equal names are equal."""
+    return x.shape is not None and y.shape is not None and None not in x.shape and list(x.shape) == list(y.shape)
 
 
 def _neutral(value: float, *, right_only: bool) -> Callable[[gs.Node, int], gs.Tensor | None]:

@@ -68,7 +68,7 @@ REWRITES = (
     ),
     Rewrite(
         "whole-upsample",
-        "multiplies sizes by whole factors in integers in mmseg's Upsample",
+        "hands whole factors on as factors in mmseg's Upsample, instead of the sizes they give",
         "mmseg.models.utils.wrappers:Upsample",
         "forward",
         upsampled_by_whole_factors,

@@ -24,13 +24,12 @@ def symbolic_int(original: Callable[..., int]) -> Callable[..., Any]:
 
 
 def upsampled_by_whole_factors(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """mmseg's `Upsample.forward`; a whole factor multiplies the sides as integers, which is the same number."""
+    """mmseg's `Upsample.forward`; a whole factor is handed on, so that it is a constant of the graph."""
 
     def forward(module: Any, x: torch.Tensor) -> torch.Tensor:
         factor = module.scale_factor
         if module.size or not isinstance(factor, float) or not factor.is_integer():
             return original(module, x)
-        size = [side * int(factor) for side in x.shape[-2:]]
-        return torch.nn.functional.interpolate(x, size, None, module.mode, module.align_corners)
+        return torch.nn.functional.interpolate(x, None, factor, module.mode, module.align_corners)
 
     return forward

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from checks import HEAD, check_pass, check_untouched
+from checks import HEAD, apply, check_pass, check_untouched, graph_of
 
 from segc.passes import RemoveIdentities
 from segc.passes.remove_identities import holds
@@ -83,6 +83,25 @@ def test_a_dynamic_reshape_goes_when_the_element_count_decides_the_size() -> Non
         { a = Relu (x)  b = Reshape (a, s)  y = Relu (b) }""",
         HEAD + "g (float[N,3,4] x) => (float[N,3,4] y) { a = Relu (x)  y = Relu (a) }",
     )
+
+
+def test_a_resize_to_computed_sizes_goes_when_they_have_the_names_of_the_inputs() -> None:
+    check_pass(
+        RemoveIdentities(),
+        HEAD
+        + """g (float[N,3,H,W] x) => (float[N,3,H,W] y) <float[N,3,H,W] b>
+        { a = Relu (x)  s = Shape (x)  b = Resize <mode = "cubic"> (a, , , s)  y = Relu (b) }""",
+        HEAD + "g (float[N,3,H,W] x) => (float[N,3,H,W] y) { a = Relu (x)  y = Relu (a) }",
+    )
+
+
+@pytest.mark.parametrize("declared", ["", "<float[N,3,K,L] b>", "<float[N,3,H,L] b>"])
+def test_a_resize_to_sizes_with_other_names_or_none_stays(declared: str) -> None:
+    text = f"""g (float[N,3,H,W] x, float[N,3,K,L] z) => (float[N,3,K,L] y) {declared}
+        {{ a = Relu (x)  s = Shape (z)  b = Resize <mode = "linear"> (a, , , s)  y = Add (b, z) }}"""
+    graph = graph_of(HEAD + text)
+    assert apply(RemoveIdentities(), graph).changes == 0
+    assert sum(node.op == "Resize" for node in graph.nodes) == 1
 
 
 def test_an_output_keeps_its_name() -> None:
