@@ -6,6 +6,7 @@ if __name__ != "segc.passes":
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.cancel_reshapes import CancelReshapes
 from segc.passes.cancel_transposes import CancelTransposes
+from segc.passes.drop_allow_zero import DropAllowZero
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
@@ -110,6 +111,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeLogic,
     LegalizeTypes,
     LegalizeVectorProducts,
+    DropAllowZero,
     NameDimensions,
     RecastIndices,
     SeparateResidual,
@@ -168,6 +170,7 @@ __all__ = [
     "LegalizeLogic",
     "LegalizeTypes",
     "LegalizeVectorProducts",
+    "DropAllowZero",
     "NameDimensions",
     "RecastIndices",
     "SeparateResidual",

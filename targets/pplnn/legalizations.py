@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from segc.passes import (
+    DropAllowZero,
     LegalizeArithmetic,
     LegalizeAsymmetricPads,
     LegalizeAttention,
@@ -63,6 +64,7 @@ def legalizations(ops: Collection[str], kinds: Modes, opset: int, recast: bool) 
         LegalizeDynamicResize(kinds, several=True),
         LegalizeTypes(),
         WidenMask(),
+        DropAllowZero(),
         LowerOpset(opset),
         LegalizeLogic(tuple(op for op in ("Or", "Xor") if op not in ops)),
         LegalizeTypes(),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import onnx_graphsurgeon as gs
+
 from segc.errors import UsageError
 from segc.passes.legalize_resize import Modes
 from segc.targets.base import Option, Settings, Target
@@ -24,6 +27,12 @@ def kinds(device: str) -> Modes:
 def rules(device: str, op: str) -> dict[str, Any]:
     """The arguments of each check that the table has for this op."""
     return {rule["check"]: rule["args"] for rule in table.content()["ops"][device][op]["rules"]}
+
+
+def border(tensor: gs.Tensor) -> str | None:
+    """What goes into or out of an engine: the types that the engine computes with."""
+    known = tensor.dtype is not None and np.dtype(tensor.dtype) in (np.float32, np.int64)
+    return None if known else f"'{tensor.name}' is {tensor.dtype}, not float32 or int64"
 
 
 def configure(target: Target, settings: Settings) -> Target:
@@ -57,6 +66,8 @@ PPLNN = configure(
         configure=configure,
         cannot_run=cannot_run,
         unrun="emitted, not run",
+        multi_io=True,
+        border=border,
     ),
     Settings(),
 )

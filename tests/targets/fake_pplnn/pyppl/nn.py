@@ -56,6 +56,12 @@ if os.environ.get("FAKE_PPLNN_DEVICES", "x86 cuda").find("cuda") >= 0:
 class _Tensor:
     value: np.ndarray
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def GetName(self) -> str:  # noqa: N802
+        return self._name
+
     def ConvertFromHost(self, array: np.ndarray) -> int:  # noqa: N802
         self.value = array
         return _step("ConvertFromHost")
@@ -67,16 +73,25 @@ class _Tensor:
 class _Runtime:
     def __init__(self, path: str) -> None:
         self._session = onnxruntime.InferenceSession(path)
-        self._input, self._output = _Tensor(), _Tensor()
+        self._inputs = [_Tensor(info.name) for info in self._session.get_inputs()]
+        self._outputs = [_Tensor(info.name) for info in self._session.get_outputs()]
+
+    def GetInputCount(self) -> int:  # noqa: N802
+        return len(self._inputs)
 
     def GetInputTensor(self, at: int) -> _Tensor:  # noqa: N802
-        return [self._input][at]
+        return self._inputs[at]
+
+    def GetOutputCount(self) -> int:  # noqa: N802
+        return len(self._outputs)
 
     def GetOutputTensor(self, at: int) -> _Tensor:  # noqa: N802
-        return [self._output][at]
+        return self._outputs[at]
 
     def Run(self) -> int:  # noqa: N802
-        self._output.value = self._session.run(None, {self._session.get_inputs()[0].name: self._input.value})[0]
+        values = self._session.run(None, {tensor.GetName(): tensor.value for tensor in self._inputs})
+        for tensor, value in zip(self._outputs, values, strict=True):
+            tensor.value = value
         return _step("Run")
 
 

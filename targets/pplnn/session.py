@@ -1,35 +1,27 @@
-"""The process that PPLNN runs in: `python worker.py FD FOLDER`, without anything else of segc.
-
-Written against the Python API of ppl.nn (docs/en/python-api-reference.md there). It answers on the socket FD: first
-that it is ready, then each array with the engine's output. What fails is answered in words; what crashes or hangs, the
-parent sees.
-"""
+"""PPLNN in this process, by the Python API of ppl.nn (docs/en/python-api-reference.md there)."""
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-DONE, FAILED = "done", "failed"
+from segc.errors import CompileError
 
 
-class StatusError(RuntimeError):
-    """A call of PPLNN did not succeed."""
+class PplnnSession:
+    """The model in a folder, loaded with the settings beside it. Flushes denormals in the thread that makes it."""
 
-
-class Runner:
-    """The model in FOLDER, loaded with the settings beside it."""
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
+        if threads:  # OpenMP's, read when the library is loaded
+            os.environ["OMP_NUM_THREADS"] = str(threads)
         from pyppl import common, nn  # type: ignore[import-not-found]
 
-        self.common, self.nn = common, nn
+        self._common, self._nn = common, nn
         settings = json.loads((folder / "pplnn.json").read_text())
         device = settings["device"]
         engine = {"x86": self._x86, "cuda": self._cuda}[device](settings[device], folder)
@@ -41,16 +33,29 @@ class Runner:
         self._check("Preprocess", builder.Preprocess())
         self._runtime = self._made("CreateRuntime", builder.CreateRuntime())
         self._kept = (engine, builder)  # the runtime uses both
+        inputs = [self._runtime.GetInputTensor(at) for at in range(self._runtime.GetInputCount())]
+        self._inputs = {tensor.GetName(): tensor for tensor in inputs}
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """The first output for `x`, the first input."""
-        self._check("ConvertFromHost", self._runtime.GetInputTensor(0).ConvertFromHost(x))
+        """The only output for the only input."""
+        (name,) = self._inputs
+        (y,) = self.run_named({name: x}).values()
+        return y
+
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All outputs by name. Raises CompileError with what PPLNN says."""
+        for name, array in inputs.items():
+            self._check("ConvertFromHost", self._inputs[name].ConvertFromHost(np.ascontiguousarray(array)))
         self._check("Run", self._runtime.Run())
-        y = np.array(self._runtime.GetOutputTensor(0).ConvertToHost())
-        return y.astype(np.float32) if y.dtype == np.float16 else y
+        outputs = [self._runtime.GetOutputTensor(at) for at in range(self._runtime.GetOutputCount())]
+        return {tensor.GetName(): self._array(tensor) for tensor in outputs}
+
+    def _array(self, tensor: Any) -> np.ndarray:
+        y = np.array(tensor.ConvertToHost())
+        return y.astype(np.float32) if y.dtype == np.float16 else y  # a CUDA engine of half precision
 
     def _x86(self, own: Mapping[str, Any], _folder: Path) -> Any:
-        x86 = self.nn.x86
+        x86 = self._nn.x86
         options = x86.EngineOptions()
         options.mm_policy = getattr(x86, own["mm_policy"])
         options.disable_avx512 = own["disable_avx512"]
@@ -60,12 +65,12 @@ class Runner:
         return engine
 
     def _cuda(self, own: Mapping[str, Any], folder: Path) -> Any:
-        cuda = self.nn.cuda
+        cuda = self._nn.cuda
         options = cuda.EngineOptions()
         options.device_id = own["device_id"]
         options.mm_policy = getattr(cuda, own["mm_policy"])
         engine = self._made("EngineFactory.Create", cuda.EngineFactory.Create(options))
-        kind = getattr(self.common, f"DATATYPE_{own['kernel_type'].upper()}")
+        kind = getattr(self._common, f"DATATYPE_{own['kernel_type'].upper()}")
         self._check("Configure", engine.Configure(cuda.ENGINE_CONF_SET_KERNEL_TYPE, kind))
         if own["quick_select"]:
             self._check("Configure", engine.Configure(cuda.ENGINE_CONF_USE_DEFAULT_ALGORITHMS))
@@ -75,27 +80,10 @@ class Runner:
         return engine
 
     def _check(self, call: str, status: Any) -> None:
-        if status != self.common.RC_SUCCESS:
-            raise StatusError(f"{call}: {self.common.GetRetCodeStr(status)}")
+        if status != self._common.RC_SUCCESS:
+            raise CompileError("PPLNN refuses", because=f"{call}: {self._common.GetRetCodeStr(status)}")
 
     def _made(self, call: str, made: Any) -> Any:
         if not made:
-            raise StatusError(f"{call} gave nothing")
+            raise CompileError("PPLNN refuses", because=f"{call} gave nothing")
         return made
-
-
-def serve(connection: Connection, folder: Path) -> None:
-    """Load, then answer until the other side hangs up."""
-    try:
-        runner = Runner(folder)
-        connection.send((DONE, None))
-        while True:
-            connection.send((DONE, runner.run(connection.recv())))
-    except EOFError:
-        return
-    except Exception as error:  # whatever it is, the parent says it
-        connection.send((FAILED, f"{type(error).__name__}: {error}"))
-
-
-if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])), Path(sys.argv[2]))
