@@ -4,9 +4,9 @@
                                       [--json FILE]
 
 For each family, traced at --size with the same weights: segc's mask engine and its logits engine, pnnx from
-TorchScript (its recommended way) and pnnx from ONNX (PyTorch's own exporter), all in float32. Each net runs in a process
-of its own, loaded by the same few lines, so that a crash costs one cell, and in turns on the same input, so that
-whatever else the machine does hits all alike.
+TorchScript (its recommended way) and pnnx from ONNX (PyTorch's own exporter), all in float32. Each net runs in a
+process of its own, loaded by the same few lines, so that a crash costs one cell, and in turns on the same input, so
+that whatever else the machine does hits all alike.
 
 - converts: the tool ends without an error; loads: ncnn takes the files and computes something of the right shape
 - correct: relative logit error at most 3e-3 and at least 99.8 % of pixels equal to eager PyTorch, on noise and on the

@@ -4,6 +4,7 @@
     Gemm, then BinaryOp add of a row                            ->  the Gemm's C
     Scale, then Scale by ones with a bias                       ->  Scale with that bias
     Reshape, then Reshape                                       ->  the second one
+    MatMul, Softmax, MatMul                                     ->  SDPA (attention.py)
 
 Must not fire: where somebody else reads the blob between, or it is an output.
 """
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from segc.targets.ncnn.net import Blob, Layer, Net, Weight, total
+from segc.targets.ncnn.attention import fuse_attention
+from segc.targets.ncnn.net import Layer, Net, Weight, total
 from segc.targets.ncnn.params import BINARY
+from segc.targets.ncnn.readers import Readers
 
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise")
 HARD_SWISH = (1 / 6, 0.5)
@@ -35,27 +38,11 @@ def activation(layer: Layer) -> tuple[int, list[float]] | None:
 def fuse(net: Net) -> None:
     """Fuse what can be fused, in the order of the net."""
     for step in (_reshapes, _activations, _biases, _scales):
-        step(net, _Readers(net))
+        step(net, Readers(net))
+    fuse_attention(net)
 
 
-class _Readers:
-    """Who makes and who reads each blob, as the net stood."""
-
-    def __init__(self, net: Net) -> None:
-        self._users = net.users()
-        self._makers = net.producers()
-        self._outputs = {id(blob) for blob in net.outputs}
-
-    def maker(self, blob: Blob) -> Layer | None:
-        """The layer that makes the blob."""
-        return self._makers.get(id(blob))
-
-    def alone(self, blob: Blob) -> bool:
-        """Whether exactly one layer reads the blob, and nobody outside."""
-        return len(self._users.get(id(blob), ())) == 1 and id(blob) not in self._outputs
-
-
-def _swallow(net: Net, readers: _Readers, into: Callable[[Layer, _Readers], Layer | None]) -> None:
+def _swallow(net: Net, readers: Readers, into: Callable[[Layer, Readers], Layer | None]) -> None:
     """Let each layer that `into` finds a place for disappear there."""
     kept: list[Layer] = []
     for layer in net.layers:
@@ -64,12 +51,12 @@ def _swallow(net: Net, readers: _Readers, into: Callable[[Layer, _Readers], Laye
             continue
         earlier.outputs = layer.outputs
         for blob in layer.outputs:
-            readers._makers[id(blob)] = earlier
+            readers.made_by(blob, earlier)
     net.layers = kept
 
 
-def _activations(net: Net, readers: _Readers) -> None:
-    def into(layer: Layer, found: _Readers) -> Layer | None:
+def _activations(net: Net, readers: Readers) -> None:
+    def into(layer: Layer, found: Readers) -> Layer | None:
         made = activation(layer)
         earlier = found.maker(layer.inputs[0]) if made is not None else None
         if made is None or earlier is None or earlier.type not in CONVOLUTIONS or "activation_type" in earlier.params:
@@ -84,8 +71,8 @@ def _activations(net: Net, readers: _Readers) -> None:
     _swallow(net, readers, into)
 
 
-def _biases(net: Net, readers: _Readers) -> None:
-    def into(layer: Layer, found: _Readers) -> Layer | None:
+def _biases(net: Net, readers: Readers) -> None:
+    def into(layer: Layer, found: Readers) -> Layer | None:
         if layer.type != "BinaryOp" or layer.params.get("op_type") != BINARY["add"] or len(layer.inputs) != 2:
             return None
         for product, row in (layer.inputs, layer.inputs[::-1]):
@@ -102,8 +89,8 @@ def _biases(net: Net, readers: _Readers) -> None:
     _swallow(net, readers, into)
 
 
-def _scales(net: Net, readers: _Readers) -> None:
-    def into(layer: Layer, found: _Readers) -> Layer | None:
+def _scales(net: Net, readers: Readers) -> None:
+    def into(layer: Layer, found: Readers) -> Layer | None:
         earlier = found.maker(layer.inputs[0]) if layer.type == "Scale" else None
         if earlier is None or earlier.type != "Scale" or not found.alone(layer.inputs[0]):
             return None
@@ -116,7 +103,7 @@ def _scales(net: Net, readers: _Readers) -> None:
     _swallow(net, readers, into)
 
 
-def _reshapes(net: Net, readers: _Readers) -> None:
+def _reshapes(net: Net, readers: Readers) -> None:
     for layer in net.layers:
         while layer.type == "Reshape" and len(layer.inputs) == 1 and "shape_expr" not in layer.params:
             earlier = readers.maker(layer.inputs[0])
