@@ -7,6 +7,7 @@ one set need each other in the order of the list only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
 import onnx_graphsurgeon as gs
 
@@ -22,38 +23,47 @@ def stretches(
     """Stretches that do not overlap, in order: the one with the most work, then the next that is beside it, and so on.
 
     order: the set, sorted. work: of each node. check: why a tensor cannot be a border; the graph's own are not asked.
-    Cost: quadratic in the length of `order` where one input feeds all of it, otherwise less.
+    Cost: linear where one stretch takes nearly all, quadratic in the length of `order` at worst.
     """
-    until = [0]
-    for key in order:
-        until.append(until[-1] + work[key])
-    runs = [run for start in range(len(order)) for run in _runs(order, start, borders, check)]
-    runs.sort(key=lambda run: (until[run[0]] - until[run[1]], run[0] - run[1], run[0]))
-    taken = [False] * len(order)
+    until = [0, *accumulate(work[key] for key in order)]
     found: list[Run] = []
-    for start, end in runs:
-        if not (taken[start] or taken[end - 1] or any(taken[start:end])):
-            taken[start:end] = [True] * (end - start)
-            found.append((start, end))
+    pending = [(0, len(order))]
+    while pending:
+        low, high = pending.pop()
+        best: Run | None = None
+        for start in range(low, high):
+            if best is not None and until[high] - until[start] <= until[best[1]] - until[best[0]]:
+                break  # no run from here on does more
+            for run in _runs(order, (start, high), borders, check):
+                if best is None or until[run[1]] - until[run[0]] > until[best[1]] - until[best[0]]:
+                    best = run
+        if best is not None:
+            found.append(best)
+            pending += [(low, best[0]), (best[1], high)]
     return [order[start:end] for start, end in sorted(found)]
 
 
-def _runs(order: Sequence[int], start: int, borders: Borders, check: BorderCheck) -> Iterator[Run]:
-    """Runs from `start` on that have one legal input and one legal output."""
+def _runs(order: Sequence[int], within: Run, borders: Borders, check: BorderCheck) -> Iterator[Run]:
+    """Runs from the first position of `within` on that have one legal input and one legal output."""
     read: dict[int, gs.Variable] = {}
-    unread: dict[int, tuple[gs.Variable, int]] = {}  # what the run makes, and how many nodes outside read it
-    for at in range(start, len(order)):
+    unread: dict[int, int] = {}  # how many nodes outside the run read what it makes
+    given: dict[int, gs.Variable] = {}
+    for at in range(*within):
         key = order[at]
         for tensor in borders.reads(key):
-            if id(tensor) in unread:
-                unread[id(tensor)] = (tensor, unread[id(tensor)][1] - 1)
-            else:
+            if id(tensor) not in unread:
                 read[id(tensor)] = tensor
+                continue
+            unread[id(tensor)] -= 1
+            if not unread[id(tensor)] and not borders.kept(tensor):
+                del given[id(tensor)]
         if len(read) > 1:
             return
         for tensor in borders.nodes[key].outputs:
             if not tensor.is_empty():
-                unread[id(tensor)] = (tensor, len(borders.readers(tensor)))
-        given = [tensor for tensor, count in unread.values() if count or borders.kept(tensor)]
-        if len(read) == len(given) == 1 and all(borders.outer(t) or not check(t) for t in [*read.values(), *given]):
-            yield start, at + 1
+                unread[id(tensor)] = len(borders.readers(tensor))
+                if unread[id(tensor)] or borders.kept(tensor):
+                    given[id(tensor)] = tensor
+        borderline = [*read.values(), *given.values()]
+        if len(read) == len(given) == 1 and all(borders.outer(t) or not check(t) for t in borderline):
+            yield within[0], at + 1
