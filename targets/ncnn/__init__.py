@@ -19,7 +19,7 @@ from segc import ir
 from segc.errors import CompileError, MissingPackageError
 from segc.passes import LegalizeArgMax, LegalizeAttention, LegalizeEinsum, SpecializeShapes
 from segc.passes.base import Pass
-from segc.targets.base import Emitted, Package, Session, Settings, Target, static_map
+from segc.targets.base import Emitted, Package, Session, Settings, Target
 from segc.targets.ncnn import comments
 from segc.targets.ncnn.build import build
 from segc.targets.ncnn.emission import ROWS, why_not
@@ -77,9 +77,10 @@ def require_batch_of_one(graph: gs.Graph) -> None:
 
 def one_map(tensor: gs.Tensor) -> str | None:
     """What may go into and out of a net that is a segment: the map of one image; a batch would run map by map."""
-    if why := static_map(tensor):
-        return why
-    return None if tensor.shape[0] == 1 else f"'{tensor.name}' holds {tensor.shape[0]} maps, not one"
+    if tensor.dtype != np.float32:
+        return f"'{tensor.name}' is {tensor.dtype}, not float32"
+    one = tensor.shape is not None and len(tensor.shape) == 4 and tensor.shape[0] == 1
+    return None if one else f"'{tensor.name}' is not 1 x C x H x W"
 
 
 def _require_layers(net: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 from calls import refused, segc
 from tiny_bundles import photograph
@@ -259,3 +260,27 @@ def test_an_onnx_file_in_segments(tmp_path: Path, without: Without) -> None:
     bundle = compiled(path, tmp_path / "b")
     assert [s.target for s in bundle.manifest.segments] == ["onnxruntime", "openvino"]
     require_equal(path, bundle.path, (1, 3, 8, 12))
+
+
+TRIANGLE = NET.replace("y * torch.erf(y)", "torch.tril(y)")
+
+
+@pytest.mark.parametrize("options", [{"shape": (32, 48)}, {"dynamic": True, "trace_shape": (32, 48)}])
+def test_ncnn_runs_all_but_what_it_has_no_layer_for(tmp_path: Path, options: dict[str, Any]) -> None:
+    pytest.importorskip("ncnn")
+    path = source(tmp_path, TRIANGLE)
+    bundle = package.compile(path, target="ncnn", out=tmp_path / "b", threads=1, **options)
+    assert [s.target for s in bundle.manifest.segments][:3] == ["ncnn", "onnxruntime", "ncnn"]
+    assert any("no Trilu in ncnn: 1 node" in line for line in bundle.report["hybrid"]["refused"])
+    require_equal(path, bundle.path, (1, 3, 32, 48), (2, 3, 32, 48))
+    if "dynamic" in options:
+        require_equal(path, bundle.path, (1, 3, 41, 30))
+
+
+def test_a_batch_does_not_go_into_ncnn_map_by_map() -> None:
+    pytest.importorskip("ncnn")
+    border = targets.get("ncnn").border
+    assert border(gs.Variable("t", np.float32, [1, 8, "H", 4])) is None
+    assert "not 1 x C" in str(border(gs.Variable("t", np.float32, [4, 8, 4, 4])))
+    assert "not 1 x C" in str(border(gs.Variable("t", np.float32, [1, 8, 4])))
+    assert "not float32" in str(border(gs.Variable("t", np.int64, [1, 8, 4, 4])))
