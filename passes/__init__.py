@@ -15,6 +15,7 @@ from segc.passes.fold_sigmoid_threshold import FoldSigmoidThreshold
 from segc.passes.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.fuse_matmul_add import FuseMatmulAdd
 from segc.passes.fuse_pad_conv import FusePadConv
+from segc.passes.half_precision import HalfPrecision
 from segc.passes.leave_resize import LeaveResize
 from segc.passes.legalize_argmax import LegalizeArgMax
 from segc.passes.legalize_arithmetic import LegalizeArithmetic
@@ -32,8 +33,10 @@ from segc.passes.legalize_group_normalization import LegalizeGroupNormalization
 from segc.passes.legalize_instance_normalization import LegalizeInstanceNormalization
 from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize_logic import LegalizeLogic
+from segc.passes.legalize_mask_type import LegalizeMaskType
 from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.legalize_scatter_elements import LegalizeScatterElements
+from segc.passes.legalize_top_k import LegalizeTopK
 from segc.passes.legalize_types import LegalizeTypes
 from segc.passes.legalize_vector_products import LegalizeVectorProducts
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
@@ -43,6 +46,7 @@ from segc.passes.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
 from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.passes.mask_output import MaskOutput
+from segc.passes.measured_half_precision import MeasuredHalfPrecision
 from segc.passes.merge_concats import MergeConcats
 from segc.passes.merge_pads import MergePads
 from segc.passes.merge_slices import MergeSlices
@@ -53,6 +57,8 @@ from segc.passes.remove_identities import RemoveIdentities
 from segc.passes.separate_residual import SeparateResidual
 from segc.passes.simplify import Simplify
 from segc.passes.specialize_shapes import SpecializeShapes, specialize
+from segc.passes.spell_out_rounding import SpellOutRounding
+from segc.passes.split_resize_argmax import SplitResizeArgMax
 from segc.passes.widen_mask import WidenMask
 
 
@@ -116,6 +122,12 @@ REGISTRY: dict[str, type[Pass]] = registry(
     RecastIndices,
     SeparateResidual,
     WidenMask,
+    HalfPrecision,
+    MeasuredHalfPrecision,
+    LegalizeTopK,
+    LegalizeMaskType,
+    SplitResizeArgMax,
+    SpellOutRounding,
 )
 
 __all__ = [
@@ -175,4 +187,10 @@ __all__ = [
     "RecastIndices",
     "SeparateResidual",
     "WidenMask",
+    "HalfPrecision",
+    "MeasuredHalfPrecision",
+    "LegalizeTopK",
+    "LegalizeMaskType",
+    "SplitResizeArgMax",
+    "SpellOutRounding",
 ]

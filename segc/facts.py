@@ -86,13 +86,13 @@ def symmetric_pads(graph: gs.Graph) -> str | None:
 
 
 def mask_output(graph: gs.Graph) -> str | None:
-    """The only output is `mask` of shape (N, H, W): uint8 or uint16, or int64 where the runtime has no smaller."""
+    """The only output is `mask` of shape (N, H, W): uint8 or uint16, or int32 or int64 for want of smaller."""
     if len(graph.outputs) != 1:
         return f"{len(graph.outputs)} outputs"
     mask = graph.outputs[0]
     if mask.name != "mask":
         return f"the output is called '{mask.name}'"
-    if mask.dtype not in ("uint8", "uint16", "int64"):
+    if mask.dtype not in ("uint8", "uint16", "int32", "int64"):
         return f"the output is {mask.dtype}"
     if mask.shape is None or len(mask.shape) != 3:
         return f"the output has shape {mask.shape if mask.shape is None else list(mask.shape)}"

@@ -1,4 +1,7 @@
-"""ONNX Runtime in place of an engine that this machine cannot run: on the very graph the engine was made from."""
+"""ONNX Runtime in place of an engine that this machine cannot run: on the graph the engine was made from.
+
+Where that graph computes in float16, its roundings are spelled out: on CPUs ONNX Runtime leaves most of them away.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
+from segc import ir
 from segc.errors import CompileError
+from segc.passes.spell_out_rounding import SpellOutRounding
 from segc.targets.base import NamedSession
 
 
@@ -23,7 +28,7 @@ class StandIn:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                _rounding(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the runtime's exception types are private
             raise CompileError("ONNX Runtime cannot run the legalized graph", because=str(error)) from error
@@ -38,6 +43,16 @@ class StandIn:
         """All inputs by name to all outputs by name."""
         values = self._session.run(self._outputs, dict(inputs))
         return {name: np.asarray(value) for name, value in zip(self._outputs, values, strict=True)}
+
+
+def _rounding(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model`, or where it has half precision a copy that rounds as it says."""
+    if not any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
+        return model
+    graph = ir.from_model(onnx.ModelProto.FromString(model.SerializeToString()))
+    ir.infer_shapes(graph)
+    SpellOutRounding().run(graph)
+    return ir.to_model(graph, functions=False)
 
 
 def stand_in(model: onnx.ModelProto, threads: int) -> NamedSession:

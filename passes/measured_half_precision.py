@@ -1,0 +1,106 @@
+"""Write half precision into the graph's types as far as the classes of the pixels allow, by measuring.
+
+y = op(x), float32  ->  half-precision:depth=D, with the least D (0, if that will do) with which at least `agreement` of
+the pixels keep their class. Both graphs run in ONNX Runtime, on noise and on the photograph of the parity gate. A
+rounding error grows with every layer behind it, so early layers are where float32 buys most, and as a rule they hold
+few weights. A trained and well-conditioned model is float16 throughout.
+
+Must not fire: where the graph computes in float16 already (its own result is no reference). Where ONNX Runtime cannot
+run the graph, or its only input is not an image, nothing is measured and no layer is kept for being early.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc import ir, parity
+from segc.passes import evaluate
+from segc.passes.base import Pass, PassResult, Skip
+from segc.passes.half_precision import F16, HalfPrecision, convertible, depths
+from segc.passes.spell_out_rounding import SpellOutRounding
+
+STEPS = 16  # depths tried: with so many of the convertible nodes; finding one costs at most 1 + log2(STEPS) conversions
+
+
+@dataclass(frozen=True)
+class MeasuredHalfPrecision(Pass):
+    """Compute in float16 where that keeps the classes of the pixels. Opt-in: it rounds. Cost: up to five runs.
+
+    agreement: least share of pixels that keep their class, a little above what the parity gate asks for.
+    side: height and width, in pixels, to measure at where the graph leaves them open. mean, std, channel_order: how the
+    model wants its images; ImageNet's are what nearly every model expects.
+    """
+
+    name: ClassVar[str] = "measured-half-precision"
+    algebra: ClassVar[str] = "y = op(x)  ->  half-precision from the node on from which it keeps the pixels' classes"
+
+    agreement: float = 0.996
+    side: int = 256
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    channel_order: str = "RGB"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Measure, then convert."""
+        result = PassResult()
+        if any(isinstance(t, gs.Variable) and t.dtype == F16 for t in graph.tensors().values()):
+            return result
+        try:
+            depth = self._depth(graph)
+        except evaluate.CannotRun as why:
+            result.skips.append(Skip(graph.name or "graph", f"not measured: {why}"))
+            depth = 0
+        converted = HalfPrecision(depth).run(graph)
+        result.changes, result.skips = converted.changes, [*result.skips, *converted.skips]
+        return result
+
+    def _depth(self, graph: gs.Graph) -> int:
+        """The least depth tried that is good, else the greatest. Raises CannotRun."""
+        feeds, choices = self._feeds(graph), candidates(graph)
+        if not feeds:
+            return 0
+        wanted = [_classes(graph, feed) for feed in feeds]
+
+        def good(depth: int) -> bool:
+            trial = graph.copy()
+            HalfPrecision(depth).run(trial)
+            ir.cleanup(trial)
+            SpellOutRounding().run(trial)
+            got = (_classes(trial, feed) for feed in feeds)
+            return all(float((a == b).mean()) >= self.agreement for a, b in zip(wanted, got, strict=True))
+
+        if good(0):
+            return 0
+        low, high = 0, len(choices) - 1  # the choice at `low` is not good; at `high` it is, or nothing is
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if good(choices[middle]) else (middle, high)
+        return choices[high]
+
+    def _feeds(self, graph: gs.Graph) -> list[evaluate.Arrays]:
+        """Noise and the photograph, for the only input (N, C, H, W); empty when it is none."""
+        shape = graph.inputs[0].shape if len(graph.inputs) == 1 else None
+        if shape is None or len(shape) != 4 or not isinstance(shape[1], int):
+            return []
+        batch, channels, height, width = (
+            s if isinstance(s, int) else known for s, known in zip(shape, (1, 3, self.side, self.side), strict=True)
+        )
+        named = parity.inputs((batch, channels, height, width), self.mean, self.std, self.channel_order)
+        return [{graph.inputs[0].name: x} for _, x in named]
+
+
+def candidates(graph: gs.Graph) -> list[int]:
+    """0 and depths behind which ever fewer of the convertible nodes lie; the last keeps all but a few."""
+    levels = depths(graph)
+    ordered = sorted(levels[id(node)] for node in convertible(graph))
+    return sorted({0, *(ordered[len(ordered) * step // STEPS] for step in range(1, STEPS) if ordered)})
+
+
+def _classes(graph: gs.Graph, feed: evaluate.Arrays) -> np.ndarray:
+    """The class of each pixel, by the graph's first output: logits (N, C, H, W), or a mask."""
+    y = next(iter(evaluate.outputs(graph, feed).values()))
+    return y if y.dtype.kind in "iu" or y.ndim != 4 else parity.mask_of(y, None)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks import HEAD20, apply, check_pass, check_untouched, graph_of
+
+from segc.passes import MeasuredHalfPrecision
+from segc.passes.half_precision import F16
+from segc.passes.measured_half_precision import STEPS, candidates
+
+WELL = (
+    HEAD20
+    + """g (float[1,3,8,8] x) => (float[1,2,8,8] y) <float[2,3,1,1] w = {1, 0, -1, -1, 1, 2}> {
+    a = Relu (x)  b = Conv (a, w)  y = Neg (b) }"""
+)
+# Whether 4096 x + 2048 is even is lost where x is rounded, and decides the class.
+ILL = (
+    HEAD20
+    + """g (float[1,3,H,W] x) => (float[1,2,H,W] y)
+    <float[2,3,1,1] w = {1, 0, 0, 0, 0, 0}, float[2] bias = {0, 0.1}, float up = {4096}, float s = {0.25}> {
+    a = Mul (x, up)  b = Sin (a)  c = Mul (b, s)  d = Relu (c)  e = Conv (d, w, bias)  f = Relu (e)  y = Neg (f) }"""
+)
+
+
+def test_what_keeps_the_classes_is_half_throughout() -> None:
+    graph = check_pass(MeasuredHalfPrecision(), WELL, None, atol=2e-2)
+    assert all(n.inputs[0].dtype == F16 for n in graph.nodes if n.op in ("Relu", "Conv", "Neg"))
+
+
+def test_early_layers_stay_where_rounding_them_changes_classes() -> None:
+    graph = graph_of(ILL)
+    result = apply(MeasuredHalfPrecision(side=16), graph)
+    assert result.changes and any("early layers" in s.reason for s in result.skips)
+    dtypes = {n.op: n.inputs[0].dtype for n in graph.nodes}
+    assert dtypes["Sin"] == np.float32 and dtypes["Neg"] == F16
+
+
+def test_nothing_is_measured_where_the_input_is_no_image() -> None:
+    graph = check_pass(
+        MeasuredHalfPrecision(),
+        HEAD20 + "g (float[4,3] x) => (float[4,3] y) { a = Sin (x)  y = Relu (a) }",
+        None,
+        atol=1e-3,
+    )
+    assert all(n.inputs[0].dtype == F16 for n in graph.nodes if n.op != "Cast" or n.outputs[0].name != "x_half")
+
+
+def test_what_onnx_runtime_refuses_is_converted_without_measuring() -> None:
+    graph = graph_of(
+        HEAD20
+        + """g (float[1,3,4,4] x) => (float[1,3,2,8] y) <int64[4] s = {1, 3, 5, 7}>
+        { a = Relu (x)  y = Reshape (a, s) }"""
+    )
+    result = MeasuredHalfPrecision().run(graph)
+    assert result.changes and any("not measured" in s.reason for s in result.skips)
+
+
+def test_a_graph_that_is_half_already_is_left_alone() -> None:
+    check_untouched(
+        MeasuredHalfPrecision(),
+        HEAD20
+        + """g (float[1,3,4,4] x) => (float[1,3,4,4] y)
+        { h = Cast <to = 10> (x)  s = Cast <to = 1> (h)  a = Relu (s)  y = Neg (a) }""",
+        None,
+    )
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 40])
+def test_depths_tried_ascend_and_begin_with_none(nodes: int) -> None:
+    chain = "  ".join(f"t{i + 1} = Relu (t{i})" for i in range(nodes))
+    graph = graph_of(HEAD20 + f"g (float[N,3] t0) => (float[N,3] y) {{ {chain}  y = Neg (t{nodes}) }}")
+    found = candidates(graph)
+    assert found[0] == 0 and found == sorted(set(found)) and len(found) <= STEPS and found[-1] <= nodes + 1
