@@ -13,7 +13,7 @@ from segc.frontend.info import ModelInfo, generic_classes
 from segc.manifest import Decode, Manifest
 from segc.passes.base import PassResult
 from segc.passes.edit import ints
-from segc.targets.base import Settings, Target
+from segc.targets.base import Settings, ShapeRange, Target
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -48,7 +48,7 @@ def manifest(
             "settings": dict(settings.options),
         },
         "precision": settings.precision,
-        "input": _input(graph, info),
+        "input": _input(graph, info, settings.shape_range),
         "output": _output(graph, info, output, decode),
         "preprocessing": _preprocessing(graph, info),
         "inference": {
@@ -124,12 +124,13 @@ def _fixed(graph: gs.Graph, info: ModelInfo) -> bool:
     return info.mode == "whole" and all(isinstance(side, int) for side in image_shape(graph)[2:])
 
 
-def _input(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
+def _input(graph: gs.Graph, info: ModelInfo, sizes: ShapeRange | None) -> dict[str, Any]:
     shape = [size if isinstance(size, int) else None for size in image_shape(graph)]
     dynamic = None
     if None in shape:
-        low_h, low_w = info.minimum
-        dynamic = {"batch": [1, None], "height": [low_h, None], "width": [low_w, None], "divisor": info.divisor}
+        least, most = (sizes.least, sizes.most) if sizes is not None else (info.minimum, (None, None))
+        height, width = ([low, high] for low, high in zip(least, most, strict=True))
+        dynamic = {"batch": [1, None], "height": height, "width": width, "divisor": info.divisor}
     x = graph.inputs[0]
     dtype, layout = ("uint8", "NHWC") if x.dtype == np.uint8 else ("float32", "NCHW")
     return {"name": x.name, "dtype": dtype, "layout": layout, "shape": shape, "dynamic": dynamic}

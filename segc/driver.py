@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segc import bundle as bundles
-from segc import decode, describe, facts, hooks, hybrid, ir, parity, pipelines, targets
+from segc import decode, describe, facts, hooks, hybrid, ir, legality, parity, pipelines, ranges, stored, targets
 from segc.canonical import canonical
 from segc.errors import CompileError, MissingPackageError, ParityError, SegcError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
@@ -141,11 +141,12 @@ class _Compilation:
         self.progress = progress
         self.shared = shared
         self.seconds: dict[str, float] = {}
-        target = targets.get(request.target)
-        self.settings = settings_of(target, request.precision, request.options, request.shape_range)
-        self.target = target.configure(target, self.settings)
+        self.plain = targets.get(request.target)
+        self.settings = settings_of(self.plain, request.precision, request.options, request.shape_range)
+        self.target = self.plain.configure(self.plain, self.settings)
         self.timing = hooks.Timing()
         self.choice: decode.Choice | None = None
+        self.recorder: stored.Recorder | None = None
 
     def run(self) -> Bundle:
         self._require_sane()
@@ -158,10 +159,12 @@ class _Compilation:
             with self._step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
                 model = self._export(source, shape)
             before = _count_ops(model)
+            self._settle(info, shape)
             built = self._built(model, source, shape, staging.directory)
             del model
             describe.note_resize(info, built.graph)
             cases = self._verify(source, built)
+            self._store_reference(staging.directory / stored.NAME, cases, info)
             limits = _limits(self._asked_limits(), built.graph, info)
             staging.report = report = self._report(info, before, built.ops, built.results, cases, limits, built.told)
             self._require_parity(report, out)
@@ -251,7 +254,7 @@ class _Compilation:
             raise UsageError(
                 "--shape-range needs --dynamic", because="a static engine has one size", so="add --dynamic"
             )
-        self.runtime = _runtime_version(self.target)
+        self.runtime = runtime_version(self.target)
         self.unrun = self.target.cannot_run(self.settings)
 
     def _require_images(self) -> None:
@@ -268,6 +271,15 @@ class _Compilation:
         if self.request.check:
             raise UsageError("--input uint8 and --check exclude each other", because="--check feeds float32 inputs")
 
+    def _settle(self, info: ModelInfo, shape: tuple[int, int]) -> None:
+        """What of the settings the source decides: how its images come, and the sizes of a dynamic engine."""
+        sizes = self.settings.shape_range
+        if self.request.dynamic and (sizes is not None or self.target.bounded):
+            sizes = ranges.fitted(sizes or ranges.usual(info, shape), info)
+        images = targets.Images(info.mean, info.std, info.channel_order)
+        self.settings = replace(self.settings, shape_range=sizes, images=images)
+        self.target = self.plain.configure(self.plain, self.settings)
+
     def _plan(
         self, graph: gs.Graph, results: list[tuple[str, PassResult]], image: tuple[int, int, int]
     ) -> hybrid.Plan | None:
@@ -280,10 +292,13 @@ class _Compilation:
         self, graph: gs.Graph, final: onnx.ModelProto, plan: hybrid.Plan | None, directory: Path
     ) -> tuple[targets.Emitted, list[dict[str, Any]]]:
         """Write one engine, or the segments of a plan, of which the manifest tells."""
-        if plan is None:
-            return self.target.emit(final, directory, self.settings), []
-        versions = {HOST: _runtime_version(targets.get(HOST)), self.target.name: self.runtime}
-        return targets.Emitted(()), hybrid.emit(graph, plan, directory, self.settings, versions)
+        try:
+            if plan is None:
+                return self.target.emit(final, directory, self.settings), []
+            versions = {HOST: runtime_version(targets.get(HOST)), self.target.name: self.runtime}
+            return targets.Emitted(()), hybrid.emit(graph, plan, directory, self.settings, versions)
+        except targets.NodesRefused as error:
+            raise legality.refused_by_runtime(graph, self.target, error.refusals) from error
 
     def _session(
         self, graph: gs.Graph, final: onnx.ModelProto, plan: hybrid.Plan | None, directory: Path,
@@ -384,7 +399,7 @@ class _Compilation:
         try:
             pipeline = pipelines.standard(
                 self.target,
-                shape=None if self.request.dynamic else (source.info.batch, *shape),
+                shape=self._specialized(source.info, shape),
                 mask=way == "graph",
                 threshold=source.info.threshold,
                 leave=LeaveResize(source.info.align_corners) if way == "host" else None,
@@ -404,6 +419,11 @@ class _Compilation:
             return None
         mean, std = (v if len(v) == 3 else (v[0],) * 3 for v in (info.mean, info.std))
         return FoldPreprocessing(tuple(mean), tuple(std), info.channel_order == "RGB")
+
+    def _specialized(self, info: ModelInfo, shape: tuple[int, int]) -> tuple[int, int | None, int | None] | None:
+        if self.request.dynamic:
+            return (info.batch, None, None) if self.target.bounded else None
+        return (info.batch, *shape)
 
     def _hooks(self, source: Source, shape: tuple[int, int]) -> list[Hook]:
         found: list[Hook] = [self.timing]
@@ -427,7 +447,12 @@ class _Compilation:
             reference = self.shared.reference(reference_of(source))
             if self.request.input == "uint8":
                 reference = parity.of_images(reference, info.mean, info.std, info.channel_order)
-            shapes = _verified_shapes(describe.image_shape(built.graph), info, self.request)
+            if self.target.wants_reference:
+                reference = self.recorder = stored.Recorder(reference)
+            shapes = [
+                (*size[:2], *ranges.clamped(size[2:], self.settings.shape_range))
+                for size in _verified_shapes(describe.image_shape(built.graph), info, self.request)
+            ]
             cases = [
                 case
                 for shape in shapes
@@ -452,6 +477,12 @@ class _Compilation:
             return tail.on_host(logits, self.request.threads)
 
         return masked
+
+    def _store_reference(self, path: Path, cases: list[parity.Case], info: ModelInfo) -> None:
+        """Keep what the gate compared with, for a target that runs it again elsewhere."""
+        if self.target.wants_reference and self.recorder is not None:
+            names, logits = [case.name for case in cases], self.request.output == "logits"
+            stored.write(path, names, self.recorder.seen, info.threshold, logits)
 
     def _guarded(self, session: targets.Session) -> Callable[[np.ndarray], np.ndarray]:
         def run(x: np.ndarray) -> np.ndarray:
@@ -527,7 +558,7 @@ def _input_name(source: Source) -> str:
     return source.onnx_model.graph.input[0].name if source.onnx_model is not None else "input"
 
 
-def _runtime_version(target: targets.Target) -> str:
+def runtime_version(target: targets.Target) -> str:
     """Installed version of the target's runtime. Raises MissingPackageError with the install command."""
     from importlib.metadata import PackageNotFoundError, version
 

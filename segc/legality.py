@@ -68,6 +68,19 @@ def refusal(
     )
 
 
+def refused_by_runtime(graph: gs.Graph, target: Target, found: Sequence[tuple[str, str]]) -> LegalityError:
+    """The error for nodes that the table accepts and the runtime itself does not. found: (node's name, its words)."""
+    by_name = {node.name: node for node in ir.nodes(graph)}
+    nodes = [by_name[name] for name, _ in found if name in by_name]
+    ops = ", ".join(dict.fromkeys(node.op for node in nodes))
+    return LegalityError(
+        f"{target.name} refuses {len(found)} node{'s' * (len(found) > 1)} of this model{': ' * bool(ops)}{ops}",
+        because=list(dict.fromkeys(reason for _, reason in found)),
+        where=[f"{node.op} '{node.name}': {_typed(node)}, {origin.of(node)}" for node in nodes[:_SHOWN]],
+        so=f"change these lines of the model, add a legalization to {target.table}, or choose another target",
+    )
+
+
 def _places(group: Refusal) -> list[str]:
     lines = [f"{node.op} '{node.name}': {_typed(node)}, {origin.of(node)}" for node in group.nodes[:_SHOWN]]
     hidden = len(group.nodes) - _SHOWN

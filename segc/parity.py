@@ -71,16 +71,17 @@ class Case:
         return {**plain, "shape": list(self.shape)}
 
 
-def compare(name: str, reference: Array, output: Array, threshold: float | None) -> Case:
+def compare(name: str, reference: Array, output: Array, threshold: float | None, expected: Array | None = None) -> Case:
     """One case. reference: float32 logits (N, C, H, W); output: logits of the same shape or a mask (N, H, W).
 
-    Raises ParityError when shapes differ.
+    expected: the reference's mask (N, H, W) where it is known better than from `reference`, which may be rounded, or
+    be a mask itself. Raises ParityError when shapes differ.
     """
-    wanted = reference.shape if output.ndim == 4 else (reference.shape[0], *reference.shape[2:])
+    wanted = reference.shape if output.ndim == 4 or reference.ndim == 3 else (reference.shape[0], *reference.shape[2:])
     if output.shape != wanted:
         raise ParityError(f"{name}: the engine gives shape {output.shape}, PyTorch {reference.shape}")
     logits = output if output.ndim == 4 else None
-    expected = mask_of(reference, threshold)
+    expected = mask_of(reference, threshold) if expected is None else expected
     actual = output if logits is None else mask_of(logits, threshold)
     different = expected != actual
     max_error, relative = (None, None) if logits is None else _errors(reference, logits)

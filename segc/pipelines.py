@@ -67,7 +67,7 @@ def shared(simplify: bool = True) -> Pipeline:
 def standard(
     target: Target,
     *,
-    shape: tuple[int, int, int] | None,
+    shape: tuple[int | None, int | None, int | None] | None,
     mask: bool = False,
     threshold: float | None = None,
     leave: LeaveResize | None = None,
@@ -76,8 +76,8 @@ def standard(
 ) -> Pipeline:
     """The pipeline that `segc compile` runs.
 
-    shape: (N, H, W) to specialize to, None keeps what is dynamic. mask: end in a class map instead of logits;
-    threshold: of a one-channel head. leave: leave the last resize to the runtime, which makes the mask. images: take
+    shape: (N, H, W) to specialize to, None keeps what is dynamic, also for one of them. mask: end in a class map
+    instead of logits; threshold: of a one-channel head. leave: leave the last resize to the runtime, which makes the mask. images: take
     uint8 images and normalise them in the graph. simplify: run onnxsim, guarded; it comes after segc's own clean-up,
     which leaves it little, so that its result rarely differs and rarely has to be checked.
     """

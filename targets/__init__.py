@@ -5,6 +5,8 @@ if __name__ != "segc.targets":
 
 from segc.targets.base import Check as Check
 from segc.targets.base import Emitted as Emitted
+from segc.targets.base import Images as Images
+from segc.targets.base import NodesRefused as NodesRefused
 from segc.targets.base import Option as Option
 from segc.targets.base import Package as Package
 from segc.targets.base import Session as Session
@@ -14,4 +16,17 @@ from segc.targets.base import Target as Target
 from segc.targets.registry import get as get
 from segc.targets.registry import names as names
 
-__all__ = ["Check", "Emitted", "Option", "Package", "Session", "Settings", "ShapeRange", "Target", "get", "names"]
+__all__ = [
+    "Check",
+    "Emitted",
+    "Images",
+    "NodesRefused",
+    "Option",
+    "Package",
+    "Session",
+    "Settings",
+    "ShapeRange",
+    "Target",
+    "get",
+    "names",
+]

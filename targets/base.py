@@ -5,7 +5,7 @@ No other code branches on a target's name. Third parties add targets through the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,14 @@ from segc.passes.lower_resize_argmax import LowerResizeArgMax
 _PROTOBUF_LIMIT = 2_000_000_000 - 50_000_000  # bytes, with room for the nodes
 Check = Callable[[gs.Node], str | None]  # None: fine; otherwise the reason, in a few words
 BorderCheck = Callable[[gs.Tensor], str | None]
+
+
+class NodesRefused(Exception):  # noqa: N818 - what the runtime answers; the driver adds where the nodes come from
+    """Raised by `emit` when the runtime itself refuses nodes. refusals: (node's name, the runtime's words)."""
+
+    def __init__(self, refusals: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(reason for _, reason in refusals))
+        self.refusals = list(refusals)
 
 
 class Session(Protocol):
@@ -47,6 +55,15 @@ class ShapeRange:
 
 
 @dataclass(frozen=True)
+class Images:
+    """How the model wants its images: mean and std are in the order of `channel_order`, RGB or BGR."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: str
+
+
+@dataclass(frozen=True)
 class Option:
     """A setting of one target that users choose by name (`--flavor`, `--device`, `--set NAME=VALUE`)."""
 
@@ -58,11 +75,15 @@ class Option:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked of an engine beside the graph. options: every Option of the target, defaults filled in."""
+    """What an engine is to be beside the graph. options: every Option of the target, defaults filled in.
+
+    shape_range: of a dynamic engine, where the user gave one or the target needs one. images: known once the source is.
+    """
 
     precision: str = "fp32"
     shape_range: ShapeRange | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    images: Images | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +135,11 @@ class Target:
     limits: per precision the (largest relative logit error or None, least share of equal pixels) of the parity gate,
     where segc's own do not fit. cannot_run(settings): why no engine runs on this machine, or None; the gate then
     judges the legalized graph in ONNX Runtime, and reports say `unrun` instead of ok. images: whether engines can take
-    uint8 images and normalise them (`--input uint8`).
+    uint8 images and normalise them (`--input uint8`). bounded: a dynamic engine has a
+    greatest size and takes one image at a time; without --shape-range the sizes come from the config.
+    explain: more for `segc doctor`. wants_reference: bundles keep the inputs and outputs of the parity gate, and
+    finish(bundle, directory, settings) writes what `emit` left for `segc build`; such bundles name the legalized graph
+    in the option "onnx".
     isolated: try a fresh engine in a process of its own, for runtimes that crash where others raise. origins: the model
     that `emit` gets says of each node which line it comes from (segc.origin).
     multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession. border: why a tensor cannot
@@ -144,6 +169,10 @@ class Target:
     multi_io: bool = False
     border: BorderCheck = static_map
     accompany: Callable[[Path, Manifest], None] = lambda *_: None
+    bounded: bool = False
+    explain: Callable[[], str] = lambda: ""
+    wants_reference: bool = False
+    finish: Callable[[Path, Path, Settings], Emitted] | None = None
 
     def why_not(self, node: gs.Node) -> str | None:
         """The first reason this target rejects `node`, or None."""

@@ -27,6 +27,7 @@ from segc.targets.base import (
     fits_one_file,
     input_dtype,
 )
+from segc.targets.half import HALF, by_types
 
 FILE = "model.onnx"
 
@@ -127,4 +128,7 @@ ONNXRUNTIME = Target(
     multi_io=True,
     border=any_tensor,
     images=True,
+    precisions=("fp32", "fp16"),
+    options=(HALF,),
+    configure=by_types,
 )

@@ -16,6 +16,7 @@ BUILT_IN = {
     "openvino": "segc.targets.openvino:OPENVINO",
     "ncnn": "segc.targets.ncnn:NCNN",
     "pplnn": "segc.targets.pplnn:PPLNN",
+    "tensorrt": "segc.targets.tensorrt:TENSORRT",
 }
 
 

@@ -17,7 +17,7 @@ from segc.cli import arguments
 from segc.errors import UsageError
 from segc.parity import Limits
 from segc.settings import limits_of, settings_of
-from segc.targets import Emitted, Option, Settings, ShapeRange, registry
+from segc.targets import Emitted, Images, Option, Settings, ShapeRange, registry
 
 DEVICE = Option("device", ("x86", "cuda"), "x86", "where it runs")
 TARGET = replace(
@@ -87,7 +87,8 @@ def test_settings_reach_emitter_and_manifest(tmp_path: Path, offer: Callable[[ta
     offer(replace(TARGET, emit=emit))
     done = segc("compile", model(tmp_path), "--target", "private", "--device", "cuda", "-o", tmp_path / "b")
     assert done.code == 0, done.err
-    assert seen == [Settings(options={"device": "cuda"})]
+    images = Images((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB")
+    assert seen == [Settings(options={"device": "cuda"}, images=images)]
     written = json.loads((tmp_path / "b" / "segc.json").read_text())
     assert written["target"]["settings"] == {"device": "cuda"}
     refused(

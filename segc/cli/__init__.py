@@ -13,7 +13,7 @@ from typing import NoReturn
 from segc import __version__
 from segc.errors import SegcError
 
-COMMANDS = ("compile", "opt", "run", "verify", "bench", "inspect", "targets", "passes", "doctor", "matrix")
+COMMANDS = ("compile", "build", "opt", "run", "verify", "bench", "inspect", "targets", "passes", "doctor", "matrix")
 INTERRUPTED = 130
 
 _EPILOG = """\

@@ -49,13 +49,18 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of single targets, and the range of a dynamic engine."""
+def add_options(parser: argparse.ArgumentParser, *, compiles: bool = True) -> None:
+    """Options of single targets; where a graph is compiled also the range of a dynamic engine, and --defer."""
     for name, text in _OPTIONS.items():
         parser.add_argument(f"--{name}", metavar=name[0].upper(), help=text)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other option of a target")
+    if not compiles:
+        return
     parser.add_argument(
         "--shape-range", metavar="MIN:BEST:MAX", help="with --dynamic: HxW:HxW:HxW in pixels (default: from the config)"
+    )
+    parser.add_argument(
+        "--defer", action="store_true", help="tensorrt: leave the engine to `segc build` on the machine with the GPU"
     )
 
 
@@ -68,6 +73,8 @@ _OPTIONS = {
 def options(args: argparse.Namespace) -> dict[str, str]:
     """The target's options by name."""
     given = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
+    if getattr(args, "defer", False):
+        given["defer"] = "yes"
     for text in args.set:
         name, equals, value = text.partition("=")
         if not (name and equals):

@@ -68,7 +68,8 @@ def _targets() -> list[Finding]:
             found.append(Finding(f"target {name}", False, reason, so))
         else:
             detail = installed if unrun is None else f"{installed}; {target.unrun}: {unrun}"
-            found.append(Finding(f"target {name}", True, detail))
+            more = target.explain()
+            found.append(Finding(f"target {name}", True, f"{detail}; {more}" if more else detail))
     return found
 
 

@@ -28,7 +28,7 @@ from segc.runtime.preprocessing import Floats, preprocess, resized
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
 from segc.runtime.slide import SlidingRows
-from segc.targets.base import Session, Target
+from segc.targets.base import Session, Settings, Target
 
 Array = npt.NDArray[Any]
 
@@ -42,19 +42,20 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     if threads < 0:
         raise UsageError(f"threads is {threads}", because="it is a number of threads, or 0 for the runtime's choice")
     root, manifest = Path(path), read_bundle(path)
+    settings = Settings(manifest.precision, options=manifest.target.settings)
     if not manifest.segments:
         made = manifest.target
-        return Engine(manifest, _load(root, root, made.name, made.runtime, made.options, threads)[1], threads)
+        return Engine(manifest, _load(root, root, made.name, made.runtime, made.options, settings, threads)[1], threads)
     steps = []
     for at, part in enumerate(manifest.segments):
-        target, session = _load(root, root / part.directory, part.target, part.runtime, part.options, threads)
+        target, session = _load(root, root / part.directory, part.target, part.runtime, part.options, settings, threads)
         inputs, outputs = ([border.name for border in borders] for borders in (part.inputs, part.outputs))
         steps.append(step(f"segment {at} ({part.target})", target.multi_io, session, inputs, outputs))
     return Engine(manifest, HybridSession(steps, manifest.input.name, manifest.output.name), threads)
 
 
 def _load(
-    bundle: Path, directory: Path, name: str, runtime: str, options: Mapping[str, Any], threads: int
+    bundle: Path, directory: Path, name: str, runtime: str, options: Mapping[str, Any], settings: Settings, threads: int
 ) -> tuple[Target, Session]:
     """Load the files that one target wrote into `directory`."""
     from segc import targets
@@ -66,7 +67,8 @@ def _load(
             where=made,
             so="install the package that adds it to segc",
         )
-    target = targets.get(name)
+    plain = targets.get(name)
+    target = plain.configure(plain, settings)
     package = target.package
     if package is not None and not _installed(package.module):
         raise MissingPackageError(f"{package.distribution} is not installed", where=made, so=package.install)
