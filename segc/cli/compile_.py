@@ -110,7 +110,8 @@ def _print(bundle: Bundle) -> None:
     else:
         print(f"parity:  against {report['parity']['reference']}")
         console.table(PARITY_HEADERS, [parity_row(case) for case in report["parity"]["cases"]])
-    print(f"next:    segc run {bundle.path} IMAGE -o out")
+    later = manifest.target.options.get("deferred")
+    print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
 
 
 def _print_hybrid(manifest: Manifest, told: dict[str, Any]) -> None:
