@@ -8,8 +8,9 @@ float16 holds 11 bits, nothing above 65504 and nothing but zero below 6e-8. Must
 softmax and the scores it reads back to their MatMul (sums, and scores of hundreds); sums, means and norms with the
 squares and products they read (statistics, EncNet's distances); roots, powers, logarithms and quotients of them (their
 epsilon would round to zero); comparisons, argmax, top-k and the resized logits they decide on (rounding makes ties);
-coordinates (whole numbers above 2048 are rounded); constants out of range; ops without a float16 form; and the
-first `depth` layers, where asked for (what is rounded early passes through all layers that follow).
+coordinates (whole numbers above 2048 are rounded); constants out of range, and tensors that are said to be `large`;
+ops without a float16 form; and the first `depth` layers, where asked for (what is rounded early passes through all
+layers that follow).
 """
 
 from __future__ import annotations
@@ -71,18 +72,20 @@ class HalfPrecision(Pass):
     """Compute in float16, but for range-critical parts. Opt-in: it rounds. Cost: one walk, and all weights once.
 
     depth: nodes stay in float32 to which no path from an input is longer than this many nodes.
+    large: names of tensors that hold values beyond float16's range; nodes that read or write them stay in float32.
     """
 
     name: ClassVar[str] = "half-precision"
     algebra: ClassVar[str] = "y = op(x)  ->  y = op(float16(x)), but for softmax, statistics, coordinates, decisions"
 
     depth: int = 0
+    large: tuple[str, ...] = ()
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Decide for each node, then retype tensors and put casts between the two precisions."""
         result = PassResult()
         candidates = [n for n in graph.nodes if _computes_floats(n)]
-        kept = _reasons(graph, candidates, self.depth)
+        kept = _reasons(graph, candidates, self.depth, frozenset(self.large))
         half = [n for n in candidates if id(n) not in kept]
         for node in candidates:
             if id(node) in kept:
@@ -97,7 +100,7 @@ class HalfPrecision(Pass):
 def convertible(graph: gs.Graph) -> list[gs.Node]:
     """The nodes that `HalfPrecision()` makes compute in float16, in the graph's order."""
     candidates = [n for n in graph.nodes if _computes_floats(n)]
-    kept = _reasons(graph, candidates, 0)
+    kept = _reasons(graph, candidates, 0, frozenset())
     return [n for n in candidates if id(n) not in kept]
 
 
@@ -120,10 +123,13 @@ def depths(graph: gs.Graph) -> dict[int, int]:
     return found
 
 
-def _reasons(graph: gs.Graph, candidates: Sequence[gs.Node], depth: int) -> dict[int, str]:
+def _reasons(graph: gs.Graph, candidates: Sequence[gs.Node], depth: int, large: frozenset[str]) -> dict[int, str]:
     """Why a candidate stays in float32, by id of the node; what is not in it becomes float16."""
     levels = depths(graph)
     kept = {id(node): EARLY for node in candidates if levels[id(node)] <= depth}
+    for node in candidates:
+        if beyond := next((t.name for t in [*node.inputs, *node.outputs] if t.name in large), None):
+            kept[id(node)] = f"'{beyond}' holds values beyond float16's range"
     data = _data_dependent(graph)
     captured = _captured(graph)
     for node in candidates:

@@ -1,9 +1,10 @@
 """Write half precision into the graph's types as far as the classes of the pixels allow, by measuring.
 
 y = op(x), float32  ->  half-precision:depth=D, with the least D (0, if that will do) with which at least `agreement` of
-the pixels keep their class. Both graphs run in ONNX Runtime, on noise and on the photograph of the parity gate. A
-rounding error grows with every layer behind it, so early layers are where float32 buys most, and as a rule they hold
-few weights. A trained and well-conditioned model is float16 throughout.
+the pixels keep their class; what reads or writes a tensor that held values above `largest` stays in float32. Both
+graphs run in ONNX Runtime, on noise and on the photograph of the parity gate. A rounding error grows with every layer
+behind it, so early layers are where float32 buys most, and as a rule they hold few weights. A trained and
+well-conditioned model is float16 throughout.
 
 Must not fire: where the graph computes in float16 already (its own result is no reference). Where ONNX Runtime cannot
 run the graph, or its only input is not an image, nothing is measured and no layer is kept for being early.
@@ -20,7 +21,8 @@ import onnx_graphsurgeon as gs
 from segc import ir, parity
 from segc.passes import evaluate
 from segc.passes.base import Pass, PassResult, Skip
-from segc.passes.half_precision import F16, HalfPrecision, convertible, depths
+from segc.passes.edit import Names
+from segc.passes.half_precision import F16, F32, HalfPrecision, convertible, depths
 from segc.passes.spell_out_rounding import SpellOutRounding
 
 STEPS = 16  # depths tried: with so many of the convertible nodes; finding one costs at most 1 + log2(STEPS) conversions
@@ -30,7 +32,8 @@ STEPS = 16  # depths tried: with so many of the convertible nodes; finding one c
 class MeasuredHalfPrecision(Pass):
     """Compute in float16 where that keeps the classes of the pixels. Opt-in: it rounds. Cost: up to five runs.
 
-    agreement: least share of pixels that keep their class, a little above what the parity gate asks for.
+    agreement: least share of pixels that keep their class, a little above what the parity gate asks for. largest: of
+    the values of a tensor in float16, a quarter of what it holds: other images may have larger ones.
     side: height and width, in pixels, to measure at where the graph leaves them open. mean, std, channel_order: how the
     model wants its images; ImageNet's are what nearly every model expects.
     """
@@ -39,6 +42,7 @@ class MeasuredHalfPrecision(Pass):
     algebra: ClassVar[str] = "y = op(x)  ->  half-precision from the node on from which it keeps the pixels' classes"
 
     agreement: float = 0.996
+    largest: float = 2.0**14
     side: int = 256
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -50,36 +54,39 @@ class MeasuredHalfPrecision(Pass):
         if any(isinstance(t, gs.Variable) and t.dtype == F16 for t in graph.tensors().values()):
             return result
         try:
-            depth = self._depth(graph)
+            form = self._form(graph)
         except evaluate.CannotRun as why:
             result.skips.append(Skip(graph.name or "graph", f"not measured: {why}"))
-            depth = 0
-        converted = HalfPrecision(depth).run(graph)
+            form = HalfPrecision()
+        converted = form.run(graph)
         result.changes, result.skips = converted.changes, [*result.skips, *converted.skips]
         return result
 
-    def _depth(self, graph: gs.Graph) -> int:
-        """The least depth tried that is good, else the greatest. Raises CannotRun."""
+    def _form(self, graph: gs.Graph) -> HalfPrecision:
+        """The conversion of least depth that is good, else of the greatest. Raises CannotRun."""
         feeds, choices = self._feeds(graph), candidates(graph)
         if not feeds:
-            return 0
-        wanted = [_classes(graph, feed) for feed in feeds]
+            return HalfPrecision()
+        measured, ranged = measured_graph(graph)
+        runs = [evaluate.outputs(measured, feed) for feed in feeds]
+        wanted = [_classes(run) for run in runs]
+        large = tuple(name for name, peak in ranged.items() if not all(float(r[peak]) <= self.largest for r in runs))
 
         def good(depth: int) -> bool:
             trial = graph.copy()
-            HalfPrecision(depth).run(trial)
+            HalfPrecision(depth, large).run(trial)
             ir.cleanup(trial)
             SpellOutRounding().run(trial)
-            got = (_classes(trial, feed) for feed in feeds)
+            got = (_classes(evaluate.outputs(trial, feed)) for feed in feeds)
             return all(float((a == b).mean()) >= self.agreement for a, b in zip(wanted, got, strict=True))
 
         if good(0):
-            return 0
+            return HalfPrecision(0, large)
         low, high = 0, len(choices) - 1  # the choice at `low` is not good; at `high` it is, or nothing is
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if good(choices[middle]) else (middle, high)
-        return choices[high]
+        return HalfPrecision(choices[high], large)
 
     def _feeds(self, graph: gs.Graph) -> list[evaluate.Arrays]:
         """Noise and the photograph, for the only input (N, C, H, W); empty when it is none."""
@@ -100,7 +107,26 @@ def candidates(graph: gs.Graph) -> list[int]:
     return sorted({0, *(ordered[len(ordered) * step // STEPS] for step in range(1, STEPS) if ordered)})
 
 
-def _classes(graph: gs.Graph, feed: evaluate.Arrays) -> np.ndarray:
+def measured_graph(graph: gs.Graph) -> tuple[gs.Graph, dict[str, str]]:
+    """A copy with the largest magnitude of each tensor that may become float16 as further outputs, by tensor."""
+    copy, peaks = graph.copy(), {}
+    names = Names(copy)
+    tensors = {t.name: t for node in convertible(copy) for t in [*node.inputs, *node.outputs]}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, gs.Variable) or tensor.dtype != F32:
+            continue
+        size = names.variable(tensor, "size", F32, tensor.shape)
+        peak = names.variable(tensor, "peak", F32, [])
+        copy.nodes += [
+            gs.Node("Abs", inputs=[tensor], outputs=[size]),
+            gs.Node("ReduceMax", attrs={"keepdims": 0}, inputs=[size], outputs=[peak]),
+        ]
+        copy.outputs.append(peak)
+        peaks[name] = peak.name
+    return copy, peaks
+
+
+def _classes(run: evaluate.Arrays) -> np.ndarray:
     """The class of each pixel, by the graph's first output: logits (N, C, H, W), or a mask."""
-    y = next(iter(evaluate.outputs(graph, feed).values()))
+    y = next(iter(run.values()))
     return y if y.dtype.kind in "iu" or y.ndim != 4 else parity.mask_of(y, None)

@@ -35,6 +35,19 @@ def test_early_layers_stay_where_rounding_them_changes_classes() -> None:
     assert dtypes["Sin"] == np.float32 and dtypes["Neg"] == F16
 
 
+def test_what_reads_or_writes_large_values_stays() -> None:
+    graph = check_pass(
+        MeasuredHalfPrecision(),
+        HEAD20
+        + """g (float[1,3,8,8] x) => (float[1,3,8,8] y) <float up = {30000}> {
+            a = Relu (x)  b = Mul (a, up)  c = Mul (b, up)  d = Div (c, up)  e = Div (d, up)  y = Neg (e) }""",
+        None,
+        atol=2e-2,
+    )
+    single = [n.op for n in graph.nodes if n.op != "Cast" and n.inputs[0].dtype == np.float32]
+    assert single == ["Mul", "Mul", "Div", "Div"]
+
+
 def test_nothing_is_measured_where_the_input_is_no_image() -> None:
     graph = check_pass(
         MeasuredHalfPrecision(),

@@ -1,0 +1,367 @@
+"""TensorRT: every row and every condition against the native library, and the build with all that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.parser
+import onnxruntime
+import pytest
+from calls import refused, segc, segc_process
+from op_models import X, model_with
+from tiny_models import CONV, DYNAMIC_CONV, onnx_file, parsed
+
+pytest.importorskip("tensorrt_rtx_bindings")
+
+import segc as package
+from segc import ir
+from segc.errors import CompileError, LegalityError, MissingPackageError, UsageError
+from segc.targets import NodesRefused, Settings, ShapeRange, get
+from segc.targets.tensorrt import TENSORRT, builder, child, rows
+from segc.targets.tensorrt.flavor import FLAVORS, cannot_run
+from segc.targets.tensorrt.load import load
+
+RTX = FLAVORS["rtx"]
+NO_GPU = cannot_run(Settings())
+without_gpu = pytest.mark.skipif(NO_GPU is None, reason="this machine has a GPU")
+# Rows that op_models has no model for, or one that TensorRT wants spelled otherwise.
+OWN = {
+    "DequantizeLinear": "a = QuantizeLinear(x, half, signed)  y = DequantizeLinear(a, half, signed)",
+    "GatherND": "a = GatherND(x, places)  y = Unsqueeze(a, axes)",
+    "HardSwish": "y = HardSwish(x)",
+    "QuantizeLinear": "a = QuantizeLinear(x, half, signed)  y = DequantizeLinear(a, half, signed)",
+    "ScatterND": "a = GatherND(x, places)  b = Neg(a)  y = ScatterND(x, places, b)",
+    "Size": "a = Size(x)  b = Cast<to = 1>(a)  y = Add(x, b)",
+}
+
+
+def answer(model: onnx.ModelProto, folder: Path, outputs: Any = None) -> dict[str, Any]:
+    """What the child answers, in this process: building a hundred small networks in one saves their start."""
+    file = folder / "model.onnx"
+    onnx.save(model, file)
+    job = {
+        "modules": list(RTX.modules), "onnx": str(file), "engine": str(folder / "engine"), "profile": None,
+        "workspace": builder.WORKSPACE,
+        "expected": {"inputs": builder.interface(model.graph.input), "outputs": outputs or []},
+    }  # fmt: skip
+    if outputs is None:
+        job["expected"]["outputs"] = builder.interface(model.graph.output)  # type: ignore[index]
+    return child.build(job)
+
+
+def row_model(op: str) -> onnx.ModelProto:
+    return model_with(op, OWN.get(op))
+
+
+@pytest.mark.parametrize("op", sorted(rows.RTX))
+def test_every_row_builds_with_the_shapes_and_types_of_onnx_runtime(op: str, tmp_path: Path) -> None:
+    model = row_model(op)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    want = onnxruntime.InferenceSession(model.SerializeToString(), options).run(["y"], {"x": X})[0]
+    expected = [{"name": "y", "dtype": "float", "shape": list(want.shape)}]
+    found = answer(model, tmp_path, expected)
+    assert found["ok"], found
+    assert not [why for node in ir.from_model(model).nodes if (why := TENSORRT.why_not(node))]
+
+
+REFUSED = {
+    "resize tf_crop": (
+        'y = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel_symmetric">(x, , scales)',
+        "coordinate_transformation_mode",
+    ),
+    "resize antialias": ('y = Resize<mode = "linear", antialias = 1>(x, , scales)', "antialias=1"),
+    "resize ints": (
+        'a = Cast<to = 6>(x)  b = Resize<mode = "nearest">(a, , scales)  y = Cast<to = 1>(b)',
+        "int32 maps cannot be resized",
+    ),
+    "pool dilations": ("y = MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(x)", "dilations=[2, 2]"),
+    "pool indices": ("y, a = MaxPool<kernel_shape = [2, 2]>(x)", "only the first output"),
+    "deconv": (
+        "y = ConvTranspose<strides = [2, 2], dilations = [2, 2]>(x, w)",
+        "strided and dilated at once",
+    ),
+    "axes": (
+        "a = Shape(x)  b = Slice(a, axis0, axes)  c = Sub(b, b)  y = ReduceSum(x, c)",
+        "axes computed at run time",
+    ),
+    "large k": ("a = Reshape(x, line)  b = Tile(a, many)  y, c = TopK<axis = 1>(b, k4000)", "K=4000, at most 3840"),
+    "uint16": ("a = Cast<to = 4>(x)  y = Cast<to = 1>(a)", "uint16 does not exist"),
+    "uint8": ("a = Cast<to = 2>(x)  b = Transpose(a)  y = Cast<to = 1>(b)", "computes nothing in uint8"),
+    "scatter": (
+        'a = GatherElements<axis = 3>(x, spots)  y = ScatterElements<axis = 3, reduction = "add">(x, spots, a)',
+        "reduction='add'",
+    ),
+    "zero point": (
+        "a = QuantizeLinear(x, half, three)  y = DequantizeLinear(a, half, three)",
+        "zero point other than 0",
+    ),
+    "nonzero": ("a = Round(x)  b = NonZero(a)  c = Cast<to = 1>(b)  y = Unsqueeze(c, axes)", "no NonZero in tensorrt"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED))
+def test_what_a_condition_refuses_the_library_refuses_too(case: str, tmp_path: Path) -> None:
+    body, reason = REFUSED[case]
+    model = model_with("", body)
+    graph = ir.from_model(onnx.ModelProto.FromString(model.SerializeToString()))
+    ir.infer_shapes(graph)
+    reasons = [why for node in graph.nodes if (why := TENSORRT.why_not(node))]
+    assert any(reason in why for why in reasons), reasons
+    assert not answer(model, tmp_path)["ok"]
+
+
+def test_unsigned_quantization_is_refused_although_the_library_takes_it_as_signed() -> None:
+    graph = ir.from_model(model_with("QuantizeLinear"))
+    assert "zero point of uint8" in str(TENSORRT.why_not(graph.nodes[0]))
+
+
+def compiled(path: Path, out: Path, **options: Any) -> package.Bundle:
+    return package.compile(path, target="tensorrt", out=out, **options)
+
+
+@without_gpu
+def test_a_bundle_is_built_and_never_called_ok_where_no_gpu_is(tmp_path: Path) -> None:
+    bundle = compiled(onnx_file(tmp_path), tmp_path / "b")
+    assert bundle.report["status"] == f"built, not run: {NO_GPU}"
+    assert bundle.report["parity"]["ran"] == "the legalized graph in ONNX Runtime"
+    sidecar = json.loads((bundle.path / "engine.json").read_text())
+    assert sidecar["inputs"] == [{"name": "x", "dtype": "float", "shape": [1, 3, 8, 12]}]
+    assert sidecar["outputs"] == [{"name": "y", "dtype": "float", "shape": [1, 2, 8, 12]}]
+    assert sidecar["version"] == bundle.manifest.target.options["version"]
+    with pytest.raises(CompileError, match="runs on an NVIDIA GPU only"):
+        package.load(bundle.path)
+
+
+def test_two_builds_give_equal_bytes(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path)
+    first, second = (compiled(path, tmp_path / name).manifest for name in ("a", "b"))
+    assert first.files == second.files
+    assert "model.engine" in first.files
+
+
+def test_a_dynamic_engine_has_a_range_and_names_it(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path, DYNAMIC_CONV)
+    sizes = ShapeRange((8, 16), (16, 32), (24, 48))
+    bundle = compiled(path, tmp_path / "b", dynamic=True, trace_shape=(16, 32), shape_range=sizes)
+    taken = bundle.manifest.input
+    assert taken.shape == (1, 3, None, None)
+    assert (taken.limits(2), taken.limits(3)) == ((8, 24), (16, 48))
+    sidecar = json.loads((bundle.path / "engine.json").read_text())
+    assert sidecar["profile"] == {"min": [1, 3, 8, 16], "opt": [1, 3, 16, 32], "max": [1, 3, 24, 48]}
+    assert [corner["output"] for corner in sidecar["corners"]] == [[1, 2, 8, 16], [1, 2, 16, 32], [1, 2, 24, 48]]
+    for case in bundle.report["parity"]["cases"]:
+        assert 8 <= case["shape"][2] <= 24 and 16 <= case["shape"][3] <= 48
+
+
+@pytest.mark.parametrize(("classes", "dtype", "native"), [(5, "uint8", "uint8"), (257, "uint16", "int32")])
+def test_masks_leave_the_engine_in_the_smallest_type_it_has(
+    tmp_path: Path, classes: int, dtype: str, native: str
+) -> None:
+    weights = ", ".join(str(v % 7 - 3) for v in range(3 * classes))
+    text = f"""g (float[1,3,8,12] x) => (float[1,{classes},16,24] y) <float[{classes},3,1,1] w = {{{weights}}},
+        float[4] s = {{1, 1, 2, 2}}> {{ a = Conv(x, w)  y = Resize<mode = "linear">(a, , s) }}"""
+    for argmax, ops in (("plain", {"ArgMax"}), ("planes", {"Greater", "Where", "Max"})):
+        options = {"argmax": argmax}
+        bundle = compiled(onnx_file(tmp_path, text), tmp_path / argmax, output="mask", options=options)
+        sidecar = json.loads((bundle.path / "engine.json").read_text())
+        assert sidecar["outputs"] == [{"name": "mask", "dtype": native, "shape": [1, 16, 24]}]
+        assert bundle.manifest.output.dtype == dtype
+        assert ops <= set(bundle.report["ops"]["after"])
+        assert all(case["agreement"] == 1.0 for case in bundle.report["parity"]["cases"])
+
+
+def test_half_precision_lies_in_the_types_and_halves_the_engine(tmp_path: Path) -> None:
+    model = parsed("""g (float[1,3,8,12] x) => (float[1,256,8,12] y) <float[1] v = {0}, float[1] w = {0}>
+        { a = Conv(x, v)  b = Relu(a)  y = Conv<pads = [1, 1, 1, 1]>(b, w) }""")
+    rng = np.random.default_rng(0)
+    for tensor, shape in zip(model.graph.initializer, ((256, 3, 1, 1), (256, 256, 3, 3)), strict=True):
+        values = rng.standard_normal(shape).astype(np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    del model.opset_import[1]
+    onnx.save(model, tmp_path / "net.onnx")
+    single = compiled(tmp_path / "net.onnx", tmp_path / "single")
+    half = compiled(tmp_path / "net.onnx", tmp_path / "half", precision="fp16", options={"half": "all"})
+    sizes = [(b.path / "model.engine").stat().st_size for b in (single, half)]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert half.report["ops"]["after"]["Cast"] == 2
+    assert half.manifest.precision == "fp16"
+
+
+def test_what_only_the_parser_refuses_names_our_node_and_its_words(tmp_path: Path) -> None:
+    path = onnx_file(
+        tmp_path,
+        """g (float[1,3,8,8] x) => (float[1,3,8,8] y)
+        { a = Cast<to = 6>(x)  b = MatMul(a, a)  y = Cast<to = 1>(b) }""",
+    )
+    with pytest.raises(LegalityError) as error:
+        compiled(path, tmp_path / "b")
+    text = str(error.value)
+    assert "tensorrt refuses" in text and "MatMul 'MatMul/b'" in text and "parser, UNSUPPORTED_NODE" in text
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_only_the_builder_refuses_names_our_node_too(tmp_path: Path) -> None:
+    model = model_with("", REFUSED["large k"][0])
+    model.graph.node[2].name = "decode/top"
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 4000)))
+    with pytest.raises(NodesRefused) as error:
+        builder.build(model, tmp_path, Settings(), RTX)
+    assert [node for node, _ in error.value.refusals] == ["decode/top"]
+    assert "K exceeds the maximum value allowed" in str(error.value) and "cudaError" not in str(error.value)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", ("crashed while building", "SIGSEGV")),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ("out of memory", "SIGKILL")),
+        ("import os; print('std::bad_alloc', flush=True); os._exit(134)", ("out of memory", "exit code 134")),
+        ("import time; time.sleep(60)", ("did not finish within 2 s",)),
+    ],
+)
+def test_the_death_of_the_native_library_is_an_error_like_others(
+    code: str, said: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying_library.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(CompileError) as error:
+        builder.run_child({"modules": ["dying_library"]}, limit=2.0 if "sleep" in code else 30.0)
+    assert all(text in str(error.value) for text in said), error.value
+
+
+def test_a_library_that_cannot_be_imported_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = builder.run_child({"modules": ["no_such_library"]})
+    assert "ModuleNotFoundError" in found["import_error"]
+    broken = builder.Flavor("rtx", ("no_such_library",), (), "pip install it", needs_gpu=False)
+    with pytest.raises(MissingPackageError, match="cannot be imported"):
+        builder.build(parsed(CONV), tmp_path, Settings(), broken)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_network_with_other_edges_than_the_graph_is_refused(tmp_path: Path) -> None:
+    wrong = [{"name": "z", "dtype": "half", "shape": [1, 2, 8, 12]}]
+    found = answer(parsed(CONV), tmp_path, wrong)
+    assert not found["ok"] and "instead of" in found["mismatch"][0]
+    assert not (tmp_path / "engine").exists()
+
+
+def test_bytes_that_are_no_model_are_refused_although_the_parser_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    job = {
+        "modules": list(RTX.modules), "onnx": str(tmp_path / "model.onnx"), "engine": str(tmp_path / "engine"),
+        "profile": None, "workspace": 1, "expected": {"inputs": [], "outputs": []},
+    }  # fmt: skip
+    assert not child.build(job)["ok"]
+
+
+@without_gpu
+def test_enterprise_builds_are_refused_without_a_gpu_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="on their GPU only"):
+        builder.build(parsed(CONV), tmp_path, Settings(), FLAVORS["enterprise"])
+    done = segc("compile", onnx_file(tmp_path), "--target", "tensorrt", "--flavor", "enterprise", "-o", tmp_path / "b")
+    refused(done, MissingPackageError.exit_code, "needs the package 'tensorrt'")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_dynamic_graph_without_a_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="needs a range of sizes"):
+        builder.build(parsed(DYNAMIC_CONV), tmp_path, Settings(), RTX)
+
+
+@without_gpu
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("version", "0.9", "another version"), ("platform", "Plan9 mips", "another platform"), (None, None, "NVIDIA GPU")],
+)
+def test_engines_that_do_not_fit_this_machine_say_why(
+    field: str | None, value: str | None, said: str, tmp_path: Path
+) -> None:
+    builder.build(parsed(CONV), tmp_path, Settings(), RTX)
+    sidecar = json.loads((tmp_path / "engine.json").read_text())
+    (tmp_path / "engine.json").write_text(json.dumps({**sidecar, **({field: value} if field else {})}))
+    with pytest.raises(CompileError, match=said):
+        load(tmp_path, {}, 1)
+
+
+def test_a_deferred_build_is_finished_where_tensorrt_is(tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    done = segc("compile", onnx_file(tmp_path), "--target", "tensorrt", "--defer", "-o", out, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["report"]["status"].startswith("not built, not run: segc build finishes it")
+    assert {"model.onnx", "build.json", "README.md", "reference.npz"} <= {p.name for p in out.iterdir()}
+    assert not (out / "model.engine").exists()
+    with pytest.raises(CompileError, match="not built yet"):
+        package.load(out)
+    readme = (out / "README.md").read_text()
+    assert all(command in readme for command in json.loads((out / "build.json").read_text())["trtexec"].values())
+    assert "trtexec --onnx=model.onnx --saveEngine=model.engine" in readme
+    finished = segc_process("build", out)
+    assert finished.code == 0, finished.err
+    assert (out / "model.engine").stat().st_size and (out / "engine.json").is_file()
+    report = json.loads((out / "report.json").read_text())
+    assert report["status"] == (f"built, not run: {NO_GPU}" if NO_GPU else "ok")
+    assert [case["agreement"] for case in report["parity"]["cases"]] == [1.0, 1.0]
+    again = segc("build", out, "--json")  # what it was built from is still there
+    assert again.code == 0, again.err
+
+
+def test_a_dynamic_deferred_build_keeps_its_profile_in_the_command(tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    done = segc(
+        "compile", onnx_file(tmp_path, DYNAMIC_CONV), "--target", "tensorrt", "--defer", "--dynamic", "--trace-shape",
+        "16x16", "--shape-range", "8x8:16x16:32x24", "-o", out,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    commands = json.loads((out / "build.json").read_text())["trtexec"]
+    shapes = "--minShapes=x:1x3x8x8 --optShapes=x:1x3x16x16 --maxShapes=x:1x3x32x24"
+    assert all(shapes in command for command in commands.values())
+    finished = segc("build", out)
+    assert finished.code == 0, finished.err
+    assert json.loads((out / "engine.json").read_text())["profile"]["max"] == [1, 3, 32, 24]
+
+
+def test_a_finished_engine_that_misses_the_limits_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    assert segc("compile", onnx_file(tmp_path), "--target", "tensorrt", "--defer", "-o", out).code == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    refused(segc("build", out, "--min-agreement", "1.1"), 5, "the bundle stays as it was")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_only_deferred_bundles_can_be_finished(tmp_path: Path) -> None:
+    assert segc("compile", onnx_file(tmp_path), "-o", tmp_path / "b").code == 0
+    refused(segc("build", tmp_path / "b"), UsageError.exit_code, "nothing left to build")
+
+
+def test_weights_of_more_than_one_file_are_built_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(0).standard_normal((64, 3, 3, 3)).astype(np.float32)
+    model = parsed("g (float[1,3,8,12] x, float[64,3,3,3] w) => (float[1,64,6,10] y) { y = Conv(x, w) }")
+    del model.graph.input[1]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    whole = builder.build(model, tmp_path, Settings(), RTX)
+    monkeypatch.setattr(builder, "fits_one_file", lambda _: False)
+    split = builder.build(model, tmp_path, Settings(), RTX)
+    assert split["onnx_sha256"] != whole["onnx_sha256"] and split["engine_sha256"] == whole["engine_sha256"]
+
+
+def test_doctor_explains_the_flavors() -> None:
+    done = segc("doctor", "--json")
+    found = next(f for f in json.loads(done.out)["findings"] if f["what"] == "target tensorrt")
+    assert found["works"], found
+    assert "flavor rtx: 1." in found["detail"] and "flavor enterprise: not installed" in found["detail"]
+
+
+def test_the_settings_choose_rows_and_packages() -> None:
+    plain = get("tensorrt")
+    enterprise = plain.configure(plain, Settings(options={"flavor": "enterprise"}))
+    assert "NonZero" in enterprise.ops and "NonZero" not in plain.ops
+    assert enterprise.package is not None and enterprise.package.module == "tensorrt"
+    assert plain.configure(plain, Settings(options={"defer": "yes"})).package is None
