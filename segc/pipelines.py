@@ -77,9 +77,9 @@ def standard(
     """The pipeline that `segc compile` runs.
 
     shape: (N, H, W) to specialize to, None keeps what is dynamic, also for one of them. mask: end in a class map
-    instead of logits; threshold: of a one-channel head. leave: leave the last resize to the runtime, which makes the mask. images: take
-    uint8 images and normalise them in the graph. simplify: run onnxsim, guarded; it comes after segc's own clean-up,
-    which leaves it little, so that its result rarely differs and rarely has to be checked.
+    instead of logits; threshold: of a one-channel head. leave: leave the last resize to the runtime, which makes the
+    mask. images: take uint8 images and normalise them in the graph. simplify: run onnxsim, guarded; it comes after
+    segc's own clean-up, which leaves it little, so that its result rarely differs and rarely has to be checked.
     """
     clean = tuple(make() for make in CLEAN)
     stages: dict[str, tuple[Pass, ...]] = {
