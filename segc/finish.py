@@ -20,8 +20,9 @@ import onnx
 from segc import bundle as bundles
 from segc import parity, stored, targets
 from segc.driver import STAND_IN, Bundle, runtime_version
-from segc.errors import CompileError, ParityError, SegcError, UsageError
+from segc.errors import ParityError, UsageError
 from segc.manifest import REPORT, Manifest
+from segc.runtime.engine import Engine
 from segc.settings import settings_of
 from segc.standin import stand_in
 from segc.targets.base import Session, Settings, Target
@@ -111,14 +112,10 @@ def _judge(
     min_agreement: float | None,
 ) -> None:
     """Run the stored cases; raises ParityError when one misses the limits."""
+    engine = Engine(manifest, session)
 
     def run(x: np.ndarray) -> np.ndarray:
-        try:
-            return session.run(np.ascontiguousarray(x))
-        except (SegcError, MemoryError):
-            raise
-        except Exception as error:  # each runtime has exceptions of its own
-            raise CompileError(f"the {manifest.target.name} engine fails", because=str(error)) from error
+        return next(iter(engine.run(x).values()))
 
     cases = stored.run_cases(path, run, manifest.output.threshold)
     asked = found["limits"]

@@ -24,8 +24,9 @@ from segc import ir
 from segc.errors import CompileError, LegalityError, MissingPackageError, UsageError
 from segc.targets import NodesRefused, Settings, ShapeRange, get
 from segc.targets.tensorrt import TENSORRT, builder, child, rows
-from segc.targets.tensorrt.flavor import FLAVORS, cannot_run
+from segc.targets.tensorrt.flavor import FLAVORS, Flavor, cannot_run
 from segc.targets.tensorrt.load import load
+from segc.targets.tensorrt.network import interface
 
 RTX = FLAVORS["rtx"]
 NO_GPU = cannot_run(Settings())
@@ -45,13 +46,14 @@ def answer(model: onnx.ModelProto, folder: Path, outputs: Any = None) -> dict[st
     """What the child answers, in this process: building a hundred small networks in one saves their start."""
     file = folder / "model.onnx"
     onnx.save(model, file)
-    job = {
+    job: dict[str, Any] = {
         "modules": list(RTX.modules), "onnx": str(file), "engine": str(folder / "engine"), "profile": None,
         "workspace": builder.WORKSPACE,
-        "expected": {"inputs": builder.interface(model.graph.input), "outputs": outputs or []},
+        "expected": {
+            "inputs": interface(model.graph.input),
+            "outputs": interface(model.graph.output) if outputs is None else outputs,
+        },
     }  # fmt: skip
-    if outputs is None:
-        job["expected"]["outputs"] = builder.interface(model.graph.output)  # type: ignore[index]
     return child.build(job)
 
 
@@ -240,7 +242,7 @@ def test_the_death_of_the_native_library_is_an_error_like_others(
 def test_a_library_that_cannot_be_imported_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = builder.run_child({"modules": ["no_such_library"]})
     assert "ModuleNotFoundError" in found["import_error"]
-    broken = builder.Flavor("rtx", ("no_such_library",), (), "pip install it", needs_gpu=False)
+    broken = Flavor("rtx", ("no_such_library",), (), "pip install it", needs_gpu=False)
     with pytest.raises(MissingPackageError, match="cannot be imported"):
         builder.build(parsed(CONV), tmp_path, Settings(), broken)
     assert not any(tmp_path.iterdir())
@@ -255,7 +257,7 @@ def test_a_network_with_other_edges_than_the_graph_is_refused(tmp_path: Path) ->
 
 def test_bytes_that_are_no_model_are_refused_although_the_parser_takes_them(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"")
-    job = {
+    job: dict[str, Any] = {
         "modules": list(RTX.modules), "onnx": str(tmp_path / "model.onnx"), "engine": str(tmp_path / "engine"),
         "profile": None, "workspace": 1, "expected": {"inputs": [], "outputs": []},
     }  # fmt: skip
