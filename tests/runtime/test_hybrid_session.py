@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import parsed
 
 from segc.errors import CompileError, ShapeError
+from segc.isolation import IsolatedSession
 from segc.runtime.hybrid import HybridSession, Step, step
+from segc.targets import Settings
+from segc.targets.onnxruntime import ONNXRUNTIME
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -88,3 +93,17 @@ def test_an_engine_of_one_input_and_output_is_called_with_arrays() -> None:
 
     session = HybridSession([step("one", False, Double(), ["x"], ["y"])], "x", "y")
     assert session.run(np.ones(2, np.float32)).tolist() == [2, 2]
+
+
+def test_an_engine_in_a_process_of_its_own_is_called_by_name(tmp_path: Path) -> None:
+    text = "g (float[2] b, int64[N] a) => (int64[N] twice, float[2] y) { twice = Add(a, a)  y = Relu(b) }"
+    ONNXRUNTIME.emit(parsed(text), tmp_path, Settings())
+    session = IsolatedSession("onnxruntime", tmp_path, {}, 1)
+    try:
+        alone = step("one", True, session, ["a", "b"], ["twice", "y"])
+        got = alone.run({"a": np.arange(3), "b": np.array([-1, 2], np.float32)})
+        assert got["twice"].tolist() == [0, 2, 4] and got["y"].tolist() == [0, 2]
+        with pytest.raises(CompileError, match="the runtime fails"):
+            alone.run({"a": np.arange(3)})
+    finally:
+        session.close()
