@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_graphsurgeon as gs
 
+_SMALL = 256  # pixels a side
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"
 REFERENCE_ONNX = "ONNX Runtime on the source file"
 STAND_IN = "ONNX Runtime"
@@ -592,8 +593,16 @@ def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> lis
     if request.dynamic:
         step = info.divisor
         high, wide = (
-            max(low, (s * 5 // 8 + 1) // step * step) for s, low in zip((height, width), info.minimum, strict=True)
+            max(low, _unseen(s, request) // step * step) for s, low in zip((height, width), info.minimum, strict=True)
         )
         several = batch if isinstance(shape[0], int) else 2
         found += [(several, info.in_channels, high, wide), (batch, info.in_channels, wide, high)]
     return found
+
+
+def _unseen(side: int, request: Request) -> int:
+    """Another size than the traced one: smaller, or larger where the traced one is small and has no bound above.
+
+    On an image of a few thousand pixels a handful of near ties is more than the limit of one pixel in a thousand.
+    """
+    return side * 5 // 4 + 1 if side < _SMALL and request.shape_range is None else side * 5 // 8 + 1

@@ -11,7 +11,7 @@ from torch import nn
 
 import segc
 from segc import ir
-from segc.errors import CompileError
+from segc.errors import CompileError, ShapeError
 from segc.frontend.trace import ONE_BY_ONE, trace
 from segc.hooks import run
 
@@ -92,3 +92,26 @@ def test_a_bundle_of_one_image_runs_any_batch(tmp_path: Path) -> None:
     x = torch.randn(3, 3, 41, 27)
     y = segc.load(bundle.path).run(x.numpy())["logits"]
     torch.testing.assert_close(torch.from_numpy(y), PerImage()(x))
+
+
+@pytest.mark.parametrize(
+    ("traced", "unseen"), [((64, 96), {(81, 121), (121, 81)}), ((256, 64), {(161, 81), (81, 161)})]
+)
+def test_a_dynamic_bundle_is_verified_at_sizes_it_was_not_traced_at(
+    tmp_path: Path, traced: tuple[int, int], unseen: set[tuple[int, int]]
+) -> None:
+    source = tmp_path / "conv.py"
+    source.write_text("from torch import nn\n\nmodel = nn.Conv2d(3, 2, 3, padding=1)\n")
+    bundle = segc.compile(source, dynamic=True, trace_shape=traced, out=tmp_path / "bundle")
+    shapes = {tuple(case["shape"]) for case in bundle.report["parity"]["cases"]}
+    assert {shape[2:] for shape in shapes} == {traced, *unseen}
+    assert {shape[0] for shape in shapes} == {1, 2}
+
+
+def test_a_size_below_the_declared_range_is_refused_with_the_range(tmp_path: Path) -> None:
+    source = tmp_path / "conv.py"
+    source.write_text("from torch import nn\n\nmodel = nn.Conv2d(3, 2, 3, padding=1)\n")
+    bundle = segc.compile(source, dynamic=True, trace_shape=(64, 64), verify=False, out=tmp_path / "bundle")
+    least = bundle.manifest.input.limits(2)[0]
+    with pytest.raises(ShapeError, match=f"it takes {least} and more pixels"):
+        segc.load(bundle.path).run(torch.zeros(1, 3, least - 1, 64).numpy())
