@@ -20,7 +20,7 @@ from segc.errors import CompileError, MissingPackageError
 from segc.passes import LegalizeArgMax, LegalizeAttention, LegalizeEinsum, SpecializeShapes
 from segc.passes.base import Pass
 from segc.targets.base import Emitted, Package, Session, Settings, Target
-from segc.targets.ncnn import comments
+from segc.targets.ncnn import comments, winograd
 from segc.targets.ncnn.build import build
 from segc.targets.ncnn.emission import ROWS, why_not
 from segc.targets.ncnn.example import write_example
@@ -43,23 +43,22 @@ def _emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitte
     write_bin(net, directory / BIN, half=settings.precision == "fp16")
     read_back(net, directory / PARAM, directory / BIN)
     comments.write_comments(net, graph, directory / comments.FILE)
-    return Emitted(
-        (PARAM, BIN, comments.FILE), _options(graph, net.layers[0].outputs[0].name, net.outputs[0].name, settings)
-    )
+    options = _options(graph, net.layers[0].outputs[0].name, net.outputs[0].name, settings)
+    options[winograd.FLAG] = winograd.may_use(net, directory, options)
+    return Emitted((PARAM, BIN, comments.FILE), options)
 
 
 def _options(graph: gs.Graph, entry: str, exit_: str, settings: Settings) -> dict[str, Any]:
     """What the session needs: blob names, ncnn's flags, and what its float result stands for.
 
-    bfloat16 stays off: grouped convolutions compute nonsense in it. So does Winograd's convolution of 6x6 tiles, whose
-    rounding error is five times that of the others.
+    bfloat16 stays off: grouped convolutions compute nonsense in it.
     """
     y = graph.outputs[0]
     half = settings.precision == "fp16"
     return {
         "input": entry, "output": exit_, "rank": len(y.shape) - 1, "dtype": np.dtype(y.dtype).name,
         "use_fp16_packed": half, "use_fp16_storage": half, "use_fp16_arithmetic": half, "use_bf16_storage": False,
-        "use_winograd63_convolution": False,
+        winograd.FLAG: False,
     }  # fmt: skip
 
 
