@@ -31,6 +31,7 @@ Weights = tuple[np.ndarray, ...]
 GROUP = 16  # output rows done at a time: what fits the first-level cache
 TILE = 512  # output columns done at a time
 DENSE = 4  # all classes are interpolated where candidates are more than 1 / DENSE of them
+SAMPLE = 8  # mixed cells of a row that are tried first
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "boundscheck": False}
 
 
@@ -106,9 +107,17 @@ def dense_rows(
 @compiled
 def overtake(flat: Array, down: Weights, row: int, c: int, count: int, best: Array, win: Array) -> None:
     """Let class c, whose rows of taps are `flat`, win output row `row` where it is above the best so far."""
+    first, second, u, v = flat[0], flat[1], down[0][row], down[1][row]
+    if len(down) == 2:
+        for i in range(count):
+            value = first[i] * u + second[i] * v
+            above = value > best[i]
+            best[i] = value if above else best[i]
+            win[i] = c if above else win[i]
+        return
     for i in range(count):
-        value = flat[0, i] * down[0][row]
-        for k in range(1, len(down)):
+        value = first[i] * u + second[i] * v
+        for k in range(2, len(down)):
             value += flat[k, i] * down[k][row]
         above = value > best[i]
         best[i] = value if above else best[i]
@@ -263,10 +272,13 @@ def argmax_rows(
         dense = not usable
         if usable:
             count = mixed_cells(win, down, cells, columns, line, mixed)
-            total = 0
-            if count:
+            total, tried = 0, min(count, SAMPLE)
+            if count > SAMPLE:  # noise shows in a few cells: most classes can win in each
+                total = candidates(x, y, win, down, cells, mixed[:: count // SAMPLE], tried, floor, able, length)
+            dense = total * count * DENSE > x.shape[0] * len(cells) * tried
+            if count and not dense:
                 total = candidates(x, y, win, down, cells, mixed, count, floor, able, length)
-            dense = total * DENSE > x.shape[0] * len(cells)
+                dense = total * DENSE > x.shape[0] * len(cells)
         if dense:
             dense_rows(x, y, r, stop, down, low, weight, usable, out)
         else:
