@@ -55,6 +55,7 @@ def serve(pipe: Connection, job: Job, runtime: str, name: str, limit: int) -> No
         image = photograph(shape_of(job, info))
         run = route.run(job, info, route.what)
         mask = run(image)
+        signal.alarm(0)
         pipe.send(None)
     except BaseException as error:
         pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
@@ -64,9 +65,11 @@ def serve(pipe: Connection, job: Job, runtime: str, name: str, limit: int) -> No
         if asked == "mask":
             pipe.send(mask)
         elif asked == "run":
+            signal.alarm(limit)
             begin = time.perf_counter()
             run(image)
             pipe.send(time.perf_counter() - begin)
+            signal.alarm(0)
         else:
             return
 
