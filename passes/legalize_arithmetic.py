@@ -4,16 +4,18 @@
     Reciprocal(x)      ->  1 / x
     Mean(x, y, ...)    ->  (x + y + ...) / n
     Mod(x, m)          ->  r + m if r < 0 else r,  r = x - (x / m) * m       integers, a constant m > 0
+    Pow(x, n)          ->  x * x * ... * x                    integers, a constant n from 1 to 8
     ReduceL1(x)        ->  ReduceSum(Max(x, -x))              floats, axes given
     ReduceL2(x)        ->  Sqrt(ReduceSum(x * x))
     ReduceSumSquare(x) ->  ReduceSum(x * x)
     GlobalMaxPool(x)   ->  ReduceMax(x) over the sides
+    Min(x, y), Max(x, y)  ->  Where(Less(x, y), x, y), Where(Greater(x, y), x, y)      integers
     GreaterOrEqual(x, y), LessOrEqual(x, y)  ->  Not(Less(x, y)), Not(Greater(x, y))      integers
 
 Each is the definition of the op in real arithmetic. Mod does not care whether integers divide towards 0 or downwards.
 
 Must not fire: on ops that `ops` does not name; Abs and ReduceL1 of integers, whose least number has no negative; Mod of
-floats or by anything but positive constants; and comparisons of floats, where NaN is neither less nor not.
+floats or by anything but positive constants; comparisons, Min, Max and Pow of floats; other powers.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.build import Builder, Cannot, rewrite, standard, typed
 from segc.passes.edit import ints, optional, small_constant
 
+OF_INTEGERS = ("Max", "Min", "Pow")  # rewritten for integers; for floats every runtime has them
+MOST = 8  # factors that a power is spelled with
+
 
 @dataclass(frozen=True)
 class LegalizeArithmetic(Pass):
@@ -38,13 +43,19 @@ class LegalizeArithmetic(Pass):
     algebra: ClassVar[str] = "Abs, Reciprocal, Mean, Mod, ReduceL1, ...  ->  Max, Div, Sub, Mul, ReduceSum, ..."
 
     ops: tuple[str, ...] = (
-        "Abs", "GlobalMaxPool", "GreaterOrEqual", "LessOrEqual", "Mean", "Mod", "Reciprocal", "ReduceL1", "ReduceL2",
-        "ReduceSumSquare",
+        "Abs", "GlobalMaxPool", "GreaterOrEqual", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Pow", "Reciprocal",
+        "ReduceL1", "ReduceL2", "ReduceSumSquare",
     )  # fmt: skip
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        return rewrite(graph, standard(graph, *self.ops), spelled, PassResult())
+        sites = [n for n in standard(graph, *self.ops) if n.op not in OF_INTEGERS or whole(n)]
+        return rewrite(graph, sites, spelled, PassResult())
+
+
+def whole(node: gs.Node) -> bool:
+    """Whether the node computes with integers."""
+    return node.inputs[0].dtype is not None and np.dtype(node.inputs[0].dtype).kind in "iu"
 
 
 def spelled(b: Builder) -> gs.Tensor:
@@ -130,6 +141,27 @@ def _global_max(b: Builder) -> gs.Tensor:
     return b.reduce("ReduceMax", "greatest", x, list(range(2, len(x.shape))))
 
 
+def _pow(b: Builder) -> gs.Tensor:
+    x, exponent = _integers(b)
+    values = ints(exponent)
+    if values is None or len(values) != 1 or not 1 <= values[0] <= MOST or len(exponent.shape) > len(x.shape):
+        raise Cannot(f"'{exponent.name}' is no constant from 1 to {MOST}")
+    power: gs.Tensor = x
+    for at in range(2, values[0] + 1):
+        power = b.op("Mul", f"power{at}", power, x)
+    return power
+
+
+def _choose(strict: str) -> Callable[[Builder], gs.Tensor]:
+    def spell(b: Builder) -> gs.Tensor:
+        chosen, *rest = _integers(b)
+        for at, other in enumerate(rest):
+            chosen = b.op("Where", f"chosen{at}", b.op(strict, f"wins{at}", chosen, other), chosen, other)
+        return chosen
+
+    return spell
+
+
 def _not(strict: str) -> Callable[[Builder], gs.Tensor]:
     def spell(b: Builder) -> gs.Tensor:
         return b.op("Not", "not", b.op(strict, "strict", *_integers(b)))
@@ -146,6 +178,9 @@ SPELLINGS: dict[str, Callable[[Builder], gs.Tensor]] = {
     "ReduceL2": _reduce_l2,
     "ReduceSumSquare": _reduce_squares,
     "GlobalMaxPool": _global_max,
+    "Pow": _pow,
+    "Min": _choose("Less"),
+    "Max": _choose("Greater"),
     "GreaterOrEqual": _not("Less"),
     "LessOrEqual": _not("Greater"),
 }

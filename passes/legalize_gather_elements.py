@@ -11,7 +11,7 @@ with S cells along `axis` and o counting the cells of the axes before it. Cells:
 Nothing is computed but indices, so the result is exact for every type. Negative indices count from the end, as before.
 
 Must not fire: where ranks are unknown; by rows where more than one axis before `axis` has no known size; by cells where
-a side of x other than `axis`, or of the indices, is not static.
+a side of x or of the indices is not static.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _rows(x: gs.Tensor, indices: gs.Tensor, axis: int) -> gs.Tensor | None:
     if one.shape is None or len(one.shape) != dims or any(size != 1 for size in one.shape[axis + 1 :]):
         return None
     inner = list(indices.shape[axis + 1 :]) == list(x.shape[axis + 1 :]) and _static(x.shape[axis + 1 :])
-    return one if inner and list(one.shape[:axis]) == list(x.shape[:axis]) else None
+    return one if inner and (axis == 1 or list(one.shape[:axis]) == list(x.shape[:axis])) else None
 
 
 def _static(sizes: list[object]) -> bool:
@@ -71,27 +71,34 @@ def _static(sizes: list[object]) -> bool:
 
 
 def _by_rows(b: Builder, x: gs.Tensor, one: gs.Tensor, axis: int) -> gs.Tensor:
-    cells, inner = x.shape[axis], [int(size) for size in x.shape[axis + 1 :]]
-    if not isinstance(cells, int):
-        raise Cannot(f"'{x.name}' has {cells} cells along axis {axis}, which is not static")
-    outer: list[int | Axis] = [(x, at) for at in range(axis)]
-    named = [at for at in range(axis) if not isinstance(x.shape[at], int)]
-    if len(named) > 1:
-        raise Cannot(f"'{x.name}' has several axes of unknown size before axis {axis}")
-    flat = b.reshape("rows", x, [[*outer, cells], *inner])
+    inner = [int(size) for size in x.shape[axis + 1 :]]
+    outer: list[int | Axis] = [(one, at) for at in range(axis)]
+    if sum(not isinstance(size, int) for size in one.shape[:axis]) > 1:
+        raise Cannot(f"'{one.name}' has several axes of unknown size before axis {axis}")
+    cells = _cells(b, x, axis)
+    flat = b.reshape("rows", x, [[(x, at) for at in range(axis + 1)], *inner])
     index = b.reshape("index", _from_front(b, b.cast("wide", one, INT64), cells), [[*outer], (one, axis)])
-    if math.prod(size if isinstance(size, int) else 2 for size in x.shape[:axis]) != 1:
-        index = b.op("Add", "place", index, _first_cells(b, x, axis, cells))
+    if math.prod(size if isinstance(size, int) else 2 for size in one.shape[:axis]) != 1:
+        index = b.op("Add", "place", index, _first_cells(b, one, axis, cells))
     picked = b.op("Gather", "picked", flat, index, axis=0)
     return b.reshape("gathered", picked, [*outer, (one, axis), *inner])
 
 
-def _first_cells(b: Builder, x: gs.Tensor, axis: int, cells: int) -> gs.Tensor:
+def _cells(b: Builder, x: gs.Tensor, axis: int) -> gs.Tensor:
+    """How many cells `x` has along an axis, an int64 scalar."""
+    if isinstance(x.shape[axis], int):
+        return b.const("side", x.shape[axis])
+    return b.op("Gather", "side", b.op("Shape", "sizes", x), b.const("side_axis", axis), axis=0)
+
+
+def _first_cells(b: Builder, one: gs.Tensor, axis: int, cells: gs.Tensor) -> gs.Tensor:
     """int64[O, 1]: the number of the first cell of each of the O rows before `axis`."""
-    sizes = x.shape[:axis]
+    sizes = one.shape[:axis]
+    if _static(sizes) and isinstance(cells, gs.Constant):
+        return b.const("first", (np.arange(math.prod(sizes)) * cells.values).reshape(-1, 1))
     if _static(sizes):
-        return b.const("first", (np.arange(math.prod(sizes)) * cells).reshape(-1, 1))
-    shape: gs.Tensor = b.op("Shape", "shape", x)
+        return b.op("Mul", "first", b.const("numbers", np.arange(math.prod(sizes)).reshape(-1, 1)), cells)
+    shape: gs.Tensor = b.op("Shape", "shape", one)
     count: gs.Tensor | None = None
     for at, size in enumerate(sizes):
         part: gs.Tensor = (
@@ -102,7 +109,7 @@ def _first_cells(b: Builder, x: gs.Tensor, axis: int, cells: int) -> gs.Tensor:
         count = part if count is None else b.op("Mul", f"sizes{at}", count, part)
     assert count is not None
     numbers = b.op("Range", "numbers", b.const("zero", 0), count, b.const("one", 1))
-    return b.unsqueeze("first", b.op("Mul", "firsts", numbers, b.const("cells", cells)), [1])
+    return b.unsqueeze("first", b.op("Mul", "firsts", numbers, cells), [1])
 
 
 def _by_cells(b: Builder, x: gs.Tensor, indices: gs.Tensor, axis: int) -> gs.Tensor:
@@ -114,7 +121,7 @@ def _by_cells(b: Builder, x: gs.Tensor, indices: gs.Tensor, axis: int) -> gs.Ten
     for at, size in enumerate(shape):
         if at != axis:
             offset = offset + (np.arange(size) * steps[at]).reshape([-1 if i == at else 1 for i in range(len(shape))])
-    index: gs.Tensor = _from_front(b, b.cast("wide", indices, INT64), x.shape[axis])
+    index: gs.Tensor = _from_front(b, b.cast("wide", indices, INT64), _cells(b, x, axis))
     if steps[axis] != 1:
         index = b.op("Mul", "scaled", index, b.const("step", steps[axis]))
     if offset.any():
@@ -122,9 +129,9 @@ def _by_cells(b: Builder, x: gs.Tensor, indices: gs.Tensor, axis: int) -> gs.Ten
     return b.op("Gather", "gathered", b.reshape("flat", x, [math.prod(x.shape)]), index, axis=0)
 
 
-def _from_front(b: Builder, index: gs.Tensor, cells: int) -> gs.Tensor:
+def _from_front(b: Builder, index: gs.Tensor, cells: gs.Tensor) -> gs.Tensor:
     """The indices, those below 0 counted from the front; a constant here and now."""
-    if isinstance(index, gs.Constant):
-        return b.const("front", np.where(index.values < 0, index.values + cells, index.values))
+    if isinstance(index, gs.Constant) and isinstance(cells, gs.Constant):
+        return b.const("front", np.where(index.values < 0, index.values + cells.values, index.values))
     negative = b.op("Less", "negative", index, b.const("nothing", 0))
-    return b.op("Where", "front", negative, b.op("Add", "behind", index, b.const("side", cells)), index)
+    return b.op("Where", "front", negative, b.op("Add", "behind", index, cells), index)

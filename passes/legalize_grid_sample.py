@@ -15,8 +15,11 @@ nearest reads the cell it rounds to (half to even), bilinear weighs the four cel
 Reflection and clipping act on each corner, as ONNX has it. Coordinates take the same steps as in ONNX Runtime, so the
 results agree but for the last bits, except where a coordinate lies within rounding of a border between cells.
 
-Must not fire: for cubic sampling, for maps with another number of sides than two, and where channels or sides of the
-map are not static. Coordinates that are not numbers, or too large for an integer, mean nothing here or there.
+Sides that are known at run time only are read from the shape of the map.
+
+Must not fire: for cubic sampling, for maps with another number of sides than two, where channels of the map are not
+static, and for reflection where sides are not. Coordinates that are not numbers, or too large for an integer, mean
+nothing here or there.
 """
 
 from __future__ import annotations
@@ -53,8 +56,10 @@ def spelled(b: Builder) -> gs.Tensor:
         raise Cannot(f"mode is {mode}")
     if len(x.shape) != 4:
         raise Cannot(f"'{x.name}' has {len(x.shape) - 2} sides")
-    if not all(isinstance(size, int) for size in x.shape[1:]):
-        raise Cannot(f"'{x.name}' has channels or sides that are not static")
+    if not isinstance(x.shape[1], int):
+        raise Cannot(f"'{x.name}' has channels that are not static")
+    if text(b.node, "padding_mode") == "reflection" and not all(isinstance(side, int) for side in x.shape[2:]):
+        raise Cannot(f"reflection, and '{x.name}' has sides that are not static")
     return Sampling(b, mode).result()
 
 
@@ -64,7 +69,8 @@ class Sampling:
     def __init__(self, b: Builder, mode: str) -> None:
         self.b, self.mode = b, mode
         self.x, self.grid = b.node.inputs
-        self.channels, self.height, self.width = self.x.shape[1:]
+        self.channels = self.x.shape[1]
+        self._sizes: dict[int, gs.Tensor] = {}
         self.padding = text(b.node, "padding_mode", "zeros")
         self.align = bool(b.node.attrs.get("align_corners", 0))
 
@@ -72,9 +78,9 @@ class Sampling:
         """The sampled map, [N, C, Ho, Wo]."""
         b = self.b
         points = b.reshape("points", self.grid, [(self.grid, 0), [(self.grid, 1), (self.grid, 2)], 2])
-        cols = self._coordinate("col", points, 0, self.width)
-        rows = self._coordinate("row", points, 1, self.height)
-        flat = b.reshape("cells", self.x, [(self.x, 0), self.channels, self.height * self.width])
+        cols = self._coordinate("col", points, 0, 3)
+        rows = self._coordinate("row", points, 1, 2)
+        flat = b.reshape("cells", self.x, [(self.x, 0), self.channels, [(self.x, 2), (self.x, 3)]])
         self.flat = b.transpose("pixels", flat, [0, 2, 1])
         sampled = self._nearest(rows, cols) if self.mode == "nearest" else self._linear(rows, cols)
         turned = b.transpose("planes", sampled, [0, 2, 1])
@@ -104,9 +110,9 @@ class Sampling:
     def _read(self, role: str, row: gs.Tensor, col: gs.Tensor) -> gs.Tensor:
         """x at whole coordinates, [N, P, C]; what lies outside by the rule of the padding."""
         b = self.b
-        place = [self._inside(f"{role}_row", row, self.height), self._inside(f"{role}_col", col, self.width)]
+        place = [self._inside(f"{role}_row", row, 2), self._inside(f"{role}_col", col, 3)]
         wide = [b.cast(f"{role}_{axis}_index", at, INT64) for axis, at in zip(("row", "col"), place, strict=True)]
-        first = b.op("Mul", f"{role}_first", wide[0], b.const(f"{role}_width", self.width))
+        first = b.op("Mul", f"{role}_first", wide[0], self._width(f"{role}_width"))
         index: gs.Tensor = b.op("Add", f"{role}_index", first, wide[1])
         ones = b.const(f"{role}_channels", [1, 1, self.channels])
         value: gs.Tensor = b.op(
@@ -120,9 +126,12 @@ class Sampling:
             value = b.op("Where", f"{role}_value", kept, value, b.const(f"{role}_zero", 0, self.x.dtype))
         return value
 
-    def _inside(self, role: str, at: gs.Tensor, size: int) -> gs.Tensor:
+    def _inside(self, role: str, at: gs.Tensor, axis: int) -> gs.Tensor:
         """A whole coordinate, reflected where asked for, and clipped to the map."""
-        b = self.b
+        b, size = self.b, self.x.shape[axis]
+        if not isinstance(size, int):
+            low = b.op("Max", f"{role}_above", at, self._number(f"{role}_first", 0))
+            return b.op("Min", f"{role}_inside", low, self._extent(f"{role}_last", axis, -1))
         if self.padding == "reflection":
             at = self._reflected(role, at, *((0, size - 1) if self.align else (-0.5, size - 0.5)))
         return b.op(
@@ -143,16 +152,36 @@ class Sampling:
         beyond = b.op("Abs", f"{role}_beyond", b.op("Sub", f"{role}_past", phase, self._number(f"{role}_span", span)))
         return b.op("Sub", f"{role}_back", self._number(f"{role}_high", high), beyond)
 
-    def _coordinate(self, role: str, points: gs.Tensor, at: int, size: int) -> gs.Tensor:
+    def _coordinate(self, role: str, points: gs.Tensor, at: int, axis: int) -> gs.Tensor:
         b = self.b
         g = b.slice(f"{role}_grid", points, [at], [at + 1], [2])
         moved = b.op("Add", f"{role}_moved", g, self._number(f"{role}_one", 1))
         if self.align:
             halved = b.op("Div", f"{role}_halved", moved, self._number(f"{role}_two", 2))
-            return b.op("Mul", f"{role}_at", halved, self._number(f"{role}_span", size - 1))
-        scaled = b.op("Mul", f"{role}_scaled", moved, self._number(f"{role}_size", size))
+            return b.op("Mul", f"{role}_at", halved, self._extent(f"{role}_span", axis, -1))
+        scaled = b.op("Mul", f"{role}_scaled", moved, self._extent(f"{role}_size", axis))
         less = b.op("Sub", f"{role}_less", scaled, self._number(f"{role}_one", 1))
         return b.op("Div", f"{role}_at", less, self._number(f"{role}_two", 2))
+
+    def _extent(self, role: str, axis: int, more: int = 0) -> gs.Tensor:
+        """The size of a side of the map, plus `more`, in the type of the grid."""
+        size = self.x.shape[axis]
+        if isinstance(size, int):
+            return self._number(role, size + more)
+        whole = self.b.cast(f"{role}_whole", self._size(axis), self.grid.dtype)
+        return self.b.op("Add", role, whole, self._number(f"{role}_more", more)) if more else whole
+
+    def _width(self, role: str) -> gs.Tensor:
+        size = self.x.shape[3]
+        return self.b.const(role, size) if isinstance(size, int) else self._size(3)
+
+    def _size(self, axis: int) -> gs.Tensor:
+        """The size of a side as an int64 scalar, read once."""
+        if axis not in self._sizes:
+            role = f"side{axis}"
+            shape = self.b.op("Shape", f"{role}_shape", self.x)
+            self._sizes[axis] = self.b.op("Gather", role, shape, self.b.const(f"{role}_axis", axis), axis=0)
+        return self._sizes[axis]
 
     def _number(self, role: str, value: float) -> gs.Constant:
         return self.b.const(role, value, self.grid.dtype)

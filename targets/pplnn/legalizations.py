@@ -37,7 +37,8 @@ from segc.passes.legalize_arithmetic import SPELLINGS
 from segc.passes.legalize_resize import Modes
 
 WIDE_ENOUGH = 32  # channels from which the sum of a Conv and its own input was measured to be right
-COMPOSED = ("GreaterOrEqual", "LessOrEqual")  # by LegalizeArithmetic, and for floats by LowerOpset and LegalizeLogic
+# Ops that the table has for floats, or that are spelled otherwise for them; LegalizeArithmetic looks at integers.
+COMPOSED = ("GreaterOrEqual", "LessOrEqual", "Max", "Min", "Pow")
 
 
 def legalizations(ops: Collection[str], kinds: Modes, opset: int, recast: bool) -> tuple[Pass, ...]:

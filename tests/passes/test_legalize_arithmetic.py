@@ -81,6 +81,32 @@ def test_integers_that_are_not_less_are_greater_or_equal(op: str, strict: str) -
     )
 
 
+def test_a_power_of_integers_is_a_product() -> None:
+    text = HEAD + " g (int64[N,4] x) => (int64[N,4] y) <int64 n = {%d}> { y = Pow (x, n) }"
+    check_pass(
+        LegalizeArithmetic(),
+        text % 3,
+        HEAD + " g (int64[N,4] x) => (int64[N,4] y) { y_power2 = Mul (x, x)  y = Mul (y_power2, x) }",
+    )
+    check_pass(LegalizeArithmetic(), text % 1, None)
+    check_untouched(LegalizeArithmetic(), text % 0, "no constant from 1 to 8")
+    floats = " g (float[4] x) => (float[4] y) <float n = {2}> { y = Pow (x, n) }"
+    check_untouched(LegalizeArithmetic(), HEAD + floats, None)
+
+
+@pytest.mark.parametrize(("op", "strict"), [("Min", "Less"), ("Max", "Greater")])
+def test_the_least_of_integers_is_chosen(op: str, strict: str) -> None:
+    check_pass(
+        LegalizeArithmetic(),
+        HEAD + f" g (int64[N,4] a, int64[4] b, int64 c) => (int64[N,4] y) {{ y = {op} (a, b, c) }}",
+        HEAD
+        + f""" g (int64[N,4] a, int64[4] b, int64 c) => (int64[N,4] y)
+        {{ y_wins0 = {strict} (a, b)  y_chosen0 = Where (y_wins0, a, b)
+           y_wins1 = {strict} (y_chosen0, c)  y = Where (y_wins1, y_chosen0, c) }}""",
+    )
+    check_untouched(LegalizeArithmetic(), HEAD + f" g (float[4] a) => (float[4] y) {{ y = {op} (a, a) }}", None)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

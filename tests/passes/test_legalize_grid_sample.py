@@ -74,6 +74,15 @@ def test_all_kinds(head: str, mode: str, padding: str, align: int, grid: str) ->
     assert "GridSample" not in {n.op for n in graph.nodes}
 
 
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("align", [0, 1])
+def test_sides_that_are_known_at_run_time_only(mode: str, padding: str, align: int) -> None:
+    attrs = f'mode = "{mode}", padding_mode = "{padding}", align_corners = {align}'
+    check_pass(LegalizeGridSample(), sample("N,2,H,W", "N,P,Q,2", "N,2,P,Q", attrs), None, atol=5e-5)
+    check_pass(LegalizeGridSample(), sample("N,2,H,4", "N,5,6,2", "N,2,5,6", attrs), None, atol=5e-5)
+
+
 def test_an_infinite_cell_outside_does_not_reach_a_pixel() -> None:
     graph = graph_of(sample("1,1,2,2", "1,1,1,2", "1,1,1,1", 'mode = "nearest"'))
     LegalizeGridSample().run(graph)
@@ -88,7 +97,8 @@ def test_an_infinite_cell_outside_does_not_reach_a_pixel() -> None:
         (sample("1,2,3,4", "1,5,6,2", "1,2,5,6", 'mode = "cubic"'), "mode is cubic"),
         (sample("1,2,3,4", "1,5,6,2", "1,2,5,6", 'mode = "bicubic"', HEAD), "mode is cubic"),
         (sample("1,2,3,4,5", "1,5,6,7,3", "1,2,5,6,7", ""), "'x' has 3 sides"),
-        (sample("1,2,H,4", "1,5,6,2", "1,2,5,6", ""), "not static"),
+        (sample("1,C,3,4", "1,5,6,2", "1,C,5,6", ""), "channels that are not static"),
+        (sample("1,2,H,4", "1,5,6,2", "1,2,5,6", 'padding_mode = "reflection"'), "reflection, and 'x' has sides"),
     ],
 )
 def test_what_is_left_alone_says_why(text: str, reason: str) -> None:
