@@ -182,7 +182,7 @@ def main() -> None:
 
         write(state, Path(__file__).resolve().parent.parent / "docs")
         return
-    state["machine"], state["command"] = machine(), shlex.join(["python", *sys.argv])
+    state["machine"], state["command"] = machine(), shlex.join(["python", "benchmarks/latency.py", *sys.argv[1:]])
     for family in args.families:
         shape = tuple(int(side) for side in args.shape.split("x")) if args.shape else None
         folder = args.folder / f"{family}-{args.shape or 'crop'}"

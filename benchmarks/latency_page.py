@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from latency_routes import ROUTES
 
 SEGC = "segc"
 OWN = (SEGC, "segc, uint8")
@@ -63,7 +64,8 @@ def summary(state: dict[str, Any]) -> list[str]:
 
 def table(state: dict[str, Any], runtime: str) -> list[str]:
     rows = {f: r["runtimes"][runtime] for f, r in state["families"].items() if runtime in r["runtimes"]}
-    names = list(dict.fromkeys(name for row in rows.values() for name in [*row["ms"], *row["failed"]]))
+    tried = {name for row in rows.values() for name in [*row["ms"], *row["failed"]]}
+    names = [name for name in ROUTES[runtime] if name in tried]
     if not rows:
         return []
     lines = [f"## {runtime}", "", f"| family | size | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
