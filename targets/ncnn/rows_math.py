@@ -28,7 +28,7 @@ def binary(e: Emission, node: gs.Node) -> None:
     op = {"Sum": "add", "Mean": "add"}.get(node.op, node.op.lower())
     y = node.outputs[0]
     if len(node.inputs) == 1:
-        return e.put(y, copied(e, e.blob(node.inputs[0])))
+        return e.put(y, e.blob(node.inputs[0]))
     made: Blob | gs.Tensor = node.inputs[0]
     for at, other in enumerate(node.inputs[1:], 1):
         made = combine(e, f"{op}{at}" if at < len(node.inputs) - 1 else op, op, made, other, y)
@@ -47,20 +47,15 @@ def _whole(tensor: gs.Tensor) -> bool:
 
 def combine(e: Emission, role: str, op: str, a: Blob | gs.Tensor, b: gs.Tensor, y: gs.Tensor) -> Blob:
     """op(a, b), broadcast as ONNX does into the layout of `y`."""
-    if isinstance(b, gs.Constant) and (value := scalar(b)) is not None and _fits(a, y):
+    if isinstance(b, gs.Constant) and (value := scalar(b)) is not None and not isinstance(a, gs.Constant):
         return with_scalar(e, role, op, operand(e, a, y), value)
-    if isinstance(a, gs.Constant) and (value := scalar(a)) is not None and _fits(b, y):
+    if isinstance(a, gs.Constant) and (value := scalar(a)) is not None:
         return with_scalar(e, role, REVERSED[op], operand(e, b, y), value)
     if op in ("add", "mul") and isinstance(b, gs.Constant) and (made := per_channel(e, role, op, a, b, y)):
         return made
     if op in ("add", "mul") and isinstance(a, gs.Constant) and (made := per_channel(e, role, op, b, a, y)):
         return made
     return e.layer("BinaryOp", role, [operand(e, a, y), operand(e, b, y)], op_type=BINARY[op])
-
-
-def _fits(x: Blob | gs.Tensor, y: gs.Tensor) -> bool:
-    """Whether `x` has the shape of the result already: a scalar of rank 4 may enlarge a smaller operand's rank."""
-    return isinstance(x, Blob) or not isinstance(x, gs.Constant)
 
 
 def per_channel(e: Emission, role: str, op: str, x: Blob | gs.Tensor, c: gs.Constant, y: gs.Tensor) -> Blob | None:
@@ -95,11 +90,6 @@ def with_scalar(e: Emission, role: str, op: str, x: Blob, value: float) -> Blob:
     """op(x, value)."""
     value = min(max(value, -LIMIT), LIMIT)
     return e.layer("BinaryOp", role, [x], op_type=BINARY[op], with_scalar=1, b=float(value))
-
-
-def copied(e: Emission, x: Blob) -> Blob:
-    """The same blob: ncnn needs no copy."""
-    return x
 
 
 PLAIN = {

@@ -60,10 +60,13 @@ def array(value: Param, kind: str) -> str:
     return ",".join([str(len(elements)), *elements])
 
 
-def write_bin(net: Net, path: Path, *, half: bool = False) -> None:
-    """The weights in the layers' order; half: those that ncnn reads with a tag as float16."""
+def write_bin(net: Net, path: Path, *, kept: int | None = None) -> None:
+    """The weights in the layers' order, float16 behind the first `kept` layers that could store it; None: nowhere."""
+    tagged = 0
     with path.open("wb") as file:
         for layer in net.layers:
+            half = kept is not None and tagged >= kept
+            tagged += any(weight.tagged for weight in layer.weights)
             for weight in layer.weights:
                 write_weight(file, weight, half=half)
 

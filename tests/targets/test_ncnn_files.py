@@ -20,6 +20,7 @@ from segc.targets.base import Settings
 from segc.targets.ncnn import NCNN
 from segc.targets.ncnn.build import build, verify
 from segc.targets.ncnn.contracts import CONTRACTS, check
+from segc.targets.ncnn.half import fewest
 from segc.targets.ncnn.net import Blob, Layer, Net, Refused, Weight
 from segc.targets.ncnn.params import PARAMS
 from segc.targets.ncnn.readback import read_back, read_param
@@ -219,11 +220,22 @@ def test_a_param_file_that_is_not_what_was_meant_is_refused(tmp_path: Path, old:
 
 def test_half_weights_are_tagged_and_half_as_large(tmp_path: Path) -> None:
     net = net_of()
-    write_bin(net, tmp_path / "model.bin", half=True)
+    write_bin(net, tmp_path / "model.bin", kept=0)
     assert (tmp_path / "model.bin").read_bytes()[:4] == struct.pack("<I", 0x01306B47)
     assert (tmp_path / "model.bin").stat().st_size == 4 + 4 * 2 + 4 * 2
     write_param(net, tmp_path / "model.param")
     read_back(net, tmp_path / "model.param", tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize(("least", "kept"), [(0, 0), (1, 2), (3, 4), (10, 12), (15, 16), (99, 16)])
+def test_as_many_first_layers_keep_float32_as_agreement_asks_for(least: int, kept: int) -> None:
+    tried: list[int] = []
+
+    def agrees(count: int) -> bool:
+        tried.append(count)
+        return count >= least
+
+    assert fewest(16, agrees) == kept and tried == [n for n in (0, 2, 4, 8, 12, 16) if n <= kept]
 
 
 def test_fp16_stores_half_and_computes_nearly_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""How many of the first layers keep float32 weights in a float16 engine, decided by trying.
+
+Rounding weights to float16 moves the logits of some networks by more than any rounding of theirs does, and early layers
+most: what they get wrong, all later ones amplify. So a float16 engine is compared with the float32 one on noise, and
+where classes differ too often, the first eighth, quarter, half of its layers keep their weights, which are the small
+ones of a convolutional network. A network that agrees at once is float16 throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segc.isolation import IsolatedSession
+from segc.targets.ncnn.net import Net
+from segc.targets.ncnn.session import BIN
+from segc.targets.ncnn.winograd import TRIED
+from segc.targets.ncnn.write import write_bin
+
+AGREEMENT = 0.997  # the parity gate asks for 0.995, on more than this noise
+SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+
+
+def write_half(net: Net, directory: Path, options: Mapping[str, Any]) -> int:
+    """Write the weights; returns how many of the first layers keep float32. Raises CompileError if the engine fails."""
+    count = sum(any(weight.tagged for weight in layer.weights) for layer in net.layers)
+    write_bin(net, directory / BIN)
+    reference = _classes(net, directory, {**options, **dict.fromkeys(options_of_half(options), False)})
+
+    def agrees(kept: int) -> bool:
+        write_bin(net, directory / BIN, kept=kept)
+        return bool((_classes(net, directory, options) == reference).mean() >= AGREEMENT)
+
+    return fewest(count, agrees)
+
+
+def fewest(count: int, agrees: Callable[[int], bool]) -> int:
+    """The smallest of the shares of `count` layers with which the engine agrees; all of them where none does."""
+    tried = dict.fromkeys([*(int(count * share) for share in SHARES), count])
+    return next((kept for kept in tried if agrees(kept)), count)
+
+
+def options_of_half(options: Mapping[str, Any]) -> list[str]:
+    """ncnn's flags for float16."""
+    return [name for name in options if name.startswith("use_fp16")]
+
+
+def _classes(net: Net, directory: Path, options: Mapping[str, Any]) -> np.ndarray:
+    """The classes that the engine in `directory` finds in noise."""
+    shape = (1, *(size or TRIED for size in net.layers[0].outputs[0].shape))
+    session = IsolatedSession("ncnn", directory, options, 0)
+    y = session.run(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    session.close()
+    if y.dtype.kind in "ui":
+        return y
+    return y > 0 if y.ndim < 4 or y.shape[1] == 1 else y.argmax(1)
