@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segc.passes import MaskOutput, evaluate
-from segc.passes.mask_output import cutoff
+from segc.thresholds import cutoff
 
 
 def logits(shape: str, dtype: str = "float") -> str:
