@@ -162,8 +162,8 @@ def ncnn_on(job: Job, info: Any, file: str) -> Run:
     normalised, given, taken = normaliser(info), net.input_names()[0], net.output_names()[0]
 
     def run(image: np.ndarray) -> np.ndarray:
-        extractor = net.create_extractor()
-        extractor.input(given, ncnn.Mat(normalised(image)[0]))
+        extractor, x = net.create_extractor(), normalised(image)[0]
+        extractor.input(given, ncnn.Mat(x))  # which looks at x, and does not keep it
         logits = np.array(extractor.extract(taken)[1])
         return (logits[0] > 0).astype(np.uint8) if len(logits) == 1 else logits.argmax(0).astype(np.uint8)
 
