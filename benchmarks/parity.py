@@ -1,16 +1,19 @@
 """segc's engines and the plain torch export against eager PyTorch, in the same runtimes.
 
-    python benchmarks/parity.py [--models fcn pspnet …] [--targets onnxruntime openvino] [--odd] [--json FILE]
+    python benchmarks/parity.py [--models fcn pspnet … | all] [--targets onnxruntime openvino] [--size HxW] [--odd]
+                                [--state FILE]
 
 Weights are seeded and BatchNorm statistics calibrated, inputs are noise and a photograph. For every model, size and
 target: the relative logit error and pixel agreement of segc's bundle and of `torch.onnx.export(dynamo=True)` of the
-same unmodified model in the same runtime, and whether every differing pixel is a near tie.
+same unmodified model in the same runtime, and whether every differing pixel is a near tie. --state remembers rows: a
+run that was stopped goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,15 +24,16 @@ import onnx
 
 import segc
 from segc import parity, targets
+from segc.cli import arguments
 from segc.driver import Request, compile_request
 from segc.errors import ShapeError
 from segc.families import FAMILIES
 from segc.frontend.source import Source, open_source
 from segc.reference import reference_of
 from segc.shared import Shared
+from segc.targets import Settings
 
 LIGHT = ("fcn", "pspnet", "deeplabv3plus", "segformer", "unet", "fastscnn", "bisenetv2", "segmenter")
-MODELS = {name: FAMILIES[name] for name in LIGHT}
 ODD = (97, 129)
 
 
@@ -45,6 +49,7 @@ class Row:
     margin_ratio: float | None
     plain_error: float
     plain_agreement: float
+    asked: str = "crop"  # the size that was asked for: "crop" or HxW; `size` is the nearest the model accepts
 
     @property
     def ratio(self) -> float:
@@ -52,13 +57,15 @@ class Row:
         return self.error / self.plain_error if self.plain_error else float(self.error > 0)
 
 
-def measure(name: str, size: tuple[int, int] | None, target_names: tuple[str, ...], threads: int = 2) -> Iterator[Row]:
+def measure(
+    name: str, size: tuple[int, int] | None, target_names: tuple[str, ...], asked: str, threads: int = 2
+) -> Iterator[Row]:
     """Rows for one model, at `size` or the config's crop size; a size the model rejects moves up to one it takes."""
     shared = Shared()
-    source = open_source(MODELS[name], mode="whole")
+    source = open_source(FAMILIES[name], mode="whole")
     size = accepted_size(source, size or source.info.shape)
     info = source.info
-    shared.source((MODELS[name], None, False, "whole"), lambda: source)
+    shared.source((FAMILIES[name], None, False, "whole"), lambda: source)
     shape = (1, info.in_channels, *size)
     inputs = list(parity.inputs(shape, info.mean, info.std, info.channel_order))
     reference = reference_of(source)
@@ -68,15 +75,15 @@ def measure(name: str, size: tuple[int, int] | None, target_names: tuple[str, ..
         for target_name in target_names:
             target = targets.get(target_name)
             out = Path(folder) / target_name
-            request = Request(MODELS[name], target_name, size, mode="whole", verify=False, out=out)
+            request = Request(FAMILIES[name], target_name, size, mode="whole", verify=False, out=out)
             compile_request(request, shared=shared)
             engine = segc.load(out, threads=threads)
             ours = [parity.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
             plain_folder = out.with_suffix(".plain")
             plain_folder.mkdir()
-            session = target.load(plain_folder, target.emit(plain, plain_folder, targets.Settings()).options, threads)
+            session = target.load(plain_folder, target.emit(plain, plain_folder, Settings()).options, threads)
             theirs = [parity.compare(label, y, session.run(x), info.threshold) for label, x, y in expected]
-            yield _worst(name, size, target_name, ours, theirs)
+            yield _worst(name, size, target_name, ours, theirs, asked)
 
 
 def accepted_size(source: Source, size: tuple[int, int]) -> tuple[int, int]:
@@ -101,7 +108,9 @@ def plain_export(source: Source, shape: tuple[int, ...]) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _worst(name: str, size: tuple[int, int], target: str, ours: list[parity.Case], theirs: list[parity.Case]) -> Row:
+def _worst(
+    name: str, size: tuple[int, int], target: str, ours: list[parity.Case], theirs: list[parity.Case], asked: str
+) -> Row:
     ratios = [case.margin_ratio for case in ours if case.margin_ratio is not None]
     return Row(
         name,
@@ -112,32 +121,48 @@ def _worst(name: str, size: tuple[int, int], target: str, ours: list[parity.Case
         max(ratios) if ratios else None,
         max(case.relative_error or 0.0 for case in theirs),
         min(case.agreement for case in theirs),
+        asked,
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=[*MODELS], choices=[*MODELS])
+    parser.add_argument("--models", nargs="+", default=[*LIGHT], choices=[*FAMILIES, "all"], metavar="M")
     parser.add_argument("--targets", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--size", type=arguments.shape, metavar="HxW", help="instead of the config's crop size")
     parser.add_argument("--odd", action="store_true", help="at 97x129 (or the next size the model accepts) only")
-    parser.add_argument("--json", type=Path, help="write the rows here too")
+    parser.add_argument("--state", type=Path, help="rows as JSON, one a line: read first, then appended to")
     args = parser.parse_args()
-    rows = []
+    rows = _read(args.state)
+    known = {(row.model, row.asked) for row in rows}
+    for name in FAMILIES if "all" in args.models else args.models:
+        for size in (ODD,) if args.odd else (args.size, ODD):
+            if (name, asked := "crop" if size is None else f"{size[0]}x{size[1]}") in known:
+                continue
+            found = list(measure(name, size, tuple(args.targets), asked))
+            rows += found
+            if args.state is not None:
+                with args.state.open("a") as file:
+                    file.writelines(json.dumps(asdict(row)) + "\n" for row in found)
+            print(f"{name} {asked}: worst ratio {max(row.ratio for row in found):.2f}", file=sys.stderr, flush=True)
+    _print(rows)
+
+
+def _read(state: Path | None) -> list[Row]:
+    if state is None or not state.is_file():
+        return []
+    return [Row(**{**row, "size": tuple(row["size"])}) for row in map(json.loads, state.read_text().splitlines())]
+
+
+def _print(rows: list[Row]) -> None:
     print("| model | size | target | segc error | plain error | ratio | segc pixels | plain pixels | margin / error |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name in args.models:
-        for size in (ODD,) if args.odd else (None, ODD):
-            for row in measure(name, size, tuple(args.targets)):
-                rows.append(row)
-                margin = "-" if row.margin_ratio is None else f"{row.margin_ratio:.2f}"
-                print(
-                    f"| {row.model} | {row.size[0]}x{row.size[1]} | {row.target} | {row.error:.1e} "
-                    f"| {row.plain_error:.1e} | {row.ratio:.2f} | {row.agreement:.4%} "
-                    f"| {row.plain_agreement:.4%} | {margin} |",
-                    flush=True,
-                )
-    if args.json:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    for row in rows:
+        margin = "-" if row.margin_ratio is None else f"{row.margin_ratio:.2f}"
+        print(
+            f"| {row.model} | {row.size[0]}x{row.size[1]} | {row.target} | {row.error:.1e} | {row.plain_error:.1e} "
+            f"| {row.ratio:.2f} | {row.agreement:.4%} | {row.plain_agreement:.4%} | {margin} |"
+        )
     print(f"worst: error {max(r.error for r in rows):.1e}, ratio {max(r.ratio for r in rows):.2f}, "
           f"agreement {min(r.agreement for r in rows):.4%}")  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
@@ -18,7 +18,7 @@ _STEPS = ("open", "export", "passes", "emit", "load", "verify")
 _SHARED = 0.05  # seconds: an export that took less was another cell's
 
 
-def page(cells: Sequence[Cell], command: str) -> str:
+def page(cells: Sequence[Cell], command: str, made_with: Mapping[str, str]) -> str:
     """Markdown: summary, one table a target, what failed and why, versions."""
     targets = list(dict.fromkeys(cell.target for cell in cells))
     parts = [
@@ -32,7 +32,7 @@ def page(cells: Sequence[Cell], command: str) -> str:
         *(_table(target, [c for c in cells if c.target == target]) for target in targets),
         _failures(cells),
         _times(cells),
-        "Versions: " + ", ".join(f"{name} {found}" for name, found in versions().items()) + ".",
+        "Versions: " + ", ".join(f"{name} {found}" for name, found in made_with.items()) + ".",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -58,9 +58,19 @@ def _count(cells: Sequence[Cell]) -> str:
     return f"{len(good)} of {len(cells)}" + (f" ({'; '.join(words)})" if words else "")
 
 
-def to_json(cells: Sequence[Cell]) -> dict[str, Any]:
-    """All figures."""
-    return {"versions": versions(), "cells": [asdict(cell) for cell in cells]}
+def to_json(cells: Sequence[Cell], command: str) -> dict[str, Any]:
+    """All figures, with the command and the versions they were made with."""
+    return {"command": command, "versions": versions(), "cells": [asdict(cell) for cell in cells]}
+
+
+def page_of(content: Mapping[str, Any]) -> str:
+    """The page that belongs to what `to_json` gave."""
+    return page(cells_of(content), content["command"], content["versions"])
+
+
+def cells_of(content: Mapping[str, Any]) -> list[Cell]:
+    """The cells in what `to_json` gave."""
+    return [Cell(**{**cell, "sizes": tuple(cell["sizes"])}) for cell in content["cells"]]
 
 
 def versions() -> dict[str, str]:

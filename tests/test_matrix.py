@@ -16,6 +16,7 @@ from segc.errors import FileError
 from segc.matrix import CANNOT, FAILED, OK, Job
 from segc.zoo import same_models
 
+DOCS = Path(__file__).parents[1] / "docs"
 NET = """
 import torch
 from torch import nn
@@ -119,10 +120,11 @@ def test_the_page_names_what_is_not_ok_once(tmp_path: Path) -> None:
         *matrix_job.run_job(job(tmp_path)),
         *matrix_job.run_job(job(tmp_path, body="raise ValueError('odd')", name="bad")),
     ]
-    text = matrix_page.page(cells, "segc matrix")
+    content = matrix_page.to_json(cells, "segc matrix")
+    text = matrix_page.page_of(content)
     assert "| `onnxruntime` | 1 of 1 | 1 of 1 | 1 of 1 | 1 of 1 |" in text
     assert text.count("odd") == 1
-    assert matrix_page.to_json(cells)["cells"][0]["status"] == OK
+    assert content["cells"][0]["status"] == OK
 
 
 def test_the_command_refuses_unknown_families(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,3 +140,14 @@ def test_the_command_writes_page_and_json(tmp_path: Path, capsys: pytest.Capture
     assert "fast_scnn_8xb4-160k_cityscapes-512x1024: 1 of 1 ok" in capsys.readouterr().out
     assert "| fastscnn | ok: " in out.read_text()
     assert json.loads(out.with_suffix(".json").read_text())["cells"][0]["family"] == "fastscnn"
+
+
+@pytest.mark.parametrize("name", ["support-matrix", "zoo"])
+def test_the_committed_pages_belong_to_their_figures(name: str) -> None:
+    content = json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8"))
+    assert matrix_page.page_of(content) == (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_committed_summary() -> None:
+    content = json.loads((DOCS / "support-matrix.json").read_text(encoding="utf-8"))
+    assert matrix_page.summary(matrix_page.cells_of(content)) in (DOCS.parent / "README.md").read_text(encoding="utf-8")

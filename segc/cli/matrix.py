@@ -52,12 +52,21 @@ def main(args: argparse.Namespace) -> int:
     cells = matrix.run(
         _jobs(args), workers=args.jobs, timeout=args.timeout, state=args.state, scheduler=args.scheduler, done=done
     )
-    content = matrix_page.to_json(cells)
+    content = matrix_page.to_json(cells, _command(args))
     if args.out is not None:
-        args.out.write_text(matrix_page.page(cells, "segc matrix"), encoding="utf-8")
+        args.out.write_text(matrix_page.page_of(content), encoding="utf-8")
         args.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=2) if args.json else f"\n{matrix_page.summary(cells)}")
     return 9 if any(cell.status == matrix.FAILED for cell in cells) else 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What decides about the figures: not where and how fast they were made."""
+    words = ["segc matrix", "--zoo"] if args.zoo else ["segc matrix"]
+    for name in ("families", "targets", "shapes", "outputs"):
+        if given := getattr(args, name):
+            words += [f"--{name}", *given]
+    return " ".join([*words, "--size", args.size] if args.size else words)
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
