@@ -134,6 +134,16 @@ def compile_request(request: Request, progress: Progress = lambda _: None, share
     return _Compilation(request, progress, shared or Unshared()).run()
 
 
+def open_shared(request: Request, shared: Shared) -> Source:
+    """The source of a request, opened once for all compiles with this `shared`."""
+    return shared.source(
+        (request.source, request.checkpoint, request.allow_mismatch, request.mode),
+        lambda: open_source(
+            request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
+        ),
+    )
+
+
 class _Compilation:
     """One compile, step by step; each step is timed under its name."""
 
@@ -323,13 +333,7 @@ class _Compilation:
         return Path(f"{Path(self.request.source).stem}-{self.target.name}")
 
     def _open(self) -> Source:
-        request = self.request
-        source = self.shared.source(
-            (request.source, request.checkpoint, request.allow_mismatch, request.mode),
-            lambda: open_source(
-                request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
-            ),
-        )
+        source = open_shared(self.request, self.shared)
         self._require_fitting(source.info)
         if source.info.mode == "slide":
             self._fit_slide(source.info)

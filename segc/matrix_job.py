@@ -14,8 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from segc.driver import Request, compile_request, open_shared
 from segc.errors import SegcError
 from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
+from segc.shared import Shared
 
 RELATIVE_ERROR, AGREEMENT = 1.5e-3, 0.999  # deep attention nets with seeded weights need more than the default 1e-3
 
@@ -24,13 +26,10 @@ def run_job(job: Job) -> list[Cell]:
     """All cells of one config, in this process."""
     import torch
 
-    from segc.driver import Request, compile_request
-    from segc.shared import Shared
-
     torch.set_num_threads(job.threads)
-    if why := _eager_failure(job):
+    shared, cells = Shared(), list[Cell]()
+    if why := _eager_failure(job, shared):
         return job.all(CANNOT, why)
-    shared, cells = Shared(), []
     with tempfile.TemporaryDirectory() as folder:
         for at, (shape, target, output) in enumerate(job.places()):
             size: dict[str, Any] = {"shape": job.size} if shape == "static" else {"dynamic": True}
@@ -85,13 +84,12 @@ def _judged(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _eager_failure(job: Job) -> str | None:
+def _eager_failure(job: Job, shared: Shared) -> str | None:
     """Why PyTorch itself does not build or run the model here, or None."""
-    from segc.frontend.source import open_source
     from segc.frontend.trace import accepts
 
     try:
-        source = open_source(job.config, mode="whole")
+        source = open_shared(Request(job.config, mode="whole"), shared)
     except SegcError as error:
         return "; ".join([error.what, *error.details["because"]])
     assert source.module is not None
