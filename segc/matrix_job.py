@@ -20,6 +20,7 @@ from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
 from segc.shared import Shared
 
 RELATIVE_ERROR, AGREEMENT = 1.5e-3, 0.999  # deep attention nets with seeded weights need more than the default 1e-3
+NEAR_TIE = 2.0  # times the largest logit error: a pixel with a wider margin cannot differ for rounding alone
 
 
 def run_job(job: Job) -> list[Cell]:
@@ -71,8 +72,13 @@ def _judged(report: dict[str, Any]) -> dict[str, Any]:
     ratios = [float(c["margin_ratio"]) for c in cases if c["margin_ratio"] is not None]
     status, _, reason = report["status"].partition(": ")
     hybrid = report.get("hybrid")
+    if hybrid and status == OK:
+        status = HYBRID
+    by_pixels = report["parity"]["limits"]["relative_error"] is None
+    if not by_pixels and max(ratios, default=0.0) > NEAR_TIE:
+        status, reason = FAILED, f"a differing pixel is no near tie: margin {max(ratios):.1f} times the logit error"
     return {
-        "status": HYBRID if hybrid and status == OK else status,
+        "status": status,
         "reason": reason,
         "error": max(errors, default=None),
         "agreement": min(c["agreement"] for c in cases),
