@@ -86,6 +86,16 @@ class Cell:
         return self.status not in (FAILED, CANNOT)
 
 
+def regressions(cells: Sequence[Cell], before: Sequence[Cell]) -> list[Cell]:
+    """Cells that are not good, and were in an earlier run. A cell that the earlier run lacks must be good as well."""
+    fell_short = {(c.config, c.target, c.shape, c.output) for c in before if not c.good}
+    return [
+        cell
+        for cell in cells
+        if not cell.good and (cell.config, cell.target, cell.shape, cell.output) not in fell_short
+    ]
+
+
 def run(
     jobs: Sequence[Job],
     *,

@@ -20,6 +20,7 @@ from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
 from segc.shared import Shared
 
 RELATIVE_ERROR, AGREEMENT = 1.5e-3, 0.999  # deep attention nets with seeded weights need more than the default 1e-3
+_REASONS = 3
 NEAR_TIE = 2.0  # times the largest logit error: a pixel with a wider margin cannot differ for rounding alone
 
 
@@ -58,8 +59,7 @@ def _cell(job: Job, target: str, shape: str, output: str, make: Callable[[], Any
     try:
         report = make().report
     except SegcError as error:
-        reason = "; ".join([error.what, *error.details["because"]])
-        return Cell(*place, FAILED, reason, seconds={"total": time.perf_counter() - start})
+        return Cell(*place, FAILED, _reason(error), seconds={"total": time.perf_counter() - start})
     except Exception as error:  # a bug costs one cell and is named
         return Cell(*place, FAILED, f"bug: {type(error).__name__}: {error}")
     return Cell(*place, **_judged(report))
@@ -97,9 +97,16 @@ def _eager_failure(job: Job, shared: Shared) -> str | None:
     try:
         source = open_shared(Request(job.config, mode="whole"), shared)
     except SegcError as error:
-        return "; ".join([error.what, *error.details["because"]])
+        return _reason(error)
     assert source.module is not None
     return accepts(source.module, (1, source.info.in_channels, *(job.size or source.info.shape)))
+
+
+def _reason(error: SegcError) -> str:
+    """What and why, without the long tail of a long list."""
+    because = list(error.details["because"])
+    more = [f"and {len(because) - _REASONS} more reasons"] if len(because) > _REASONS else []
+    return "; ".join([error.what, *because[:_REASONS], *more])
 
 
 def main(asked: Path, answer: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+from segc.errors import FileError
 from segc.matrix import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
 
 _VERSIONS = (
@@ -71,6 +74,16 @@ def page_of(content: Mapping[str, Any]) -> str:
 def cells_of(content: Mapping[str, Any]) -> list[Cell]:
     """The cells in what `to_json` gave."""
     return [Cell(**{**cell, "sizes": tuple(cell["sizes"])}) for cell in content["cells"]]
+
+
+def read(path: Path) -> list[Cell]:
+    """The cells of a JSON file beside a page. Raises FileError."""
+    try:
+        return cells_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"'{path}' is no result of segc matrix", because=str(error), so="give the JSON beside a page of its -o"
+        ) from error
 
 
 def versions() -> dict[str, str]:

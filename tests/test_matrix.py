@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from segc import matrix, matrix_job, matrix_page
 from segc.cli import main
 from segc.errors import FileError
-from segc.matrix import CANNOT, FAILED, OK, Job
+from segc.matrix import CANNOT, FAILED, OK, Cell, Job
 from segc.zoo import same_models
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -113,6 +113,16 @@ def test_the_zoo_knows_which_configs_build_the_same_model() -> None:
     assert "fcn_r50-d8_4xb2-80k_cityscapes-512x1024" in groups["fcn_r50-d8_4xb2-40k_cityscapes-512x1024"]
     assert "fcn_r50-d8_4xb2-40k_cityscapes-769x769" in groups  # align_corners differs
     assert sum(1 + len(same) for same in groups.values()) == len(chosen)
+
+
+def test_a_baseline_excuses_what_was_not_good_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = Cell("f", "c", "t", "static", "mask", OK), Cell("f", "c", "t", "static", "logits", FAILED, "why")
+    assert matrix.regressions([good, bad], [bad]) == []
+    assert matrix.regressions([good, bad], [good, replace(bad, status=OK)]) == [bad]
+    assert matrix.regressions([bad], []) == [bad]
+    (tmp_path / "no.json").write_text("{}")
+    assert main(["matrix", "--families", "fcn", "--baseline", str(tmp_path / "no.json")]) == FileError.exit_code
+    assert "is no result of segc matrix" in capsys.readouterr().err
 
 
 def test_the_page_names_what_is_not_ok_once(tmp_path: Path) -> None:

@@ -35,13 +35,18 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--timeout", type=float, default=900, metavar="S", help="seconds for one config (default 900)")
     p.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler, not here")
     p.add_argument("--state", type=Path, metavar="FILE", help="remember finished configs here and go on from it")
+    p.add_argument(
+        "--baseline", type=Path, metavar="JSON", help="fail only for cells that were good in this earlier result"
+    )
     p.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page here, and JSON beside it")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run, report and write; exit code 9 when a cell failed that PyTorch can run."""
+    """Run, report and write; exit code 9 when a cell failed that PyTorch can run, or fell behind the baseline."""
     from segc import matrix, matrix_page
+
+    before = matrix_page.read(args.baseline) if args.baseline is not None else None
 
     def done(job: Job, cells: list[Cell]) -> None:
         if not args.json:
@@ -57,7 +62,11 @@ def main(args: argparse.Namespace) -> int:
         args.out.write_text(matrix_page.page_of(content), encoding="utf-8")
         args.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=2) if args.json else f"\n{matrix_page.summary(cells)}")
-    return 9 if any(cell.status == matrix.FAILED for cell in cells) else 0
+    worse = matrix.regressions([cell for cell in cells if cell.status == matrix.FAILED], before or [])
+    if before is not None:
+        for cell in worse:
+            print(f"worse than the baseline: {cell.config} {cell.target} {cell.shape} {cell.output}: {cell.reason}")
+    return 9 if worse else 0
 
 
 def _command(args: argparse.Namespace) -> str:
