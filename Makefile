@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo-out
 JOBS ?= 2
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow matrix check format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
@@ -16,6 +16,9 @@ test: $(STAMP)  ## install and pass the tests
 
 test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop size, both targets
 	$(BIN)/python -m pytest -m slow
+
+matrix: $(STAMP)  ## all families x targets x static and dynamic x logits and masks, at a small size
+	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/support-matrix.json
 
 check: $(STAMP)  ## all static checks
 	$(BIN)/ruff check .
