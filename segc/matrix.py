@@ -1,15 +1,13 @@
 """The support matrix: every model x target x static or dynamic x logits or mask, compiled and verified for real.
 
 One job is one config. It runs in a process of its own with a time limit, so a crash or a hang costs one row; see
-segc/matrix_job.py. Finished jobs are appended to a state file; a run that is started again with the same file goes on
-where it stopped. Jobs run on this machine, or on the workers of a Dask cluster.
+segc/matrix_worker.py. Finished jobs are appended to a state file; a run started again with the same file goes on where
+it stopped. Jobs run on this machine, or on the workers of a Dask cluster.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from segc.errors import FileError, MissingPackageError
+from segc.matrix_worker import worker_of_this_thread
 
 OK, HYBRID, FAILED, CANNOT = "ok", "hybrid", "failed", "PyTorch cannot run it here"
 SHAPES, OUTPUTS = ("static", "dynamic"), ("logits", "mask")
@@ -132,15 +131,12 @@ def run_isolated(job: Job, timeout: float = 900.0) -> list[Cell]:
     with tempfile.TemporaryDirectory() as folder:
         asked, answer, said = (Path(folder) / name for name in ("job.json", "cells.json", "output.txt"))
         asked.write_text(json.dumps(asdict(job)), encoding="utf-8")
-        command = [sys.executable, "-m", "segc.matrix_job", str(asked), str(answer)]
-        try:
-            with said.open("wb") as output:
-                code = subprocess.run(command, stdout=output, stderr=output, timeout=timeout, check=False).returncode
-        except subprocess.TimeoutExpired:
+        code = worker_of_this_thread().run(asked, answer, said, timeout)
+        if code is None:
             return job.all(FAILED, f"no answer within {timeout:.0f} s")
         if code == 0:
             return [_cell(row) for row in json.loads(answer.read_text(encoding="utf-8"))]
-        last = said.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
+        last = said.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip() if said.is_file() else ""
     return job.all(FAILED, f"the process died with exit code {code}" + (f": {last.splitlines()[-1]}" if last else ""))
 
 

@@ -1,4 +1,4 @@
-"""One job of the support matrix, run as a process: `python -m segc.matrix_job JOB.json CELLS.json`.
+"""One job of the support matrix, in this process; segc/matrix_worker.py gives it one of its own.
 
 All cells of the config share the opened model, its traces and its reference outputs.
 """
@@ -6,7 +6,6 @@ All cells of the config share the opened model, its traces and its reference out
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -115,7 +114,3 @@ def main(asked: Path, answer: Path) -> None:
     lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
     cells = run_job(Job(**{**row, **lists}))
     answer.write_text(json.dumps([asdict(cell) for cell in cells]), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
