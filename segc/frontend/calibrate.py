@@ -1,6 +1,8 @@
-"""Random weights from a fixed seed, made usable: BatchNorm statistics are measured on noise.
+"""Random weights from a fixed seed, made usable: BatchNorm statistics are measured on noise, zeros become numbers.
 
-Without that the activations of a deep net with default statistics explode and every comparison loses its meaning.
+Without the first the activations of a deep net with default statistics explode. Without the second a branch that
+training starts at zero (attention scaled by a gamma of 0, a position embedding) adds nothing, and every comparison is
+blind to it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,32 @@ def seed_everything() -> None:
     import torch
 
     torch.manual_seed(SEED)
+
+
+def wake_zeros(model: nn.Module) -> list[str]:
+    """Give every parameter that is zero throughout, but for biases, values from the seed. Returns their names.
+
+    A scalar becomes a half, a vector ones (it scales channels), a weight keeps the size of what it multiplies, and
+    anything else, as an embedding, is small.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(SEED)
+    woken = []
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            last = name.rpartition(".")[2]
+            if last.endswith("bias") or not parameter.is_floating_point() or parameter.any():
+                continue
+            woken.append(name)
+            if parameter.ndim == 0 or parameter.numel() == 1:
+                parameter.fill_(0.5)
+            elif parameter.ndim == 1:
+                parameter.fill_(1.0)
+            else:
+                std = parameter[0].numel() ** -0.5 if last == "weight" else 0.02
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+    return woken
 
 
 def calibrate_batch_norm(model: nn.Module, shape: tuple[int, int], channels: int = 3, batches: int = 2) -> int:

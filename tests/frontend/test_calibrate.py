@@ -1,0 +1,54 @@
+"""Seeded weights: nothing that scales or embeds is zero, what was not zero stays."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from segc.frontend import calibrate  # noqa: E402
+
+
+class Attended(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 1)
+        self.out = nn.Conv2d(4, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.embedding = nn.Parameter(torch.zeros(1, 9, 4))
+        for weight in (self.out.weight, self.out.bias, self.norm.weight):
+            nn.init.zeros_(weight)  # type: ignore[arg-type]
+
+
+def test_what_training_starts_at_zero_gets_values_and_biases_stay() -> None:
+    model = Attended()
+    before = model.body.weight.clone()
+    assert calibrate.wake_zeros(model) == ["gamma", "embedding", "out.weight", "norm.weight"]
+    assert model.gamma.item() == 0.5
+    assert model.norm.weight.tolist() == [1.0] * 4
+    assert 0.1 < float(model.out.weight.detach().std()) * 36**0.5 * 0.5 < 1.0
+    assert 0.0 < float(model.embedding.detach().abs().max()) < 0.1
+    assert not model.out.bias.detach().any()  # type: ignore[union-attr]
+    assert torch.equal(model.body.weight, before)
+    assert calibrate.wake_zeros(model) == []
+
+
+def test_equal_models_get_equal_values() -> None:
+    first, second = Attended(), Attended()
+    for model in (first, second):
+        calibrate.wake_zeros(model)
+    assert torch.equal(first.out.weight, second.out.weight)
+    assert torch.equal(first.embedding, second.embedding)
+
+
+def test_attention_of_zoo_models_counts() -> None:
+    pytest.importorskip("mmseg")
+    from segc.frontend.source import open_source
+
+    module = open_source("gcnet_r50-d8_4xb4-80k_ade20k-512x512", mode="whole").module
+    assert module is not None
+    zero = [n for n, p in module.named_parameters() if not n.endswith("bias") and not p.detach().any()]
+    assert zero == []
