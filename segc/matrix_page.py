@@ -17,7 +17,7 @@ _VERSIONS = (
     "segc", "torch", "mmsegmentation", "onnx", "onnxruntime", "openvino", "ncnn", "tensorrt-rtx-cu12-bindings",
 )  # fmt: skip
 
-_STEPS = ("open", "export", "passes", "emit", "load", "verify")
+_STEPS = ("export", "passes", "emit", "load", "verify")
 _SHARED = 0.05  # seconds: an export that took less was another cell's
 
 
