@@ -58,7 +58,8 @@ def measure(family: str, target: str, size: tuple[int, int] | None, threads: int
     import numpy as np
     import torch
 
-    from segc.driver import Request, compile_request
+    from segc.driver import compile_request
+    from segc.request import Request
     from segc.runtime.engine import load
     from segc.shared import Shared
 

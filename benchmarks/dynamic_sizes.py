@@ -85,10 +85,11 @@ def measure(family: str, settings: Settings) -> list[Row]:
     import torch
 
     from segc import parity
-    from segc.driver import Request, compile_request
+    from segc.driver import compile_request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
     from segc.reference import reference_of
+    from segc.request import Request
     from segc.runtime.engine import accepted, load
     from segc.shared import Shared
 

@@ -91,9 +91,10 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     import torch
 
     from segc import parity
-    from segc.driver import Request, compile_request
+    from segc.driver import compile_request
     from segc.errors import SegcError
     from segc.reference import reference_of
+    from segc.request import Request
     from segc.shared import Shared
 
     torch.set_num_threads(1)

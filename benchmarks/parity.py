@@ -25,11 +25,12 @@ import onnx
 import segc
 from segc import parity, targets
 from segc.cli import arguments
-from segc.driver import Request, compile_request
+from segc.driver import compile_request
 from segc.errors import ShapeError
 from segc.families import FAMILIES
 from segc.frontend.source import Source, open_source
 from segc.reference import reference_of
+from segc.request import Request
 from segc.shared import Shared
 from segc.targets import Settings
 

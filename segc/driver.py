@@ -8,25 +8,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segc import bundle as bundles
-from segc import decode, describe, facts, hooks, hybrid, ir, legality, parity, pipelines, ranges, stored, targets
+from segc import decode, describe, facts, gate, hooks, hybrid, ir, legality, parity, pipelines, ranges, stored, targets
 from segc.canonical import canonical
-from segc.errors import CompileError, MissingPackageError, ParityError, SegcError, ShapeError, UsageError
+from segc.errors import MissingPackageError, ParityError, ShapeError, UsageError
 from segc.frontend.info import ModelInfo
-from segc.frontend.source import Source, open_source
-from segc.hybrid import Partitioning
+from segc.frontend.source import Source
 from segc.isolation import IsolatedSession
 from segc.manifest import Decode, Manifest
 from segc.memory import peak_memory_mb
 from segc.passes import FoldPreprocessing, LeaveResize
 from segc.passes.base import PassResult
 from segc.pipeline import Hook, PipelineError
+from segc.request import Request, open_fitting, require_sane
 from segc.settings import limits_of, settings_of
 from segc.shared import Shared, Unshared
 from segc.standin import stand_in
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import onnx
     import onnx_graphsurgeon as gs
 
-_SMALL = 256  # pixels a side
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"
 REFERENCE_ONNX = "ONNX Runtime on the source file"
 STAND_IN = "ONNX Runtime"
@@ -72,38 +71,6 @@ class _Built:
         return Decode(resize=left) if self.way == "host" else None
 
 
-@dataclass(frozen=True)
-class Request:
-    """What `compile` was asked for; see there."""
-
-    source: str | Path
-    target: str = "onnxruntime"
-    shape: tuple[int, int] | None = None
-    dynamic: bool = False
-    trace_shape: tuple[int, int] | None = None
-    checkpoint: str | Path | None = None
-    precision: str = "fp32"
-    output: str = "logits"
-    decode: str | None = None
-    input: str = "float32"
-    mode: str | None = None
-    verify: bool = True
-    max_error: float | None = None
-    min_agreement: float | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    shape_range: targets.ShapeRange | None = None
-    out: str | Path | None = None
-    force: bool = False
-    keep_onnx: bool = False
-    dump_ir: str | Path | None = None
-    check: bool = False
-    simplify: bool = True
-    allow_mismatch: bool = False
-    threads: int = 0
-    hybrid: bool = True
-    partitioning: Partitioning = field(default_factory=Partitioning)
-
-
 def compile(
     source: str | Path, *, target: str = "onnxruntime", progress: Progress = lambda _: None, **options: Any
 ) -> Bundle:
@@ -134,16 +101,6 @@ def compile_request(request: Request, progress: Progress = lambda _: None, share
     return _Compilation(request, progress, shared or Unshared()).run()
 
 
-def open_shared(request: Request, shared: Shared) -> Source:
-    """The source of a request, opened once for all compiles with this `shared`."""
-    return shared.source(
-        (request.source, request.checkpoint, request.allow_mismatch, request.mode),
-        lambda: open_source(
-            request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
-        ),
-    )
-
-
 class _Compilation:
     """One compile, step by step; each step is timed under its name."""
 
@@ -160,11 +117,13 @@ class _Compilation:
         self.recorder: stored.Recorder | None = None
 
     def run(self) -> Bundle:
-        self._require_sane()
+        require_sane(self.request, self.target)
+        self.runtime = runtime_version(self.target)
+        self.unrun = self.target.cannot_run(self.settings)
         out = Path(self.request.out) if self.request.out is not None else self._default_out()
         with bundles.write_bundle(out, force=self.request.force) as staging:
             with self._step("open", "opening the source"):
-                source = self._open()
+                source = open_fitting(self.request, self.shared)
             info = source.info
             shape = self.request.shape or self.request.trace_shape or info.shape
             with self._step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
@@ -176,7 +135,7 @@ class _Compilation:
             describe.note_resize(info, built.graph)
             cases = self._verify(source, built)
             self._store_reference(staging.directory / stored.NAME, cases, info)
-            limits = _limits(self._asked_limits(), built.graph, info)
+            limits = gate.fitting_limits(self._asked_limits(), built.graph, info)
             staging.report = report = self._report(info, before, built.ops, built.results, cases, limits, built.told)
             self._require_parity(report, out)
             staging.manifest = describe.manifest(
@@ -226,61 +185,14 @@ class _Compilation:
             info.notes.append("where masks are made faster cannot be measured here: in the graph")
             return "graph"
         with self._step("decode", "measuring where masks are made faster"):
-            _, x = list(self._inputs((info.batch, info.in_channels, *shape), info))[-1]
-            logits = self._guarded(built.session)(x)
+            _, x = list(gate.inputs((info.batch, info.in_channels, *shape), info, self.request))[-1]
+            logits = gate.guarded(built.session, self.target.name)(x)
             size = shape if built.decode is not None and built.decode.resize else (logits.shape[2], logits.shape[3])
             tail = decode.Tail(size, info.align_corners, info.threshold)
             self.choice = decode.measure(tail, logits, self.target, self.settings, self.request.threads)
         where = "by segc's runtime" if self.choice.way == "host" else "in the graph"
         info.notes.append(f"masks are made {where}, which is faster here")
         return self.choice.way
-
-    def _inputs(self, shape: tuple[int, int, int, int], info: ModelInfo) -> Iterator[tuple[str, np.ndarray]]:
-        """What the engine is tried with, in its own layout."""
-        if self.request.input == "uint8":
-            return parity.image_inputs(shape)
-        return parity.inputs(shape, info.mean, info.std, info.channel_order)
-
-    def _require_sane(self) -> None:
-        request = self.request
-        if request.output not in ("logits", "mask"):
-            raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
-        if request.decode not in (None, *decode.WAYS):
-            raise UsageError(f"there is no way '{request.decode}' to decode", because=f"segc knows {decode.WAYS}")
-        if request.decode is not None and request.output != "mask":
-            raise UsageError(f"--decode {request.decode} needs --output mask", so="add it, or leave --decode away")
-        if request.input not in ("float32", "uint8"):
-            raise UsageError(f"there is no input '{request.input}'", because="an engine takes 'float32' or 'uint8'")
-        if request.input == "uint8":
-            self._require_images()
-        if request.mode not in (None, "whole", "slide"):
-            raise UsageError(f"there is no mode '{request.mode}'", because="images are run 'whole' or by a 'slide'")
-        if request.dynamic and request.shape is not None:
-            raise UsageError("--shape and --dynamic exclude each other", so="leave one of them away")
-        if request.shape is not None and (len(request.shape) != 2 or min(request.shape) < 1):
-            raise UsageError(f"shape {request.shape} is not (height, width) of at least 1 pixel each")
-        if request.threads < 0:
-            raise UsageError(f"--threads {request.threads} is no number of threads", so="0 leaves it to the runtime")
-        if request.shape_range is not None and not request.dynamic:
-            raise UsageError(
-                "--shape-range needs --dynamic", because="a static engine has one size", so="add --dynamic"
-            )
-        self.runtime = runtime_version(self.target)
-        self.unrun = self.target.cannot_run(self.settings)
-
-    def _require_images(self) -> None:
-        """Refuse what uint8 images exclude."""
-        if not self.target.images:
-            able = [name for name in targets.names() if targets.get(name).images]
-            raise UsageError(f"{self.target.name} engines take no uint8 images", so=f"--target {' or '.join(able)}")
-        if self.request.dynamic:
-            raise UsageError(
-                "--input uint8 and --dynamic exclude each other",
-                because="sizes in between are padded after normalisation, with a value that no uint8 stands for",
-                so="--shape HxW",
-            )
-        if self.request.check:
-            raise UsageError("--input uint8 and --check exclude each other", because="--check feeds float32 inputs")
 
     def _settle(self, info: ModelInfo, shape: tuple[int, int]) -> None:
         """What of the settings the source decides: how its images come, and the sizes of a dynamic engine."""
@@ -331,50 +243,6 @@ class _Compilation:
 
     def _default_out(self) -> Path:
         return Path(f"{Path(self.request.source).stem}-{self.target.name}")
-
-    def _open(self) -> Source:
-        source = open_shared(self.request, self.shared)
-        self._require_fitting(source.info)
-        if source.info.mode == "slide":
-            self._fit_slide(source.info)
-        if self.request.input == "uint8" and (source.info.in_channels != 3 or source.info.mode == "slide"):
-            slides = source.info.mode == "slide"
-            raise UsageError(
-                "--input uint8 is for whole images of three channels",
-                because="this model slides" if slides else f"this model takes {source.info.in_channels} channels",
-                so="--mode whole" if slides else "leave --input away",
-            )  # fmt: skip
-        return source
-
-    def _fit_slide(self, info: ModelInfo) -> None:
-        """A mask engine cannot slide; another shape replaces the window. Asked for by name, a conflict is an error."""
-        request = self.request
-        if request.output == "mask":
-            if request.mode == "slide":
-                raise UsageError(
-                    "--output mask cannot slide", because="overlapping windows average their logits", so="--mode whole"
-                )
-            info.mode, info.slide_crop, info.slide_stride = "whole", None, None
-            info.notes.append("the config slides, but a mask engine cannot: images run whole")
-        elif request.shape is not None and info.slide_crop is not None and request.shape != info.slide_crop:
-            assert info.slide_stride is not None
-            info.slide_stride = tuple(  # type: ignore[assignment]
-                max(1, stride * side // crop)
-                for stride, side, crop in zip(info.slide_stride, request.shape, info.slide_crop, strict=True)
-            )
-            info.notes.append(f"--shape replaces the sliding window {info.slide_crop}; its stride is scaled alike")
-            info.slide_crop = request.shape
-
-    def _require_fitting(self, info: ModelInfo) -> None:
-        """A size that an ONNX file prescribes cannot be changed here."""
-        wanted = self.request.shape or info.shape
-        agrees = not self.request.dynamic and all(f in (None, w) for f, w in zip(info.fixed, wanted, strict=True))
-        if info.fixed != (None, None) and not agrees:
-            raise ShapeError(
-                f"the input of '{info.name}' is fixed at {' x '.join(str(side or 'any') for side in info.fixed)}",
-                because="--dynamic was given" if self.request.dynamic else f"--shape {wanted[0]}x{wanted[1]} was given",
-                so="leave it away, or export the file with free height and width",
-            )
 
     def _export(self, source: Source, shape: tuple[int, int]) -> onnx.ModelProto:
         if source.onnx_model is not None:
@@ -454,54 +322,17 @@ class _Compilation:
                 reference = parity.of_images(reference, info.mean, info.std, info.channel_order)
             if self.target.wants_reference:
                 reference = self.recorder = stored.Recorder(reference)
-            shapes = [
-                (*size[:2], *ranges.clamped(size[2:], self.settings.shape_range))
-                for size in _verified_shapes(describe.image_shape(built.graph), info, self.request)
-            ]
-            cases = [
-                case
-                for shape in shapes
-                for case in parity.run_cases(
-                    reference,
-                    self._masked(built, info, shape[2:]),
-                    self._inputs(shape, info),
-                    info.threshold,
-                )
-            ]
-        return cases
-
-    def _masked(self, built: _Built, info: ModelInfo, size: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
-        """What a run of the bundle gives: the engine's output, or the mask that segc's runtime makes of it."""
-        run = self._guarded(built.session)
-        if (todo := built.decode) is None:
-            return run
-
-        def masked(x: np.ndarray) -> np.ndarray:
-            logits = run(x)
-            tail = decode.Tail(size if todo.resize else logits.shape[2:], info.align_corners, info.threshold)
-            return tail.on_host(logits, self.request.threads)
-
-        return masked
+            run = gate.guarded(built.session, self.target.name)
+            return gate.cases(
+                reference, lambda size: gate.masked(run, built.decode, info, size, self.request.threads),
+                built.graph, info, self.request, self.settings.shape_range,
+            )  # fmt: skip
 
     def _store_reference(self, path: Path, cases: list[parity.Case], info: ModelInfo) -> None:
         """Keep what the gate compared with, for a target that runs it again elsewhere."""
         if self.target.wants_reference and self.recorder is not None:
             names, logits = [case.name for case in cases], self.request.output == "logits"
             stored.write(path, names, self.recorder.seen, info.threshold, logits)
-
-    def _guarded(self, session: targets.Session) -> Callable[[np.ndarray], np.ndarray]:
-        def run(x: np.ndarray) -> np.ndarray:
-            try:
-                return session.run(x)
-            except (SegcError, MemoryError):
-                raise
-            except Exception as error:  # each runtime has exceptions of its own, and some are private
-                raise CompileError(
-                    f"the {self.target.name} engine fails on an input of shape {'x'.join(map(str, x.shape))}",
-                    because=str(error), so="try another target or a fixed --shape: this is a limit of the runtime",
-                ) from error  # fmt: skip
-
-        return run
 
     def _require_parity(self, report: Mapping[str, Any], out: Path) -> None:
         """Keep the report of a compile that fails the gate beside the destination, and raise ParityError."""
@@ -551,14 +382,6 @@ class _Compilation:
         self.seconds[name] = time.perf_counter() - start
 
 
-def _limits(limits: parity.Limits, graph: gs.Graph, info: ModelInfo) -> parity.Limits:
-    """The limits asked for; a graph that selects by top-k is judged by pixels, and a note says so."""
-    if not describe.selects_by_top_k(graph):
-        return limits
-    info.notes.append("the model selects points by top-k, whose ties rounding decides: parity is judged by pixels")
-    return replace(limits, relative_error=None)
-
-
 def _input_name(source: Source) -> str:
     return source.onnx_model.graph.input[0].name if source.onnx_model is not None else "input"
 
@@ -584,29 +407,3 @@ def _count_ops(model: onnx.ModelProto) -> Counter[str]:
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> list[tuple[int, int, int, int]]:
-    """The engine's own shape; of a dynamic one the traced size and two it has never seen, one with a batch of two."""
-    batch = shape[0] if isinstance(shape[0], int) else 1
-    height, width = (
-        s if isinstance(s, int) else d
-        for s, d in zip(shape[2:], request.shape or request.trace_shape or info.shape, strict=True)
-    )
-    found: list[tuple[int, int, int, int]] = [(batch, info.in_channels, height, width)]
-    if request.dynamic:
-        step = info.divisor
-        high, wide = (
-            max(low, _unseen(s, request) // step * step) for s, low in zip((height, width), info.minimum, strict=True)
-        )
-        several = batch if isinstance(shape[0], int) else 2
-        found += [(several, info.in_channels, high, wide), (batch, info.in_channels, wide, high)]
-    return found
-
-
-def _unseen(side: int, request: Request) -> int:
-    """Another size than the traced one: smaller, or larger where the traced one is small and has no bound above.
-
-    On an image of a few thousand pixels a handful of near ties is more than the limit of one pixel in a thousand.
-    """
-    return side * 5 // 4 + 1 if side < _SMALL and request.shape_range is None else side * 5 // 8 + 1

@@ -13,9 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from segc.driver import Request, compile_request, open_shared
+from segc.driver import compile_request
 from segc.errors import SegcError
 from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
+from segc.request import Request, open_shared
 from segc.shared import Shared
 
 RELATIVE_ERROR, AGREEMENT = 1.5e-3, 0.999  # deep attention nets with seeded weights need more than the default 1e-3

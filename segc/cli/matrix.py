@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     def done(job: Job, cells: list[Cell]) -> None:
         if not args.json:
             good = sum(cell.good for cell in cells)
-            reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
+            reasons = dict.fromkeys(cell.reason for cell in cells if not cell.good)
             print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
 
     cells = matrix.run(
