@@ -337,7 +337,7 @@ def test_a_disk_that_is_really_full_is_reported_and_left_clean(tmp_path: Path, t
 
 
 REQUESTS = {
-    "precision": (["--precision", "fp16"], ["not made in fp16", "--precision fp32"]),
+    "precision": (["--precision", "int8"], ["not made in int8", "--precision fp32 or fp16"]),
     "unknown precision": (["--precision", "fp7"], ["no precision 'fp7'", "fp32"]),
     "threads": (["--threads", "-2"], ["--threads -2", "0 leaves it to the runtime"]),
     "target": (["--target", "onnxruntim"], ["no target 'onnxruntim'", "did you mean onnxruntime"]),

@@ -89,7 +89,7 @@ def described(pad: dict[str, int] | None, test_cfg: dict[str, Any], align_corner
                 "pad": {"size": (pad or {}).get("size"), "divisor": (pad or {}).get("size_divisor"), "value": 0},
             },
             output={
-                "name": "y", "kind": "logits", "dtype": "float32", "channels": 1 if binary else count,
+                "name": "y", "kind": "logits", "dtype": "float32", "decode": None, "channels": 1 if binary else count,
                 "threshold": threshold,
             },
             inference={
