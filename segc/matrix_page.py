@@ -18,7 +18,6 @@ _VERSIONS = (
 )  # fmt: skip
 
 _STEPS = ("export", "passes", "emit", "load", "verify")
-_SHARED = 0.05  # seconds: an export that took less was another cell's
 
 
 def page(cells: Sequence[Cell], command: str, made_with: Mapping[str, str]) -> str:
@@ -136,7 +135,11 @@ def _failures(cells: Sequence[Cell]) -> str:
 
 def _times(cells: Sequence[Cell]) -> str:
     """Seconds of the compiles that opened and traced for themselves: the others shared that work."""
-    traced = [c for c in cells if c.good and c.seconds.get("export", 0.0) > _SHARED]
+    first: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        if cell.good and cell.seconds:
+            first.setdefault((cell.config, cell.shape), cell)  # it traced, the others copied
+    traced = list(first.values())
     if not traced:
         return ""
     after = median((c.seconds["passes"] + c.seconds["emit"]) / c.seconds["export"] for c in traced)
