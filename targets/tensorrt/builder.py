@@ -27,7 +27,7 @@ from segc.targets.tensorrt.flavor import Flavor, why_no_gpu
 from segc.targets.tensorrt.network import Profile, interface, profile
 
 ENGINE, SIDECAR = "model.engine", "engine.json"
-WORKSPACE = 4 * 2**30  # bytes; without a limit it depends on the GPU, and with it the plan
+WORKSPACE = 16 * 2**30  # bytes, an upper bound: without one it depends on the GPU, and with it the plan
 LIMIT = 3600.0  # seconds for one build
 _CHILD = Path(__file__).with_name("child.py")
 _NOISE = re.compile(r"cudaError 35|CUDA initialization failure with error: 35|catchCudaError")
