@@ -33,7 +33,11 @@ def run_job(job: Job) -> list[Cell]:
     if why := _eager_failure(job, shared):
         return job.all(CANNOT, why)
     with tempfile.TemporaryDirectory() as folder:
+        traced = ""
         for at, (shape, target, output) in enumerate(job.places()):
+            if shape != traced:
+                shared.forget_traces()  # all places of one shape come one after the other
+                traced = shape
             size: dict[str, Any] = {"shape": job.size} if shape == "static" else {"dynamic": True}
             if shape == "dynamic":
                 size["trace_shape"] = job.size

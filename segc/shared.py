@@ -35,6 +35,12 @@ class Shared:
         model.CopyFrom(kept.model)
         return replace(kept, model=model)
 
+    def forget_traces(self) -> None:
+        """Free the traced models, each as large as the weights, when no compile asks for them any more."""
+        self._kept = {
+            key: kept for key, kept in self._kept.items() if not (isinstance(key, tuple) and key[0] == "traced")
+        }
+
     def limits(self, make: Callable[[], tuple[int, tuple[int, int]]]) -> tuple[int, tuple[int, int]]:
         """Divisor and least size of the eager model."""
         limits: tuple[int, tuple[int, int]] = self._get("limits", make)
