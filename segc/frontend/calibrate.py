@@ -1,8 +1,10 @@
-"""Random weights from a fixed seed, made usable: BatchNorm statistics are measured on noise, zeros become numbers.
+"""Random weights from a fixed seed, made usable: BatchNorm statistics are measured on noise, zeros become numbers,
+residual branches are damped.
 
 Without the first the activations of a deep net with default statistics explode. Without the second a branch that
 training starts at zero (attention scaled by a gamma of 0, a position embedding) adds nothing, and every comparison is
-blind to it.
+blind to it. Without the third a deep residual net is chaotic: it amplifies a rounding error hundreds of times, and a
+comparison measures the weights instead of the compiler.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SEED = 0
+_RESIDUAL = 0.25  # about what training leaves; initialization for training starts many of these at 0
 
 
 def seed_everything() -> None:
@@ -46,6 +49,24 @@ def wake_zeros(model: nn.Module) -> list[str]:
                 std = parameter[0].numel() ** -0.5 if last == "weight" else 0.02
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
     return woken
+
+
+def damp_residuals(model: nn.Module) -> int:
+    """Scale what every residual block of the ResNet kind adds to its input, by the last norm of its branch.
+
+    With a scale of 1 everywhere ResNet-101 makes 500 to 1,700 times as much of a relative change of its input, with
+    this 35 to 50 times. Call it before the statistics are measured. Returns the number of blocks.
+    """
+    import torch
+
+    found = 0
+    for block in model.modules():
+        norm = getattr(block, "norm3", None) or getattr(block, "norm2", None)
+        scale = getattr(norm, "weight", None)
+        if hasattr(block, "downsample") and scale is not None:
+            torch.nn.init.constant_(scale, _RESIDUAL)
+            found += 1
+    return found
 
 
 def calibrate_batch_norm(model: nn.Module, shape: tuple[int, int], channels: int = 3, batches: int = 2) -> int:

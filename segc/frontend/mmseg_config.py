@@ -209,6 +209,7 @@ def _describe_head(info: ModelInfo, segmentor: Any) -> None:
 
 def _calibrate(logits: nn.Module, info: ModelInfo) -> None:
     calibrate.wake_zeros(logits)
+    calibrate.damp_residuals(logits)
     for size in (_CALIBRATION_SIZE, info.shape):
         try:
             calibrate.calibrate_batch_norm(logits, size, info.in_channels)

@@ -1,4 +1,4 @@
-"""Seeded weights: nothing that scales or embeds is zero, what was not zero stays."""
+"""Seeded weights: nothing that scales or embeds is zero, what was not zero stays, and rounding errors stay small."""
 
 from __future__ import annotations
 
@@ -52,3 +52,27 @@ def test_attention_of_zoo_models_counts() -> None:
     assert module is not None
     zero = [n for n, p in module.named_parameters() if not n.endswith("bias") and not p.detach().any()]
     assert zero == []
+
+
+def amplification(module: nn.Module, size: tuple[int, int] = (64, 64)) -> float:
+    """Relative change of the logits over the relative change of the input that caused it."""
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    change = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        y, moved = module(x), module(x * (1 + 1e-5 * change))
+    return float((moved - y).abs().max() / y.abs().max() / 1e-5)
+
+
+def test_a_deep_residual_net_does_not_amplify_rounding_hundreds_of_times() -> None:
+    pytest.importorskip("mmseg")
+    from segc.frontend.source import open_source
+
+    module = open_source("fcn_r101-d8_4xb2-40k_cityscapes-512x1024", mode="whole").module
+    assert module is not None
+    damped = amplification(module)
+    blocks = [block for block in module.modules() if hasattr(block, "norm3")]
+    assert len(blocks) == 33
+    for block in blocks:
+        nn.init.ones_(block.norm3.weight)  # type: ignore[arg-type, union-attr]
+    calibrate.calibrate_batch_norm(module, (64, 64))
+    assert damped < 100 < amplification(module)
