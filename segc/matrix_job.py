@@ -6,6 +6,7 @@ All cells of the config share the opened model, its traces and its reference out
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,11 +43,13 @@ def run_job(job: Job) -> list[Cell]:
             if shape == "dynamic":
                 size["trace_shape"] = job.size
             error, agreement = limits(target)
+            out = Path(folder) / str(at)
             request = Request(
                 job.config, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
-                threads=job.threads, out=Path(folder) / str(at), **size,
+                threads=job.threads, out=out, **size,
             )  # fmt: skip
             cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, shared=shared)))  # type: ignore[misc]
+            shutil.rmtree(out, ignore_errors=True)  # the engines of a large model together need tens of gigabytes
     return cells
 
 
