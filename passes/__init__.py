@@ -38,6 +38,7 @@ from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.legalize_scatter_elements import LegalizeScatterElements
 from segc.passes.legalize_top_k import LegalizeTopK
 from segc.passes.legalize_types import LegalizeTypes
+from segc.passes.legalize_unsigned_input import LegalizeUnsignedInput
 from segc.passes.legalize_vector_products import LegalizeVectorProducts
 from segc.passes.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.lower_opset import LowerOpset
@@ -126,6 +127,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     MeasuredHalfPrecision,
     LegalizeTopK,
     LegalizeMaskType,
+    LegalizeUnsignedInput,
     SplitResizeArgMax,
     SpellOutRounding,
 )
@@ -191,6 +193,7 @@ __all__ = [
     "MeasuredHalfPrecision",
     "LegalizeTopK",
     "LegalizeMaskType",
+    "LegalizeUnsignedInput",
     "SplitResizeArgMax",
     "SpellOutRounding",
 ]

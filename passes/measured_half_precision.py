@@ -89,15 +89,25 @@ class MeasuredHalfPrecision(Pass):
         return HalfPrecision(choices[high], large)
 
     def _feeds(self, graph: gs.Graph) -> list[evaluate.Arrays]:
-        """Noise and the photograph, for the only input (N, C, H, W); empty when it is none."""
+        """Noise and the photograph, for the only input (N, C, H, W) or uint8 (N, H, W, 3); empty when it is neither."""
         shape = graph.inputs[0].shape if len(graph.inputs) == 1 else None
-        if shape is None or len(shape) != 4 or not isinstance(shape[1], int):
+        if shape is None or len(shape) != 4:
+            return []
+        if graph.inputs[0].dtype == np.uint8:
+            return self._images(graph.inputs[0])
+        if not isinstance(shape[1], int):
             return []
         batch, channels, height, width = (
             s if isinstance(s, int) else known for s, known in zip(shape, (1, 3, self.side, self.side), strict=True)
         )
         named = parity.inputs((batch, channels, height, width), self.mean, self.std, self.channel_order)
         return [{graph.inputs[0].name: x} for _, x in named]
+
+    def _images(self, images: gs.Tensor) -> list[evaluate.Arrays]:
+        batch, height, width, channels = images.shape
+        if channels != 3 or not all(isinstance(s, int) for s in (batch, height, width)):
+            return []
+        return [{images.name: x} for _, x in parity.image_inputs((batch, 3, height, width))]
 
 
 def candidates(graph: gs.Graph) -> list[int]:

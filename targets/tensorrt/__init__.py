@@ -13,7 +13,14 @@ from typing import Any
 
 import onnx
 
-from segc.passes import LegalizeMaskType, LegalizeTopK, LowerPSAMask, LowerResizeArgMax, SplitResizeArgMax
+from segc.passes import (
+    LegalizeMaskType,
+    LegalizeTopK,
+    LegalizeUnsignedInput,
+    LowerPSAMask,
+    LowerResizeArgMax,
+    SplitResizeArgMax,
+)
 from segc.passes.base import Pass
 from segc.targets.base import Emitted, Option, Package, Session, Settings, Target
 from segc.targets.half import HALF, by_types
@@ -71,13 +78,14 @@ TENSORRT = Target(
     ops=rows.RTX,
     emit=_emit,
     load=_load,
-    legalize=(LowerPSAMask(), LegalizeTopK(rows.MOST_K), LegalizeMaskType()),
+    legalize=(LowerPSAMask(), LegalizeTopK(rows.MOST_K), LegalizeMaskType(), LegalizeUnsignedInput()),
     table="targets/tensorrt/rows.py",
     mask_tail=SplitResizeArgMax(),
     precisions=("fp32", "fp16"),
     options=(FLAVOR, ARGMAX, HALF, deferred.DEFER),
     configure=_configure,
     cannot_run=cannot_run,
+    images=True,
     bounded=True,
     explain=explain,
     finish=deferred.finish,

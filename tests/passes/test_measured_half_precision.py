@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from checks import HEAD20, apply, check_pass, check_untouched, graph_of
 
-from segc.passes import MeasuredHalfPrecision
+from segc.passes import FoldPreprocessing, MeasuredHalfPrecision
 from segc.passes.half_precision import F16
 from segc.passes.measured_half_precision import STEPS, candidates
 
@@ -46,6 +46,14 @@ def test_what_reads_or_writes_large_values_stays() -> None:
     )
     single = [n.op for n in graph.nodes if n.op != "Cast" and n.inputs[0].dtype == np.float32]
     assert single == ["Mul", "Mul", "Div", "Div"]
+
+
+def test_images_are_measured_as_images() -> None:
+    graph = graph_of(ILL.replace("H,W", "16,16"))
+    FoldPreprocessing((0, 0, 0), (100, 100, 100)).run(graph)  # steps of 0.01, which float16 rounds
+    result = apply(MeasuredHalfPrecision(), graph)
+    assert result.changes and not any("not measured" in s.reason for s in result.skips)
+    assert any("early layers" in s.reason for s in result.skips)
 
 
 def test_nothing_is_measured_where_the_input_is_no_image() -> None:

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from calls import refused, segc, segc_process
 from op_models import X, model_with
-from tiny_models import CONV, DYNAMIC_CONV, onnx_file, parsed
+from tiny_models import CONV, DYNAMIC_CONV, onnx_file, parsed, source
 
 pytest.importorskip("tensorrt_rtx_bindings")
 
@@ -177,6 +177,21 @@ def test_masks_leave_the_engine_in_the_smallest_type_it_has(
         assert bundle.manifest.output.dtype == dtype
         assert ops <= set(bundle.report["ops"]["after"])
         assert all(case["agreement"] == 1.0 for case in bundle.report["parity"]["cases"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("defer", ["no", "yes"])
+def test_images_go_in_as_they_are(precision: str, defer: str, tmp_path: Path) -> None:
+    path = source(tmp_path)
+    options = {"defer": defer}
+    bundle = compiled(path, tmp_path / "b", input="uint8", precision=precision, options=options)
+    assert (bundle.manifest.input.dtype, bundle.manifest.input.shape) == ("uint8", (1, 3, 24, 40))
+    assert all(case["agreement"] >= 0.995 for case in bundle.report["parity"]["cases"])
+    if defer == "yes":
+        finished = segc("build", bundle.path)
+        assert finished.code == 0, finished.err
+    sidecar = json.loads((bundle.path / "engine.json").read_text())
+    assert sidecar["inputs"] == [{"name": "input", "dtype": "uint8", "shape": [1, 24, 40, 3]}]
 
 
 def test_half_precision_lies_in_the_types_and_halves_the_engine(tmp_path: Path) -> None:
