@@ -1,0 +1,313 @@
+"""One family of benchmarks/ncnn_vs_pnnx.py: writes all its nets, judges them and takes their times."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from segc.families import FAMILIES
+
+# the segc bundles, by what `segc compile` is asked for
+OURS: dict[str, dict[str, str]] = {
+    "segc mask": {"output": "mask", "decode": "graph"},
+    "segc host": {"output": "mask", "decode": "host"},
+    "segc logits": {"output": "logits"},
+}
+THEIRS = {"pnnx torchscript": "model.pt", "pnnx onnx": "model.onnx"}
+KINDS = (*OURS, *THEIRS)
+WARM_UP = 2
+PAUSE = 0.03  # seconds before each run: the threads of the net before spin for a while
+ANSWER = 900  # seconds that one run of a net may take
+CONVERSION = 1800
+ERROR, AGREEMENT = 3e-3, 0.998
+FILES = ("model.param", "model.bin", "segc.json")
+PNNX = {
+    "input": "in0", "output": "out0", "dtype": "float32",
+    "use_fp16_storage": False, "use_fp16_arithmetic": False, "use_fp16_packed": False,
+}  # fmt: skip
+CONTEXT = multiprocessing.get_context("spawn")
+Run = Callable[[Any], Any]
+
+
+@dataclass
+class Cell:
+    """One net: how far it came, and its figures. error: of logits only; ms: the median, least_ms: the least."""
+
+    converts: bool = False
+    loads: bool = False
+    correct: bool = False
+    failure: str = ""
+    error: float | None = None
+    agreement: float | None = None
+    ms: float | None = None
+    least_ms: float | None = None
+    memory_mb: int = 0
+    file_mb: float = 0.0
+
+
+@dataclass
+class Row:
+    """All nets of a family."""
+
+    family: str
+    size: str
+    cells: dict[str, Cell] = field(default_factory=lambda: {kind: Cell() for kind in KINDS})
+
+
+def measure(family: str, size: tuple[int, int], threads: int, repeat: int, folder: Path) -> Row:
+    """One family, all kinds. Cost: minutes, and several times the size of the weights in `folder`."""
+    import numpy as np
+
+    row = Row(family, f"{size[0]}x{size[1]}")
+    with CONTEXT.Pool(1) as pool:
+        failed = pool.apply(prepare, (family, size, folder))
+    for kind, cell in row.cells.items():
+        cell.failure = failed.get(kind) or (convert(kind, folder, size) if kind in THEIRS else "")
+        cell.converts = not cell.failure
+        place = place_of(kind, folder)
+        cell.file_mb = round(sum((place / f).stat().st_size for f in FILES[:2] if (place / f).is_file()) / 1e6, 2)
+    cases = np.load(folder / "cases.npz")
+    with nets(row.cells, folder, threads) as running:
+        for kind, net in list(running.items()):
+            try:
+                judge_all(row.cells[kind], net, cases, by_pixels=family == "point_rend")
+            except RuntimeError as error:
+                row.cells[kind].failure = f"fails: {error}"
+            if not row.cells[kind].correct:
+                running.pop(kind).close()
+        take_times(row.cells, running, cases["x0"], repeat)
+    return row
+
+
+def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
+    """Write the segc bundles, model.pt, model.onnx and cases.npz; returns what failed, by kind."""
+    import numpy as np
+    import torch
+
+    from segc import parity
+    from segc.driver import compile_request
+    from segc.errors import SegcError
+    from segc.frontend.source import open_source
+    from segc.reference import reference_of
+    from segc.request import Request
+    from segc.shared import Shared
+
+    shared, failed, config = Shared(), {}, FAMILIES[family]
+    for kind, asked in OURS.items():
+        request = Request(
+            config, "ncnn", size, mode="whole", verify=False, hybrid=False, out=place_of(kind, folder), **asked
+        )  # type: ignore[arg-type]
+        try:
+            compile_request(request, shared=shared)
+        except SegcError as error:
+            failed[kind] = str(error).splitlines()[0]
+    source = shared.source((config, None, False, "whole"), lambda: open_source(config, mode="whole"))
+    info, module = source.info, source.module
+    assert module is not None
+    cases: dict[str, Any] = {}
+    inputs = parity.inputs((1, info.in_channels, *size), info.mean, info.std, info.channel_order)
+    for at, (_, x) in enumerate(inputs):
+        cases[f"x{at}"], cases[f"y{at}"] = x, reference_of(source)(x)
+    np.savez(folder / "cases.npz", **cases, align_corners=info.align_corners)
+    x = torch.from_numpy(cases["x0"])
+    routes: dict[str, Callable[[str], Any]] = {
+        "pnnx torchscript": lambda path: torch.jit.trace(module, x, check_trace=False).save(path),  # type: ignore[no-untyped-call]
+        "pnnx onnx": lambda path: torch.onnx.export(
+            module, (x,), path, dynamo=False, opset_version=17, input_names=["input"]
+        ),
+    }
+    for kind, write in routes.items():
+        try:
+            with torch.no_grad():
+                write(str(folder / THEIRS[kind]))
+        except Exception as error:  # whatever PyTorch's exporters raise: the cell says it
+            failed[kind] = f"PyTorch's exporter: {' '.join(str(error).split())[:120]}"
+    return failed
+
+
+def convert(kind: str, folder: Path, size: tuple[int, int]) -> str:
+    """Run pnnx in `folder`; returns why it failed, or nothing."""
+    place, source = place_of(kind, folder), folder / THEIRS[kind]
+    place.mkdir()
+    command = [
+        str(Path(sys.executable).with_name("pnnx")), str(source), f"inputshape=[1,3,{size[0]},{size[1]}]",
+        "fp16=0", f"ncnnparam={place / 'model.param'}", f"ncnnbin={place / 'model.bin'}",
+        *(f"{name}={place / name}" for name in ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy")),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CONVERSION, cwd=place)
+    except subprocess.TimeoutExpired:
+        return f"no end within {CONVERSION} s"
+    finally:
+        source.unlink()  # what is left of a large model fills a disk
+        for path in [path for path in place.iterdir() if path.name not in FILES]:
+            path.unlink()
+    if done.returncode or not (place / "model.param").is_file():
+        return f"exit status {done.returncode}"
+    return ""
+
+
+def place_of(kind: str, folder: Path) -> Path:
+    """Where the net's files lie."""
+    return folder / kind.replace(" ", "-")
+
+
+def serve(pipe: Connection, kind: str, folder: Path, threads: int) -> None:
+    """The process of one net: arrays come, (result, seconds to a mask, peak MB) go."""
+    import numpy as np
+
+    from segc.memory import peak_memory_mb
+
+    run = loaded(kind, folder, threads)
+    pipe.send("ready")
+    while (x := pipe.recv()) is not None:
+        start = time.perf_counter()
+        y = run(x)
+        mask = y if y.ndim == 3 else np.argmax(y, axis=1)
+        seconds = time.perf_counter() - start
+        assert mask.ndim == 3
+        pipe.send((y, seconds, peak_memory_mb()))
+
+
+def loaded(kind: str, folder: Path, threads: int) -> Run:
+    """x (1, 3, H, W) to logits (1, C, H, W) or mask (1, H, W)."""
+    import ncnn
+    import numpy as np
+
+    place = place_of(kind, folder)
+    options: dict[str, Any] = dict(PNNX)
+    if kind in OURS:
+        options = json.loads((place / "segc.json").read_text())["target"]["options"]
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    for name, value in options.items():
+        if name.startswith("use_"):
+            setattr(net.opt, name, value)
+    if net.load_param(str(place / "model.param")) or net.load_model(str(place / "model.bin")):
+        raise RuntimeError("ncnn cannot load the files")
+
+    def run(x: Any) -> Any:
+        extractor = net.create_extractor()
+        extractor.input(options["input"], ncnn.Mat(np.ascontiguousarray(x[0])).clone())
+        code, y = extractor.extract(options["output"])
+        if code:
+            raise RuntimeError(f"ncnn answers {code}")
+        return np.array(y)[None].astype(options["dtype"], copy=False)
+
+    return run if kind != "segc host" else decoding(run, place, bool(np.load(folder / "cases.npz")["align_corners"]))
+
+
+def decoding(run: Run, place: Path, align_corners: bool) -> Run:
+    """x to mask where segc's runtime makes it from the engine's logits."""
+    from segc.runtime.masks import resize_argmax
+
+    resizes = json.loads((place / "segc.json").read_text())["output"]["decode"]["resize"]
+
+    def decoded(x: Any) -> Any:
+        y = run(x)
+        return resize_argmax(y[0], x.shape[2:] if resizes else y.shape[2:], align_corners)[None]
+
+    return decoded
+
+
+class Net:
+    """A net in its process."""
+
+    def __init__(self, kind: str, folder: Path, threads: int) -> None:
+        self._pipe, other = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=serve, args=(other, kind, folder, threads), daemon=True)
+        self._process.start()
+        other.close()
+        self._answer()
+
+    def run(self, x: Any) -> Any:
+        """(result, seconds, MB). Raises RuntimeError when the process is gone or does not answer."""
+        self._pipe.send(x)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            if not self._pipe.poll(ANSWER):
+                self.close()
+                raise RuntimeError(f"no answer within {ANSWER} s")
+            return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise RuntimeError(f"its process ended with status {self._process.exitcode}") from error
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+
+
+@contextmanager
+def nets(cells: dict[str, Cell], folder: Path, threads: int) -> Iterator[dict[str, Net]]:
+    """The nets that load."""
+    started: dict[str, Net] = {}
+    for kind, cell in cells.items():
+        if cell.converts:
+            try:
+                started[kind] = Net(kind, folder, threads)
+            except RuntimeError as error:
+                cell.failure = f"does not load: {error}"
+    try:
+        yield started
+    finally:
+        for net in started.values():
+            net.close()
+
+
+def judge_all(cell: Cell, net: Net, cases: Any, *, by_pixels: bool) -> None:
+    """Run both cases; note how far the net comes. Raises RuntimeError when it fails."""
+    good = [judge(cell, net.run(cases[f"x{at}"])[0], cases[f"y{at}"], by_pixels) for at in (0, 1)]
+    cell.loads, cell.correct = True, all(good)
+
+
+def judge(cell: Cell, y: Any, reference: Any, by_pixels: bool) -> bool:
+    """Note error and agreement; whether both are within the limits."""
+    import numpy as np
+
+    mask = y if y.ndim == 3 else y.argmax(axis=1)
+    if mask.shape != (1, *reference.shape[2:]):
+        cell.failure = f"gives {y.shape}"
+        return False
+    agreement = float((mask == reference.argmax(axis=1)).mean())
+    cell.agreement = min(cell.agreement if cell.agreement is not None else 1.0, agreement)
+    if y.ndim == 3 or by_pixels:
+        return agreement >= AGREEMENT
+    error = float(np.abs(y - reference).max() / np.abs(reference).max())
+    cell.error = max(cell.error or 0.0, error)
+    return error <= ERROR and agreement >= AGREEMENT
+
+
+def take_times(cells: dict[str, Cell], running: dict[str, Net], x: Any, repeat: int) -> None:
+    """Median and least of runs in turns, each turn beginning with another net, and the peak of each process."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in running}
+    for turn in range(WARM_UP + repeat):
+        kinds = list(running)
+        for kind in kinds[turn % len(kinds) :] + kinds[: turn % len(kinds)]:
+            time.sleep(PAUSE)
+            _, took, cells[kind].memory_mb = running[kind].run(x)
+            seconds[kind].append(took)
+    for kind, found in seconds.items():
+        cells[kind].ms = round(statistics.median(found[WARM_UP:]) * 1000, 2)
+        cells[kind].least_ms = round(min(found[WARM_UP:]) * 1000, 2)
+
+
+def keep_params(folder: Path, kept: Path) -> None:
+    """Copy the .param files, which are text, to `kept`."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*/model.param"):
+        shutil.copy(path, kept / f"{path.parent.name}.param")
