@@ -123,6 +123,7 @@ def guarded(args: argparse.Namespace, family: str, size: tuple[int, int]) -> Row
         ended = process.exitcode is not None
         if process.pid is not None:
             end_group(process.pid)
+        process.kill()  # it may have had no time to make a group
         process.join()
         if kept.is_file():
             return row_of(json.loads(kept.read_text()))
