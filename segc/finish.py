@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from segc import bundle as bundles
-from segc import parity, stored, targets
+from segc import ir, legality, parity, stored, targets
 from segc.driver import STAND_IN, Bundle, runtime_version
 from segc.errors import ParityError, UsageError
 from segc.manifest import REPORT, Manifest
@@ -41,7 +41,8 @@ def build(
 
     options: the target's own, in place of those recorded, e.g. {"flavor": "enterprise"}. max_error, min_agreement:
     other limits than those it was compiled with. Raises BundleError (damaged), UsageError (nothing to build in it),
-    MissingPackageError, CompileError, ParityError; the bundle is as it was then.
+    MissingPackageError, LegalityError (the runtime refuses nodes), CompileError, ParityError; the bundle is as it was
+    then.
     """
     path = Path(bundle)
     progress("checking the bundle's files")
@@ -54,8 +55,7 @@ def build(
             shutil.copyfile(path / name, staging.directory / name)
         progress(f"building the {target.name} engine")
         start = time.perf_counter()
-        assert target.finish is not None
-        emitted = target.finish(path, staging.directory, settings)
+        emitted = _finished(path, staging.directory, manifest, target, settings)
         seconds = {"emit": time.perf_counter() - start}
         unrun = target.cannot_run(settings)
         progress("comparing with the stored outputs")
@@ -85,6 +85,17 @@ def _configured(manifest: Manifest, options: Mapping[str, str]) -> tuple[Target,
         )
     settings = settings_of(plain, manifest.precision, {**manifest.target.settings, **options, "defer": "no"})
     return plain.configure(plain, settings), settings
+
+
+def _finished(path: Path, directory: Path, manifest: Manifest, target: Target, settings: Settings) -> targets.Emitted:
+    """Write the engine into `directory`."""
+    assert target.finish is not None
+    try:
+        return target.finish(path, directory, settings)
+    except targets.NodesRefused as error:
+        graph = ir.from_model(onnx.load(path / manifest.target.options["onnx"]))
+        ir.infer_shapes(graph)
+        raise legality.refused_by_runtime(graph, target, error.refusals) from error
 
 
 def _report(path: Path, target: Target, unrun: str | None, seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -86,6 +86,7 @@ TENSORRT = Target(
     configure=_configure,
     cannot_run=cannot_run,
     images=True,
+    origins=True,
     bounded=True,
     explain=explain,
     finish=deferred.finish,

@@ -162,6 +162,20 @@ def test_a_dynamic_engine_has_a_range_and_names_it(tmp_path: Path) -> None:
         assert 8 <= case["shape"][2] <= 24 and 16 <= case["shape"][3] <= 48
 
 
+def test_a_dynamic_engine_chooses_more_points_than_one_topk_can(tmp_path: Path) -> None:
+    text = """g (float[1,1,H,W] x) => (float[1,1,1,K] y)
+        <int64[2] line = {1, -1}, int64[1] most = {5000}, int64[1] one = {1}, int64[2] wide = {1, 2}> {
+        a = Reshape (x, line)  s = Shape (a)  n = Gather (s, one)  k = Min (n, most)
+        v, i = TopK (a, k)  y = Unsqueeze (v, wide) }"""
+    sizes = ShapeRange((8, 8), (64, 64), (128, 128))
+    bundle = compiled(
+        onnx_file(tmp_path, text), tmp_path / "b", dynamic=True, trace_shape=(64, 64), shape_range=sizes, verify=False
+    )
+    sidecar = json.loads((bundle.path / "engine.json").read_text())
+    assert [corner["output"] for corner in sidecar["corners"]] == [[1, 1, 1, 64], [1, 1, 1, 4096], [1, 1, 1, 5000]]
+    assert bundle.report["ops"]["after"]["TopK"] == 2
+
+
 @pytest.mark.parametrize(("classes", "dtype", "native"), [(5, "uint8", "uint8"), (257, "uint16", "int32")])
 def test_masks_leave_the_engine_in_the_smallest_type_it_has(
     tmp_path: Path, classes: int, dtype: str, native: str
@@ -222,6 +236,39 @@ def test_what_only_the_parser_refuses_names_our_node_and_its_words(tmp_path: Pat
     text = str(error.value)
     assert "tensorrt refuses" in text and "MatMul 'MatMul/b'" in text and "parser, UNSUPPORTED_NODE" in text
     assert not (tmp_path / "b").exists()
+
+
+REFUSED_LATER = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def forward(self, x):
+        whole = x.to(torch.int32)
+        return torch.matmul(whole, whole).to(torch.float32)
+
+
+model = Net()
+meta = dict(shape=(16, 16))
+"""
+
+
+def test_what_the_parser_refuses_names_the_line_of_torch(tmp_path: Path) -> None:
+    path = source(tmp_path, REFUSED_LATER)
+    refused(segc("compile", path, "--target", "tensorrt", "-o", tmp_path / "b"), 4, "net.py:9 forward")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_deferred_build_that_is_refused_names_the_line_of_torch_too(tmp_path: Path) -> None:
+    path, out = source(tmp_path, REFUSED_LATER), tmp_path / "b"
+    done = segc("compile", path, "--target", "tensorrt", "--defer", "-o", out)
+    assert done.code == 0, done.err
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    again = segc("build", out)
+    refused(again, 4, "net.py:9 forward")
+    assert "parser, UNSUPPORTED_NODE" in again.err and "MatMul" in again.err
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
 def test_what_only_the_builder_refuses_names_our_node_too(tmp_path: Path) -> None:
