@@ -137,7 +137,8 @@ class _Compilation:
             self._store_reference(staging.directory / stored.NAME, cases, info)
             limits = gate.fitting_limits(self._asked_limits(), built.graph, info)
             staging.report = report = self._report(info, before, built.ops, built.results, cases, limits, built.told)
-            self._require_parity(report, out)
+            floor = gate.floor(source, built.graph, self.request, self.settings.shape_range, cases, limits)
+            self._require_parity(report, out, floor)
             staging.manifest = describe.manifest(
                 info, built.graph, built.results, target=self.target, runtime=self.runtime,
                 options=built.emitted.options, settings=self.settings, output=self.request.output,
@@ -334,7 +335,7 @@ class _Compilation:
             names, logits = [case.name for case in cases], self.request.output == "logits"
             stored.write(path, names, self.recorder.seen, info.threshold, logits)
 
-    def _require_parity(self, report: Mapping[str, Any], out: Path) -> None:
+    def _require_parity(self, report: Mapping[str, Any], out: Path, floor: list[str]) -> None:
         """Keep the report of a compile that fails the gate beside the destination, and raise ParityError."""
         if report["parity"] is None or not report["parity"]["failures"]:
             return
@@ -343,7 +344,7 @@ class _Compilation:
             kept.write_bytes(canonical(report))
         raise ParityError(
             f"the {self.target.name} engine misses the parity limits; the bundle is not published",
-            because=report["parity"]["failures"],
+            because=[*report["parity"]["failures"], *floor],
             where=f"all figures: {kept}" if kept.is_file() else "",
             so=[*parity.ADVICE, "--no-verify skips the gate"],
         )

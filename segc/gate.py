@@ -17,6 +17,8 @@ from segc.request import Request
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
+    from segc.frontend.source import Source
+
 _SMALL = 256  # pixels a side
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -33,15 +35,33 @@ def cases(
 
     engine(size): what the bundle runs on inputs of this (height, width). bounds: sizes the engine is built for.
     """
-    shapes = [
-        (*shape[:2], *ranges.clamped(shape[2:], bounds))
-        for shape in _verified_shapes(describe.image_shape(graph), info, request)
-    ]
     return [
         case
-        for shape in shapes
+        for shape in _shapes(graph, info, request, bounds)
         for case in parity.run_cases(reference, engine(shape[2:]), inputs(shape, info, request), info.threshold)
     ]
+
+
+def floor(
+    source: Source,
+    graph: gs.Graph,
+    request: Request,
+    bounds: targets.ShapeRange | None,
+    found: list[parity.Case],
+    limits: parity.Limits,
+) -> list[str]:
+    """Whether PyTorch's own rounding explains the first logits that miss the limits, in words; else nothing."""
+    missed = next((c for c in found if c.relative_error is not None and c.failures(limits)), None)
+    if missed is None or source.module is None or request.input == "uint8":
+        return []
+    from segc.frontend.rounding import own_error
+
+    tried = (named for s in _shapes(graph, source.info, request, bounds) for named in inputs(s, source.info, request))
+    x = next(x for name, x in tried if parity.title(name, x) == missed.name)
+    own = own_error(source.module, x)
+    if own is None or not own >= (missed.relative_error or 0.0) / 2:
+        return []
+    return [f"{missed.name}: PyTorch in float32 is itself {own:.2e} from PyTorch in float64: no engine can be closer"]
 
 
 def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:
@@ -87,6 +107,14 @@ def fitting_limits(limits: parity.Limits, graph: gs.Graph, info: ModelInfo) -> p
         return limits
     info.notes.append("the model selects points by top-k, whose ties rounding decides: parity is judged by pixels")
     return replace(limits, relative_error=None)
+
+
+def _shapes(
+    graph: gs.Graph, info: ModelInfo, request: Request, bounds: targets.ShapeRange | None
+) -> list[tuple[int, int, int, int]]:
+    """What `_verified_shapes` gives, within the sizes the engine is built for."""
+    asked = _verified_shapes(describe.image_shape(graph), info, request)
+    return [(*shape[:2], *ranges.clamped(shape[2:], bounds)) for shape in asked]
 
 
 def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> list[tuple[int, int, int, int]]:

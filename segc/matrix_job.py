@@ -10,12 +10,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from segc.driver import compile_request
-from segc.errors import SegcError
+from segc.errors import SegcError, ShapeError
 from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
 from segc.request import Request, open_shared
 from segc.shared import Shared
@@ -31,8 +31,10 @@ def run_job(job: Job) -> list[Cell]:
 
     torch.set_num_threads(job.threads)
     shared, cells = Shared(), list[Cell]()
-    if why := _eager_failure(job, shared):
-        return job.all(CANNOT, why)
+    try:
+        job = replace(job, size=_accepted_size(job, shared))
+    except SegcError as refusal:
+        return job.all(CANNOT, _reason(refusal))
     with tempfile.TemporaryDirectory() as folder:
         traced = ""
         for at, (shape, target, output) in enumerate(job.places()):
@@ -97,16 +99,23 @@ def _judged(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _eager_failure(job: Job, shared: Shared) -> str | None:
-    """Why PyTorch itself does not build or run the model here, or None."""
+def _accepted_size(job: Job, shared: Shared) -> tuple[int, int]:
+    """The job's size, or the config's crop size where PyTorch rejects that: some models take no other.
+
+    Raises SourceError when the model cannot be built here, ShapeError when PyTorch runs it at neither.
+    """
     from segc.frontend.trace import accepts
 
-    try:
-        source = open_shared(Request(job.config, mode="whole"), shared)
-    except SegcError as error:
-        return _reason(error)
+    source = open_shared(Request(job.config, mode="whole"), shared)
     assert source.module is not None
-    return accepts(source.module, (1, source.info.in_channels, *(job.size or source.info.shape)))
+    sizes = dict.fromkeys(size for size in (job.size, source.info.shape) if size is not None)
+    said = []
+    for size in sizes:
+        why = accepts(source.module, (1, source.info.in_channels, *size))
+        if why is None:
+            return size
+        said.append(f"at {size[0]}x{size[1]}: {why}")
+    raise ShapeError("PyTorch does not run the model", because=said)
 
 
 def _reason(error: SegcError) -> str:

@@ -177,15 +177,13 @@ def run_cases(
     threshold: float | None,
 ) -> list[Case]:
     """Feed each input to both sides and compare."""
-    return [
-        compare(f"{name} {'x'.join(map(str, _sides(x)))}", reference(x), engine(x), threshold)
-        for name, x in named_inputs
-    ]
+    return [compare(title(name, x), reference(x), engine(x), threshold) for name, x in named_inputs]
 
 
-def _sides(x: Array) -> tuple[int, ...]:
-    """Height and width of float32 (N, C, H, W) or of images uint8 (N, H, W, C)."""
-    return x.shape[1:3] if x.dtype == np.uint8 else x.shape[2:]
+def title(name: str, x: Array) -> str:
+    """What a case on the input `name` is called. x: float32 (N, C, H, W) or images uint8 (N, H, W, C)."""
+    sides = x.shape[1:3] if x.dtype == np.uint8 else x.shape[2:]
+    return f"{name} {'x'.join(map(str, sides))}"
 
 
 def _errors(reference: Array, logits: Array) -> tuple[float, float]:

@@ -231,6 +231,34 @@ def perturbed(model: onnx.ModelProto, directory: Path, settings: Settings) -> ta
     return targets.get("onnxruntime").emit(model, directory, settings)
 
 
+CHAOS = """
+import torch
+from torch import nn
+
+class Chaos(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return torch.sin(self.conv(x) * 1e6)
+
+model = Chaos()
+"""
+
+
+def test_a_model_that_amplifies_rounding_is_told_from_a_wrong_engine(tmp_path: Path, private: Any) -> None:
+    (tmp_path / "chaos.py").write_text(CHAOS)
+    result = segc("compile", tmp_path / "chaos.py", "--shape", "64x64", "-o", tmp_path / "b")
+    refused(result, ParityError.exit_code, "relative logit error", "float32 is itself", "no engine can be closer")
+    private(emit=perturbed)
+    (tmp_path / "sane.py").write_text(CHAOS.replace("1e6", "1"))
+    result = segc("compile", tmp_path / "sane.py", "--shape", "64x64", "--target", "private", "-o", tmp_path / "b")
+    refused(result, ParityError.exit_code, "relative logit error")
+    assert "is itself" not in result.err
+
+
 def test_an_engine_that_differs_is_not_published(tmp_path: Path, private: Any) -> None:
     private(emit=perturbed)
     before = package.compile(onnx_file(tmp_path), out=tmp_path / "b")

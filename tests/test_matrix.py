@@ -59,6 +59,12 @@ def test_a_model_that_pytorch_does_not_run_is_no_failure_of_segc(tmp_path: Path)
     assert all("not today" in c.reason for c in cells)
 
 
+def test_a_model_that_rejects_the_size_is_compiled_at_its_own(tmp_path: Path) -> None:
+    only = "assert x.shape[2:] == (512, 512), 'no other size'"
+    cells = matrix_job.run_job(job(tmp_path, body=only, shapes=("static",), outputs=("logits",)))
+    assert [(c.status, c.sizes) for c in cells] == [(OK, ("1x4x512x512",))]
+
+
 def test_a_crash_and_a_hang_cost_one_row_each(tmp_path: Path) -> None:
     crash = job(tmp_path, body="import os; os._exit(7)", name="crash", shapes=("static",), outputs=("logits",))
     hang = job(tmp_path, body="import time; time.sleep(600)", name="hang", shapes=("static",), outputs=("logits",))

@@ -1,0 +1,27 @@
+"""How far eager PyTorch's own rounding goes: float32 against float64, the floor under every comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from segc.frontend.quiet import quiet
+
+
+def own_error(module: nn.Module, x: np.ndarray) -> float | None:
+    """Largest |float32 - float64| of the logits relative to the largest logit; None where it does not run in float64.
+
+    x: float32 (N, C, H, W). The module is float32 again afterwards, to the bit.
+    """
+    import torch
+
+    example = torch.from_numpy(x)
+    with quiet(), torch.no_grad():
+        single = module(example).double()
+        try:
+            double = module.double()(example.double())
+        except Exception:  # a model may fix its types; then there is nothing to say
+            return None
+        finally:
+            module.float()
+    return float((single - double).abs().max() / double.abs().max())
