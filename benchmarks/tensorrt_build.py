@@ -1,109 +1,193 @@
 """TensorRT engines of all families: what a build costs, how large they are, whether two builds are equal.
 
     python benchmarks/tensorrt_build.py [SOURCE …] [--precisions fp32 fp16] [--outputs logits mask] [--set NAME=VALUE]
-                                        [--size HxW] [--once] [--json FILE]
+                                        [--size HxW] [--once] [--rows FILE] [--limit SECONDS] [--memory GIB]
 
-SOURCE: families of segc.families, or ONNX files; default: all families. Each is compiled by `segc.compile` with the
-parity gate (the legalized graph in ONNX Runtime), its engine built a second time from nothing, and the bytes compared.
-Build seconds are those of the step `emit`: writing the graph, the child process, parsing, building, the sidecar.
-Prints one JSON object a row as it goes, and a summary with medians.
+SOURCE: families of segc.families, Python files or ONNX files; default: all families, at their crop size. Each source,
+precision and output is a row. `segc compile --defer` makes its legalized graph in a process of its own and judges it in
+ONNX Runtime; then the engine is built as every compile builds it, twice, and the bytes are compared. Build seconds are
+those of writing the graph, the child process, parsing, building and the sidecar.
+
+It runs unattended: what fails, takes longer than --limit (3600 s a step) or wants more memory than --memory (three
+quarters of the machine's) costs its row. Rows are appended to --rows (JSON lines) as they come; started again with the
+same file, it makes those that are missing or failed. Prints each row and at the end medians and what misses the goals;
+exits 1 when a row failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
+import resource
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import segc
-from segc.cli import arguments
+import onnx
+import onnx.helper
+
 from segc.errors import SegcError
 from segc.families import FAMILIES
-from segc.targets.tensorrt.builder import ENGINE
+from segc.targets.base import NodesRefused
+from segc.targets.tensorrt import builder
+from segc.targets.tensorrt.flavor import chosen
 
+BUILD_SECONDS, TO_WEIGHTS, TO_SINGLE, AGREEMENT = 6.0, 1.1, 0.6, 0.995  # the goals
 Row = dict[str, Any]
+KEY = ("source", "precision", "output", "size", "options")
 
 
-def rows(
-    source: str, precisions: Sequence[str], outputs: Sequence[str], size: tuple[int, int] | None,
-    options: dict[str, str], once: bool,
-) -> Iterator[Row]:  # fmt: skip
-    """A row for each precision and output of one source."""
-    path = FAMILIES.get(source, source)
-    for precision in precisions:
-        for output in outputs:
-            row: Row = {"source": Path(source).stem, "precision": precision, "output": output}
-            asked = {
-                "target": "tensorrt", "precision": precision, "output": output, "shape": size, "options": options,
-                "mode": None if str(path).endswith(".onnx") else "whole",
-            }  # fmt: skip
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    yield row | _measured(path, asked, Path(folder), once)
-                except SegcError as error:
-                    yield row | {"failed": str(error)}
+class Failed(Exception):  # noqa: N818 - an answer, kept in its row
+    """A row that could not be made; the message says why."""
 
 
-def _measured(path: str, asked: dict[str, Any], folder: Path, once: bool) -> Row:
-    bundle = segc.compile(path, out=folder / "a", **asked)
-    report = bundle.report
-    engine = (bundle.path / ENGINE).read_bytes()
-    cases = report["parity"]["cases"]
-    row = {
-        "status": report["status"],
-        "build_s": report["timings"]["seconds"]["emit"],
-        "passes_s": report["timings"]["seconds"]["passes"],
-        "engine_bytes": len(engine),
-        "agreement": min(case["agreement"] for case in cases),
-        "relative_error": max((case["relative_error"] for case in cases if case["relative_error"]), default=None),
-        "early_fp32": sum("early layers" in skip["reason"] for skip in report["skips"]),
-        "nodes": sum(report["ops"]["after"].values()),
+def key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a row is about."""
+    return tuple(str(row[name]) for name in KEY)
+
+
+def measured(asked: Row, limit: float, once: bool) -> Row:
+    """The figures of one row. Raises Failed."""
+    with tempfile.TemporaryDirectory(prefix="segc-tensorrt-build-") as folder:
+        bundle = Path(folder) / "bundle"
+        report = compiled(asked, bundle, limit)
+        seconds, cases = report["timings"]["seconds"], report["parity"]["cases"]
+        errors = [case["relative_error"] for case in cases if case["relative_error"] is not None]
+        row: Row = {
+            "agreement": min(case["agreement"] for case in cases),
+            "relative_error": max(errors, default=None),
+            "early_fp32": sum("early layers" in skip["reason"] for skip in report["skips"]),
+            "nodes": sum(report["ops"]["after"].values()),
+            "passes_s": seconds["passes"],
+            "peak_mb": report["timings"]["peak_memory_mb"],
+            "weight_bytes": weight_bytes(bundle / "model.onnx"),
+        }
+        first, took = built(bundle, Path(folder) / "first", asked, limit)
+        row |= {"build_s": seconds["emit"] + took, "engine_bytes": first["bytes"], "version": first["version"]}
+        if not once:
+            row["equal_bytes"] = built(bundle, Path(folder) / "second", asked, limit)[0]["sha256"] == first["sha256"]
+        return row
+
+
+def compiled(asked: Row, bundle: Path, limit: float) -> Row:
+    """The report of `segc compile --defer`, run in a process of its own."""
+    source = asked["source"]
+    command = [
+        *(sys.executable, "-m", "segc", "compile", FAMILIES.get(source, source), "--target", "tensorrt", "--defer"),
+        *("--json", "--precision", asked["precision"], "--output", asked["output"], "-o", str(bundle)),
+        *([] if source.endswith(".onnx") else ["--mode", "whole"]),
+        *(["--shape", asked["size"]] if asked["size"] else []),
+        *(word for name, value in asked["options"].items() for word in ("--set", f"{name}={value}")),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"segc compile did not finish within {limit:.0f} s") from None
+    if done.returncode:
+        raise Failed(f"segc compile, exit code {done.returncode}: {done.stderr.strip()[-800:]}")
+    report: Row = json.loads(done.stdout)["report"]
+    return report
+
+
+def built(bundle: Path, folder: Path, asked: Row, limit: float) -> tuple[Row, float]:
+    """Bytes, hash and version of an engine of the bundle's graph, and the seconds it took."""
+    folder.mkdir()
+    profile = json.loads((bundle / "build.json").read_bytes())["profile"]
+    start = time.perf_counter()
+    try:
+        sidecar = builder.build_file(bundle / "model.onnx", profile, folder, chosen(asked["options"]), limit=limit)
+    except (SegcError, NodesRefused) as error:
+        raise Failed(str(error)) from error
+    took = time.perf_counter() - start
+    size = (folder / builder.ENGINE).stat().st_size
+    return {"bytes": size, "sha256": sidecar["engine_sha256"], "version": sidecar["version"]}, took
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of the constants of an ONNX file."""
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    return sum(math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize for t in tensors)
+
+
+def summary(found: Iterable[Row]) -> Row:
+    """Medians over the sources, and what misses a goal, with its figure."""
+    rows = list(found)
+    good = [row for row in rows if "failed" not in row]
+    engines = {key(row): row["engine_bytes"] for row in good}
+    singles = {named(r): r["engine_bytes"] / r["weight_bytes"] for r in good if r["precision"] == "fp32"}
+    halves = {
+        named(row): row["engine_bytes"] / single
+        for row in good
+        if row["precision"] == "fp16" and (single := engines.get(key({**row, "precision": "fp32"})))
     }
-    if not once:
-        again = segc.compile(path, out=folder / "b", verify=False, **asked)
-        row["equal_bytes"] = (again.path / ENGINE).read_bytes() == engine
-    return row
-
-
-def weight_bytes(source: str) -> int | None:
-    """Bytes of the weights of an ONNX file; None for a family, whose weights are not at hand."""
-    if not source.endswith(".onnx"):
-        return None
-    import onnx
-    import onnx.numpy_helper
-
-    return sum(onnx.numpy_helper.to_array(t).nbytes for t in onnx.load(source).graph.initializer)
-
-
-def summary(found: Sequence[Row]) -> Row:
-    """Medians over the families, and what misses."""
-    good = [row for row in found if "failed" not in row]
-    both: dict[tuple[str, str], dict[str, int]] = {}
-    for row in good:
-        both.setdefault((row["source"], row["output"]), {})[row["precision"]] = row["engine_bytes"]
-    halves = {source: sizes["fp16"] / sizes["fp32"] for (source, _), sizes in both.items() if len(sizes) == 2}
-    singles = [r["engine_bytes"] / r["weight_bytes"] for r in good if r["precision"] == "fp32" and r["weight_bytes"]]
+    precisions = sorted({row["precision"] for row in good})
     return {
-        "rows": len(found),
-        "failed": sorted({row["source"] for row in found if "failed" in row}),
-        "median_build_s": {p: median(r["build_s"] for r in good if r["precision"] == p) for p in _precisions(good)},
-        "median_fp32_to_weights": median(singles) if singles else None,
-        "median_fp16_to_fp32": median(halves.values()) if halves else None,
-        "above_0.6": sorted(source for source, share in halves.items() if share > 0.6),
-        "unequal": sorted({row["source"] for row in good if row.get("equal_bytes") is False}),
+        "rows": len(rows),
+        "failed": {f"{named(row)} {row['precision']}": row["failed"] for row in rows if "failed" in row},
+        "median_build_s": {p: round(median(r["build_s"] for r in good if r["precision"] == p), 2) for p in precisions},
+        f"slower than {BUILD_SECONDS} s": _above({_both(r): r["build_s"] for r in good}, BUILD_SECONDS),
+        "median_fp32_to_weights": _median(singles),
+        f"fp32 above {TO_WEIGHTS} x weights": _above(singles, TO_WEIGHTS),
+        "median_fp16_to_fp32": _median(halves),
+        f"fp16 above {TO_SINGLE} x fp32": _above(halves, TO_SINGLE),
+        f"below {AGREEMENT:.1%} of equal pixels": [_both(r) for r in good if r["agreement"] < AGREEMENT],
+        "two builds differ": [_both(r) for r in good if r.get("equal_bytes") is False],
         "least_agreement": min((row["agreement"] for row in good), default=None),
+        "largest_peak_mb": max((row["peak_mb"] for row in good), default=None),
     }
 
 
-def _precisions(found: Sequence[Row]) -> list[str]:
-    return sorted({row["precision"] for row in found})
+def named(row: Row) -> str:
+    """Source and output."""
+    return Path(row["source"]).stem + ("" if row["output"] == "logits" else f" {row['output']}")
 
 
-def main() -> None:
+def _both(row: Row) -> str:
+    return f"{named(row)} {row['precision']}"
+
+
+def _median(shares: Mapping[str, float]) -> float | None:
+    return round(median(shares.values()), 3) if shares else None
+
+
+def _above(shares: Mapping[str, float], goal: float) -> dict[str, float]:
+    return {name: round(share, 3) for name, share in sorted(shares.items()) if share > goal}
+
+
+def earlier(path: Path | None) -> dict[tuple[str, ...], Row]:
+    """The rows in the file, the last of each kind."""
+    if path is None or not path.is_file():
+        return {}
+    return {key(row): row for line in path.read_text(encoding="utf-8").splitlines() if (row := json.loads(line))}
+
+
+def wanted(args: argparse.Namespace) -> list[Row]:
+    """What the rows are about, in the order they are made."""
+    options = dict(sorted(text.split("=", 1) for text in args.set))
+    about = {"size": args.size, "options": options}
+    return [
+        {"source": source, "precision": precision, "output": output, **about}
+        for source in args.sources
+        for output in args.outputs
+        for precision in args.precisions
+    ]
+
+
+def bound_memory(gib: float | None) -> None:
+    """Limit the data of this process and of each that it starts; None: three quarters of the machine's memory."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = int(whole * 3 / 4 if gib is None else gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="*", default=[*FAMILIES], metavar="SOURCE")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16"], choices=["fp32", "fp16"])
@@ -111,21 +195,29 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--size", metavar="HxW")
     parser.add_argument("--once", action="store_true", help="do not build a second time")
-    parser.add_argument("--json", type=Path, help="write rows and summary here too")
-    args = parser.parse_args()
-    options = dict(text.split("=", 1) for text in args.set)
-    size = arguments.shape(args.size) if args.size else None
-    found: list[Row] = []
-    for source in args.sources:
-        weights = weight_bytes(source)
-        for row in rows(source, args.precisions, args.outputs, size, options, args.once):
-            found.append({**row, "weight_bytes": weights})
-            print(json.dumps(found[-1]), flush=True)
-    content = {"rows": found, "summary": summary(found)}
-    print(json.dumps(content["summary"], indent=2))
-    if args.json:
-        args.json.write_text(json.dumps(content, indent=1) + "\n")
+    parser.add_argument("--rows", type=Path, help="JSON lines: rows are taken from here and appended")
+    parser.add_argument("--limit", type=float, default=3600.0, metavar="SECONDS")
+    parser.add_argument("--memory", type=float, metavar="GIB")
+    args = parser.parse_args(arguments)
+    bound_memory(args.memory)
+    known = earlier(args.rows)
+    rows = []
+    for asked in wanted(args):
+        row = known.get(key(asked))
+        if row is None or "failed" in row:
+            try:
+                row = asked | measured(asked, args.limit, args.once)
+            except Failed as why:
+                row = asked | {"failed": str(why)}
+            if args.rows:
+                with args.rows.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+        rows.append(row)
+    found = summary(rows)
+    print(json.dumps(found, indent=2))
+    return 1 if found["failed"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
