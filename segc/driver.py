@@ -26,7 +26,7 @@ from segc.memory import peak_memory_mb
 from segc.passes import FoldPreprocessing, LeaveResize
 from segc.passes.base import PassResult
 from segc.pipeline import Hook, PipelineError
-from segc.request import Request, open_fitting, require_sane
+from segc.request import Request, open_fitting, require_sane, with_output
 from segc.settings import limits_of, settings_of
 from segc.shared import Shared, Unshared
 from segc.standin import stand_in
@@ -79,7 +79,8 @@ def compile(
     source: an mmseg config path or zoo name, a Python file with `model` or `build_model()`, or an .onnx file.
     shape: (height, width) in pixels, default the config's crop size; dynamic: any batch, height and width instead,
     traced at `trace_shape`, default the config's crop size.
-    checkpoint: path of a .pth file. output: "logits" or "mask". mode: "whole" or "slide", default the config's.
+    checkpoint: path of a .pth file. mode: "whole" or "slide", default the config's.
+    output: "logits" or "mask", by default logits, but a mask of mmseg's models where the target makes that faster.
     decode: of a mask, made in the "graph" (default), on the "host" by segc's runtime, or "auto", what is faster here.
     input: "float32", normalised, or "uint8": images, which the engine normalises.
     precision: "fp32", or "fp16" where the target has it. options: the target's own, e.g. {"flavor": "rtx"}.
@@ -125,6 +126,8 @@ class _Compilation:
             with self._step("open", "opening the source"):
                 source = open_fitting(self.request, self.shared)
             info = source.info
+            self.request = with_output(self.request, self.target, info)
+            assert self.request.output is not None
             shape = self.request.shape or self.request.trace_shape or info.shape
             with self._step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
                 model = self._export(source, shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segc import decode, targets
@@ -25,7 +25,7 @@ class Request:
     trace_shape: tuple[int, int] | None = None
     checkpoint: str | Path | None = None
     precision: str = "fp32"
-    output: str = "logits"
+    output: str | None = None
     decode: str | None = None
     input: str = "float32"
     mode: str | None = None
@@ -48,7 +48,7 @@ class Request:
 
 def require_sane(request: Request, target: targets.Target) -> None:
     """Refuse what contradicts itself, before anything is opened. Raises UsageError."""
-    if request.output not in ("logits", "mask"):
+    if request.output not in (None, "logits", "mask"):
         raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
     if request.decode not in (None, *decode.WAYS):
         raise UsageError(f"there is no way '{request.decode}' to decode", because=f"segc knows {decode.WAYS}")
@@ -109,6 +109,19 @@ def open_fitting(request: Request, shared: Shared) -> Source:
             so="--mode whole" if slides else "leave --input away",
         )  # fmt: skip
     return source
+
+
+def with_output(request: Request, target: targets.Target, info: ModelInfo) -> Request:
+    """The request with an output: what was asked for, or the target's usual one.
+
+    A mask is the usual one only of mmseg's models that run whole: of other sources nothing says that they give classes.
+    """
+    if request.output is not None:
+        return request
+    if target.output == "logits" or info.kind != "mmseg" or info.mode == "slide":
+        return replace(request, output="logits")
+    info.notes.append(f"{target.name} engines give the mask, which is faster; --output logits asks for logits")
+    return replace(request, output=target.output)
 
 
 def _fit_slide(request: Request, info: ModelInfo) -> None:

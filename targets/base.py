@@ -130,7 +130,8 @@ class Target:
     ops: per op, "domain::Op" for other domains than ONNX's; absent: unsupported; empty: no condition. legalize: passes
     in this order, after the dialect is lowered. emit(model, directory, settings) writes the files and returns them;
     load(directory, options, threads) gives a Session. Both import the runtime only when called.
-    package: None where no package index has the runtime. mask_tail: spells segc.ResizeArgMax.
+    package: None where no package index has the runtime. output: of mmseg's models unless asked otherwise, what is
+    faster to a mask on the host: "logits" or "mask". mask_tail: spells segc.ResizeArgMax.
     configure(target, settings): the target as these settings want it, e.g. with another table or more passes.
     limits: per precision the (largest relative logit error or None, least share of equal pixels) of the parity gate,
     where segc's own do not fit. cannot_run(settings): why no engine runs on this machine, or None; the gate then
@@ -155,6 +156,7 @@ class Target:
     emit: Callable[[onnx.ModelProto, Path, Settings], Emitted]
     load: Callable[[Path, Mapping[str, Any], int], Session]
     legalize: tuple[Pass, ...] = ()
+    output: str = "logits"
     table: str = ""  # the file with the rows, named in refusals
     mask_tail: Pass = field(default_factory=LowerResizeArgMax)
     precisions: tuple[str, ...] = ("fp32",)

@@ -32,8 +32,9 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 where the target has it")
     arguments.add_options(p)
     p.add_argument(
-        "--output", choices=("logits", "mask"), default="logits",
-        help="what the engine gives: logits (default; `segment` then equals mmseg) or the class map itself",
+        "--output", choices=("logits", "mask"),
+        help="what the engine gives: logits (`segment` then equals mmseg; default but for mmseg's models on ncnn)"
+        " or the class map itself",
     )  # fmt: skip
     p.add_argument(
         "--decode", choices=("graph", "host", "auto"),

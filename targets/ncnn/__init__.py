@@ -114,6 +114,7 @@ NCNN = Target(
     emit=_emit,
     load=_load,
     legalize=LEGALIZE,
+    output="mask",  # docs/ncnn.md, "Masks and logits"
     table="targets/ncnn",
     precisions=("fp32", "fp16"),
     limits={"fp32": (3e-3, 0.998), "fp16": (None, 0.995)},

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_configs import config
 from tiny_models import CONV, DYNAMIC_CONV, onnx_file
 
 pytest.importorskip("ncnn")
 
 import segc
+from segc import targets
 from segc.errors import CompileError, LegalityError, ParityError
+from segc.frontend.info import ModelInfo
+from segc.request import Request, with_output
 from segc.targets.ncnn.example import main_cpp
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
@@ -31,6 +36,36 @@ def test_bundles_are_verified_and_run(output: str, precision: str, tmp_path: Pat
     made = segc.load(bundle.path, threads=1).run(X)
     shape = (2, 2, 8, 12) if output == "logits" else (2, 8, 12)
     assert made[output].shape == shape and made[output].dtype == (np.float32 if output == "logits" else np.uint8)
+
+
+MMSEG = ModelInfo("mmseg", "m", "0")
+
+
+@pytest.mark.parametrize(
+    ("asked", "target", "info", "output"),
+    [
+        (None, "ncnn", MMSEG, "mask"),
+        ("logits", "ncnn", MMSEG, "logits"),
+        (None, "onnxruntime", MMSEG, "logits"),
+        (None, "ncnn", replace(MMSEG, mode="slide"), "logits"),
+        (None, "ncnn", replace(MMSEG, kind="onnx"), "logits"),
+    ],
+)
+def test_masks_are_the_usual_output_where_models_are_known_to_give_classes(
+    asked: str | None, target: str, info: ModelInfo, output: str
+) -> None:
+    fresh = replace(info, notes=[])
+    assert with_output(Request("m", target, output=asked), targets.get(target), fresh).output == output
+    assert [("--output logits" in note) for note in fresh.notes] == [True] * (output == "mask")
+
+
+def test_an_mmseg_model_gives_masks_unless_asked_otherwise(tmp_path: Path) -> None:
+    pytest.importorskip("mmseg")
+    path = config(tmp_path, CLASSES="5")
+    bundle = segc.compile(path, target="ncnn", shape=(16, 24), out=tmp_path / "b", threads=1)
+    assert bundle.manifest.output.kind == "mask" and bundle.report["parity"]["failures"] == []
+    logits = segc.compile(path, target="ncnn", shape=(16, 24), output="logits", out=tmp_path / "l", threads=1)
+    assert logits.manifest.output.kind == "logits"
 
 
 def test_a_dynamic_bundle_runs_at_any_size(tmp_path: Path) -> None:
