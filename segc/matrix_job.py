@@ -14,9 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segc.driver import compile_request
 from segc.errors import SegcError, ShapeError
+from segc.frontend.source import Source
 from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
+from segc.reference import reference_of
 from segc.request import Request, open_shared
 from segc.shared import Shared
 
@@ -111,11 +115,20 @@ def _accepted_size(job: Job, shared: Shared) -> tuple[int, int]:
     sizes = dict.fromkeys(size for size in (job.size, source.info.shape) if size is not None)
     said = []
     for size in sizes:
-        why = accepts(source.module, (1, source.info.in_channels, *size))
+        shape = (1, source.info.in_channels, *size)
+        why = accepts(source.module, shape) and _eager_failure(source, shape)  # without data most is said, not all
         if why is None:
             return size
         said.append(f"at {size[0]}x{size[1]}: {why}")
     raise ShapeError("PyTorch does not run the model", because=said)
+
+
+def _eager_failure(source: Source, shape: tuple[int, int, int, int]) -> str | None:
+    try:
+        reference_of(source)(np.zeros(shape, np.float32))
+    except Exception as error:  # the model is the user's
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _reason(error: SegcError) -> str:
