@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,17 @@ def main(args: argparse.Namespace) -> int:
             reasons = dict.fromkeys(cell.reason for cell in cells if not cell.good)
             print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
 
+    jobs = _jobs(args)
     cells = matrix.run(
-        _jobs(args), workers=args.jobs, timeout=args.timeout, state=args.state, scheduler=args.scheduler, done=done
+        _longest_first(jobs, before or []),
+        workers=args.jobs,
+        timeout=args.timeout,
+        state=args.state,
+        scheduler=args.scheduler,
+        done=done,
     )
+    order = {(job.family, config): at for at, job in enumerate(jobs) for config in (job.config, *job.same)}
+    cells.sort(key=lambda cell: order[cell.family, cell.config])
     content = matrix_page.to_json(cells, _command(args))
     if args.out is not None:
         args.out.write_text(matrix_page.page_of(content), encoding="utf-8")
@@ -76,6 +85,14 @@ def _command(args: argparse.Namespace) -> str:
         if given := getattr(args, name):
             words += [f"--{name}", *given]
     return " ".join([*words, "--size", args.size] if args.size else words)
+
+
+def _longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
+    """By the seconds an earlier result took for the same config: else the longest might start last, and run alone."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for cell in before:
+        seconds[cell.config] += sum(cell.seconds.values())
+    return sorted(jobs, key=lambda job: -seconds[job.config])
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
