@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import sys
@@ -16,19 +17,11 @@ from hypothesis import strategies as st
 FOLDER = Path(__file__).parents[2] / "examples" / "street_scenes"
 
 
-def load_example(name: str) -> ModuleType:
-    """A module of the examples folder, which is no package, under its own name."""
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up while it runs
-    spec.loader.exec_module(module)
-    return module
-
-
-scenes = load_example("scenes")
+sys.path.insert(0, str(FOLDER))  # the examples are scripts, not a package
+scenes, parts, cars, grounds, people, skies = (
+    importlib.import_module(name)
+    for name in ("scenes", "drawing.canvas", "drawing.cars", "drawing.ground", "drawing.people", "drawing.sky")
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +29,7 @@ def train() -> ModuleType:
     for package in ("torch", "mmengine", "mmcv", "mmseg"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    return load_example("train")
+    return importlib.import_module("train")
 
 
 def test_same_seed_gives_the_same_bytes() -> None:
@@ -87,27 +80,27 @@ def test_seed_ranges_do_not_overlap() -> None:
 
 def test_projection_and_ground_agree() -> None:
     """The road's edge, projected as an object would be, falls where the ground's mask changes class."""
-    camera = scenes.Camera(height=200, width=400, focal=300.0, horizon=80.0, centre=200.0, eye=1.5)
-    layout = scenes.Layout(False, 0.0, 3.0, (2.0, 2.0), 0.0, (0.0, 0.0), (False, False), 0.0)
-    light = scenes.daylight(np.random.default_rng(0))
-    canvas = scenes.sky(camera, light, np.random.default_rng(0))
-    scenes.ground(canvas, camera, layout, np.random.default_rng(0))
+    camera = parts.Camera(height=200, width=400, focal=300.0, horizon=80.0, centre=200.0, eye=1.5)
+    layout = grounds.Layout(False, 0.0, 3.0, (2.0, 2.0), 0.0, (0.0, 0.0), (False, False), 0.0)
+    light = skies.daylight(np.random.default_rng(0))
+    canvas = skies.sky(camera, light, np.random.default_rng(0))
+    grounds.ground(canvas, camera, layout, np.random.default_rng(0))
     column, row = camera.project([(3.0, 0.0, 6.0)])[0]
-    assert canvas.mask[int(row), int(column) - 2] == scenes.ROAD
-    assert canvas.mask[int(row), int(column) + 2] == scenes.SIDEWALK
+    assert canvas.mask[int(row), int(column) - 2] == parts.ROAD
+    assert canvas.mask[int(row), int(column) + 2] == parts.SIDEWALK
 
 
 def test_a_nearer_thing_hides_a_farther_one() -> None:
-    camera = scenes.Camera(height=200, width=400, focal=300.0, horizon=80.0, centre=200.0, eye=1.5)
-    light = scenes.daylight(np.random.default_rng(0))
-    canvas = scenes.sky(camera, light, np.random.default_rng(0))
-    items = [scenes.car_item(camera, light, np.random.default_rng(1), 0.0, 12.0),
-             scenes.person(camera, light, np.random.default_rng(2), 0.0, 6.0)]  # fmt: skip
+    camera = parts.Camera(height=200, width=400, focal=300.0, horizon=80.0, centre=200.0, eye=1.5)
+    light = skies.daylight(np.random.default_rng(0))
+    canvas = skies.sky(camera, light, np.random.default_rng(0))
+    items = [cars.car_item(camera, light, np.random.default_rng(1), 0.0, 12.0),
+             people.person(camera, light, np.random.default_rng(2), 0.0, 6.0)]  # fmt: skip
     scenes.paint(canvas, items)
     column, row = camera.project([(0.0, 1.0, 6.0)])[0].astype(int)
-    assert canvas.mask[row, column] == scenes.PERSON
+    assert canvas.mask[row, column] == parts.PERSON
     assert canvas.depth[row, column] == 6.0
-    assert (canvas.mask == scenes.CAR).any()
+    assert (canvas.mask == parts.CAR).any()
 
 
 def test_palette_tells_the_classes_apart() -> None:

@@ -1,0 +1,1 @@
+"""The parts of a street scene, each in a file of its own."""
