@@ -20,27 +20,14 @@ and arrays here: this module is compiled by numba, and imported only where numba
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-Array = np.ndarray
-Weights = tuple[np.ndarray, ...]
-GROUP = 16  # output rows done at a time: what fits the first-level cache
-TILE = 512  # output columns done at a time
-DENSE = 4  # all classes are interpolated where candidates are more than 1 / DENSE of them
+from segc.runtime.dense_kernels import GROUP, TILE, Array, Weights, dense_rows, ordered
+from segc.runtime.jit import compiled
+
+DENSE = 30  # all classes are interpolated where candidates are more than 1 / DENSE of them
+BLOCK = 64  # output rows that are done together where all classes are interpolated
 SAMPLE = 8  # mixed cells of a row that are tried first
-_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "boundscheck": False}
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """`function` compiled at its first call; the result is kept on disk where a folder for it can be written."""
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder to keep it in
-        return numba.njit(**_OPTIONS)(function)
 
 
 @compiled
@@ -76,64 +63,6 @@ def across(x: Array, c: int, row: int, low: Array, weight: Weights, start: int, 
         for k in range(1, len(weight)):
             total += x[c, row, min(low[i] + k, last)] * weight[k][i]
         out[i - start] = total
-
-
-@compiled
-def dense_rows(
-    x: Array, y: int, begin: int, end: int, down: Weights, low: Array, weight: Weights, finite: bool, out: Array
-) -> None:
-    """Output rows begin to end, whose corners start at input row y, with every class interpolated."""
-    last = x.shape[1] - 1
-    flat = np.empty((len(down), TILE), np.float32)
-    best = np.empty((GROUP, TILE), np.float32)
-    win = np.empty((GROUP, TILE), np.int32)
-    for start in range(0, len(low), TILE):
-        stop = min(start + TILE, len(low))
-        best[:] = -np.inf
-        win[:] = 0
-        for c in range(x.shape[0]):
-            for k in range(len(down)):
-                across(x, c, min(y + k, last), low, weight, start, stop, flat[k])
-            for r in range(begin, end):
-                if finite:
-                    overtake(flat, down, r, c, stop - start, best[r - begin], win[r - begin])
-                else:
-                    overtake_or_nan(flat, down, r, c, stop - start, best[r - begin], win[r - begin])
-        for r in range(begin, end):
-            for i in range(stop - start):
-                out[r, start + i] = win[r - begin, i]
-
-
-@compiled
-def overtake(flat: Array, down: Weights, row: int, c: int, count: int, best: Array, win: Array) -> None:
-    """Let class c, whose rows of taps are `flat`, win output row `row` where it is above the best so far."""
-    first, second, u, v = flat[0], flat[1], down[0][row], down[1][row]
-    if len(down) == 2:
-        for i in range(count):
-            value = first[i] * u + second[i] * v
-            above = value > best[i]
-            best[i] = value if above else best[i]
-            win[i] = c if above else win[i]
-        return
-    for i in range(count):
-        value = first[i] * u + second[i] * v
-        for k in range(2, len(down)):
-            value += flat[k, i] * down[k][row]
-        above = value > best[i]
-        best[i] = value if above else best[i]
-        win[i] = c if above else win[i]
-
-
-@compiled
-def overtake_or_nan(flat: Array, down: Weights, row: int, c: int, count: int, best: Array, win: Array) -> None:
-    """The same where logits may be infinite or NaN; a NaN is above everything but a NaN."""
-    for i in range(count):
-        value = flat[0, i] * down[0][row]
-        for k in range(1, len(down)):
-            value += flat[k, i] * down[k][row]
-        above = not (value <= best[i]) and best[i] == best[i]
-        best[i] = value if above else best[i]
-        win[i] = c if above else win[i]
 
 
 @compiled
@@ -252,11 +181,10 @@ def argmax_rows(
     mixed, length = np.empty(len(cells), np.int32), np.empty(len(cells), np.int32)
     floor = np.empty(len(cells), np.float32)
     able = np.empty((len(cells), x.shape[0] + 1), np.int32)
-    clean = True
-    r = begin
+    order = ordered(low, weight, x.shape[0])
+    clean, r, waiting = True, begin, begin  # rows from `waiting` on are dense, and done together
     while r < end:
-        y = row_low[r] - first
-        stop = r + 1
+        y, stop = row_low[r] - first, r + 1
         while stop < end and stop < r + GROUP and row_low[stop] - first == y:
             stop += 1
         usable = True
@@ -269,25 +197,31 @@ def argmax_rows(
             usable &= finite[slot]
             win[k] = rows[slot]
         clean &= usable
-        dense = not usable
+        count, total, tried, dense = 0, 0, 0, False
         if usable:
             count = mixed_cells(win, down, cells, columns, line, mixed)
-            total, tried = 0, min(count, SAMPLE)
+            tried = min(count, SAMPLE)
             if count > SAMPLE:  # noise shows in a few cells: most classes can win in each
                 total = candidates(x, y, win, down, cells, mixed[:: count // SAMPLE], tried, floor, able, length)
             dense = total * count * DENSE > x.shape[0] * len(cells) * tried
             if count and not dense:
                 total = candidates(x, y, win, down, cells, mixed, count, floor, able, length)
                 dense = total * DENSE > x.shape[0] * len(cells)
-        if dense:
-            dense_rows(x, y, r, stop, down, low, weight, usable, out)
-        else:
+        if not dense or stop - waiting > BLOCK:
+            if waiting < r:
+                dense_rows(x, first, row_low, down, order, True, waiting, r, out)
+            waiting = r if dense else stop
+        if not usable:
+            dense_rows(x, first, row_low, down, order, False, r, stop, out)
+        elif not dense:
             for o in range(r, stop):
                 out[o] = line
             for n in range(count):
                 j = mixed[n]
                 fill_cell(x, y, cells[j], r, stop, columns[j], columns[j + 1], down, weight, able[n, : length[n]], out)
         r = stop
+    if waiting < end:
+        dense_rows(x, first, row_low, down, order, True, waiting, end, out)
     return clean
 
 
