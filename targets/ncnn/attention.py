@@ -2,20 +2,44 @@
 
     MatMul(Softmax(MatMul(q, k^T)), v)  ->  SDPA(q, k, v), scale 1        q, k, v: heads x tokens x channels
 
-The keys come transposed; the transpose is undone, or was one of a row of tokens and heads, then heads move instead:
+A factor between the first MatMul and the Softmax is SDPA's scale. The keys come transposed; the transpose is undone, or
+was one of a row of tokens and heads, then heads move instead:
 
     k^T = Reshape(Permute(x, tokens x all channels), heads x channels x tokens)  ->  k = Permute(Reshape(x))
 
-Must not fire: where somebody else reads the scores or the weights, for other axes of the Softmax, and where heads
-broadcast.
+Without heads (tokens x channels) the queries are shared among up to 8 of them, which all read the same keys and values:
+some builds of ncnn give each head one thread.
+
+Must not fire: where somebody else reads the scores or the weights, for other axes of the Softmax, where heads
+broadcast, and for a scale of 0, which SDPA takes for its default.
 """
 
 from __future__ import annotations
 
-from segc.targets.ncnn.net import Blob, Layer, Net, Shape
+from dataclasses import dataclass
+
+from segc.targets.ncnn.emission import same_sizes, sides
+from segc.targets.ncnn.net import Blob, Layer, Net, Param, Shape
+from segc.targets.ncnn.params import BINARY
 from segc.targets.ncnn.readers import Readers
 
 LAST_TWO, FIRST_TWO, BOTH = 1, 2, 1  # order_type of (0, 2, 1) and (1, 0, 2) of three axes, and of (1, 0) of two
+SHARES = (8, 4, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The layers that SDPA takes the place of. between: the factor on the scores, if there is one."""
+
+    scores: Layer
+    between: Layer | None
+    softmax: Layer
+    weighted: Layer
+    scale: float
+
+    def gone(self) -> set[int]:
+        """Their ids."""
+        return {id(layer) for layer in (self.scores, self.between, self.softmax, self.weighted) if layer is not None}
 
 
 def fuse_attention(net: Net) -> None:
@@ -24,34 +48,72 @@ def fuse_attention(net: Net) -> None:
     gone: set[int] = set()
     instead: dict[int, list[Layer]] = {}
     for softmax in [layer for layer in net.layers if layer.type == "Softmax"]:
-        found = matched(softmax, readers)
-        if found is None:
-            continue
-        scores, weighted = found
-        q, keys, v = scores.inputs[0], scores.inputs[1], weighted.inputs[1]
-        steps, k = untransposed(keys, readers)
-        sdpa = Layer("SDPA", weighted.name, [q, k, v], weighted.outputs, {"scale": 1.0}, node=weighted.node)
-        gone |= {id(scores), id(softmax), id(weighted)}
-        instead[id(weighted)] = [*steps, sdpa]
+        if (found := matched(softmax, readers)) is not None:
+            gone |= found.gone()
+            instead[id(found.weighted)] = spelled(found, readers)
     layers: list[Layer] = []
     for layer in net.layers:
         layers += instead.get(id(layer), [] if id(layer) in gone else [layer])
     net.layers = layers
 
 
-def matched(softmax: Layer, readers: Readers) -> tuple[Layer, Layer] | None:
-    """The products before and after the Softmax of an attention."""
+def matched(softmax: Layer, readers: Readers) -> Attention | None:
+    """The attention around a Softmax."""
     weights = softmax.outputs[0]
-    scores, weighted = readers.maker(softmax.inputs[0]), readers.only_user(weights)
-    if weights.rank != 3 or softmax.params.get("axis") != 2 or scores is None or weighted is None:
+    weighted, scores = readers.only_user(weights), readers.maker(softmax.inputs[0])
+    between, scale = None, 1.0
+    if scores is not None and (factor := factor_of(scores)):
+        between, scale, scores = scores, factor, readers.maker(scores.inputs[0])
+    if weights.rank not in (2, 3) or softmax.params.get("axis") != weights.rank - 1:
         return None
-    if scores.type != "MatMul" or weighted.type != "MatMul" or not readers.alone(scores.outputs[0]):
+    if scores is None or weighted is None or scores.type != "MatMul" or weighted.type != "MatMul":
+        return None
+    if not all(readers.alone(blob) for blob in (scores.outputs[0], softmax.inputs[0])):
         return None
     if "trans_b" in scores.params or "trans_b" in weighted.params or weighted.inputs[0] is not weights:
         return None
     blobs = [*scores.inputs, *weighted.inputs]
-    heads = {blob.shape[0] for blob in blobs}
-    return (scores, weighted) if len(heads) == 1 and all(blob.rank == 3 for blob in blobs) else None
+    if any(blob.rank != weights.rank for blob in blobs):
+        return None
+    if weights.rank == 3 and len({blob.shape[0] for blob in blobs}) != 1:
+        return None
+    return Attention(scores, between, softmax, weighted, scale)
+
+
+def factor_of(layer: Layer) -> float:
+    """The number that the layer multiplies by, 0 where it does something else."""
+    if layer.type != "BinaryOp" or not layer.whole("with_scalar", 0):
+        return 0.0
+    value = layer.params["b"]
+    assert isinstance(value, (int, float))
+    if layer.params["op_type"] == BINARY["mul"]:
+        return float(value)
+    return 1 / value if layer.params["op_type"] == BINARY["div"] and value else 0.0
+
+
+def spelled(found: Attention, readers: Readers) -> list[Layer]:
+    """SDPA, with what brings its inputs and its output into shape."""
+    (q, keys), v = found.scores.inputs, found.weighted.inputs[1]
+    name, node, outputs = found.weighted.name, found.weighted.node, found.weighted.outputs
+    params: dict[str, Param] = {"scale": found.scale}
+    if keys.rank == 3:
+        steps, k = untransposed(keys, readers)
+        return [*steps, Layer("SDPA", name, [q, k, v], outputs, params, node=node)]
+    steps, k = unturned(keys, readers)
+    rows = q.shape[0]
+    shares = next((s for s in SHARES if rows is not None and rows % s == 0), 1)
+    part = None if rows is None else rows // shares
+    shaped = [
+        _reshape(f"{name}_sdpa_{role}", blob, shape, node)
+        for role, blob, shape in (
+            ("q", q, (shares, part, q.shape[1])), ("k", k, (1, *k.shape)), ("v", v, (1, *v.shape)),
+        )
+    ]  # fmt: skip
+    heads = Blob(f"{name}_sdpa", (shares, part, v.shape[1]))
+    sdpa = Layer("SDPA", heads.name, [layer.outputs[0] for layer in shaped], [heads], params, node=node)
+    back = _reshape(name, heads, outputs[0].shape, node)
+    back.outputs = outputs
+    return [*steps, *shaped, sdpa, back]
 
 
 def untransposed(keys: Blob, readers: Readers) -> tuple[list[Layer], Blob]:
@@ -63,8 +125,7 @@ def untransposed(keys: Blob, readers: Readers) -> tuple[list[Layer], Blob]:
         assert reshape is not None
         rows: Shape = (tokens, heads, channels)
         if None not in rows:
-            sizes = {"c": tokens, "h": heads, "w": channels}
-            split = _layer("Reshape", f"{keys.name}_rows", turn.inputs[0], rows, sizes, reshape.node)
+            split = _reshape(f"{keys.name}_rows", turn.inputs[0], rows, reshape.node)
             moved = _layer("Permute", f"{keys.name}_keys", split.outputs[0], (heads, tokens, channels),
                            {"order_type": FIRST_TWO}, reshape.node)  # fmt: skip
             return [split, moved], moved.outputs[0]
@@ -72,6 +133,20 @@ def untransposed(keys: Blob, readers: Readers) -> tuple[list[Layer], Blob]:
     return [back], back.outputs[0]
 
 
-def _layer(type_: str, name: str, x: Blob, shape: Shape, params: dict[str, int | None], node: str) -> Layer:
-    known = {key: value for key, value in params.items() if value is not None}
-    return Layer(type_, name, [x], [Blob(name, shape)], dict(known), node=node)
+def unturned(keys: Blob, readers: Readers) -> tuple[list[Layer], Blob]:
+    """The same for channels x tokens without heads."""
+    turn = readers.maker(keys)
+    if turn is not None and turn.type == "Permute":
+        return [], turn.inputs[0]
+    channels, tokens = keys.shape
+    back = _layer("Permute", f"{keys.name}_keys", keys, (tokens, channels), {"order_type": BOTH}, "")
+    return [back], back.outputs[0]
+
+
+def _reshape(name: str, x: Blob, shape: Shape, node: str) -> Layer:
+    params: dict[str, Param] = {"shape_expr": same_sizes(x.shape, shape)} if None in shape else sides(shape)
+    return _layer("Reshape", name, x, shape, params, node)
+
+
+def _layer(type_: str, name: str, x: Blob, shape: Shape, params: dict[str, Param], node: str) -> Layer:
+    return Layer(type_, name, [x], [Blob(name, shape)], params, node=node)

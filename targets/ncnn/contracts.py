@@ -324,7 +324,8 @@ def _gemm(layer: Layer) -> list[Shape]:
 def _sdpa(layer: Layer) -> list[Shape]:
     q, k, v = arity(layer, 3)
     require(len(q) == len(k) == len(v) == 3, f"SDPA of {text(q)}, {text(k)}, {text(v)}: 3 axes each wanted")
-    require(agree((q[0], q[2]), (k[0], k[2])) and agree(k[:2], v[:2]), f"SDPA of {text(q)}, {text(k)}, {text(v)}")
+    shared = q[0] is not None and k[0] is not None and q[0] % k[0] == 0  # several heads may read the same keys
+    require(shared and agree(q[2:], k[2:]) and agree(k[:2], v[:2]), f"SDPA of {text(q)}, {text(k)}, {text(v)}")
     return [(q[0], q[1], v[2])]
 
 

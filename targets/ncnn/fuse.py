@@ -5,6 +5,7 @@
     Scale, then Scale by ones with a bias                       ->  Scale with that bias
     Reshape, then Reshape                                       ->  the second one
     MatMul, Softmax, MatMul                                     ->  SDPA (attention.py)
+    Permute of the last two axes, then MatMul by it             ->  MatMul by the transpose
 
 Must not fire: where somebody else reads the blob between, or it is an output.
 """
@@ -20,6 +21,7 @@ from segc.targets.ncnn.readers import Readers
 
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise")
 HARD_SWISH = (1 / 6, 0.5)
+LAST_TWO = 1  # the order_type of a Permute that swaps the last two axes, at any rank
 
 
 def activation(layer: Layer) -> tuple[int, list[float]] | None:
@@ -40,6 +42,7 @@ def fuse(net: Net) -> None:
     for step in (_reshapes, _activations, _biases, _scales):
         step(net, Readers(net))
     fuse_attention(net)
+    _transposes(net, Readers(net))
 
 
 def _swallow(net: Net, readers: Readers, into: Callable[[Layer, Readers], Layer | None]) -> None:
@@ -112,3 +115,14 @@ def _reshapes(net: Net, readers: Readers) -> None:
             if total(earlier.inputs[0].shape) != total(layer.outputs[0].shape):
                 break
             layer.inputs = earlier.inputs
+
+
+def _transposes(net: Net, readers: Readers) -> None:
+    for layer in [layer for layer in net.layers if layer.type == "MatMul" and "trans_b" not in layer.params]:
+        turned = layer.inputs[1]
+        turn = readers.maker(turned)
+        if turn is None or turn.type != "Permute" or not readers.alone(turned):
+            continue
+        if turn.params["order_type"] == LAST_TWO:
+            layer.inputs = [layer.inputs[0], turn.inputs[0]]
+            layer.params["trans_b"] = 1
