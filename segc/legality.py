@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from segc import ir, origin
 from segc.errors import LegalityError
 from segc.passes.base import Skip
+from segc.spelling import Judge
 from segc.targets.base import Target
 
 _SHOWN = 5  # places listed per reason
@@ -31,9 +32,9 @@ class Refusal:
 
 def refusals(graph: gs.Graph, target: Target) -> list[Refusal]:
     """All refused nodes of the graph, subgraphs included, grouped by op and reason, in graph order."""
-    groups: dict[tuple[str, str], list[gs.Node]] = {}
-    for node in ir.nodes(graph):
-        if reason := target.why_not(node):
+    judge, groups = Judge(graph, target), dict[tuple[str, str], list[gs.Node]]()
+    for node in judge.nodes:
+        if reason := judge.why_not(node):
             groups.setdefault((node.op, reason), []).append(node)
     return [Refusal(op, reason, tuple(found)) for (op, reason), found in groups.items()]
 

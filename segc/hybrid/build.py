@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx_graphsurgeon as gs
 
-from segc import ir, legality
+from segc import ir, legality, spelling
 from segc.hybrid.costs import Shape
 from segc.hybrid.emission import model_of
 from segc.hybrid.options import Partitioning
-from segc.hybrid.plan import Plan, host_accepts, plan
+from segc.hybrid.plan import Plan, Segment, host_accepts, plan
 from segc.isolation import IsolatedSession
 from segc.manifest import hybrid_text
 from segc.passes.base import Skip
@@ -49,7 +50,19 @@ def split(
     if stuck := [node.op for node in hosted if not host_accepts(host, node)]:
         neither = f"hybrid: {host.name} does not run {', '.join(dict.fromkeys(stuck))} either"
         raise legality.refusal(target, refused, skips, tried=[neither])
-    return made
+    return replace(made, segments=tuple(_spelled(graph, segment) for segment in made.segments))
+
+
+def _spelled(graph: gs.Graph, segment: Segment) -> Segment:
+    """The segment in the opset of its target's files. Raises LegalityError where it has no legal form there."""
+    target = segment.target
+    if segment.on_host or not spelling.pending(graph, target):
+        return segment
+    form = spelling.part_of(graph, segment.nodes, segment.inputs, segment.outputs)
+    skips = {"segment": spelling.spell(form, target)}
+    if refused := legality.refusals(form, target):  # each node alone was legal: what is together is not
+        raise legality.refusal(target, refused, skips, tried=["hybrid: these nodes are legal alone, not side by side"])
+    return replace(segment, form=form)
 
 
 def nominal_shapes(graph: gs.Graph, image: tuple[int, int, int]) -> dict[str, Shape]:

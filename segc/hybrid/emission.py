@@ -41,10 +41,12 @@ def model_of(graph: gs.Graph, segment: Segment) -> onnx.ModelProto:
                 because="its type is unknown",
                 so="--no-hybrid says why",
             )
-    part = gs.Graph(
-        nodes=list(segment.nodes), inputs=list(segment.inputs), outputs=list(segment.outputs), name=graph.name,
-        opset=graph.opset, import_domains=graph.import_domains, ir_version=graph.ir_version,
-    )  # fmt: skip
+    part = segment.form
+    if part is None:
+        part = gs.Graph(
+            nodes=list(segment.nodes), inputs=list(segment.inputs), outputs=list(segment.outputs), name=graph.name,
+            opset=graph.opset, import_domains=graph.import_domains, ir_version=graph.ir_version,
+        )  # fmt: skip
     return ir.to_model(part, functions=segment.on_host, origins=segment.target.origins)
 
 
@@ -61,7 +63,7 @@ def _write(
         "directory": below.as_posix(),
         "files": [(below / name).as_posix() for name in emitted.files],
         "options": dict(emitted.options),
-        "nodes": len(segment.nodes),
+        "nodes": segment.count,
         "inputs": _borders(segment.inputs, costs),
         "outputs": _borders(segment.outputs, costs),
     }

@@ -23,18 +23,28 @@ from segc.hybrid.borders import Borders, needed, repeatable
 from segc.hybrid.costs import Costs, Shape
 from segc.hybrid.options import Partitioning
 from segc.hybrid.stretches import stretches
+from segc.spelling import Judge
 from segc.targets.base import Target
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Nodes that one engine runs, what it needs and what it gives; on_host: ONNX Runtime runs it."""
+    """Nodes that one engine runs, what it needs and what it gives; on_host: ONNX Runtime runs it.
+
+    form: the segment as a graph of its own, where it is written in another opset than the graph it comes from.
+    """
 
     target: Target
     on_host: bool
     nodes: tuple[gs.Node, ...]
     inputs: tuple[gs.Variable, ...]
     outputs: tuple[gs.Variable, ...]
+    form: gs.Graph | None = None
+
+    @property
+    def count(self) -> int:
+        """How many nodes its file holds."""
+        return len(self.nodes if self.form is None else self.form.nodes)
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,6 @@ def plan(graph: gs.Graph, target: Target, host: Target, options: Partitioning, s
     return _Planner(graph, target, host, options, Costs(shapes)).plan()
 
 
-def accepts(target: Target, node: gs.Node) -> bool:
-    """Whether a target runs a node and all nodes in its subgraphs."""
-    inner = [each for subgraph in node.subgraphs() for each in ir.nodes(subgraph)]
-    return all(target.why_not(each) is None for each in [node, *inner])
-
-
 def host_accepts(host: Target, node: gs.Node) -> bool:
     """Whether the host runs a node: the dialect's ops bring their reference bodies."""
     inner = [each for subgraph in node.subgraphs() for each in ir.nodes(subgraph)]
@@ -77,7 +81,8 @@ class _Planner:
         self.graph, self.target, self.host, self.options, self.costs = graph, target, host, options, costs
         self.borders = Borders(graph)
         self.work = {id(node): costs.work(node) for node in graph.nodes}
-        self.supported = {id(node) for node in graph.nodes if accepts(target, node)}
+        self.judge = Judge(graph, target)
+        self.supported = {id(node) for node in graph.nodes if self.judge.accepts(node)}
         self.free = repeatable(self.borders, self._runs_anywhere) if target.multi_io else set()
         self.view = _without(node_graph(graph), self.free)
 
@@ -93,7 +98,7 @@ class _Planner:
         return Plan(segments, share, moved, self.costs)
 
     def _runs_anywhere(self, node: gs.Node) -> bool:
-        return accepts(self.target, node) and host_accepts(self.host, node)
+        return self.judge.accepts(node) and host_accepts(self.host, node)
 
     def _groups(self) -> list[Group]:
         """Groups whose borders are legal."""

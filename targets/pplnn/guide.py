@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -17,12 +19,14 @@ PPLNN is OpenPPL's ppl.nn, built from its sources (https://github.com/openppl-pu
 
 What package indexes call pyppl is another project; do not install it.
 
-- input `{input}`: float32 {input_shape}, normalised as `segc.json` says under `preprocessing`
-- output `{output}`: {output_type} {output_shape}{narrow}
+{tensors}
+
+`segc.json` of the bundle says how images are normalised (`preprocessing`), and where a bundle has several segments,
+in which order they run and what goes from one to another (`segments`).
 
 ## Shell
 
-    pplnn --use-{device} --onnx-model model.onnx{flags} --in-shapes {shape} --save-outputs
+    {shell}
 
 ## Python
 
@@ -36,7 +40,7 @@ What package indexes call pyppl is another project; do not install it.
 {notes}"""
 
 PYTHON = """\
-import numpy
+{imports}import numpy
 from pyppl import common, nn
 
 
@@ -54,11 +58,16 @@ check(builder.SetResources(resources))
 check(builder.Preprocess())
 runtime = builder.CreateRuntime()
 
-x = numpy.zeros(({dims}), numpy.float32)  # your image
-check(runtime.GetInputTensor(0).ConvertFromHost(x))
+given = {{  # your values
+{given}}}
+for at in range(runtime.GetInputCount()):
+    tensor = runtime.GetInputTensor(at)
+    check(tensor.ConvertFromHost(given[tensor.GetName()]))
 check(runtime.Run())
-y = numpy.array(runtime.GetOutputTensor(0).ConvertToHost())
-print(y.shape, y.dtype)
+for at in range(runtime.GetOutputCount()):
+    tensor = runtime.GetOutputTensor(at)
+    y = numpy.array(tensor.ConvertToHost())
+    print(tensor.GetName(), y.shape, y.dtype)
 """
 
 PYTHON_ENGINES = {
@@ -73,9 +82,10 @@ options.device_id = {device_id}
 options.mm_policy = nn.cuda.{mm_policy}
 engine = nn.cuda.EngineFactory.Create(options)
 check(engine.Configure(nn.cuda.ENGINE_CONF_SET_KERNEL_TYPE, common.DATATYPE_{kernel}))
-open("{algorithm_file}", "a").close()  # the first run chooses algorithms and writes them down, later runs read them
-check(engine.Configure(nn.cuda.ENGINE_CONF_EXPORT_ALGORITHMS, "{algorithm_file}"))
-check(engine.Configure(nn.cuda.ENGINE_CONF_IMPORT_ALGORITHMS, "{algorithm_file}"))
+if os.path.exists("{algorithm_file}"):
+    check(engine.Configure(nn.cuda.ENGINE_CONF_IMPORT_ALGORITHMS, "{algorithm_file}"))
+else:  # the first run chooses algorithms and writes them down
+    check(engine.Configure(nn.cuda.ENGINE_CONF_EXPORT_ALGORITHMS, "{algorithm_file}"))
 """,
 }
 
@@ -84,16 +94,35 @@ CPP = """\
 #include "ppl/nn/models/onnx/runtime_builder_factory.h"
 
 #include <cstdint>
-#include <memory>
+{includes}#include <memory>
 #include <vector>
 
 using namespace ppl::nn;
 using namespace ppl::common;
 
+template <typename T>
+bool give(Tensor* tensor, datatype_t type, const std::vector<int64_t>& dims, const std::vector<T>& values) {{
+    tensor->GetShape()->Reshape(dims);
+    TensorShape shape = *tensor->GetShape();
+    shape.SetDataType(type);
+    shape.SetDataFormat(DATAFORMAT_NDARRAY);
+    return tensor->ConvertFromHost(values.data(), shape) == RC_SUCCESS;
+}}
+
+template <typename T>
+bool take(const Tensor* tensor, datatype_t type, std::vector<T>* values) {{
+    TensorShape shape = *tensor->GetShape();
+    shape.SetDataType(type);
+    shape.SetDataFormat(DATAFORMAT_NDARRAY);
+    values->resize(shape.CalcElementsExcludingPadding());
+    return tensor->ConvertToHost(values->data(), shape) == RC_SUCCESS;
+}}
+{helpers}
 int main() {{
     {device}::EngineOptions options;
     options.mm_policy = {device}::{mm_policy};
     std::unique_ptr<Engine> engine({device}::EngineFactory::Create(options));
+    if (!engine) return 1;
 {configure}    Engine* engines[] = {{engine.get()}};
 
     std::unique_ptr<onnx::RuntimeBuilder> builder(onnx::RuntimeBuilderFactory::Create());
@@ -103,24 +132,56 @@ int main() {{
     resources.engine_num = 1;
     if (builder->SetResources(resources) != RC_SUCCESS || builder->Preprocess() != RC_SUCCESS) return 1;
     std::unique_ptr<Runtime> runtime(builder->CreateRuntime());
+    if (!runtime) return 1;
 
-    Tensor* input = runtime->GetInputTensor(0);
-    const std::vector<int64_t> dims = {{{dims}}};
-    input->GetShape()->Reshape(dims);
-    TensorShape given = *input->GetShape();
-    given.SetDataType(DATATYPE_FLOAT32);
-    given.SetDataFormat(DATAFORMAT_NDARRAY);
-    std::vector<float> x(given.CalcElementsExcludingPadding());  // your image
-    if (input->ConvertFromHost(x.data(), given) != RC_SUCCESS || runtime->Run() != RC_SUCCESS) return 1;
-
-    Tensor* output = runtime->GetOutputTensor(0);
-    TensorShape wanted = *output->GetShape();
-    wanted.SetDataType(DATATYPE_{output_kind});
-    wanted.SetDataFormat(DATAFORMAT_NDARRAY);
-    std::vector<{cpp_type}> y(wanted.CalcElementsExcludingPadding());
-    return output->ConvertToHost(y.data(), wanted) == RC_SUCCESS ? 0 : 1;
+{give}    if (runtime->Run() != RC_SUCCESS) return 1;
+{take}    return 0;
 }}
 """
+
+CPP_GIVE = """\
+    std::vector<{kind.cpp}> x{at}({count});  // your values
+    if (!give(runtime->GetTensor({name}), DATATYPE_{kind.ppl}, {{{dims}}}, x{at})) return 1;
+"""
+
+CPP_TAKE = """\
+    std::vector<{kind.cpp}> y{at};
+    if (!take(runtime->GetTensor({name}), DATATYPE_{kind.ppl}, &y{at})) return 1;
+"""
+
+PYTHON_IMPORTS = {"x86": "", "cuda": "import os\n\n"}
+CPP_INCLUDES = {"x86": "", "cuda": "#include <fstream>\n#include <iterator>\n#include <string>\n"}
+CPP_HELPERS = {
+    "x86": "",
+    "cuda": """
+static void save(const char* data, uint64_t bytes, void* file) {{
+    std::ofstream(static_cast<const char*>(file), std::ios::binary).write(data, bytes);
+}}
+""",
+}
+
+CPP_CONFIGURE = {
+    "x86": "",
+    "cuda": """\
+    engine->Configure(cuda::ENGINE_CONF_SET_KERNEL_TYPE, DATATYPE_{kernel});
+    static char algorithms[] = "{algorithm_file}";
+    std::ifstream kept(algorithms, std::ios::binary);
+    if (kept) {{
+        const std::string text((std::istreambuf_iterator<char>(kept)), std::istreambuf_iterator<char>());
+        const uint64_t bytes = text.size();
+        const uint32_t import = cuda::ENGINE_CONF_IMPORT_ALGORITHMS_FROM_BUFFER;
+        if (engine->Configure(import, text.data(), bytes) != RC_SUCCESS) return 1;
+    }} else {{  // the first run chooses algorithms and writes them down
+        engine->Configure(cuda::ENGINE_CONF_SET_EXPORT_ALGORITHMS_HANDLER, save, algorithms);
+    }}
+""",
+}
+
+SHELL = {
+    "x86": "pplnn --use-x86 --onnx-model model.onnx --mm-policy perf --in-shapes {shapes} --save-outputs",
+    "cuda": "pplnn --use-cuda --onnx-model model.onnx --mm-policy perf --in-shapes {shapes} --save-outputs \\\n"
+    "        --kernel-type {kernel_type} --export-algo-file {algorithm_file}",
+}
 
 NOTES = {
     "x86": """
@@ -129,60 +190,78 @@ The x86 engine computes in float32 on AVX512 or FMA. Threads are OpenMP's: set O
 """,
     "cuda": """
 The table of what CUDA runs was read from PPLNN's source, not measured. The first run tries algorithms and writes the
-fastest to `{algorithm_file}` (the tool's `--export-algo-file`); they belong to one kind of GPU and one input size.
+fastest to `{algorithm_file}`; they belong to one kind of GPU and one input size. Later runs read the file: with the
+tool `pplnn`, give `--import-algo-file` in place of `--export-algo-file`. An empty file is refused.
 """,
 }
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A tensor type as the reader, NumPy, PPLNN and C++ call it."""
+
+    numpy: str
+    ppl: str
+    cpp: str
+
+
+KINDS: dict[int, Kind] = {
+    onnx.TensorProto.FLOAT: Kind("float32", "FLOAT32", "float"),
+    onnx.TensorProto.INT64: Kind("int64", "INT64", "int64_t"),
+}
+IMAGE = (1, 3, 512, 512)  # stands for the sizes that a map leaves open
+
+
 def guide(model: onnx.ModelProto, settings: Mapping[str, Any]) -> str:
-    """README.md for this model and these settings."""
+    """README.md for this model and these settings. Inputs and outputs are float32 or int64."""
     device = settings["device"]
     own = {**settings[device], "kernel": str(settings[device].get("kernel_type", "")).upper()}
-    x, y = model.graph.input[0], model.graph.output[0]
-    mask = y.type.tensor_type.elem_type == onnx.TensorProto.INT64
-    sizes = [_size(dim, default) for dim, default in zip(x.type.tensor_type.shape.dim, (1, 3, 512, 512), strict=False)]
-    dims = ", ".join(map(str, sizes))
+    given, made = model.graph.input, model.graph.output
+    dims = [", ".join(map(str, _sizes(info))) for info in given]
+    arrays = [
+        f"    {json.dumps(x.name)}: numpy.zeros([{sizes}], numpy.{_kind(x).numpy}),\n"
+        for x, sizes in zip(given, dims, strict=True)
+    ]
+    gives = [
+        CPP_GIVE.format(
+            at=at, kind=_kind(x), name=json.dumps(x.name), dims=sizes, count=sizes.replace(", ", " * ") or "1"
+        )
+        for at, (x, sizes) in enumerate(zip(given, dims, strict=True))
+    ]
+    takes = [CPP_TAKE.format(at=at, kind=_kind(y), name=json.dumps(y.name)) for at, y in enumerate(made)]
     return TEXT.format(
         device=device,
         build={"x86": "-DPPLNN_USE_X86_64=ON", "cuda": "-DPPLNN_USE_CUDA=ON"}[device],
-        input=x.name,
-        input_shape=_shape(x),
-        output=y.name,
-        output_type="int64" if mask else "float32",
-        output_shape=_shape(y),
-        narrow=", class numbers; cast them to uint8 where that is wanted" if mask else "",
-        flags=_flags(device, own),
-        shape="_".join(map(str, sizes)),
-        python=PYTHON.format(engine=PYTHON_ENGINES[device].format(**own), dims=dims),
+        tensors="\n".join([*(_told("input", x) for x in given), *(_told("output", y) for y in made)]),
+        shell=SHELL[device].format(shapes=",".join("_".join(map(str, _sizes(x))) for x in given), **own),
+        python=PYTHON.format(
+            imports=PYTHON_IMPORTS[device], engine=PYTHON_ENGINES[device].format(**own), given="".join(arrays)
+        ),
         cpp=CPP.format(
             device=device,
             mm_policy=own["mm_policy"],
-            configure=_configure(device, own),
-            dims=dims,
-            output_kind="INT64" if mask else "FLOAT32",
-            cpp_type="int64_t" if mask else "float",
+            includes=CPP_INCLUDES[device],
+            helpers=CPP_HELPERS[device].format(),
+            configure=CPP_CONFIGURE[device].format(**own),
+            give="".join(gives),
+            take="".join(takes),
         ),
         notes=NOTES[device].format(**own),
     )
 
 
-def _flags(device: str, own: Mapping[str, Any]) -> str:
-    if device == "x86":
-        return ""
-    file = own["algorithm_file"]
-    return f" --kernel-type {own['kernel_type']} --export-algo-file {file} --import-algo-file {file}"
+def _kind(info: onnx.ValueInfoProto) -> Kind:
+    return KINDS[info.type.tensor_type.elem_type]
 
 
-def _configure(device: str, own: Mapping[str, Any]) -> str:
-    if device == "x86":
-        return ""
-    return f"    engine->Configure(cuda::ENGINE_CONF_SET_KERNEL_TYPE, DATATYPE_{own['kernel']});\n"
-
-
-def _size(dim: onnx.TensorShapeProto.Dimension, default: int) -> int:
-    return int(dim.dim_value) if dim.HasField("dim_value") else default
-
-
-def _shape(info: onnx.ValueInfoProto) -> str:
+def _told(side: str, info: onnx.ValueInfoProto) -> str:
     dims = info.type.tensor_type.shape.dim
-    return f"({', '.join(str(d.dim_value) if d.HasField('dim_value') else d.dim_param or '?' for d in dims)})"
+    shape = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
+    return f"- {side} `{info.name}`: {_kind(info).numpy} ({shape})"
+
+
+def _sizes(info: onnx.ValueInfoProto) -> list[int]:
+    """The sizes of a tensor, with numbers for those that are open."""
+    dims = info.type.tensor_type.shape.dim
+    usual = IMAGE if len(dims) == len(IMAGE) else (1,) * len(dims)
+    return [int(d.dim_value) if d.HasField("dim_value") else size for d, size in zip(dims, usual, strict=True)]

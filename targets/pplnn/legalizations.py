@@ -41,11 +41,8 @@ WIDE_ENOUGH = 32  # channels from which the sum of a Conv and its own input was 
 COMPOSED = ("GreaterOrEqual", "LessOrEqual", "Max", "Min", "Pow")
 
 
-def legalizations(ops: Collection[str], kinds: Modes, opset: int, recast: bool) -> tuple[Pass, ...]:
-    """The passes for a device with these ops and kinds of Resize. What it has natively stays as it is.
-
-    recast: TopK's indices need a Cast before anything else reads them.
-    """
+def legalizations(ops: Collection[str], kinds: Modes) -> tuple[Pass, ...]:
+    """The passes for a device with these ops and kinds of Resize. What it has natively stays as it is."""
     lacking = tuple(op for op in SPELLINGS if op not in ops or op in COMPOSED)
     return (
         LowerAdaptiveAvgPool(),
@@ -66,6 +63,15 @@ def legalizations(ops: Collection[str], kinds: Modes, opset: int, recast: bool) 
         LegalizeTypes(),
         WidenMask(),
         DropAllowZero(),
+    )
+
+
+def spelling(ops: Collection[str], opset: int, recast: bool) -> tuple[Pass, ...]:
+    """The passes that come after `legalizations`, on the whole graph or on a part: its nodes in the older opset.
+
+    recast: TopK's indices need a Cast before anything else reads them.
+    """
+    return (
         LowerOpset(opset),
         LegalizeLogic(tuple(op for op in ("Or", "Xor") if op not in ops)),
         LegalizeTypes(),

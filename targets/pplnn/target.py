@@ -13,10 +13,12 @@ from segc.passes.legalize_resize import Modes
 from segc.targets.base import Option, Settings, Target
 from segc.targets.pplnn import table
 from segc.targets.pplnn.emit import emit
-from segc.targets.pplnn.legalizations import legalizations
+from segc.targets.pplnn.legalizations import legalizations, spelling
+from segc.targets.pplnn.overview import overview
 from segc.targets.pplnn.runtime import cannot_run, load
 
 DEVICES = ("x86", "cuda")
+OPSET = int(table.content()["opset"])
 
 
 def kinds(device: str) -> Modes:
@@ -46,8 +48,8 @@ def configure(target: Target, settings: Settings) -> Target:
         )
     rows = table.rows(device)
     recast = "recast" in rules(device, "TopK")
-    passes = legalizations(rows, kinds(device), int(table.content()["opset"]), recast)
-    return replace(target, ops=rows, legalize=passes)
+    last = spelling(rows, OPSET, recast)
+    return replace(target, ops=rows, legalize=(*legalizations(rows, kinds(device)), *last), spell=last)
 
 
 PPLNN = configure(
@@ -55,6 +57,7 @@ PPLNN = configure(
         name="pplnn",
         summary="PPLNN (OpenPPL's ppl.nn), x86 or CUDA: ONNX of opset 11",
         opset=20,
+        file_opset=OPSET,
         package=None,
         ops={},
         emit=emit,
@@ -68,6 +71,7 @@ PPLNN = configure(
         unrun="emitted, not run",
         multi_io=True,
         border=border,
+        accompany=overview,
     ),
     Settings(),
 )

@@ -32,9 +32,16 @@ def _step(name: str) -> int:
     return common.RC_UNSUPPORTED
 
 
+def _filled(file: str) -> bool:
+    """PPLNN maps the file into memory and parses it as JSON: it has to be there, and must not be empty."""
+    return os.path.isfile(file) and os.path.getsize(file) > 0
+
+
 class _Engine:
     def Configure(self, option: str, *values: Any) -> int:  # noqa: N802
         CALLS.append((option, *values))
+        if option == "ENGINE_CONF_IMPORT_ALGORITHMS" and not _filled(values[0]):
+            return common.RC_INVALID_VALUE
         return _step("Configure")
 
 
