@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +35,7 @@ def _step(name: str) -> int:
 
 def _filled(file: str) -> bool:
     """PPLNN maps the file into memory and parses it as JSON: it has to be there, and must not be empty."""
-    return os.path.isfile(file) and os.path.getsize(file) > 0
+    return Path(file).is_file() and Path(file).stat().st_size > 0
 
 
 class _Engine:
