@@ -99,10 +99,12 @@ def compiled(asked: Row, bundle: Path, limit: float) -> Row:
 def built(bundle: Path, folder: Path, asked: Row, limit: float) -> tuple[Row, float]:
     """Bytes, hash and version of an engine of the bundle's graph, and the seconds it took."""
     folder.mkdir()
-    profile = json.loads((bundle / "build.json").read_bytes())["profile"]
+    job, flavor = json.loads((bundle / "build.json").read_bytes()), chosen(asked["options"])
     start = time.perf_counter()
     try:
-        sidecar = builder.build_file(bundle / "model.onnx", profile, folder, chosen(asked["options"]), limit=limit)
+        sidecar = builder.build_file(
+            bundle / "model.onnx", job["profile"], folder, flavor, tf32=job["tf32"], limit=limit
+        )
     except (SegcError, NodesRefused) as error:
         raise Failed(str(error)) from error
     took = time.perf_counter() - start

@@ -25,7 +25,17 @@ from segc.passes.base import Pass
 from segc.targets.base import Emitted, Option, Package, Session, Settings, Target
 from segc.targets.half import HALF, by_types
 from segc.targets.tensorrt import builder, deferred, rows
-from segc.targets.tensorrt.flavor import ENTERPRISE, FLAVOR, RTX, cannot_run, chosen, explain
+from segc.targets.tensorrt.flavor import (
+    ENTERPRISE,
+    FLAVOR,
+    FLAVORS,
+    RTX,
+    Flavor,
+    cannot_run,
+    chosen,
+    distribution_of,
+    explain,
+)
 
 ARGMAX = Option(
     "argmax",
@@ -33,10 +43,13 @@ ARGMAX = Option(
     "auto",
     "how a mask is made: ArgMax (plain), comparing planes of one class (planes), or what is cheaper (auto)",
 )
-_PACKAGES = {
-    RTX: Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings", extra="tensorrt"),
-    ENTERPRISE: Package("tensorrt", "tensorrt"),
-}
+TF32 = Option(
+    "tf32",
+    ("off", "on"),
+    "off",
+    "let float32 products round what they multiply to 10 bits, as TensorRT does by itself: faster, no longer float32",
+)
+_EXTRAS = {RTX: "tensorrt", ENTERPRISE: None}
 _TAILS: Mapping[str, Pass] = {
     "auto": SplitResizeArgMax(),
     "plain": LowerResizeArgMax(),
@@ -65,16 +78,21 @@ def _configure(target: Target, settings: Settings) -> Target:
         by_types(target, settings),
         ops=rows.RTX if flavor == RTX else rows.ENTERPRISE,
         mask_tail=_TAILS[settings.options.get("argmax", "auto")],
-        package=_PACKAGES[flavor],
+        package=_package(FLAVORS[flavor]),
     )
     return deferred.configured(target) if deferred.asked(settings) else target
+
+
+def _package(flavor: Flavor) -> Package:
+    """What brings the flavor: the distribution that is installed, the usual one where none is."""
+    return Package(flavor.modules[-1], distribution_of(flavor) or flavor.distributions[0], extra=_EXTRAS[flavor.name])
 
 
 TENSORRT = Target(
     name="tensorrt",
     summary="NVIDIA TensorRT: engines for NVIDIA GPUs, built without one by TensorRT for RTX",
     opset=20,
-    package=_PACKAGES[RTX],
+    package=Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings", extra="tensorrt"),
     ops=rows.RTX,
     emit=_emit,
     load=_load,
@@ -82,7 +100,7 @@ TENSORRT = Target(
     table="targets/tensorrt/rows.py",
     mask_tail=SplitResizeArgMax(),
     precisions=("fp32", "fp16"),
-    options=(FLAVOR, ARGMAX, HALF, deferred.DEFER),
+    options=(FLAVOR, ARGMAX, HALF, TF32, deferred.DEFER),
     configure=_configure,
     cannot_run=cannot_run,
     images=True,

@@ -21,7 +21,7 @@ from typing import Any
 import onnx
 
 from segc.canonical import canonical, sha256_of_file
-from segc.errors import CompileError, MissingPackageError
+from segc.errors import CompileError, FileError, MissingPackageError
 from segc.targets.base import NodesRefused, Settings, fits_one_file
 from segc.targets.tensorrt.flavor import Flavor, why_no_gpu
 from segc.targets.tensorrt.network import Profile, interface, profile
@@ -30,6 +30,8 @@ ENGINE, SIDECAR = "model.engine", "engine.json"
 WORKSPACE = 16 * 2**30  # bytes, an upper bound: without one it depends on the GPU, and with it the plan
 LIMIT = 3600.0  # seconds for one build
 _CHILD = Path(__file__).with_name("child.py")
+# Error 35, the driver is too old or absent, follows every refusal where no GPU is. Only a builder that does not come up
+# fails by it.
 _NOISE = re.compile(r"cudaError 35|CUDA initialization failure with error: 35|catchCudaError")
 _MEMORY = re.compile(r"out of memory|OutOfMemory|bad_alloc|cudaErrorMemoryAllocation|Requested amount of GPU memory")
 
@@ -39,13 +41,18 @@ def build(
 ) -> dict[str, Any]:
     """Write the engine and its sidecar into `directory`; returns the sidecar's content.
 
-    Raises NodesRefused, CompileError (crash, memory, time, or what TensorRT says), MissingPackageError.
+    Raises NodesRefused, CompileError (crash, memory, time, or what TensorRT says), MissingPackageError, FileError.
     """
     shapes = profile(interface(model.graph.input)[0], settings.shape_range)
     with tempfile.TemporaryDirectory(prefix="segc-tensorrt-") as folder:
         path = Path(folder) / "model.onnx"
         write_onnx(model, path)
-        return build_file(path, shapes, directory, flavor, limit=limit)
+        return build_file(path, shapes, directory, flavor, tf32=allows_tf32(settings), limit=limit)
+
+
+def allows_tf32(settings: Settings) -> bool:
+    """Whether float32 products may be made of operands that are rounded to 10 bits; by default they may not."""
+    return settings.options.get("tf32") == "on"
 
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
@@ -60,9 +67,9 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
 
 
 def build_file(
-    path: Path, shapes: Profile | None, directory: Path, flavor: Flavor, *, limit: float = LIMIT
+    path: Path, shapes: Profile | None, directory: Path, flavor: Flavor, *, tf32: bool = False, limit: float = LIMIT
 ) -> dict[str, Any]:
-    """`build` for a model that lies in a file. shapes: its optimization profile."""
+    """`build` for a model that lies in a file. shapes: its optimization profile; tf32: see `allows_tf32`."""
     _require_gpu(flavor)
     graph = onnx.load(path, load_external_data=False).graph
     job = {
@@ -71,6 +78,7 @@ def build_file(
         "engine": str((directory / ENGINE).resolve()),
         "profile": shapes,
         "workspace": WORKSPACE,
+        "tf32": tf32,
         "expected": {"inputs": interface(graph.input), "outputs": interface(graph.output)},
     }
     answer = run_child(job, limit)
@@ -78,6 +86,10 @@ def build_file(
         raise MissingPackageError(
             f"TensorRT ({flavor.name}) cannot be imported", because=answer["import_error"], so=flavor.install
         )
+    if "not_written" in answer:
+        raise FileError("the engine cannot be written", because=answer["not_written"], so="make room on the disk")
+    if "no_builder" in answer:
+        raise _no_start(flavor, answer)
     if not answer["ok"]:
         raise _refusal(answer, [node.name for node in graph.node])
     sidecar = {
@@ -89,6 +101,7 @@ def build_file(
         "profile": shapes,
         "corners": answer["corners"],
         "workspace": WORKSPACE,
+        "tf32": tf32,
         "onnx_sha256": sha256_of_file(path),
         "engine_sha256": sha256_of_file(directory / ENGINE),
     }
@@ -136,6 +149,17 @@ def _require_gpu(flavor: Flavor) -> None:
             because=why,
             so=["--flavor rtx builds without one", "--defer writes what segc build needs on the machine with the GPU"],
         )
+
+
+def _no_start(flavor: Flavor, answer: Mapping[str, Any]) -> CompileError:
+    """TensorRT was imported and gives no builder."""
+    said = [line for line in answer["log"] if line.startswith(("ERROR", "INTERNAL"))] or [answer["no_builder"]]
+    if any(_NOISE.search(line) for line in said):
+        return CompileError(
+            f"TensorRT ({flavor.name}) does not start: the NVIDIA driver is too old for it",
+            because=said, so=["update the driver", "or install a TensorRT made for it"],
+        )  # fmt: skip
+    return CompileError(f"TensorRT ({flavor.name}) does not start", because=said, so="segc doctor tries the parts")
 
 
 def _death(code: int, said: str) -> CompileError:

@@ -1,8 +1,10 @@
 """Builds one engine in a process of its own: python child.py JOB. Imports nothing of segc, so that it starts at once.
 
-JOB is a JSON file: {"modules", "onnx", "engine", "profile", "workspace", "expected"}; profile is null or {"min", "opt",
-"max"}, shapes of the only input; expected: {"inputs", "outputs"} with name, dtype and shape (-1: open) of each. The
-answer is written to JOB.result as JSON: {"ok", "version", "inputs", "outputs", "corners", "mismatch", "errors", "log"}.
+JOB is a JSON file: {"modules", "onnx", "engine", "profile", "workspace", "tf32", "expected"}. profile: null or {"min",
+"opt", "max"}, shapes of the only input; tf32: whether float32 products may round what they multiply; expected:
+{"inputs", "outputs"} with name, dtype and shape (-1: open) of each. The answer is written to JOB.result as JSON: {"ok",
+"version", "inputs", "outputs", "corners", "mismatch", "errors", "log"}, and what stood in its way: "import_error",
+"no_builder" or "not_written".
 An engine that could not be built leaves no file.
 
 A crash of the native library, or the system ending this process for its memory, is seen by the parent; here only what
@@ -38,7 +40,11 @@ def build(job: dict[str, Any]) -> dict[str, Any]:
         return answer
     answer["version"] = trt.__version__
     log = _logger(trt, answer["log"])
-    builder = trt.Builder(log)
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what the bindings raise where the library gives none: the log has the reason
+        answer["no_builder"] = str(error)
+        return answer
     flags = trt.NetworkDefinitionCreationFlag
     network = builder.create_network(1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0)
     parser = trt.OnnxParser(network, log)
@@ -55,13 +61,19 @@ def build(job: dict[str, Any]) -> dict[str, Any]:
         return answer
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace"])
+    if not job["tf32"]:
+        config.clear_flag(trt.BuilderFlag.TF32)
     if job["profile"] is not None and not _profile(builder, config, answer["inputs"][0]["name"], job["profile"]):
         answer["log"].append("ERROR: the optimization profile is refused")
         return answer
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         return answer
-    Path(job["engine"]).write_bytes(memoryview(plan))
+    try:
+        Path(job["engine"]).write_bytes(memoryview(plan))
+    except OSError as error:
+        answer["not_written"] = str(error)
+        return answer
     answer["ok"] = True
     return answer
 

@@ -45,13 +45,15 @@ def write(model: onnx.ModelProto, directory: Path, settings: Settings, flavor: F
     image = interface(model.graph.input)[0]
     shapes = profile(image, settings.shape_range)
     files = builder.write_onnx(model, directory / MODEL)
-    commands = trtexec(image["name"], shapes)
+    tf32 = builder.allows_tf32(settings)
+    commands = trtexec(image["name"], shapes, tf32)
     content = {
         "format": 1,
         "onnx": list(files),
         "input": image["name"],
         "profile": shapes,
         "workspace": builder.WORKSPACE,
+        "tf32": tf32,
         "precision": settings.precision,
         "flavor": flavor.name,
         "trtexec": commands,
@@ -78,18 +80,19 @@ def finish(source: Path, directory: Path, settings: Settings) -> Emitted:
     """Build the engine of the bundle `source` into `directory`. Raises what `builder.build_file` raises."""
     job = json.loads((source / BUILD).read_bytes())
     flavor = chosen(settings.options)
-    built = builder.build_file(source / MODEL, job["profile"], directory, flavor)
+    built = builder.build_file(source / MODEL, job["profile"], directory, flavor, tf32=builder.allows_tf32(settings))
     options = {"flavor": flavor.name, "version": built["version"], "onnx": MODEL}
     return Emitted((builder.ENGINE, builder.SIDECAR), options)
 
 
-def trtexec(name: str, shapes: Mapping[str, list[int]] | None) -> dict[str, str]:
+def trtexec(name: str, shapes: Mapping[str, list[int]] | None, tf32: bool) -> dict[str, str]:
     """The exact command of each TensorRT's own tool, to be run in the bundle's folder."""
     options = [
         f"--onnx={MODEL}",
         f"--saveEngine={builder.ENGINE}",
         *trtexec_shapes(name, dict(shapes) if shapes else None),
         f"--memPoolSize=workspace:{builder.WORKSPACE // 2**20}",
+        *([] if tf32 else ["--noTF32"]),
     ]
     return {
         "TensorRT 10": " ".join(["trtexec", *options, "--stronglyTyped"]),

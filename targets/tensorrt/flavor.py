@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -63,13 +64,19 @@ def installed(flavor: Flavor) -> bool:
     return all(find_spec(module) is not None for module in flavor.modules)
 
 
+def distribution_of(flavor: Flavor) -> str | None:
+    """The installed distribution that brings the flavor; there is one for each version of CUDA."""
+    for name in flavor.distributions:
+        with suppress(PackageNotFoundError):
+            version(name)
+            return name
+    return None
+
+
 def version_of(flavor: Flavor) -> str:
     """Installed version. Raises MissingPackageError with the way to install it."""
-    for name in flavor.distributions:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
+    if name := distribution_of(flavor):
+        return version(name)
     if installed(flavor):
         return "of unknown version"
     others = [f.name for f in FLAVORS.values() if f is not flavor and installed(f)]

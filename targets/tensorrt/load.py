@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
 
 
 class Log:
-    """What TensorRT says, warnings and worse; it answers None where something failed and says why here."""
+    """What TensorRT says of errors; it answers None where something failed and says why here."""
 
     def __init__(self, trt: Any) -> None:
         rows: list[str] = []
@@ -72,7 +73,19 @@ class Log:
                 if int(severity) <= int(trt.ILogger.Severity.ERROR):
                     rows.append(message)
 
-        self.rows, self.logger = rows, _Logger()
+        self._rows, self.logger = rows, _Logger()
+
+    def take(self) -> list[str]:
+        """The last three rows since this was asked before."""
+        found = self._rows[-3:]
+        self._rows.clear()
+        return found
+
+
+@cache
+def log_of(trt: Any) -> Log:
+    """The log of this process: TensorRT ignores a second logger while anything made with the first lives."""
+    return Log(trt)
 
 
 def diagnosis(trt: Any, runtime: Any, plan: bytes) -> list[str]:
@@ -82,25 +95,38 @@ def diagnosis(trt: Any, runtime: Any, plan: bytes) -> list[str]:
     validity, bits = runtime.get_engine_validity(plan[: runtime.engine_header_size])
     if validity != trt.EngineValidity.INVALID:
         return []
-    return [text for name, text in _DIAGNOSTICS.items() if int(bits) & int(trt.EngineInvalidityDiagnostics[name])]
+    faults = trt.EngineInvalidityDiagnostics.__members__
+    return [text for name, text in _DIAGNOSTICS.items() if int(bits) & int(faults[name])]
+
+
+def runtime_of(trt: Any, log: Log) -> Any:
+    """TensorRT's runtime. Raises CompileError where it does not start, which an old driver is the usual reason of."""
+    try:
+        return trt.Runtime(log.logger)
+    except TypeError as error:  # what the bindings raise where the library gives none
+        raise CompileError(
+            "TensorRT does not start on this machine", because=log.take() or str(error),
+            so="update the NVIDIA driver, or install the TensorRT made for it",
+        ) from error  # fmt: skip
 
 
 class _GpuSession:
     def __init__(self, trt: Any, path: Path) -> None:
-        self._log = Log(trt)
-        self._runtime = trt.Runtime(self._log.logger)
         try:
             self._device = Device()
         except CudaError as error:
             raise CompileError("the GPU cannot be used", because=str(error), so="check nvidia-smi") from error
+        self._log = log_of(trt)
+        self._log.take()
+        self._runtime = runtime_of(trt, self._log)
         plan = path.read_bytes()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            because = [*diagnosis(trt, self._runtime, plan), *self._log.rows[-3:]]
+            because = [*diagnosis(trt, self._runtime, plan), *self._log.take()]
             raise CompileError("TensorRT does not load the engine", because=because, where=path.name, so=_REBUILD)
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise CompileError("TensorRT cannot run the engine", because=self._log.rows[-3:], where=path.name)
+            raise CompileError("TensorRT cannot run the engine", because=self._log.take(), where=path.name)
         names = [self._engine.get_tensor_name(at) for at in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         self._input = next(n for n in names if modes[n] == trt.TensorIOMode.INPUT)
@@ -109,16 +135,17 @@ class _GpuSession:
         self._buffers = {self._input: Buffer(), self._output: Buffer()}
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """x: float32 (N, C, H, W), contiguous. Returns the only output."""
+        """x: float32 (N, C, H, W), or uint8 images, contiguous. Returns the only output."""
         self._device.make_current()
         if not self._context.set_input_shape(self._input, x.shape):
-            raise CompileError(f"the engine takes no input of shape {x.shape}", because=self._log.rows[-1:])
+            raise CompileError(f"the engine takes no input of shape {x.shape}", because=self._log.take())
         y = np.empty(tuple(self._context.get_tensor_shape(self._output)), self._dtype)
         for name, array in ((self._input, x), (self._output, y)):
-            self._context.set_tensor_address(name, self._buffers[name].reserve(array.nbytes))
+            if not self._context.set_tensor_address(name, self._buffers[name].reserve(array.nbytes)):
+                raise CompileError(f"the engine takes no memory for '{name}'", because=self._log.take())
         self._device.upload(x, self._buffers[self._input])
         if not self._context.execute_async_v3(self._device.stream):
-            raise CompileError("the engine does not run", because=self._log.rows[-3:])
+            raise CompileError("the engine does not run", because=self._log.take())
         self._device.download(y, self._buffers[self._output])
         self._device.synchronize()
         return y

@@ -214,6 +214,9 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(tmp_path: Pa
     assert found["target onnxruntime"]["works"]
     result = without(["openvino"], "compile", onnx_file(tmp_path), "--target", "openvino", "-o", tmp_path / "b")
     refused(result, 7, "openvino", "not installed", "pip install 'segc[openvino]'")
+    hidden = ["tensorrt_rtx_bindings", "tensorrt_rtx_libs", "tensorrt"]
+    result = without(hidden, "compile", onnx_file(tmp_path), "--target", "tensorrt", "-o", tmp_path / "b")
+    refused(result, 7, "tensorrt", "not installed", "pip install 'segc[tensorrt]'")
     result = without(["torch"], "compile", source(tmp_path), "-o", tmp_path / "b")
     refused(result, 7, "PyTorch", "pip install 'segc[mmseg]'")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +24,16 @@ pytest.importorskip("tensorrt_rtx_bindings")
 
 import segc as package
 from segc import ir
-from segc.errors import CompileError, LegalityError, MissingPackageError, UsageError
+from segc.errors import CompileError, FileError, LegalityError, MissingPackageError, UsageError
 from segc.targets import NodesRefused, Settings, ShapeRange, get
 from segc.targets.tensorrt import TENSORRT, builder, child, rows
-from segc.targets.tensorrt.flavor import FLAVORS, Flavor, cannot_run
-from segc.targets.tensorrt.load import load
+from segc.targets.tensorrt.flavor import FLAVORS, Flavor, cannot_run, distribution_of, version_of
+from segc.targets.tensorrt.load import diagnosis, load, log_of, runtime_of
 from segc.targets.tensorrt.network import interface
 
+ROOT = Path(__file__).parents[2]
 RTX = FLAVORS["rtx"]
+api = [importlib.import_module(name) for name in RTX.modules][-1]
 NO_GPU = cannot_run(Settings())
 without_gpu = pytest.mark.skipif(NO_GPU is None, reason="this machine has a GPU")
 # Rows that op_models has no model for, or one that TensorRT wants spelled otherwise.
@@ -48,7 +53,7 @@ def answer(model: onnx.ModelProto, folder: Path, outputs: Any = None) -> dict[st
     onnx.save(model, file)
     job: dict[str, Any] = {
         "modules": list(RTX.modules), "onnx": str(file), "engine": str(folder / "engine"), "profile": None,
-        "workspace": builder.WORKSPACE,
+        "workspace": builder.WORKSPACE, "tf32": False,
         "expected": {
             "inputs": interface(model.graph.input),
             "outputs": interface(model.graph.output) if outputs is None else outputs,
@@ -301,6 +306,79 @@ def test_the_death_of_the_native_library_is_an_error_like_others(
     assert all(text in str(error.value) for text in said), error.value
 
 
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from tiny_models import CONV, parsed
+from segc.targets import Settings
+from segc.targets.tensorrt import builder
+from segc.targets.tensorrt.flavor import FLAVORS
+resource.setrlimit(resource.RLIMIT_DATA, (120 << 20, 120 << 20))
+builder.build(parsed(CONV), Path(sys.argv[1]), Settings(), FLAVORS["rtx"], limit=60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the data of a process")
+def test_a_build_that_really_runs_out_of_memory_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    path = os.pathsep.join([*map(str, (ROOT, ROOT / "tests")), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, str(out)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert "CompileError: TensorRT ran out of memory while building" in done.stderr, done.stderr
+    assert not any(out.iterdir())
+
+
+# What TensorRT does where the driver is older than it wants: it says so and gives no builder.
+OLD_DRIVER = """
+__version__ = "99"
+class ILogger:
+    class Severity:
+        WARNING = 2
+    def __init__(self): pass
+class Error(int):
+    name = "ERROR"
+def Builder(log):
+    log.log(Error(1), SAID)
+    raise TypeError("pybind11::init(): factory function returned nullptr")
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("CUDA initialization failure with error: 35", "the NVIDIA driver is too old"), ("no luck", "does not start")],
+)
+def test_a_library_that_gives_no_builder_says_why(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old_driver_library.py").write_text(f"SAID = {words!r}\n{OLD_DRIVER}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    old = Flavor("enterprise", ("old_driver_library",), (), "", needs_gpu=False)
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(CompileError) as error:
+        builder.build(parsed(CONV), out, Settings(), old)
+    assert said in str(error.value) and words in str(error.value)
+    assert not any(out.iterdir())
+
+
+def test_an_engine_that_cannot_be_written_is_no_crash(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="the engine cannot be written"):
+        builder.build(parsed(CONV), tmp_path / "nowhere", Settings(), RTX)
+
+
+def test_every_distribution_that_brings_a_flavor_will_do() -> None:
+    """There is one for each version of CUDA; numpy and pytest stand for two of them."""
+    brought = Flavor("rtx", ("numpy",), ("segc-is-never-called-this", "numpy", "pytest"), "", needs_gpu=False)
+    assert distribution_of(brought) == "numpy" and version_of(brought) == np.__version__
+    missing = Flavor("rtx", ("no_such_module",), ("segc-is-never-called-this",), "install it", needs_gpu=False)
+    assert distribution_of(missing) is None
+    with pytest.raises(MissingPackageError, match="install it"):
+        version_of(missing)
+
+
 def test_a_library_that_cannot_be_imported_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = builder.run_child({"modules": ["no_such_library"]})
     assert "ModuleNotFoundError" in found["import_error"]
@@ -321,7 +399,7 @@ def test_bytes_that_are_no_model_are_refused_although_the_parser_takes_them(tmp_
     (tmp_path / "model.onnx").write_bytes(b"")
     job: dict[str, Any] = {
         "modules": list(RTX.modules), "onnx": str(tmp_path / "model.onnx"), "engine": str(tmp_path / "engine"),
-        "profile": None, "workspace": 1, "expected": {"inputs": [], "outputs": []},
+        "profile": None, "workspace": 1, "tf32": False, "expected": {"inputs": [], "outputs": []},
     }  # fmt: skip
     assert not child.build(job)["ok"]
 
@@ -353,6 +431,64 @@ def test_engines_that_do_not_fit_this_machine_say_why(
     (tmp_path / "engine.json").write_text(json.dumps({**sidecar, **({field: value} if field else {})}))
     with pytest.raises(CompileError, match=said):
         load(tmp_path, {}, 1)
+
+
+class Header:
+    """A runtime that finds these faults in a header; only a machine with a GPU finds others than a damaged file."""
+
+    engine_header_size = 64
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+
+    def get_engine_validity(self, _plan: bytes) -> tuple[Any, int]:
+        return api.EngineValidity.INVALID, self.bits
+
+
+def test_every_fault_of_an_engine_is_told_in_words() -> None:
+    faults = api.EngineInvalidityDiagnostics.__members__
+    told = {name: diagnosis(api, Header(int(bit)), b"") for name, bit in faults.items()}
+    assert all(len(lines) == 1 for lines in told.values()), told
+    assert "driver is too old" in told["OLD_CUDA_DRIVER"][0] and "another version" in told["VERSION_MISMATCH"][0]
+    both = diagnosis(api, Header(int(faults["OLD_CUDA_DRIVER"]) | int(faults["UNSUPPORTED_CC"])), b"")
+    assert len(both) == 2
+    assert diagnosis(api, object(), b"") == []
+
+
+def test_a_damaged_engine_is_told_from_a_sound_one(tmp_path: Path) -> None:
+    builder.build(parsed(CONV), tmp_path, Settings(), RTX)
+    plan = (tmp_path / "model.engine").read_bytes()
+    runtime = runtime_of(api, log_of(api))
+    assert diagnosis(api, runtime, plan) == []
+    assert diagnosis(api, runtime, b"no engine" + plan[9:]) == ["the file is no engine, or a damaged one"]
+
+
+def test_a_runtime_that_does_not_start_says_why() -> None:
+    class Dead:
+        @staticmethod
+        def Runtime(_logger: Any) -> Any:  # noqa: N802 - TensorRT's name
+            raise TypeError("factory function returned nullptr")
+
+    with pytest.raises(CompileError, match="does not start on this machine") as error:
+        runtime_of(Dead, log_of(api))
+    assert "update the NVIDIA driver" in str(error.value)
+
+
+def test_float32_is_float32_unless_tf32_is_asked_for(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path)
+    sidecars = {}
+    for tf32 in ("off", "on"):
+        out = tmp_path / tf32
+        bundle = compiled(path, out, options={"tf32": tf32, "defer": "yes"})
+        commands = json.loads((out / "build.json").read_text())["trtexec"]
+        assert all(("--noTF32" in command) == (tf32 == "off") for command in commands.values())
+        done = segc("build", bundle.path)
+        assert done.code == 0, done.err
+        sidecars[tf32] = json.loads((out / "engine.json").read_text())
+    assert (sidecars["off"]["tf32"], sidecars["on"]["tf32"]) == (False, True)
+    assert sidecars["off"]["engine_sha256"] != sidecars["on"]["engine_sha256"]
+    whole = json.loads((compiled(path, tmp_path / "b").path / "engine.json").read_text())
+    assert whole["engine_sha256"] == sidecars["off"]["engine_sha256"]
 
 
 def test_a_deferred_build_is_finished_where_tensorrt_is(tmp_path: Path) -> None:
