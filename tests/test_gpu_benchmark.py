@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib.util
 import json
+import operator
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import source
+from tiny_models import onnx_file, source
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "gpu"
+TARGET = Path(__file__).parents[1] / "targets" / "tensorrt"
 
 
 def script(name: str) -> Any:
@@ -56,6 +60,51 @@ def test_what_is_prepared_builds_and_is_the_model(tmp_path: Path) -> None:
         assert len(measure.build(trt, log, folder / f"{name}.onnx")) > 1000
     ops = {name: (folder / f"{name}.onnx").read_bytes() for name in names}
     assert b"ArgMax" in ops["argmax-fp32"] and b"ArgMax" not in ops["planes-fp32"]
+
+
+def used(path: Path) -> set[tuple[str, str]]:
+    """(object of TensorRT's API, name that is read of it) of a file; enums with their members as 'trt.Enum'."""
+    raw = {"self.engine", "self._engine", "self.context", "self._context", "self.runtime", "self._runtime"}
+    plain = {"trt", "runtime", "builder", "network", "parser", "config"}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            receiver = ast.unparse(node.value)
+            if receiver in raw | plain or receiver.startswith("trt."):
+                found.add((receiver.removeprefix("self.").removeprefix("_"), node.attr))
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [FOLDER / "measure.py", TARGET / "load.py", TARGET / "child.py"], ids=lambda path: path.name
+)
+def test_what_no_gpu_could_try_is_at_least_in_the_api(path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    api = script("measure").tensorrt(None)
+    kinds = {
+        "trt": [api], "engine": [api.ICudaEngine], "context": [api.IExecutionContext], "runtime": [api.Runtime],
+        "builder": [api.Builder], "network": [api.INetworkDefinition], "parser": [api.OnnxParser],
+        "config": [api.IBuilderConfig, api.IRuntimeConfig],
+    }  # fmt: skip
+    names = used(path)
+    assert len(names) >= 15
+    for receiver, name in names:
+        of = kinds[receiver] if receiver in kinds else [operator.attrgetter(receiver.removeprefix("trt."))(api)]
+        assert any(hasattr(one, name) for one in of), f"{path.name}: {receiver}.{name} does not exist"
+
+
+def test_engines_are_built_as_segc_builds_them(tmp_path: Path) -> None:
+    """The same file gives the same bytes, so that a row's sha256 says of which engine it speaks."""
+    pytest.importorskip("tensorrt_rtx_bindings")
+    from segc.targets.tensorrt import builder
+    from segc.targets.tensorrt.flavor import FLAVORS
+
+    measure = script("measure")
+    trt = measure.tensorrt(None)
+    path = onnx_file(tmp_path)
+    sidecar = builder.build_file(path, None, tmp_path, FLAVORS["rtx"])
+    plan = measure.build(trt, measure.Log(trt), path)
+    assert hashlib.sha256(plan).hexdigest() == sidecar["engine_sha256"]
 
 
 def test_parity_figures_of_logits_and_masks() -> None:

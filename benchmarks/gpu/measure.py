@@ -6,19 +6,19 @@ Self-contained: it needs Python, NumPy and torch, and TensorRT for RTX or Tensor
 given by --wheels (tensorrt_rtx_cu12_libs-*.whl and tensorrt_rtx_cu12_bindings-*.whl). FOLDER is what prepare.py wrote:
 a folder for each model with model.pt2, input.npy, plain.onnx and further ONNX files, each of which becomes an engine.
 
-Reference: the model in float32, TF32 off. A row for each engine: seconds to build, bytes, seconds of the first run
-(kernels are compiled then), relative logit error, share of equal pixels, the largest margin between the reference's two
-best classes at a differing pixel, and milliseconds, median and 95th percentile, of the engine alone (GPU events) and
-end to end: image from the host to the mask on the host. The same milliseconds for PyTorch, eager and torch.compile, in
-float32 and float16.
+Reference: the model in float32. TF32 is off, in PyTorch and in the engines. A row for each engine: seconds to build,
+bytes, seconds of the first run (kernels are compiled then), relative logit error, share of equal pixels, the largest
+margin between the reference's two best classes at a differing pixel, and milliseconds, median and 95th percentile, of
+the engine alone (GPU events) and end to end: image from the host to the mask on the host. The same milliseconds for
+PyTorch, eager and torch.compile, in float32 and float16. What fails costs its row.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import hashlib
+import importlib
 import json
 import sys
 import time
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 NO_GPU = 3
-WORKSPACE = 4 * 2**30
+WORKSPACE = 16 * 2**30  # as segc builds: the same ONNX file then gives the same bytes, see sha256
 Row = dict[str, Any]
 
 
@@ -47,19 +47,19 @@ def why_no_gpu() -> str | None:
 def tensorrt(wheels: Path | None) -> Any:
     """The module with TensorRT's API. wheels: unpacked beside themselves and imported from there."""
     if wheels is not None:
-        site = wheels / "site"
+        site, part = wheels / "site", wheels / "site.part"
         if not site.is_dir():
             for wheel in sorted(wheels.glob("tensorrt*.whl")):
-                zipfile.ZipFile(wheel).extractall(site)
+                zipfile.ZipFile(wheel).extractall(part)
+            part.rename(site)
         sys.path.insert(0, str(site))
-    with contextlib.suppress(ImportError):
-        import tensorrt_rtx_bindings
-        import tensorrt_rtx_libs  # noqa: F401 - loads the libraries that the bindings need
-
-        return tensorrt_rtx_bindings
-    import tensorrt
-
-    return tensorrt
+    missing = []
+    for modules in (("tensorrt_rtx_libs", "tensorrt_rtx_bindings"), ("tensorrt",)):  # the libraries first
+        try:
+            return [importlib.import_module(name) for name in modules][-1]
+        except ImportError as error:
+            missing.append(str(error))
+    raise SystemExit(f"no TensorRT: {'; '.join(missing)}; install it, or give its wheels with --wheels")
 
 
 class Log:
@@ -90,6 +90,7 @@ def build(trt: Any, log: Log, path: Path) -> bytes:
     network.name = "segc"
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+    config.clear_flag(trt.BuilderFlag.TF32)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise RuntimeError("; ".join(log.rows[-3:]))
@@ -107,8 +108,13 @@ class Engine:
         if self.engine is None:
             raise RuntimeError(f"not loaded: {validity(trt, self.runtime, plan)} {'; '.join(log.rows[-3:])}")
         self.context = self._context(trt)
+        if self.context is None:
+            raise RuntimeError(f"no context: {'; '.join(log.rows[-3:])}")
         self.stream = torch.cuda.Stream()
-        kinds = {"FLOAT": torch.float32, "HALF": torch.float16, "UINT8": torch.uint8, "INT32": torch.int32}
+        kinds = {
+            "FLOAT": torch.float32, "HALF": torch.float16, "UINT8": torch.uint8, "INT32": torch.int32,
+            "INT64": torch.int64,
+        }  # fmt: skip
         names = [self.engine.get_tensor_name(at) for at in range(self.engine.num_io_tensors)]
         inputs = [n for n in names if self.engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         output = next(n for n in names if n not in inputs)
@@ -118,11 +124,12 @@ class Engine:
         kind = kinds[self.engine.get_tensor_dtype(output).name]
         self.y = torch.empty(tuple(self.context.get_tensor_shape(output)), dtype=kind, device="cuda")
         for name, tensor in ((inputs[0], self.x), (output, self.y)):
-            self.context.set_tensor_address(name, tensor.data_ptr())
+            if not self.context.set_tensor_address(name, tensor.data_ptr()):
+                raise RuntimeError(f"no address for {name}: {'; '.join(log.rows[-3:])}")
 
     def _context(self, trt: Any) -> Any:
         """With a cache of compiled kernels and CUDA graphs, where the flavor has them."""
-        if not hasattr(self.engine, "create_runtime_config"):
+        if not hasattr(trt, "CudaGraphStrategy"):
             return self.engine.create_execution_context()
         config = self.engine.create_runtime_config()
         self.cache = config.create_runtime_cache()
@@ -254,21 +261,21 @@ def measure(folder: Path, trt: Any, log: Log, warmup: int, repeat: int) -> Row:
     for path in sorted(folder.glob("*.onnx")):
         try:
             rows.append(engine_row(trt, log, path, x, reference, warmup, repeat))
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:  # TypeError: what the bindings raise for an object they do not get
             rows.append({"what": path.stem, "failed": str(error)})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return {"model": folder.name, "input": list(x.shape), "classes": int(reference.shape[1]), "rows": rows}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: every folder in FOLDER")
-    parser.add_argument("--wheels", type=Path)
-    parser.add_argument("--repeat", type=int, default=200)
-    parser.add_argument("--warmup", type=int, default=30)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument("folder", type=Path, metavar="FOLDER")
+    command.add_argument("models", nargs="*", metavar="MODEL", help="default: every folder in FOLDER")
+    command.add_argument("--wheels", type=Path)
+    command.add_argument("--repeat", type=int, default=200)
+    command.add_argument("--warmup", type=int, default=30)
+    command.add_argument("--json", type=Path)
+    args = command.parse_args()
     if why := why_no_gpu():
         print(json.dumps({"error": why, "exit_code": NO_GPU}))
         return NO_GPU
@@ -277,7 +284,7 @@ def main() -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     trt = tensorrt(args.wheels)
     log = Log(trt)
-    folders = [args.folder / name for name in args.models] or sorted(p for p in args.folder.iterdir() if p.is_dir())
+    folders = [args.folder / name for name in args.models] or sorted(p.parent for p in args.folder.glob("*/model.pt2"))
     content = {
         "device": torch.cuda.get_device_name(0),
         "compute_capability": list(torch.cuda.get_device_capability(0)),
