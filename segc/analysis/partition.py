@@ -3,8 +3,9 @@
 A set of nodes is convex when no path leaves it and comes back: what it needs is there before it starts. Two neighbours
 A -> B can become one part when the edge is the only way from A to B; then the parts still need each other in one
 direction only. `merge` joins chosen nodes along edges until no two neighbours can be joined any more: every group is
-connected, convex, and as large as the groups around it allow. Which of two joins that exclude each other wins is
-decided by the weight of their edges. `schedule` orders the groups and puts the other nodes between them.
+connected and convex, and no set of groups could be one. Which of two joins that exclude each other wins is decided by
+the weight of their edges, so there may be more groups than the fewest possible. `schedule` orders the groups and puts
+the other nodes between them, in as few parts as these groups allow. docs/partitioning.md has the proof and figures.
 """
 
 from __future__ import annotations

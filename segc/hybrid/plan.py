@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -113,9 +114,11 @@ class _Planner:
             chosen = legal
 
     def _weight(self, producer: int, reader: int) -> float:
-        """Bytes that stay inside when the edge does."""
-        made = self.borders.nodes[producer].outputs
-        return sum(self.costs.nbytes(t) or 0 for t in made if reader in self.borders.readers(t))
+        """Bytes that stay inside when the edge does; without limit where the edge cannot be a border."""
+        between = [t for t in self.borders.nodes[producer].outputs if reader in self.borders.readers(t)]
+        if any(self.target.border(t) for t in between):
+            return math.inf
+        return sum(self.costs.nbytes(t) or 0 for t in between)
 
     def _legal(self, group: Collection[int]) -> set[int]:
         """The group without the nodes that stand at borders the target does not take."""

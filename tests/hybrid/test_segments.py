@@ -10,6 +10,7 @@ import random
 from collections.abc import Collection
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -20,7 +21,10 @@ from hypothesis import strategies as st
 from labelled_targets import EVERYTHING, refusing, run_plan, run_whole
 
 from segc import ir
+from segc.analysis.partition import schedule
+from segc.analysis.views import node_graph
 from segc.hybrid import Partitioning, Plan, model_of, nominal_shapes, plan
+from segc.hybrid.borders import Borders, needed, repeatable
 from segc.passes import SpecializeShapes
 from segc.targets import Target
 from segc.targets.base import static_map
@@ -136,15 +140,51 @@ def test_segments_of_engines_with_one_input_and_one_output(seed: int, blocks: in
 @given(st.integers(0, 2**32 - 1), st.integers(2, 14), st.booleans(), st.integers(0, 2**32))
 def test_borders_are_legal_for_the_target(seed: int, blocks: int, static: bool, labels: int) -> None:
     """The target takes float32 only, of any shape; sizes and flags stay on one side, or are computed on both."""
-
-    def border(tensor: gs.Tensor) -> str | None:
-        return None if tensor.dtype == np.float32 else f"'{tensor.name}' is {tensor.dtype}"
-
     graph = random_graph(seed, blocks, static)
-    made = check(graph, refusing(labelled(graph, labels), border=border), EVERYTHING)
+    made = check(graph, refusing(labelled(graph, labels), border=float32_only), EVERYTHING)
     for segment in made.segments:
         if not segment.on_host:
             assert all(tensor.dtype == np.float32 for tensor in (*segment.inputs, *segment.outputs))
+
+
+def float32_only(tensor: gs.Tensor) -> str | None:
+    return None if tensor.dtype == np.float32 else f"'{tensor.name}' is {tensor.dtype}"
+
+
+def legal(borders: Borders, free: set[int], inside: set[int], target: Target) -> bool:
+    """Whether the target takes all borders of these nodes, which compute sizes of the image for themselves."""
+    whole = inside | needed(borders, inside, free)
+    crossing = [t for t in borders.inputs(whole) if not borders.outer(t)]
+    crossing += [t for t in borders.outputs(inside) if not borders.kept(t)]
+    return not any(target.border(t) for t in crossing)
+
+
+@pytest.mark.parametrize("seed", [*range(0, 40, 2), 394])
+def test_nothing_that_a_border_moved_to_the_host_could_stay(seed: int) -> None:
+    """Supported nodes on the host, with all that their illegal borders tie to them, fit into no segment.
+
+    In 394 arithmetic on sizes once went to the segment of the map it measures, was cut off from what it feeds by a
+    border, and fell to the host with it.
+    """
+    graph = random_graph(seed, 4 + seed % 11, static=False)
+    target = refusing(labelled(graph, seed), border=float32_only)
+    made = plan(graph, target, ONNXRUNTIME, EVERYTHING, {})
+    borders = Borders(graph)
+    free = repeatable(borders, lambda node: target.why_not(node) is None)
+    view = nx.DiGraph(node_graph(graph).subgraph({id(node) for node in graph.nodes} - free).edges)
+    view.add_nodes_from(id(node) for node in graph.nodes if id(node) not in free)
+    groups = [{id(node) for node in s.nodes} - free for s in made.segments if not s.on_host]
+    supported = {id(node) for node in graph.nodes if target.why_not(node) is None} - free
+    moved = supported - set().union(*groups)
+    tied = nx.Graph([(a, b) for a, b in view.edges if {a, b} <= moved and not legal(borders, free, {a}, target)])
+    tied.add_nodes_from(moved)
+    for bundle in nx.connected_components(tied):
+        for group in [set[int](), *groups]:
+            joined = group | bundle
+            others = [other for other in groups if other is not group]
+            if nx.is_weakly_connected(view.subgraph(joined)) and legal(borders, free, joined, target):
+                with pytest.raises(ValueError, match="need each other"):
+                    schedule(view, [*others, joined])
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
