@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections.abc import Collection
+from itertools import combinations
 from pathlib import Path
 
 import networkx as nx
@@ -106,10 +107,31 @@ def require_sound(graph: gs.Graph, made: Plan, target: Target) -> None:
             assert not inside or (require_connected(own, inside) is None)
 
 
+def require_apart(made: Plan) -> None:
+    """No two segments on one side could be one."""
+    of = {node.name: at for at, segment in enumerate(made.segments) for node in segment.nodes}
+    repeated = {node.name for at, s in enumerate(made.segments) for node in s.nodes if of[node.name] != at}
+    gives = {
+        t.name: at for at, s in enumerate(made.segments) for n in s.nodes if n.name not in repeated for t in n.outputs
+    }
+    between = nx.DiGraph(
+        (gives[t.name], at) for at, s in enumerate(made.segments) for t in s.inputs if gives.get(t.name, at) != at
+    )
+    between.add_nodes_from(range(len(made.segments)))
+    for a, b in combinations(range(len(made.segments)), 2):
+        one, other = made.segments[a], made.segments[b]
+        neighbours = between.has_edge(a, b) or between.has_edge(b, a)
+        if one.on_host == other.on_host and (one.on_host or neighbours):
+            joined = nx.contracted_nodes(between, a, b, self_loops=False)
+            assert not nx.is_directed_acyclic_graph(joined), f"segments {a} and {b} could be one"
+
+
 def check(graph: gs.Graph, target: Target, options: Partitioning) -> Plan:
     made = plan(graph, target, ONNXRUNTIME, options, nominal_shapes(graph, SIZE))
     if made.segments:
         require_sound(graph, made, target)
+        if target.multi_io:
+            require_apart(made)
         x = np.random.default_rng(3).standard_normal((SIZE[0], 3, *SIZE[1:])).astype(np.float32)
         np.testing.assert_array_equal(run_plan(graph, made, x), run_whole(graph, x))
     return made
