@@ -8,7 +8,8 @@ wins in the whole cell. The others, the mixed cells, are gathered:
     corners = x at the four corners of the mixed cells            (4, k * C), C last
     mask    = winner of a corner, spread over each cell; ScatterND of ArgMax(weights (sy * sx, 4) @ corners, C)
 
-Done in strips of rows of cells, so that even noise, all of whose cells are mixed, never needs the large logits at once.
+Done for so many mixed cells at a time, so that even noise, all of whose cells are mixed, never needs the large logits
+at once. There are nodes for as many parts as noise needs; on a scene most of them are given nothing.
 A weight is a product, rounded once: numbers differ from torch's by rounding only. Where rounding makes two classes
 equal that differ at the corners, the one that is truly larger may win where argmax would take the lower index.
 
@@ -32,18 +33,19 @@ from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
 from segc.passes.mask_tail import Site, lower
 
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
+MOST_PARTS = 64
 OTHERWISE = LowerResizeArgMaxBanded(strip_kb=1024, classes_last=True)  # the same runtimes find ArgMax fast
 
 
 @dataclass(frozen=True)
 class LowerResizeArgMaxCells(Pass):
-    """Rewrite segc.ResizeArgMax by cells. strip_kb: the most that a strip of resized logits takes, in 1024 bytes."""
+    """Rewrite segc.ResizeArgMax by cells. part_kb: the most that resized logits take, in 1024 bytes."""
 
     name: ClassVar[str] = "lower-resize-argmax-cells"
     algebra: ClassVar[str] = "segc.ResizeArgMax(x, size)  ->  ArgMax(x) spread, mixed cells interpolated"
     gives: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
 
-    strip_kb: int = 20480
+    part_kb: int = 4096
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each node where it stands."""
@@ -51,7 +53,7 @@ class LowerResizeArgMaxCells(Pass):
 
     def spell(self, b: Builder, site: Site) -> gs.Tensor:
         """The new nodes for one site. Raises Cannot."""
-        return _Cells(b, site, 1024 * self.strip_kb).spell() if fits(site) else OTHERWISE.spell(b, site)
+        return _Cells(b, site, 1024 * self.part_kb).spell() if fits(site) else OTHERWISE.spell(b, site)
 
 
 def fits(site: Site) -> bool:
@@ -64,30 +66,41 @@ def fits(site: Site) -> bool:
 class _Cells:
     """One site while it is spelled. The map is padded by one pixel, so that border pixels lie in cells too."""
 
-    def __init__(self, b: Builder, site: Site, strip_bytes: int) -> None:
+    def __init__(self, b: Builder, site: Site, part_bytes: int) -> None:
         self.b, self.site = b, site
         self.tall, self.wide = site.out_height // site.height, site.out_width // site.width  # pixels of a cell
         self.rows, self.columns = site.height + 1, site.width + 1  # cells
-        row_bytes = 4 * site.classes * self.columns * self.tall * self.wide
-        self.step = max(1, strip_bytes // row_bytes)
+        cell_bytes = 4 * site.classes * self.tall * self.wide
+        self.step = max(1, part_bytes // cell_bytes, -(-self.rows * self.columns // MOST_PARTS))  # cells of a part
         if b.opset < 13:
             raise Cannot(f"opset {b.opset} has other spellings")
 
     def spell(self) -> gs.Tensor:
         """All nodes, to the mask (1, H, W)."""
-        b, site = self.b, self.site
+        b, site, cells = self.b, self.site, self.rows * self.columns
         pixels = b.transpose("pixels", site.x, [0, 2, 3, 1])
         padded = b.op("Pad", "padded", pixels, b.const("border", [0, 1, 1, 0, 0, 1, 1, 0]), mode="edge")
         flat = b.reshape("corners", padded, [(site.height + 2) * (site.width + 2), site.classes])
         most, least = self._extremes(flat)
-        mixed = b.reshape("mixed", b.op("Greater", "differ", most, least), [self.rows * self.columns])
-        winner = b.reshape("winner", b.cast("agreed", least, site.narrow), [self.rows * self.columns, 1])
-        strips = [
-            self._strip(flat, mixed, winner, start, min(start + self.step, self.rows))
-            for start in range(0, self.rows, self.step)
+        differ = b.reshape("mixed", b.op("Greater", "differ", most, least), [cells])
+        mixed = b.reshape("cells", b.op("NonZero", "nonzero", differ), [-1])
+        # a line of corners is one longer than a line of cells
+        line = b.op("Div", "line", mixed, b.const("columns", [self.columns]))
+        first = b.op("Add", "first", mixed, line)
+        offsets = b.const("offsets", [[0], [1], [self.columns + 1], [self.columns + 2]])  # of corners in the padded map
+        weights = b.const("weights", self._weights())
+        found = [
+            self._part(
+                flat, b.slice(f"first{at}", first, [at], [min(at + self.step, cells)], [0]), offsets, weights, at
+            )
+            for at in range(0, cells, self.step)
         ]
-        whole = strips[0] if len(strips) == 1 else b.op("Concat", "cells", *strips, axis=0)
-        grid = b.reshape("grid", whole, [self.rows, self.columns, self.tall, self.wide])
+        whole = found[0] if len(found) == 1 else b.op("Concat", "found", *found, axis=1)
+        agreed = b.reshape("agreed_cells", b.cast("agreed", least, site.narrow), [cells, 1])
+        base = b.op("Expand", "spread", agreed, b.const("size", [cells, self.tall * self.wide]))
+        places = b.unsqueeze("places", mixed, [1])
+        grid = b.op("ScatterND", "all_cells", base, places, b.transpose("found_cells", whole, [1, 0]))
+        grid = b.reshape("grid", grid, [self.rows, self.columns, self.tall, self.wide])
         lines = b.transpose("lines", grid, [0, 2, 1, 3])
         image = b.reshape("image", lines, [1, self.rows * self.tall, self.columns * self.wide])
         top, left = self.tall - self.tall // 2, self.wide - self.wide // 2
@@ -105,31 +118,15 @@ class _Cells:
         ]
         return b.op("Max", "most", *corners), b.op("Min", "least", *corners)
 
-    def _strip(self, flat: gs.Tensor, mixed: gs.Tensor, winner: gs.Tensor, start: int, stop: int) -> gs.Tensor:
-        """Cells of rows start to stop: narrow ((stop - start) * columns, tall * wide)."""
-        b, classes, size = self.b, self.site.classes, self.tall * self.wide
-        at, end, role = start * self.columns, stop * self.columns, str(start)
-        here = b.slice(f"mixed{role}", mixed, [at], [end], [0])
-        cells = b.reshape(f"cells{role}", b.op("NonZero", f"nonzero{role}", here), [-1])
-        line = b.op("Div", f"line{role}", cells, b.const(f"columns{role}", [self.columns]))
-        # a line of corners is one longer than a line of cells
-        first = b.op(
-            "Add", f"first{role}", cells, b.op("Add", f"shift{role}", line, b.const(f"from{role}", [at + start]))
-        )
-        gathered = []
-        for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            where = b.op("Add", f"at{y}{x}_{role}", first, b.const(f"off{y}{x}_{role}", [y * (self.columns + 1) + x]))
-            corner = b.op("Gather", f"corner{y}{x}_{role}", flat, where, axis=0)
-            gathered.append(b.unsqueeze(f"one{y}{x}_{role}", corner, [0]))
-        corners = b.op("Concat", f"four{role}", *gathered, axis=0)
-        corners = self._reshaped(f"flat{role}", corners, [4, -1])
-        values = b.op("MatMul", f"values{role}", b.const(f"weights{role}", self._weights()), corners)
+    def _part(self, flat: gs.Tensor, first: gs.Tensor, offsets: gs.Tensor, weights: gs.Tensor, at: int) -> gs.Tensor:
+        """Classes of the pixels of mixed cells whose first corners are `first` (n): narrow (tall * wide, n)."""
+        b, classes, size, role = self.b, self.site.classes, self.tall * self.wide, str(at)
+        where = b.op("Add", f"at{role}", first, offsets)
+        corners = self._reshaped(f"four{role}", b.op("Gather", f"corners{role}", flat, where, axis=0), [4, -1])
+        values = b.op("MatMul", f"values{role}", weights, corners)
         values = self._reshaped(f"logits{role}", values, [size, -1, classes])
         index = b.op("ArgMax", f"index{role}", values, axis=2, keepdims=0)
-        found = b.transpose(f"found{role}", b.cast(f"narrow{role}", index, self.site.narrow), [1, 0])
-        base = b.slice(f"agreed{role}", winner, [at], [end], [0])
-        base = b.op("Expand", f"spread{role}", base, b.const(f"size{role}", [end - at, size]))
-        return b.op("ScatterND", f"strip{role}", base, b.unsqueeze(f"places{role}", cells, [1]), found)
+        return b.cast(f"narrow{role}", index, self.site.narrow)
 
     def _reshaped(self, role: str, x: gs.Tensor, sizes: list[int]) -> gs.Tensor:
         return self.b.op("Reshape", role, x, self.b.const(f"{role}_shape", sizes))

@@ -18,7 +18,7 @@ STEPS: dict[str, Pass] = {
     "banded, small": LowerResizeArgMaxBanded(strip_kb=4, columns=8),
     "banded, classes last": LowerResizeArgMaxBanded(strip_kb=4, columns=8, classes_last=True),
     "cells": LowerResizeArgMaxCells(),
-    "cells, small": LowerResizeArgMaxCells(strip_kb=4),
+    "cells, small": LowerResizeArgMaxCells(part_kb=4),
 }
 MODES = ("half_pixel", "pytorch_half_pixel", "align_corners")
 
