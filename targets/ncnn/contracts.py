@@ -333,7 +333,8 @@ def _sdpa(layer: Layer) -> list[Shape]:
 def _detection_output(layer: Layer) -> list[Shape]:
     location, confidence, boxes = arity(layer, 3)
     count = known(boxes, "the boxes")[0]
-    fits = location == (4 * count,) and confidence == (2, count) and boxes == (count, 4)
+    classes = known(confidence, "the scores")[0]
+    fits = location == (4 * count,) and classes > 1 and confidence == (classes, count) and boxes == (count, 4)
     require(fits, f"DetectionOutput of {text(location)}, {text(confidence)}, {text(boxes)}")
     kept = layer.whole("keep_top_k", 0)
     require(1 <= kept <= count and kept == layer.whole("nms_top_k", 0), f"DetectionOutput keeps {kept} of {count}")

@@ -1,11 +1,8 @@
 """Rows for selecting: the largest cells, and writing cells back. ncnn has no layer for either; these do it exactly.
 
-The largest of many with their places: DetectionOutput sorts boxes by score. Each cell is a box of size 1 at its own
-place, so none overlaps another and all survive; what comes back is score and place, in descending order.
-
-Writing K cells to places that differ: sort the places (DetectionOutput again), and let each cell of the result look
-itself up among them by bisection, a GridSample of the nearest cell at each step. Those that find themselves take their
-update, the others keep what they had.
+The largest of many with their places are sorted (sorting.py). Writing K cells to places that differ: sort the places
+too, and let each cell of the result look itself up among them by bisection, a GridSample of the nearest cell at each
+step. Those that find themselves take their update, the others keep what they had.
 """
 
 from __future__ import annotations
@@ -24,9 +21,7 @@ from segc.targets.ncnn.params import BINARY, UNARY
 from segc.targets.ncnn.rows_math import threshold, with_scalar
 from segc.targets.ncnn.rows_matrix import reduction
 from segc.targets.ncnn.rows_move import crop, nearest, places_of, with_axis
-
-LOWEST = -3.0e38
-SORTED_CELLS = 2**22  # boxes whose middle is exact in float32
+from segc.targets.ncnn.sorting import LOWEST, SORTED_CELLS, descending
 
 
 @row("TopK")
@@ -68,24 +63,6 @@ def choose(e: Emission, role: str, mask: Blob, a: Blob, b: Blob) -> Blob:
     rest = with_scalar(e, f"{role}_unmasked", "rsub", mask, 1.0)
     other = e.layer("BinaryOp", f"{role}_other", [rest, b], op_type=BINARY["mul"])
     return e.layer("BinaryOp", role, [chosen, other], op_type=BINARY["add"])
-
-
-def descending(e: Emission, role: str, scores: Blob, count: int) -> tuple[Blob, Blob]:
-    """The `count` largest of a row (1, n) and their places, each (count, 1)."""
-    cells = known(scores.shape, "the row")[1]
-    require(cells <= SORTED_CELLS, f"it sorts {cells} cells, the limit is {SORTED_CELLS}")
-    # class 0 is background, which is never kept
-    background = with_scalar(e, f"{role}_background", "mul", scores, 0.0)
-    classes = e.layer("Concat", f"{role}_classes", [background, scores], axis=0)
-    index = np.arange(cells, dtype=np.float32)
-    boxes = np.stack([index, 0 * index, index + 1, 0 * index + 1], axis=1)
-    moved = e.memory(f"{role}_moved", np.zeros(4 * cells, np.float32), (4 * cells,))
-    priors = e.memory(f"{role}_boxes", boxes, (cells, 4))
-    made = e.layer(
-        "DetectionOutput", role, [moved, classes, priors],
-        num_class=-233, nms_threshold=0.99, nms_top_k=count, keep_top_k=count, confidence_threshold=LOWEST,
-    )  # fmt: skip
-    return crop(e, f"{role}_scores", made, [(1, 1, 2)]), crop(e, f"{role}_places", made, [(1, 2, 3)])
 
 
 @row("ScatterElements")
