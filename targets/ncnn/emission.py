@@ -181,6 +181,8 @@ class Emission:
                 f"'{tensor.name}' would be {text(blob.shape)}, ONNX says {text(wanted)}",
             )
             blob = self.reshape(blob, wanted, tensor.name)
+        # ONNX may know a size that ncnn computes at run time
+        blob.shape = tuple(size if have is None else have for have, size in zip(blob.shape, wanted, strict=True))
         if id(blob) in self._made and id(blob) not in {id(b) for b in self._blobs.values()}:
             self._rename(blob, tensor.name)
         self._blobs[id(tensor)] = blob

@@ -123,3 +123,18 @@ def test_shapes_that_differ_by_ones_need_no_numbers() -> None:
     assert same_sizes((1, None, None), (None, 1, None)) == "0w,1,0h"
     with pytest.raises(Refused, match="known at run time only"):
         same_sizes((5, None, None), (5, None, 2, None))
+
+
+def test_channels_that_onnx_knows_and_ncnn_computes_feed_a_convolution(tmp_path: Path) -> None:
+    """A Reshape by an expression leaves the channels to -1; the exporter said how many they are."""
+    body = """p = Reshape(x, line)  q = Softmax<axis = 2>(p)  n = Shape<end = 1>(x)  s = Shape<start = 2>(x)
+        t = Concat<axis = 0>(n, rest, s)  r = Reshape(q, t)  logits = Conv<pads = [1, 1, 1, 1]>(r, w)"""
+    known = "float[N,3,H,W] r, int64[1] rest = {-1}, int64[3] line = {0, 3, -1}>"
+    model = onnx.parser.parse_model(f"{HEAD} {CONSTANTS[:-1]}, {known} {{ {body} }}")
+    graph = ir.from_model(model)
+    ir.infer_shapes(graph)
+    standard(NCNN, shape=None, simplify=False).run(graph)
+    emitted = NCNN.emit(ir.to_model(graph, functions=False), tmp_path, Settings())
+    x = np.random.default_rng(0).standard_normal((1, 3, 9, 14)).astype(np.float32)
+    want = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(NCNN.load(tmp_path, emitted.options, 1).run(x), want, atol=2e-5)
