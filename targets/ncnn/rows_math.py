@@ -47,15 +47,20 @@ def _whole(tensor: gs.Tensor) -> bool:
 
 def combine(e: Emission, role: str, op: str, a: Blob | gs.Tensor, b: gs.Tensor, y: gs.Tensor) -> Blob:
     """op(a, b), broadcast as ONNX does into the layout of `y`."""
-    if isinstance(b, gs.Constant) and (value := scalar(b)) is not None and not isinstance(a, gs.Constant):
+    if isinstance(b, gs.Constant) and (value := number(b)) is not None and not isinstance(a, gs.Constant):
         return with_scalar(e, role, op, operand(e, a, y), value)
-    if isinstance(a, gs.Constant) and (value := scalar(a)) is not None:
+    if isinstance(a, gs.Constant) and (value := number(a)) is not None:
         return with_scalar(e, role, REVERSED[op], operand(e, b, y), value)
     if op in ("add", "mul") and isinstance(b, gs.Constant) and (made := per_channel(e, role, op, a, b, y)):
         return made
     if op in ("add", "mul") and isinstance(a, gs.Constant) and (made := per_channel(e, role, op, b, a, y)):
         return made
     return e.layer("BinaryOp", role, [operand(e, a, y), operand(e, b, y)], op_type=BINARY[op])
+
+
+def number(tensor: gs.Constant) -> float | None:
+    """The only number of a constant. Raises Refused when it is an integer that float32 does not hold."""
+    return None if scalar(tensor) is None else float(numbers(tensor).reshape(()))
 
 
 def per_channel(e: Emission, role: str, op: str, x: Blob | gs.Tensor, c: gs.Constant, y: gs.Tensor) -> Blob | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import struct
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from segc import ir
 from segc.errors import CompileError
 from segc.isolation import IsolatedSession
 from segc.targets.base import Settings
-from segc.targets.ncnn import NCNN
+from segc.targets.ncnn import NCNN, contracts, contracts_maps
 from segc.targets.ncnn.build import build, verify
 from segc.targets.ncnn.contracts import CONTRACTS, check
 from segc.targets.ncnn.half import fewest
@@ -166,6 +168,31 @@ BROKEN = [
     (layer("Reorg", (3, 5, 4), stride=2), "Reorg by 2"),
     (layer("PReLU", (3, 4, 4), weights=(2,), num_slope=2), "PReLU of 2 slopes"),
     (layer("MemoryData"), "without a size"),
+    (layer("PReLU", (2, 3, 4, 4), weights=(2,), num_slope=2), "up to 3 axes"),
+    (layer("GroupNorm", (4, 8), weights=(4, 4), channels=4, group=2), "takes 3 axes, not 4x8"),
+    (layer("InstanceNorm", (4, 8, 8), weights=(3, 3), channels=3), "InstanceNorm of 3 channels on 4x8x8"),
+    (layer("GroupNorm", (4, 8, 8), weights=(4, 4), channels=4, group=3), "do not form 3 groups"),
+    (layer("Concat", axis=0), "Concat of nothing"),
+    (layer("Crop", (4, 4), starts=[1], ends=[2], axes=[2]), "Crop along axis 2 of 4x4"),
+    (layer("Padding", (4, 4), front=1), "of 4x4"),
+    (layer("Reshape", (4, 4), w=0, h=3), "Reshape to (3, 0)"),
+    (layer("Flip", (4, 4), axes=[2]), "Flip [2] of 4x4"),
+    (layer("MatMul", (2, 3), (2, 3, 4)), "the ranks differ"),
+    (layer("Gemm", (2, 4), weights=(8,), constant_b=0, constant_n=2, constant_k=4), "only a constant, transposed B"),
+    (layer("SDPA", (2, 3, 4), (3, 4), (2, 3, 4)), "3 axes each wanted"),
+    (layer("SDPA", (3, 3, 4), (2, 5, 4), (2, 5, 4)), "SDPA of 3x3x4"),
+    (layer("DetectionOutput", (8,), (2, 3), (2, 4), keep_top_k=1, nms_top_k=1), "DetectionOutput of 8, 2x3, 2x4"),
+    (layer("DetectionOutput", (8,), (1, 2), (2, 4), keep_top_k=1, nms_top_k=1), "DetectionOutput of 8, 1x2, 2x4"),
+    (layer("DetectionOutput", (8,), (2, 2), (2, 4), keep_top_k=3, nms_top_k=3), "keeps 3 of 2"),
+    (layer("Convolution", (None, 4, 4), weights=(18,), **CONV), "unknown number of channels"),  # type: ignore[arg-type]
+    (layer("Convolution", (2, 4, 4), (2, 2, 3, 3), dynamic_weight=1, **CONV), "weights 2x2x3x3, 2x2x3x1 wanted"),
+    (layer("Convolution", (2, 4, 4), weights=(12,), **CONV), "18 weights, not 12"),
+    (layer("Convolution", (3, 4, 4), weights=(18,), **CONV, stride_h=0), "kernel 3 and stride 0"),
+    (layer("Convolution", (3, 4, 4), weights=(18,), **CONV, pad_right=-1), "with negative pads"),
+    (layer("Deconvolution", (None, 4, 4), weights=(18,), **CONV), "unknown number of channels"),  # type: ignore[arg-type]
+    (layer("DeconvolutionDepthWise", (3, 4, 4), weights=(18,), group=2, **CONV), "in 2 groups"),
+    (layer("Deconvolution", (2, 4, 4), weights=(12,), **CONV), "18 weights, not 12"),
+    (layer("Pooling", (3, 4, 4), adaptive_pooling=1, out_h=2), "adaptive Pooling to [2, 0]"),
 ]  # fmt: skip
 
 
@@ -176,6 +203,35 @@ def test_a_layer_that_breaks_its_contract_is_refused(broken: Layer, reason: str)
         return
     with pytest.raises(Refused, match=re.escape(reason)):
         check(broken)
+
+
+Demand = tuple[str, int, int]  # module, first and last line
+
+
+def demands() -> dict[Demand, str]:
+    """Where the contracts refuse, and in which words."""
+    found: dict[Demand, str] = {}
+    for module in (contracts, contracts_maps):
+        assert module.__file__ is not None
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("require", "Refused"):
+                assert node.end_lineno is not None
+                found[module.__name__, node.lineno, node.end_lineno] = ast.unparse(node)
+    return found
+
+
+def test_every_demand_of_every_contract_is_broken_by_some_layer() -> None:
+    unbroken = demands()
+    assert len(unbroken) > 60
+    for broken, _ in BROKEN:
+        try:
+            check(broken)
+        except Refused as refused:
+            for frame, line in traceback.walk_tb(refused.__traceback__):
+                module = frame.f_globals["__name__"]
+                for name, first, last in [key for key in unbroken if key[0] == module and key[1] <= line <= key[2]]:
+                    del unbroken[name, first, last]
+    assert unbroken == {}
 
 
 def test_weights_are_consumed_to_the_last_byte(tmp_path: Path) -> None:
