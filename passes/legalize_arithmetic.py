@@ -3,6 +3,8 @@
     Abs(x)             ->  Max(x, -x)                         floats
     Reciprocal(x)      ->  1 / x
     Mean(x, y, ...)    ->  (x + y + ...) / n
+    Sum(x, y, ...)     ->  x + y + ...
+    HardSigmoid(x)     ->  Clip(alpha x + beta, 0, 1)         floats
     Mod(x, m)          ->  r + m if r < 0 else r,  r = x - (x / m) * m       integers, a constant m > 0
     Pow(x, n)          ->  x * x * ... * x                    integers, a constant n from 1 to 8
     ReduceL1(x)        ->  ReduceSum(Max(x, -x))              floats, axes given
@@ -43,8 +45,8 @@ class LegalizeArithmetic(Pass):
     algebra: ClassVar[str] = "Abs, Reciprocal, Mean, Mod, ReduceL1, ...  ->  Max, Div, Sub, Mul, ReduceSum, ..."
 
     ops: tuple[str, ...] = (
-        "Abs", "GlobalMaxPool", "GreaterOrEqual", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Pow", "Reciprocal",
-        "ReduceL1", "ReduceL2", "ReduceSumSquare",
+        "Abs", "GlobalMaxPool", "GreaterOrEqual", "HardSigmoid", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Pow",
+        "Reciprocal", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Sum",
     )  # fmt: skip
 
     def run(self, graph: gs.Graph) -> PassResult:
@@ -91,11 +93,23 @@ def _reciprocal(b: Builder) -> gs.Tensor:
     return b.op("Div", "inverse", b.const("one", 1, x.dtype), x)
 
 
-def _mean(b: Builder) -> gs.Tensor:
+def _sum(b: Builder) -> gs.Tensor:
     total: gs.Tensor = b.node.inputs[0]
     for at, x in enumerate(b.node.inputs[1:]):
         total = b.op("Add", f"sum{at}", total, x)
+    return total
+
+
+def _mean(b: Builder) -> gs.Tensor:
+    total = _sum(b)
     return b.op("Div", "mean", total, b.const("count", len(b.node.inputs), total.dtype))
+
+
+def _hard_sigmoid(b: Builder) -> gs.Tensor:
+    x, attrs = _floats(b), b.node.attrs
+    slope, offset = b.const("alpha", attrs.get("alpha", 0.2), x.dtype), b.const("beta", attrs.get("beta", 0.5), x.dtype)
+    line = b.op("Add", "line", b.op("Mul", "scaled", x, slope), offset)
+    return b.op("Clip", "gate", line, b.const("least", 0, x.dtype), b.const("most", 1, x.dtype))
 
 
 def _mod(b: Builder) -> gs.Tensor:
@@ -173,6 +187,8 @@ SPELLINGS: dict[str, Callable[[Builder], gs.Tensor]] = {
     "Abs": _abs,
     "Reciprocal": _reciprocal,
     "Mean": _mean,
+    "Sum": _sum,
+    "HardSigmoid": _hard_sigmoid,
     "Mod": _mod,
     "ReduceL1": _reduce_l1,
     "ReduceL2": _reduce_l2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,18 @@ def few_unnamed_outputs() -> Check:
     def check(node: gs.Node) -> str | None:
         unnamed = [t for t in node.outputs if t.is_empty()]
         return f"{len(unnamed)} of its outputs have no name" if len(unnamed) > 1 else None
+
+    return check
+
+
+def nothing_empty(may: Mapping[str, Sequence[int]]) -> Check:
+    """No input without elements, but for these places of these ops."""
+
+    def check(node: gs.Node) -> str | None:
+        for at, tensor in enumerate(node.inputs):
+            if not tensor.is_empty() and 0 in (tensor.shape or ()) and at not in may.get(node.op, ()):
+                return f"input {at} has no elements"
+        return None
 
     return check
 
@@ -348,6 +360,7 @@ CHECKS: dict[str, Callable[..., Check]] = {
     "outputs": outputs,
     "casts_to": casts_to,
     "few_unnamed_outputs": few_unnamed_outputs,
+    "nothing_empty": nothing_empty,
     "has": has,
     "lacks": lacks,
     "attribute": attribute,

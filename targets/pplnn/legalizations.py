@@ -73,6 +73,7 @@ def spelling(ops: Collection[str], opset: int, recast: bool) -> tuple[Pass, ...]
     """
     return (
         LowerOpset(opset),
+        *(() if "HardSigmoid" in ops else (LegalizeArithmetic(("HardSigmoid",)),)),  # of HardSwish
         LegalizeLogic(tuple(op for op in ("Or", "Xor") if op not in ops)),
         LegalizeTypes(),
         SeparateResidual(WIDE_ENOUGH),

@@ -37,6 +37,7 @@ INDEXED = "Gather GatherND GatherElements ScatterND ScatterElements"
 INT64_INDICES = "indices are READ AS INT64 whatever their dtype"
 ATTRIBUTES = "kernel_shape, strides, pads, dilations must all be present as attributes"
 UNSEEN = "Two nodes that each leave an output name '' are refused"
+SKIPPED = "A kernel whose required input is empty (0 elements) or blank is SKIPPED"
 ONLY_5 = "among fp32, fp64, int32, int64, bool only"
 
 # Types that the list of kernels does not tell, or tells less strictly than the measurements.
@@ -59,6 +60,7 @@ RULES = (
     # every op
     Rule("*", "outputs", "x86 Cast", ONLY_5, {"types": ["float32", "float64", "int32", "int64", "bool"]}),
     Rule("*", "few_unnamed_outputs", "general", UNSEEN),
+    Rule("*", "nothing_empty", "general", SKIPPED, {"may": {"Resize": [1, 2]}}),  # roi and scales, by its own note
     # windows
     Rule("Conv", "has", "x86 Conv", "kernel_shape attribute required", {"names": ["kernel_shape"]}),
     Rule("Conv", "rank", "x86 Conv", "1-D and 2-D (3-D refused)", {"allowed": [3, 4]}),

@@ -126,5 +126,26 @@ def test_what_is_left_alone_says_why(text: str, reason: str) -> None:
     check_untouched(LegalizeArithmetic(), text, reason)
 
 
+def test_a_hard_sigmoid_is_a_line_that_is_cut_off() -> None:
+    check_pass(
+        LegalizeArithmetic(),
+        HEAD + " g (float[N,4] x) => (float[N,4] y) { y = HardSigmoid <alpha = 0.25> (x) }",
+        HEAD
+        + """ g (float[N,4] x) => (float[N,4] y)
+        <float y_alpha = {0.25}, float y_beta = {0.5}, float y_least = {0}, float y_most = {1}>
+        { y_scaled = Mul (x, y_alpha)  y_line = Add (y_scaled, y_beta)  y = Clip (y_line, y_least, y_most) }""",
+    )
+
+
+def test_a_sum_of_several_is_a_chain() -> None:
+    check_pass(
+        LegalizeArithmetic(),
+        HEAD + " g (float[N,4] a, float[4] b, float[N,1] c) => (float[N,4] y) { y = Sum (a, b, c) }",
+        HEAD
+        + """ g (float[N,4] a, float[4] b, float[N,1] c) => (float[N,4] y)
+        { y_sum0 = Add (a, b)  y = Add (y_sum0, c) }""",
+    )
+
+
 def test_only_what_is_named_is_rewritten() -> None:
     check_untouched(LegalizeArithmetic(("Reciprocal",)), unary("Abs"), None)

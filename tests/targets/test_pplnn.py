@@ -95,6 +95,13 @@ def test_a_reason_names_the_fact(tmp_path: Path) -> None:
     assert any("no attribute kernel_shape (notes x86 Conv: kernel_shape attribute required)" in r for r in reasons)
 
 
+def test_a_kernel_that_would_be_skipped_is_not_asked_for(tmp_path: Path) -> None:
+    """Reshape to a scalar has a shape without elements; PPLNN would leave its output as it finds it."""
+    graph = ir.from_model(parsed("g (float[1,1] x) => (float y) <int64[0] s = {}> { y = Reshape(x, s) }", 11))
+    (found,) = legality.refusals(graph, PPLNN)
+    assert found.reason.startswith("input 1 has no elements (notes general: A kernel whose required input is empty")
+
+
 def test_half_precision_is_a_matter_of_the_cuda_engine(tmp_path: Path) -> None:
     path = onnx_file(tmp_path)
     done = segc("compile", path, "--target", "pplnn", "--precision", "fp16", "-o", tmp_path / "b")

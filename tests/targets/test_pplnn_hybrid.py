@@ -25,7 +25,7 @@ WEIGHTS = "float[8,8,3,3] w = {" + ", ".join(f"{0.01 * (i % 17 - 8):.2f}" for i 
 MIXED = f"""g (float[1,8,16,16] x) => (float[1,8,16,16] y)
     <{WEIGHTS}, int64[1] one = {{1}}, int64[2] parts = {{3, 5}}, int64[2] sides = {{2, 3}}> {{
     a = Conv <pads = [1, 1, 1, 1]> (x, w)
-    s = Sigmoid(a)
+    s = HardSwish(a)
     m = Softmax <axis = 1> (s)
     n = ReduceMean <keepdims = 1> (m, sides)
     c = Mul(m, n)
