@@ -68,13 +68,14 @@ def measure(family: str, target: str, size: tuple[int, int] | None, threads: int
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         static = compile_request(
-            Request(source, target, size, mode="whole", verify=False, out=folder / "static"), shared=shared
+            Request(source, target, size, output="logits", mode="whole", verify=False, out=folder / "static"),
+            shared=shared,
         )
         _, channels, height, width = (side or 0 for side in static.manifest.input.shape)
         dynamic = compile_request(
             Request(
-                source, target, dynamic=True, trace_shape=(height, width), mode="whole", verify=False,
-                out=folder / "dynamic",
+                source, target, dynamic=True, trace_shape=(height, width), output="logits", mode="whole",
+                verify=False, out=folder / "dynamic",
             ),
             shared=shared,
         )  # fmt: skip

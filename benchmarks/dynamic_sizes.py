@@ -105,8 +105,8 @@ def measure(family: str, settings: Settings) -> list[Row]:
         by_pixels = False
         for target in settings.targets:
             request = Request(
-                FAMILIES[family], target, dynamic=True, trace_shape=trace, mode="whole", verify=False,
-                out=folder / target,
+                FAMILIES[family], target, dynamic=True, trace_shape=trace, output="logits", mode="whole",
+                verify=False, out=folder / target,
             )  # fmt: skip
             try:
                 bundle = compile_request(request, shared=shared)

@@ -76,7 +76,9 @@ def measure(
         for target_name in target_names:
             target = targets.get(target_name)
             out = Path(folder) / target_name
-            request = Request(FAMILIES[name], target_name, size, mode="whole", verify=False, out=out)
+            request = Request(
+                FAMILIES[name], target_name, size, output="logits", mode="whole", verify=False, out=out
+            )  # fmt: skip
             compile_request(request, shared=shared)
             engine = segc.load(out, threads=threads)
             ours = [parity.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
