@@ -80,6 +80,11 @@ class Cell:
     host_nodes: int = 0
 
     @property
+    def hybrid(self) -> bool:
+        """Whether ONNX Runtime runs a part of it."""
+        return self.host_nodes > 0
+
+    @property
     def good(self) -> bool:
         """Whether a bundle came out that passed its gate."""
         return self.status not in (FAILED, CANNOT)

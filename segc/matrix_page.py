@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from segc.errors import FileError
+from segc.manifest import hybrid_text
 from segc.matrix import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
 
 _VERSIONS = (
@@ -58,7 +59,8 @@ def summary(cells: Sequence[Cell]) -> str:
 def _count(cells: Sequence[Cell]) -> str:
     """How many are good, and in which words where they are not plainly ok."""
     good = [c for c in cells if c.good]
-    words = [f"{sum(c.status == w for c in good)} {w}" for w in dict.fromkeys(c.status for c in good) if w != OK]
+    said = [c.status if c.status == HYBRID or not c.hybrid else f"{c.status}, {HYBRID}" for c in good]
+    words = [f"{said.count(word)} {word}" for word in dict.fromkeys(said) if word != OK]
     return f"{len(good)} of {len(cells)}" + (f" ({'; '.join(words)})" if words else "")
 
 
@@ -118,8 +120,9 @@ def _shown(cell: Cell | None) -> str:
     if not cell.good:
         return cell.status
     word = cell.status
-    if cell.status == HYBRID:
-        word = f"hybrid ({cell.segments} segments, {cell.host_nodes} nodes on host)"
+    if cell.hybrid:
+        parts = hybrid_text(cell.segments, cell.host_nodes)
+        word = parts if cell.status == HYBRID else f"{cell.status}, {parts}"
     error = "" if cell.error is None else f"{cell.error:.0e}, "
     return f"{word}: {error}{cell.agreement:.3%}" + (f" (the model of {cell.same_as})" if cell.same_as else "")
 

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from segc import matrix, matrix_job, matrix_page
 from segc.cli import main
 from segc.errors import FileError
-from segc.matrix import CANNOT, FAILED, OK, Cell, Job
+from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
 from segc.zoo import same_models
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -154,6 +154,15 @@ def test_the_page_names_what_is_not_ok_once(tmp_path: Path) -> None:
     assert "| `onnxruntime` | 1 of 1 | 1 of 1 | 1 of 1 | 1 of 1 |" in text
     assert text.count("odd") == 1
     assert content["cells"][0]["status"] == OK
+
+
+def test_the_page_says_hybrid_of_engines_that_ran_and_of_others() -> None:
+    ran = Cell("a", "a", "ncnn", "static", "logits", HYBRID, agreement=1.0, segments=3, host_nodes=1)
+    written = replace(ran, target="pplnn", status="emitted, not run", segments=5, host_nodes=2)
+    text = matrix_page.page_of(matrix_page.to_json([ran, written], "segc matrix"))
+    assert "hybrid (3 segments, 1 node on host): 100.000%" in text
+    assert "emitted, not run, hybrid (5 segments, 2 nodes on host): 100.000%" in text
+    assert "1 of 1 (1 hybrid)" in text and "1 of 1 (1 emitted, not run, hybrid)" in text
 
 
 def test_the_command_refuses_unknown_families(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,11 +63,15 @@ def _outline(segments: list[dict[str, Any]]) -> dict[str, Any]:
     """The segments of a bundle in running order, and the tensors between them."""
     return {
         segment["directory"]: {
-            "runs": f"{segment['nodes']} nodes in {segment['target']} {segment['runtime']}",
+            "runs": f"{_counted(segment['nodes'])} in {segment['target']} {segment['runtime']}",
             **{side: [_border(border) for border in segment[side]] for side in ("inputs", "outputs")},
         }
         for segment in segments
     }
+
+
+def _counted(nodes: int) -> str:
+    return f"{nodes} node{'s' * (nodes != 1)}"
 
 
 def _border(border: dict[str, Any]) -> str:

@@ -11,8 +11,8 @@ README = "README.md"
 TEXT = """\
 # This model in PPLNN and ONNX Runtime
 
-PPLNN does not run all of this model: {hybrid}. The segments run one after the other; each reads the image or
-what earlier segments gave, by the names in this table.
+PPLNN does not run all of this model: {hybrid}.
+The segments run one after the other; each reads the image or what earlier segments gave, by the names in this table.
 
 | segment | runs in | reads | gives |
 |---|---|---|---|
