@@ -12,6 +12,7 @@ run the graph, or its only input is not an image, nothing is measured and no lay
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -73,12 +74,9 @@ class MeasuredHalfPrecision(Pass):
         large = tuple(name for name, peak in ranged.items() if not all(float(r[peak]) <= self.largest for r in runs))
 
         def good(depth: int) -> bool:
-            trial = graph.copy()
-            HalfPrecision(depth, large).run(trial)
-            ir.cleanup(trial)
-            SpellOutRounding().run(trial)
-            got = (_classes(evaluate.outputs(trial, feed)) for feed in feeds)
-            return all(float((a == b).mean()) >= self.agreement for a, b in zip(wanted, got, strict=True))
+            kept = self._kept(graph, HalfPrecision(depth, large), feeds, wanted)
+            gc.collect()  # nodes and tensors refer to each other: the weights of all trials would pile up
+            return kept
 
         if good(0):
             return HalfPrecision(0, large)
@@ -87,6 +85,17 @@ class MeasuredHalfPrecision(Pass):
             middle = (low + high) // 2
             low, high = (low, middle) if good(choices[middle]) else (middle, high)
         return HalfPrecision(choices[high], large)
+
+    def _kept(
+        self, graph: gs.Graph, form: HalfPrecision, feeds: list[evaluate.Arrays], wanted: list[np.ndarray]
+    ) -> bool:
+        """Whether the pixels keep their classes in this form."""
+        trial = graph.copy()
+        form.run(trial)
+        ir.cleanup(trial)
+        SpellOutRounding().run(trial)
+        got = (_classes(evaluate.outputs(trial, feed)) for feed in feeds)
+        return all(float((a == b).mean()) >= self.agreement for a, b in zip(wanted, got, strict=True))
 
     def _feeds(self, graph: gs.Graph) -> list[evaluate.Arrays]:
         """Noise and the photograph, for the only input (N, C, H, W) or uint8 (N, H, W, 3); empty when it is neither."""
