@@ -1,11 +1,14 @@
 """From an image in memory to a mask in memory: segc's bundles beside the plain routes to the same runtimes.
 
     python benchmarks/latency.py [--families fastscnn bisenetv2 …] [--runtimes onnxruntime openvino ncnn torch]
-                                 [--runs 15] [--threads 2] [--shape HxW] [--folder DIR] [--state FILE] [--page]
+                                 [--runs 15] [--seconds 10] [--threads 2] [--shape HxW] [--folder DIR] [--state FILE]
+    python benchmarks/latency.py --page
 
-Each family of the zoo is measured at its crop size. Files are made once, each in a process of its own, under --folder.
-Then every route of a runtime runs in a process of its own, and the processes take turns, with a pause before each, so
-that a busy machine disturbs all alike: medians in milliseconds. Before, every mask is compared with eager PyTorch's.
+Each family of the zoo is measured at its crop size, in a process of its own, which --family-limit ends. Files are made
+once, each step in a process, under --folder. Every route runs in a process that holds at most --memory GiB. It is timed
+only when its mask equals eager PyTorch's on all but 2 pixels of 1,000. Then the routes of a runtime take turns, with a
+pause before each, so that a busy machine disturbs all alike: --runs turns, fewer when they take longer than --seconds a
+route, but at least 3. Medians in milliseconds.
 
 What was measured is kept in --state after every runtime of every family; a run that was interrupted goes on there, and
 --again measures anew. --page writes docs/benchmarks.md and its plot from the state, and measures nothing.
@@ -31,11 +34,15 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from latency_routes import ROUTES, Job, made, shape_of, source_of
+import latency_page
+from latency_routes import ROUTES, Job, bound_memory, info_of, made, not_made, shape_of
 
 from segc.families import FAMILIES
 
 PAUSE = 0.02  # seconds
+LEAST_RUNS = 3
+EQUAL = 0.998  # of the pixels
+EAGER = ("torch", "eager")
 PACKAGES = ("segc", "torch", "onnxruntime", "openvino", "ncnn", "pnnx", "onnxsim", "onnxslim", "numba", "numpy")
 
 
@@ -51,7 +58,8 @@ def serve(pipe: Connection, job: Job, runtime: str, name: str, limit: int) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.alarm(limit)  # a route that hangs ends alone
     try:
-        route, info = ROUTES[runtime][name], source_of(job).info
+        bound_memory(job.memory_gb)
+        route, info = ROUTES[runtime][name], info_of(job)
         image = photograph(shape_of(job, info))
         run = route.run(job, info, route.what)
         mask = run(image)
@@ -99,50 +107,113 @@ class Child:
         self.process.join()
 
 
-def measure(job: Job, runtime: str, want: np.ndarray | None, args: argparse.Namespace) -> dict[str, Any]:
-    """Median milliseconds, and the share of pixels equal to eager PyTorch's, of every route of a runtime."""
-    failed: dict[str, str] = {}
+def ready(job: Job, runtime: str, name: str, limit: int) -> Child | str:
+    """The route's process, or why there is none."""
+    for step in ROUTES[runtime][name].make:
+        if why := made(job, step, limit):
+            return why
+    if why := not_made(job, ROUTES[runtime][name].what):
+        return why
+    child = Child(job, runtime, name, limit)
+    if child.why is None:
+        return child
+    child.stop()
+    return str(child.why)
+
+
+def measure(job: Job, runtime: str, eager: Child, args: argparse.Namespace) -> dict[str, Any]:
+    """Median milliseconds of every route of a runtime, and the share of pixels equal to eager PyTorch's."""
+    want, failed, equal = eager.ask("mask"), dict[str, str](), dict[str, float]()
     children: dict[str, Child] = {}
     try:
-        for name, route in ROUTES[runtime].items():
-            why = next((w for step in route.make if (w := made(job, step, args.limit))), None)
-            if why is None:
-                children[name] = child = Child(job, runtime, name, args.limit)
-                why = child.why
-            if why is not None:
-                failed[name] = why
-                if name in children:
-                    children.pop(name).stop()
-        masks = {name: child.ask("mask") for name, child in children.items()}
-        times: dict[str, list[float]] = {name: [] for name in children}
-        for turn in range(args.runs + 2):
-            for name, child in children.items():
-                time.sleep(PAUSE)
-                seconds = child.ask("run")
-                if isinstance(seconds, str):
-                    failed[name] = seconds
-                elif turn >= 2:
-                    times[name].append(1e3 * seconds)
+        for name in ROUTES[runtime]:
+            child = eager if (runtime, name) == EAGER else ready(job, runtime, name, args.limit)
+            if isinstance(child, str):
+                failed[name] = child
+                continue
+            equal[name] = share(child.ask("mask"), want)
+            if equal[name] >= EQUAL:
+                children[name] = child
+            else:
+                child.stop()
+        times = take_turns(children, failed, args)
     finally:
         for child in children.values():
-            child.stop()
-    if want is None:
-        want = masks.get("eager")
+            if child is not eager:
+                child.stop()
+    medians = {name: float(np.median(found)) for name, found in times.items() if name not in failed and found}
+    least = {name: float(np.min(times[name])) for name in medians}
     return {
-        "ms": {name: float(np.median(found)) for name, found in times.items() if name not in failed and found},
-        "equal": {n: float((m == want).mean()) for n, m in masks.items() if isinstance(m, np.ndarray)},
-        "failed": failed, "runs": args.runs,
+        "ms": medians, "least_ms": least, "equal": equal, "failed": failed,
+        "runs": max(map(len, times.values()), default=0),
     }  # fmt: skip
 
 
-def eager_mask(job: Job) -> np.ndarray:
-    child = Child(job, "torch", "eager", 3600)
-    try:
-        if child.why is not None:
-            raise SystemExit(f"{job.family}: eager PyTorch: {child.why}")
-        return np.asarray(child.ask("mask"))
-    finally:
-        child.stop()
+def share(mask: Any, want: np.ndarray) -> float:
+    """Share of pixels that are equal; 0 where the mask has another shape, or there is none."""
+    return float((mask == want).mean()) if isinstance(mask, np.ndarray) and mask.shape == want.shape else 0.0
+
+
+def take_turns(children: dict[str, Child], failed: dict[str, str], args: argparse.Namespace) -> dict[str, list[float]]:
+    """Milliseconds of each route's runs but the first. A route that fails goes to `failed`."""
+    times: dict[str, list[float]] = {name: [] for name in children}
+    begin = time.perf_counter()
+    for turn in range(args.runs + 1):
+        if turn > LEAST_RUNS and time.perf_counter() - begin > args.seconds * len(children):
+            break
+        for name in [name for name in children if name not in failed]:
+            time.sleep(PAUSE)
+            seconds = children[name].ask("run")
+            if isinstance(seconds, str):
+                failed[name] = seconds
+            elif turn > 0:
+                times[name].append(1e3 * seconds)
+    return times
+
+
+def measure_family(family: str, args: argparse.Namespace) -> None:
+    """Measure what the state lacks of a family, and keep it there. Runs in a process, and a group, of its own."""
+    os.setsid()
+    state = read(args.state)
+    kept = state["families"].setdefault(family, {"runtimes": {}})
+    shape = tuple(int(side) for side in args.shape.split("x")) if args.shape else None
+    folder = args.folder / f"{family}-{args.shape or 'crop'}"
+    folder.mkdir(parents=True, exist_ok=True)
+    job = Job(
+        family, FAMILIES[family], shape, folder.resolve(), args.threads,  # type: ignore[arg-type]
+        tuple(name for name in args.runtimes if name != EAGER[0]), args.memory,
+    )  # fmt: skip
+    why = made(job, "info", args.limit)
+    eager = Child(job, *EAGER, args.limit) if why is None else why
+    if isinstance(eager, str) or eager.why is not None:
+        raise SystemExit(f"{family}: eager PyTorch: {eager if isinstance(eager, str) else eager.why}")
+    kept["shape"] = list(eager.ask("mask").shape)
+    kept.pop("stopped", None)
+    for runtime in missing(state, family, args):
+        kept["runtimes"][runtime] = row = measure(job, runtime, eager, args)
+        write(args.state, state)
+        shown = ", ".join(f"{name} {ms:.1f} ms" for name, ms in row["ms"].items())
+        shown += "".join(f"; {n}: {s:.2%} equal" for n, s in row["equal"].items() if s < EQUAL)
+        print(f"{family}, {runtime}: {shown}{''.join(f'; {n}: {w}' for n, w in row['failed'].items())}", flush=True)
+    eager.stop()
+
+
+def missing(state: dict[str, Any], family: str, args: argparse.Namespace) -> list[str]:
+    """The runtimes that are still to be measured."""
+    known = state["families"].get(family, {"runtimes": {}})["runtimes"]
+    return [runtime for runtime in args.runtimes if args.again or runtime not in known]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state, empty where there is none yet."""
+    return json.loads(path.read_text()) if path.is_file() else {"families": {}}  # type: ignore[no-any-return]
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Replace the state: a run that is ended meanwhile leaves the old one."""
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(state, indent=1))
+    aside.replace(path)
 
 
 def machine() -> dict[str, str]:
@@ -162,44 +233,55 @@ def machine() -> dict[str, str]:
     return found
 
 
+def in_own_process(family: str, args: argparse.Namespace) -> None:
+    """Measure a family; end its process and all that it started when it takes too long."""
+    process = multiprocessing.get_context("spawn").Process(target=measure_family, args=(family, args))
+    process.start()
+    try:
+        process.join(args.family_limit)
+        if process.exitcode is None or process.exitcode != 0:
+            ended = f"exit code {process.exitcode}" if process.exitcode else f"not done after {args.family_limit} s"
+            state = read(args.state)
+            state["families"].setdefault(family, {"runtimes": {}})["stopped"] = ended
+            write(args.state, state)
+            print(f"{family}: {ended}", flush=True)
+    finally:
+        if process.pid is not None and process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--runtimes", nargs="+", choices=ROUTES, default=list(ROUTES))
-    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--runs", type=int, default=15, help="at most")
+    parser.add_argument("--seconds", type=float, default=10, help="for the runs of a route")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", help="HxW in place of the crop sizes")
-    parser.add_argument("--limit", type=int, default=1800, help="seconds that one step may take")
+    parser.add_argument("--limit", type=int, default=300, help="seconds that one step, or one run, may take")
+    parser.add_argument("--family-limit", type=int, default=1200, help="seconds that one family may take")
+    parser.add_argument("--memory", type=float, default=12, help="GiB that one process may hold")
     parser.add_argument("--folder", type=Path, default=Path("latency-files"))
     parser.add_argument("--keep", action="store_true", help="keep the files of a family that was measured")
     parser.add_argument("--state", type=Path, default=Path("latency.json"))
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--page", action="store_true")
     args = parser.parse_args()
-    state: dict[str, Any] = json.loads(args.state.read_text()) if args.state.is_file() else {"families": {}}
     if args.page:
-        from latency_page import write
-
-        write(state, Path(__file__).resolve().parent.parent / "docs")
+        latency_page.write(read(args.state), Path(__file__).resolve().parent.parent / "docs")
         return
+    state = read(args.state)
     state["machine"], state["command"] = machine(), shlex.join(["python", "benchmarks/latency.py", *sys.argv[1:]])
+    write(args.state, state)
     for family in args.families:
-        shape = tuple(int(side) for side in args.shape.split("x")) if args.shape else None
-        folder = args.folder / f"{family}-{args.shape or 'crop'}"
-        folder.mkdir(parents=True, exist_ok=True)
-        job = Job(family, FAMILIES[family], shape, folder.resolve(), args.threads)  # type: ignore[arg-type]
-        kept = state["families"].setdefault(family, {"runtimes": {}})
-        todo = [runtime for runtime in args.runtimes if args.again or runtime not in kept["runtimes"]]
-        want = eager_mask(job) if todo else None
-        if want is not None:
-            kept["shape"] = list(want.shape)
-        for runtime in todo:
-            kept["runtimes"][runtime] = row = measure(job, runtime, want, args)
-            args.state.write_text(json.dumps(state, indent=1))
-            shown = ", ".join(f"{name} {ms:.1f} ms" for name, ms in row["ms"].items())
-            print(f"{family}, {runtime}: {shown}{''.join(f'; {n}: {w}' for n, w in row['failed'].items())}", flush=True)
+        if missing(read(args.state), family, args):
+            begin = time.perf_counter()
+            in_own_process(family, args)
+            print(f"{family}: {time.perf_counter() - begin:.0f} s in all", flush=True)
         if not args.keep:
-            shutil.rmtree(folder)
+            shutil.rmtree(args.folder / f"{family}-{args.shape or 'crop'}", ignore_errors=True)
+    print("\n".join(latency_page.summary(read(args.state))))
 
 
 if __name__ == "__main__":
