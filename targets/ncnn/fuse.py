@@ -6,6 +6,8 @@
     Reshape, then Reshape                                       ->  the second one
     MatMul, Softmax, MatMul                                     ->  SDPA (attention.py)
     Permute of the last two axes, then MatMul by it             ->  MatMul by the transpose
+    Tile, then BinaryOp with an operand of that size            ->  BinaryOp, which broadcasts
+    UnaryOp square, then Reduction sum                          ->  Reduction sum of squares
 
 Must not fire: where somebody else reads the blob between, or it is an output.
 """
@@ -16,7 +18,7 @@ from collections.abc import Callable
 
 from segc.targets.ncnn.attention import fuse_attention
 from segc.targets.ncnn.net import Layer, Net, Weight, total
-from segc.targets.ncnn.params import BINARY
+from segc.targets.ncnn.params import BINARY, REDUCTION, UNARY
 from segc.targets.ncnn.readers import Readers
 
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise")
@@ -39,7 +41,7 @@ def activation(layer: Layer) -> tuple[int, list[float]] | None:
 
 def fuse(net: Net) -> None:
     """Fuse what can be fused, in the order of the net."""
-    for step in (_reshapes, _activations, _biases, _scales):
+    for step in (_reshapes, _activations, _biases, _scales, _tiles, _squares):
         step(net, Readers(net))
     fuse_attention(net)
     _transposes(net, Readers(net))
@@ -126,3 +128,24 @@ def _transposes(net: Net, readers: Readers) -> None:
         if turn.params["order_type"] == LAST_TWO:
             layer.inputs = [layer.inputs[0], turn.inputs[0]]
             layer.params["trans_b"] = 1
+
+
+def _tiles(net: Net, readers: Readers) -> None:
+    for layer in [layer for layer in net.layers if layer.type == "BinaryOp" and len(layer.inputs) == 2]:
+        for at, other in ((0, 1), (1, 0)):
+            tile, against = readers.maker(layer.inputs[at]), layer.inputs[other].shape
+            if tile is None or tile.type != "Tile" or not readers.alone(layer.inputs[at]):
+                continue
+            sizes = zip(tile.inputs[0].shape, tile.wholes("repeats"), against, strict=True)
+            if all(times == 1 or (size == 1 and times == wanted) for size, times, wanted in sizes):
+                layer.inputs = [tile.inputs[0] if i == at else blob for i, blob in enumerate(layer.inputs)]
+
+
+def _squares(net: Net, readers: Readers) -> None:
+    for layer in [layer for layer in net.layers if layer.type == "Reduction"]:
+        square = readers.maker(layer.inputs[0])
+        if layer.params["operation"] != REDUCTION["sum"] or square is None or square.type != "UnaryOp":
+            continue
+        if square.params["op_type"] == UNARY["square"] and readers.alone(layer.inputs[0]):
+            layer.inputs = square.inputs
+            layer.params["operation"] = REDUCTION["sumsq"]

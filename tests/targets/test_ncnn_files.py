@@ -354,7 +354,14 @@ FUSED = [
     ("a = Add(x, k)  y = Mul(a, k)", ["Scale", "Scale"], {"bias_term": 1}),
     ("a = Reshape(x, s)  c = MatMul(a, m)  y = Add(c, b)", ["Reshape", "Gemm"], {}),
     ("a = Reshape(x, s)  c = MatMul(a, m)  y = Add(c, c)", ["Reshape", "Gemm", "BinaryOp"], {}),
-]
+    ("a = ReduceMax(x, one)  c = Expand(a, t)  y = Sub(x, c)", ["Split", "Reduction", "BinaryOp"], {}),
+    ("a = ReduceMax(x, one)  c = Expand(a, t)  y = Mul(a, c)", ["Reduction", "Split", "Tile", "BinaryOp"], {}),
+    ("a = ReduceMax(x, one)  c = Expand(a, t)  d = Sub(x, c)  y = Add(c, d)",
+     ["Split", "Reduction", "Tile", "Split", "BinaryOp", "BinaryOp"], {}),
+    ("a = Pow(x, two)  y = ReduceSum(a, one)", ["Reduction"], {"operation": 2}),
+    ("a = Pow(x, two)  y = ReduceMean(a, one)", ["UnaryOp", "Reduction"], {}),
+    ("a = Pow(x, two)  c = ReduceSum(a, one)  y = Add(a, c)", ["UnaryOp", "Split", "Reduction", "BinaryOp"], {}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "kinds", "params"), FUSED)
@@ -362,7 +369,8 @@ def test_what_one_layer_can_do_is_one_layer(body: str, kinds: list[str], params:
     net = net_of(
         f"""<ir_version: 9, opset_import: ["" : 20]> g (float[1,2,4,4] x) => (float y)
         <float[2,2,1,1] w = {{1, -2, 3, 0.5}}, float[2] b = {{0.25, -1}}, float low = {{0}}, float high = {{6}},
-         int64[2] s = {{16, 2}}, float[2,1,1] k = {{2, -3}}, float[2,2] m = {{1, 2, 3, 4}}> {{ {body} }}"""
+         int64[2] s = {{16, 2}}, float[2,1,1] k = {{2, -3}}, float[2,2] m = {{1, 2, 3, 4}},
+         int64[1] one = {{1}}, int64[4] t = {{1, 2, 4, 4}}, float two = {{2}}> {{ {body} }}"""
     )
     assert [each.type for each in net.layers[1:]] == kinds
     assert params.items() <= net.layers[1].params.items()
