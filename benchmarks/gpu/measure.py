@@ -7,10 +7,11 @@ given by --wheels (tensorrt_rtx_cu12_libs-*.whl and tensorrt_rtx_cu12_bindings-*
 a folder for each model with model.pt2, input.npy, plain.onnx and further ONNX files, each of which becomes an engine.
 
 Reference: the model in float32. TF32 is off, in PyTorch and in the engines. A row for each engine: seconds to build,
-bytes, seconds of the first run (kernels are compiled then), relative logit error, share of equal pixels, the largest
-margin between the reference's two best classes at a differing pixel, and milliseconds, median and 95th percentile, of
-the engine alone (GPU events) and end to end: image from the host to the mask on the host. The same milliseconds for
-PyTorch, eager and torch.compile, in float32 and float16. What fails costs its row.
+bytes, seconds to load (TensorRT for RTX compiles its kernels then, or in the first run) and of the first run, relative
+logit error, share of equal pixels, the largest margin between the reference's two best classes at a differing pixel,
+and milliseconds, median and 95th percentile, of the engine alone (GPU events) and end to end: image from the host to
+the mask on the host. The same milliseconds for PyTorch, eager and torch.compile, in float32 and float16. What fails
+costs its row.
 """
 
 from __future__ import annotations
@@ -216,7 +217,9 @@ def engine_row(trt: Any, log: Log, path: Path, x: Any, reference: Any, warmup: i
     start = time.perf_counter()
     plan = build(trt, log, path)
     row |= {"build_s": time.perf_counter() - start, "bytes": len(plan), "sha256": hashlib.sha256(plan).hexdigest()}
+    start = time.perf_counter()
     engine = Engine(trt, log, plan, x)
+    row["load_s"] = time.perf_counter() - start
     start = time.perf_counter()
     y = engine()
     engine.stream.synchronize()
