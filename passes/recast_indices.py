@@ -2,9 +2,10 @@
 
     v, i = TopK(x, k);  y = Gather(x, i)   ->   y = Gather(x, Cast<int64>(i))
 
-Exact: in ONNX they are int64 already, and the Cast does nothing.
+Where the indices are an output of the graph, TopK writes another tensor and the Cast the output. Exact: in ONNX they
+are int64 already, and the Cast does nothing.
 
-Must not fire: where only Casts read the indices; where they are an output of the graph, whose type the runtime decides.
+Must not fire: where only Casts read the indices, and where they are the output of a subgraph.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.build import standard
-from segc.passes.edit import Names, insert, protected, redirect
+from segc.passes.edit import Names, protected, redirect
 
 INT64 = np.dtype(np.int64)
 
@@ -30,16 +31,20 @@ class RecastIndices(Pass):
         """Insert the Casts."""
         result, names, keep = PassResult(), Names(graph), protected(graph)
         for node in standard(graph, "TopK"):
-            indices = node.outputs[1] if len(node.outputs) > 1 else None
-            if indices is None or all(user.op == "Cast" for user in indices.outputs):
+            indices = node.outputs[1] if len(node.outputs) > 1 and not node.outputs[1].is_empty() else None
+            given = any(indices is t for t in graph.outputs)
+            if indices is not None and id(indices) in keep and not given:
+                result.skip(node, f"a subgraph gives '{indices.name}'")
                 continue
-            if id(indices) in keep:
-                result.skip(node, f"'{indices.name}' is an output")
+            if indices is None or (not given and all(user.op == "Cast" for user in indices.outputs)):
                 continue
-            wide = names.variable(indices, "wide", INT64, indices.shape)
-            redirect(indices, wide)
-            cast = gs.Node("Cast", attrs={"to": int(onnx.TensorProto.INT64)}, inputs=[indices], outputs=[wide])
-            follower = next((n for n in graph.nodes if any(t is wide for t in n.inputs)), node)
-            insert(graph, follower, [cast])
+            if given:
+                narrow, wide = names.variable(indices, "narrow", INT64, indices.shape), indices
+                node.outputs[1] = narrow
+            else:
+                narrow, wide = indices, names.variable(indices, "wide", INT64, indices.shape)
+                redirect(narrow, wide)
+            cast = gs.Node("Cast", attrs={"to": int(onnx.TensorProto.INT64)}, inputs=[narrow], outputs=[wide])
+            graph.nodes.insert(1 + next(at for at, n in enumerate(graph.nodes) if n is node), cast)
             result.changes += 1
         return result

@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
 from calls import refused, segc
+from pplnn_patterns import violations
 from tiny_models import changed, onnx_file, source
 
 import segc as package
@@ -138,6 +139,17 @@ def test_sizes_at_run_time_that_opset_11_wants_written_down_go_to_the_host(tmp_p
     assert bundle.report["hybrid"]["refused"] == ["split sizes are computed at run time: 1 node"]
     for target, model in segments_of(bundle):
         assert (model.opset_import[0].version, target) in {(11, "pplnn"), (20, "onnxruntime")}
+
+
+def test_indices_that_cross_a_border_are_int64_on_cuda(tmp_path: Path) -> None:
+    """The host has Trilu, which opset 11 lacks; TopK's indices are int32 on the device."""
+    text = f"""g (float[1,8,16,16] x) => (float[1,8,16,4] y) <{WEIGHTS}, int64[1] k = {{4}}> {{
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)  v, i = TopK (a, k)  j = Trilu(i)
+        b = Conv <pads = [1, 1, 1, 1]> (a, w)  y = GatherElements <axis = 3> (b, j) }}"""
+    bundle = package.compile(onnx_file(tmp_path, text), target="pplnn", options={"device": "cuda"}, out=tmp_path / "b")
+    files = [model for target, model in segments_of(bundle) if target == "pplnn"]
+    assert any(node.op_type == "TopK" for model in files for node in model.graph.node)
+    assert all(violations(model, "cuda") == [] for model in files)
 
 
 def test_what_is_legal_alone_and_not_side_by_side_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
