@@ -320,6 +320,17 @@ def _gemm(layer: Layer) -> list[Shape]:
     return [(a[0], columns)]
 
 
+@contract("InnerProduct")
+def _inner_product(layer: Layer) -> list[Shape]:
+    (x,) = arity(layer, 1)
+    made, inner = layer.whole("num_output", 0), total(x)
+    require(len(x) in (1, 3) and inner is not None, f"InnerProduct of {text(x)}: one row wanted")
+    count = layer.whole("weight_data_size", 0)
+    require(count == made * (inner or 0), f"{count} weights of InnerProduct make no {made} of {inner}")
+    weighs(layer, count, *[made] * layer.whole("bias_term", 0))
+    return [(made,)]
+
+
 @contract("SDPA")
 def _sdpa(layer: Layer) -> list[Shape]:
     q, k, v = arity(layer, 3)

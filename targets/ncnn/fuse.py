@@ -1,6 +1,7 @@
 """Put into one layer what ncnn computes in one: exact, and each blob less is a pass over memory less.
 
-    Convolution, then ReLU / Clip / Sigmoid / Mish / HardSwish  ->  the Convolution's activation
+    Convolution, then ReLU / Clip / Sigmoid / Mish / HardSwish  ->  the Convolution's activation, InnerProduct's too
+    Reshape of a map to a row, then InnerProduct                ->  InnerProduct of the map
     Gemm, then BinaryOp add of a row                            ->  the Gemm's C
     Scale, then Scale by ones with a bias                       ->  Scale with that bias
     Reshape, then Reshape                                       ->  the second one
@@ -21,7 +22,7 @@ from segc.targets.ncnn.net import Layer, Net, Weight, total
 from segc.targets.ncnn.params import BINARY, REDUCTION, UNARY
 from segc.targets.ncnn.readers import Readers
 
-CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise")
+ACTIVATED = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise", "InnerProduct")
 HARD_SWISH = (1 / 6, 0.5)
 LAST_TWO = 1  # the order_type of a Permute that swaps the last two axes, at any rank
 
@@ -41,7 +42,7 @@ def activation(layer: Layer) -> tuple[int, list[float]] | None:
 
 def fuse(net: Net) -> None:
     """Fuse what can be fused, in the order of the net."""
-    for step in (_reshapes, _activations, _biases, _scales, _tiles, _squares):
+    for step in (_reshapes, _rows, _activations, _biases, _scales, _tiles, _squares):
         step(net, Readers(net))
     fuse_attention(net)
     _transposes(net, Readers(net))
@@ -64,7 +65,7 @@ def _activations(net: Net, readers: Readers) -> None:
     def into(layer: Layer, found: Readers) -> Layer | None:
         made = activation(layer)
         earlier = found.maker(layer.inputs[0]) if made is not None else None
-        if made is None or earlier is None or earlier.type not in CONVOLUTIONS or "activation_type" in earlier.params:
+        if made is None or earlier is None or earlier.type not in ACTIVATED or "activation_type" in earlier.params:
             return None
         if not found.alone(layer.inputs[0]):
             return None
@@ -149,3 +150,12 @@ def _squares(net: Net, readers: Readers) -> None:
         if square.params["op_type"] == UNARY["square"] and readers.alone(layer.inputs[0]):
             layer.inputs = square.inputs
             layer.params["operation"] = REDUCTION["sumsq"]
+
+
+def _rows(net: Net, readers: Readers) -> None:
+    for layer in [layer for layer in net.layers if layer.type == "InnerProduct"]:
+        reshape = readers.maker(layer.inputs[0])
+        if reshape is None or reshape.type != "Reshape" or len(reshape.inputs) != 1:
+            continue
+        if reshape.inputs[0].rank == 3 and total(reshape.inputs[0].shape) is not None:
+            layer.inputs = reshape.inputs

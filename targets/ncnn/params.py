@@ -55,6 +55,9 @@ PARAMS: dict[str, ParamTable] = {
     "HardSigmoid": _ALPHA_BETA,
     "HardSwish": _ALPHA_BETA,
     "Input": _SIZES,
+    "InnerProduct": _table(
+        "num_output:0:i bias_term:1:i weight_data_size:2:i activation_type:9:i activation_params:10:F"
+    ),
     "InstanceNorm": _table("channels:0:i eps:1:f affine:2:i"),
     "Interp": _table(
         "resize_type:0:i height_scale:1:f width_scale:2:f output_height:3:i output_width:4:i dynamic_target_size:5:i"

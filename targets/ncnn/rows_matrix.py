@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.edit import optional
@@ -22,13 +23,12 @@ SMALLEST = 1.17549435e-38  # the smallest normal float32
 
 @row("MatMul")
 def matmul(e: Emission, node: gs.Node) -> None:
-    """Gemm where the right side is one constant matrix, otherwise MatMul."""
+    """A product where the right side is one constant matrix, otherwise MatMul."""
     a, b = node.inputs
     y = node.outputs[0]
     left, right = dims(a.shape), dims(b.shape)
     if isinstance(b, gs.Constant) and len(right) == 2 and len(left) >= 2:
-        rows = e.shaped(a, (total(left[:-1]), left[-1]))
-        return e.put(y, gemm(e, "product", rows, Weight(numbers(b).T, tagged=True), None))
+        return e.put(y, product(e, "product", a, Weight(numbers(b).T, tagged=True), None))
     left = left if len(left) > 1 else (1, *left)
     right = right if len(right) > 1 else (*right, 1)
     rank = max(len(left), len(right))
@@ -49,6 +49,18 @@ def _batches(left: Shape, right: Shape) -> tuple[Shape, Shape]:
     return (*(p for p, _ in pairs), *left[-2:]), (*(q for _, q in pairs), *right[-2:])
 
 
+def product(e: Emission, role: str, a: gs.Tensor, weight: Weight, bias: np.ndarray | None) -> Blob:
+    """Rows of `a` (..., k) times the transpose of weight (n, k), plus bias (n,): InnerProduct of one row, or Gemm."""
+    sizes = dims(a.shape)
+    if total(sizes[:-1]) != 1:
+        rows = e.shaped(a, (total(sizes[:-1]), sizes[-1]))
+        return gemm(e, role, rows, weight, None if bias is None else Weight(bias, tagged=True))
+    return e.layer(
+        "InnerProduct", role, [e.shaped(a, (sizes[-1],))], weights=[weight, *([] if bias is None else [Weight(bias)])],
+        num_output=weight.values.shape[0], bias_term=int(bias is not None), weight_data_size=weight.values.size,
+    )  # fmt: skip
+
+
 def gemm(e: Emission, role: str, rows: Blob, weight: Weight, bias: Weight | None) -> Blob:
     """rows (m, k) times the transpose of weight (n, k), plus bias (n,)."""
     columns, inner = weight.values.shape
@@ -61,7 +73,7 @@ def gemm(e: Emission, role: str, rows: Blob, weight: Weight, bias: Weight | None
 
 @row("Gemm")
 def gemm_row(e: Emission, node: gs.Node) -> None:
-    """Gemm with constant B and C; the factors alpha and beta are folded into them."""
+    """A product with constant B and C; the factors alpha and beta are folded into them."""
     a, b = node.inputs[:2]
     c = optional(node, 2)
     y = node.outputs[0]
@@ -75,9 +87,8 @@ def gemm_row(e: Emission, node: gs.Node) -> None:
     if c is not None:
         flat = numbers(c) if beta == 1 else numbers(c) * numbers(c).dtype.type(beta)
         require(flat.size == values.shape[0] and flat.shape[-1] == flat.size, f"C is {list(c.shape)}")
-        bias = Weight(flat.reshape(-1), tagged=True)
-    rows = e.shaped(a, dims(a.shape))
-    e.put(y, gemm(e, "product", rows, Weight(values, tagged=True), bias))
+        bias = flat.reshape(-1)
+    e.put(y, product(e, "product", a, Weight(values, tagged=True), bias))
 
 
 REDUCED = {

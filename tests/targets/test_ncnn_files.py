@@ -168,6 +168,8 @@ BROKEN = [
     (layer("Reorg", (3, 5, 4), stride=2), "Reorg by 2"),
     (layer("PReLU", (3, 4, 4), weights=(2,), num_slope=2), "PReLU of 2 slopes"),
     (layer("MemoryData"), "without a size"),
+    (layer("InnerProduct", (2, 4), weights=(8,), num_output=2, weight_data_size=8), "one row wanted"),
+    (layer("InnerProduct", (4,), weights=(6,), num_output=2, weight_data_size=6), "6 weights of InnerProduct"),
     (layer("PReLU", (2, 3, 4, 4), weights=(2,), num_slope=2), "up to 3 axes"),
     (layer("GroupNorm", (4, 8), weights=(4, 4), channels=4, group=2), "takes 3 axes, not 4x8"),
     (layer("InstanceNorm", (4, 8, 8), weights=(3, 3), channels=3), "InstanceNorm of 3 channels on 4x8x8"),
@@ -354,6 +356,9 @@ FUSED = [
     ("a = Add(x, k)  y = Mul(a, k)", ["Scale", "Scale"], {"bias_term": 1}),
     ("a = Reshape(x, s)  c = MatMul(a, m)  y = Add(c, b)", ["Reshape", "Gemm"], {}),
     ("a = Reshape(x, s)  c = MatMul(a, m)  y = Add(c, c)", ["Reshape", "Gemm", "BinaryOp"], {}),
+    ("a = GlobalAveragePool(x)  c = Reshape(a, row)  d = Gemm(c, m, b)  y = Relu(d)", ["Pooling", "InnerProduct"], {}),
+    ("a = GlobalAveragePool(x)  c = Reshape(a, row)  d = Gemm(c, m, b)  e = Sigmoid(d)  f = Gemm<alpha = 0.5>(e, m)"
+     "  y = Reshape(f, maps)", ["Pooling", "InnerProduct", "InnerProduct", "Reshape"], {}),
     ("a = ReduceMax(x, one)  c = Expand(a, t)  y = Sub(x, c)", ["Split", "Reduction", "BinaryOp"], {}),
     ("a = ReduceMax(x, one)  c = Expand(a, t)  y = Mul(a, c)", ["Reduction", "Split", "Tile", "BinaryOp"], {}),
     ("a = ReduceMax(x, one)  c = Expand(a, t)  d = Sub(x, c)  y = Add(c, d)",
@@ -370,7 +375,8 @@ def test_what_one_layer_can_do_is_one_layer(body: str, kinds: list[str], params:
         f"""<ir_version: 9, opset_import: ["" : 20]> g (float[1,2,4,4] x) => (float y)
         <float[2,2,1,1] w = {{1, -2, 3, 0.5}}, float[2] b = {{0.25, -1}}, float low = {{0}}, float high = {{6}},
          int64[2] s = {{16, 2}}, float[2,1,1] k = {{2, -3}}, float[2,2] m = {{1, 2, 3, 4}},
-         int64[1] one = {{1}}, int64[4] t = {{1, 2, 4, 4}}, float two = {{2}}> {{ {body} }}"""
+         int64[1] one = {{1}}, int64[4] t = {{1, 2, 4, 4}}, float two = {{2}},
+         int64[2] row = {{1, 2}}, int64[4] maps = {{1, 2, 1, 1}}> {{ {body} }}"""
     )
     assert [each.type for each in net.layers[1:]] == kinds
     assert params.items() <= net.layers[1].params.items()
