@@ -74,7 +74,7 @@ def test_what_misses_a_goal_is_named_with_its_figure() -> None:
         },
         {"source": "b", "precision": "fp16", "failed": "too dear"},
     ]
-    found = module().summary([about | row for row in rows])
+    found = module().summary([{**about, **row} for row in rows])
     assert found["failed"] == {"b fp16": "too dear"}
     assert found["median_build_s"] == {"fp16": 3.0, "fp32": 4.5}
     assert found["slower than 6.0 s"] == {"a fp32": 7.0}
