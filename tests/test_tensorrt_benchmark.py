@@ -53,8 +53,8 @@ def test_too_little_memory_costs_the_row_and_nothing_else(tmp_path: Path) -> Non
 
 def test_what_misses_a_goal_is_named_with_its_figure() -> None:
     pytest.importorskip("onnx")
-    about = {"output": "logits", "size": None, "options": {}, "peak_mb": 1}
-    rows = [
+    about: dict[str, Any] = {"output": "logits", "size": None, "options": {}, "peak_mb": 1}
+    rows: list[dict[str, Any]] = [
         {
             "source": "a",
             "precision": "fp32",

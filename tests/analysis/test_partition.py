@@ -177,7 +177,10 @@ def test_how_often_there_are_more_groups_than_needed(
         def inside(groups: Collection[Collection[int]], weights: dict[tuple[int, int], int] = weights) -> int:
             return sum(w for (a, b), w in weights.items() if any(a in group and b in group for group in groups))
 
-        groups = merge(view, chosen, lambda a, b, weights=weights: weights[a, b])
+        def between(a: int, b: int, weights: dict[tuple[int, int], int] = weights) -> int:
+            return weights[a, b]
+
+        groups = merge(view, chosen, between)
         every = partitions(view, chosen)
         assert frozenset(groups) in every
         worse += len(groups) > min(map(len, every))
