@@ -11,8 +11,8 @@ machine does hits all alike. All do the same work, from the normalised image to 
 resize of the logits is in each net or done by segc's kernel; where a net gives full logits NumPy's argmax follows.
 
 - converts: the tool ends without an error; loads: ncnn takes the files and computes something of the right shape
-- correct: relative logit error at most 3e-3 and at least 99.8 % of pixels equal to eager PyTorch, on four inputs of noise
-  and on the photograph that segc brings (PointRend, which selects by top-k, and masks: by pixels)
+- correct: relative logit error at most 3e-3 and at least 99.8 % of pixels equal to eager PyTorch, on four inputs of
+  noise and on the photograph that segc brings (PointRend, which selects by top-k, and masks: by pixels)
 - ms: median time to a mask; MB: peak resident memory of the process, and the size of the files
 - pnnx / segc: the better right pnnx net's time over that of segc's default; error: the median error of segc's logits
   over the smaller one of the right pnnx nets, where there is one
