@@ -146,8 +146,8 @@ class Target:
     multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession. border: why a tensor cannot
     go into or out of an engine that is a segment of a graph, or None; the graph's own input and output are not asked.
     accompany(directory, manifest): write what else the bundle holds, e.g. an example for users without segc.
-    file_opset: of what `emit` writes, where that is older than `opset`. spell: those of `legalize`, from the last ones,
-    that bring a graph there; where the graph as a whole has no form in it, they run on every segment by itself.
+    file_opset: of what `emit` writes, where that is older than `opset`. spell: the last of `legalize`, which bring a
+    graph there; they run on every segment again, since the graph as a whole may have no form in that opset.
     """
 
     name: str

@@ -54,9 +54,9 @@ def split(
 
 
 def _spelled(graph: gs.Graph, segment: Segment) -> Segment:
-    """The segment in the opset of its target's files. Raises LegalityError where it has no legal form there."""
+    """The segment as its target's files want it. Raises LegalityError where it has no legal form there."""
     target = segment.target
-    if segment.on_host or not spelling.pending(graph, target):
+    if segment.on_host or not target.spell:
         return segment
     form = spelling.part_of(graph, segment.nodes, segment.inputs, segment.outputs)
     skips = {"segment": spelling.spell(form, target)}

@@ -32,7 +32,7 @@ from segc.targets.base import Target
 class Segment:
     """Nodes that one engine runs, what it needs and what it gives; on_host: ONNX Runtime runs it.
 
-    form: the segment as a graph of its own, where it is written in another opset than the graph it comes from.
+    form: the segment as a graph of its own, where its target has passes for segments (`Target.spell`).
     """
 
     target: Target

@@ -12,13 +12,15 @@ import onnxruntime
 import pytest
 from calls import refused, segc
 from pplnn_patterns import violations
-from tiny_models import changed, onnx_file, source
+from tiny_models import changed, onnx_file, parsed, source
 
 import segc as package
-from segc import ir, legality, targets
+from segc import hybrid, ir, legality, targets
 from segc.errors import LegalityError
+from segc.hybrid import Partitioning
 from segc.settings import settings_of
 from segc.targets import registry
+from segc.targets.onnxruntime import ONNXRUNTIME
 from segc.targets.pplnn.target import PPLNN
 
 FAKE = Path(__file__).parent / "fake_pplnn"
@@ -68,7 +70,8 @@ def segments_of(bundle: package.driver.Bundle) -> list[tuple[str, onnx.ModelProt
 
 
 def require_legal(model: onnx.ModelProto, device: str = "x86") -> None:
-    """The file, as it was written, is inside the table."""
+    """The file, as it was written, is inside the table, and has none of PPLNN's patterns."""
+    assert violations(model, device) == []
     target = PPLNN.configure(PPLNN, settings_of(PPLNN, "fp32", {"device": device}))
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 11)]
     graph = ir.from_model(model)
@@ -178,6 +181,9 @@ def test_a_dynamic_hybrid_computes_sizes_where_they_are_needed(tmp_path: Path, f
         ("pplnn", 1), ("onnxruntime", 1), ("pplnn", 2)
     ]  # fmt: skip
     assert bundle.report["status"] == "ok" and len(bundle.report["parity"]["cases"]) == 6
+    for target, model in segments_of(bundle):
+        if target == "pplnn":
+            require_legal(model)
     for shape in ((1, 3, 24, 40), (2, 3, 19, 31)):
         assert package.load(bundle.path).run(np.ones(shape, np.float32))["logits"].shape == (shape[0], 5, *shape[2:])
     text = (bundle.path / "segments" / "2-pplnn" / "README.md").read_text()
@@ -185,6 +191,23 @@ def test_a_dynamic_hybrid_computes_sizes_where_they_are_needed(tmp_path: Path, f
     whole = (bundle.path / "README.md").read_text()
     assert "hybrid (3 segments, 1 node on host)" in whole and "`segments/1-onnxruntime` | onnxruntime" in whole
     assert "README.md" in bundle.manifest.files
+
+
+@pytest.mark.parametrize("opset", [11, 20])
+def test_sizes_that_nobody_knows_get_names_at_borders(opset: int) -> None:
+    """PPLNN refuses an input with a size that has neither a number nor a name."""
+    text = f"g (float[N,8,H,W] x) => (float[N,8,P,Q] y) <{WEIGHTS}> {{ a = Conv(x, w)  b = Atan(a)  y = Conv(b, w) }}"
+    graph = ir.from_model(parsed(text, opset))
+    ir.infer_shapes(graph)
+    for step in PPLNN.legalize:
+        step.run(graph)
+    graph.nodes[1].outputs[0].shape = ["N", 8, None, None]
+    made = hybrid.split(graph, PPLNN, ONNXRUNTIME, Partitioning(work_per_byte=0), (1, 16, 16), {})
+    assert made is not None
+    (read,) = hybrid.model_of(graph, made.segments[2]).graph.input
+    assert [d.WhichOneof("value") for d in read.type.tensor_type.shape.dim] == [
+        "dim_param", "dim_value", "dim_param", "dim_param"
+    ]  # fmt: skip
 
 
 def test_several_outputs_of_a_dynamic_segment(tmp_path: Path, fake: pytest.MonkeyPatch) -> None:
