@@ -1,0 +1,116 @@
+"""Every spelling of segc.ResizeArgMax in every target that can run it here: which is the fastest, and which refuse.
+
+    python benchmarks/mask_spellings.py [--targets onnxruntime openvino ncnn pplnn] [--classes 19 150] [--runs 7]
+                                        [--threads 1] [--small 64x64] [--large 512x512]
+
+The graph is nothing but the resize and the argmax, taken through the target's pipeline and emitter. Spellings run in
+turns, on noise and on smooth logits, which stand for scenes; medians in milliseconds, and the CPU time that the process
+took, which a busy machine disturbs less. PPLNN has no runtime here: the graph legalized for it runs in ONNX Runtime,
+and says what is legal and how much work is left, not what PPLNN's kernels take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segc import decode, ir, legality, pipelines, targets
+from segc.errors import SegcError
+from segc.passes import LowerResizeArgMax, LowerResizeArgMaxBanded, LowerResizeArgMaxCells, SplitResizeArgMax
+from segc.targets.base import Settings, Target
+
+SPELLINGS: dict[str, Any] = {
+    "Resize, ArgMax": LowerResizeArgMax(),
+    "bands": LowerResizeArgMaxBanded(),
+    "bands, classes last": LowerResizeArgMaxBanded(strip_kb=1024, classes_last=True),
+    "cells": LowerResizeArgMaxCells(),
+    "planes": SplitResizeArgMax(scratch=0),
+}
+Run = Callable[[], np.ndarray]
+
+
+def built(name: str, step: Any, tail: decode.Tail, logits: np.ndarray, threads: int, folder: Path) -> Run:
+    """A call that makes the mask. Raises SegcError where the target refuses the spelling."""
+    target: Target = dataclasses.replace(targets.get(name), mask_tail=step)
+    runtime = targets.get("onnxruntime") if name == "pplnn" else target
+    graph = ir.from_model(tail.model(logits.shape, target.opset))
+    ir.infer_shapes(graph)
+    pipelines.standard(target, shape=None, mask=True, threshold=None, simplify=False).run(graph)
+    legality.require_legal(graph, target, {})
+    emitted = runtime.emit(ir.to_model(graph, functions=False), folder, Settings())
+    session = runtime.load(folder, emitted.options, threads)
+    return lambda: np.asarray(session.run(logits))
+
+
+def logits_of(kind: str, classes: int, small: tuple[int, int]) -> np.ndarray:
+    """float32 (1, classes, *small): noise, or noise of an eighth of the size, interpolated."""
+    rng = np.random.default_rng(0)
+    if kind == "noise":
+        return rng.standard_normal((1, classes, *small)).astype(np.float32)
+    from segc.runtime.resize import resize
+
+    coarse = rng.standard_normal((classes, max(1, small[0] // 8), max(1, small[1] // 8))).astype(np.float32)
+    return np.ascontiguousarray(resize(coarse, small, False)[None])
+
+
+def measure(name: str, kind: str, classes: int, args: argparse.Namespace) -> None:
+    """Print a line for each spelling."""
+    tail = decode.Tail(args.large, False, None)
+    logits = logits_of(kind, classes, args.small)
+    want = tail.on_host(logits, args.threads)
+    print(f"{name}, {classes} classes, {kind}", flush=True)
+    made: dict[str, Run] = {}
+    with tempfile.TemporaryDirectory() as top:
+        for spelling, step in SPELLINGS.items():
+            folder = Path(top) / spelling.replace(" ", "")
+            folder.mkdir()
+            try:
+                made[spelling] = built(name, step, tail, logits, args.threads, folder)
+                off = int((made[spelling]().reshape(want.shape) != want).sum())
+                if off:
+                    print(f"  {spelling:22s} {off} pixels differ from the host kernel's")
+            except (SegcError, RuntimeError, ValueError) as why:
+                made.pop(spelling, None)
+                print(f"  {spelling:22s} {' '.join(str(why).split())[:150]}")
+        times: dict[str, list[tuple[float, float]]] = {spelling: [] for spelling in made}
+        for turn in range(args.runs + 1):
+            for spelling, run in made.items():
+                begin, cpu = time.perf_counter(), time.process_time()
+                run()
+                if turn:
+                    times[spelling].append((time.perf_counter() - begin, time.process_time() - cpu))
+        made.clear()
+    for spelling, found in times.items():
+        wall, cpu = 1e3 * np.median(np.array(found), axis=0)
+        print(f"  {spelling:22s} {wall:8.1f} ms, {cpu:8.1f} ms of CPU", flush=True)
+
+
+def size(text: str) -> tuple[int, int]:
+    height, width = (int(side) for side in text.split("x"))
+    return height, width
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", nargs="+", default=["onnxruntime", "openvino", "ncnn", "pplnn"])
+    parser.add_argument("--classes", nargs="+", type=int, default=[19, 150])
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--small", type=size, default=(64, 64))
+    parser.add_argument("--large", type=size, default=(512, 512))
+    args = parser.parse_args()
+    for name in args.targets:
+        for classes in args.classes:
+            for kind in ("smooth", "noise"):
+                measure(name, kind, classes, args)
+
+
+if __name__ == "__main__":
+    main()
