@@ -185,6 +185,15 @@ def test_a_device_that_the_build_lacks_cannot_run(fake: pytest.MonkeyPatch) -> N
     assert "does not run on cuda" in str(runtime.cannot_run(settings)) and runtime.cannot_run(Settings()) is None
 
 
+def test_a_module_that_does_not_load_in_time_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyppl" / "nn").mkdir(parents=True)
+    (tmp_path / "pyppl" / "__init__.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "pyppl" / "nn" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(runtime, "PROBE_SECONDS", 1)
+    assert runtime.cannot_run(Settings()) == "pyppl.nn does not load within 1 seconds"
+
+
 @pytest.mark.parametrize(
     ("step", "said"),
     [
