@@ -80,7 +80,9 @@ def _scale_of_branch(block: Any) -> torch.Tensor | None:
 
 
 def calibrate_batch_norm(model: nn.Module, shape: tuple[int, int], channels: int = 3, batches: int = 2) -> int:
-    """Set the running statistics of every BatchNorm from `batches` of two noise images of `shape` (H, W).
+    """Set the running statistics of every BatchNorm from `batches` of two noise images of `shape` (H, W): white noise,
+    and noise with the large patches of photographs. With white noise alone a photograph is far outside of what was
+    measured, above all after global pooling, and its activations grow until softmax picks one of all.
 
     `model` maps (N, C, H, W) to logits; it is left in eval mode. Returns the number of layers calibrated.
     """
@@ -99,8 +101,21 @@ def calibrate_batch_norm(model: nn.Module, shape: tuple[int, int], channels: int
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for _ in range(batches):
-            model(torch.randn(2, channels, *shape, generator=generator))
+            white = torch.randn(1, channels, *shape, generator=generator)
+            model(torch.cat([white, _patches(shape, channels, generator)]))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
     return len(norms)
+
+
+def _patches(shape: tuple[int, int], channels: int, generator: torch.Generator) -> torch.Tensor:
+    """float32 (1, C, H, W) of variance 1: as much noise at every scale from the pixel to half the image."""
+    import torch
+
+    image, step = torch.zeros(1, channels, *shape), 1
+    while step <= min(shape) // 2:
+        coarse = torch.randn(1, channels, *(-(-side // step) for side in shape), generator=generator)
+        image += torch.nn.functional.interpolate(coarse, size=shape, mode="bilinear", align_corners=False)
+        step *= 2
+    return image / image.std()

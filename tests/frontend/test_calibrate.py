@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 from segc.frontend import calibrate  # noqa: E402
 
@@ -86,3 +86,26 @@ def test_a_deep_residual_net_does_not_amplify_rounding_hundreds_of_times(config:
     calibrate.calibrate_batch_norm(module, (64, 64))
     assert damped < 100
     assert damped < amplification(module)
+
+
+class Pooled(nn.Module):
+    """A BatchNorm behind global pooling: of white noise every image has the same mean there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.mean((2, 3), keepdim=True))
+
+
+def test_what_is_measured_after_pooling_fits_photographs() -> None:
+    from segc import parity
+
+    model = Pooled()
+    assert calibrate.calibrate_batch_norm(model, (128, 128)) == 1
+    photograph = next(
+        x for name, x in parity.inputs((1, 3, 128, 128), (124, 116, 104), (58, 57, 57), "RGB") if "nat" in name
+    )
+    with torch.no_grad():
+        assert float(model(torch.from_numpy(photograph)).abs().max()) < 20  # from white noise alone it is hundreds
