@@ -108,4 +108,4 @@ def test_what_is_measured_after_pooling_fits_photographs() -> None:
         x for name, x in parity.inputs((1, 3, 128, 128), (124, 116, 104), (58, 57, 57), "RGB") if "nat" in name
     )
     with torch.no_grad():
-        assert float(model(torch.from_numpy(photograph)).abs().max()) < 20  # from white noise alone it is hundreds
+        assert float(model(torch.from_numpy(photograph)).abs().max()) < 10  # from white noise alone it is 45
