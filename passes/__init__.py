@@ -34,6 +34,7 @@ from segc.passes.legalize_instance_normalization import LegalizeInstanceNormaliz
 from segc.passes.legalize_layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize_logic import LegalizeLogic
 from segc.passes.legalize_mask_type import LegalizeMaskType
+from segc.passes.legalize_prelu import LegalizePRelu
 from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.legalize_scatter_elements import LegalizeScatterElements
 from segc.passes.legalize_top_k import LegalizeTopK
@@ -101,6 +102,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeInstanceNormalization,
     LegalizeGroupNormalization,
     LegalizeEinsum,
+    LegalizePRelu,
     LegalizeResize,
     LowerOpset,
     LegalizeAxes,
@@ -167,6 +169,7 @@ __all__ = [
     "LegalizeInstanceNormalization",
     "LegalizeGroupNormalization",
     "LegalizeEinsum",
+    "LegalizePRelu",
     "LegalizeResize",
     "LowerOpset",
     "LegalizeAxes",

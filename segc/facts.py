@@ -19,6 +19,7 @@ LEGALIZED = (
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
+    "PRelu",
     "ScatterElements",
 )
 

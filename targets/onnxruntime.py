@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
+from segc.passes.legalize_prelu import LegalizePRelu
 from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.targets.base import (
     Check,
@@ -131,6 +132,7 @@ ONNXRUNTIME = Target(
     emit=_emit,
     load=_load,
     table="targets/onnxruntime.py",
+    legalize=(LegalizePRelu(),),
     mask_tail=LowerResizeArgMaxCells(),
     multi_io=True,
     border=any_tensor,
