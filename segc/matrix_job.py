@@ -5,6 +5,7 @@ All cells of the config share the opened model, its traces and its reference out
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import tempfile
@@ -55,6 +56,7 @@ def run_job(job: Job) -> list[Cell]:
                 threads=job.threads, out=out, **size,
             )  # fmt: skip
             cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, shared=shared)))  # type: ignore[misc]
+            gc.collect()  # a graph is full of cycles, and holds all weights until they are found
             shutil.rmtree(out, ignore_errors=True)  # the engines of a large model together need tens of gigabytes
     return cells
 
