@@ -27,6 +27,8 @@ def _rounding(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def stand_in(model: onnx.ModelProto, threads: int) -> NamedSession:
     """A session on `model`. Raises CompileError when ONNX Runtime does not take the graph."""
-    content = _rounding(model).SerializeToString()
-    gc.collect()  # the graph that was rounded refers to itself, and holds all weights in float32
+    rounded = _rounding(model)
+    content = rounded.SerializeToString()
+    if rounded is not model:
+        gc.collect()  # the graph that was rounded refers to itself, and holds all weights in float32
     return OrtSession(content, threads, optimize=False, what="the legalized graph")
