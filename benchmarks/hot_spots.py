@@ -52,7 +52,7 @@ def products(model: onnx.ModelProto) -> float:
 
 
 def onnxruntime_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Milliseconds:
-    """By ONNX Runtime's profile; the first run does not count."""
+    """By ONNX Runtime's profile: the least run of each layer, which a busy machine disturbs least."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -68,12 +68,12 @@ def onnxruntime_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) ->
             found[event["args"]["op_name"], event["name"]].append(event["dur"] / 1e3)
     spent: Milliseconds = defaultdict(float)
     for (kind, _), durations in found.items():
-        spent[kind] += float(np.median(durations[1:] or durations)) * max(1, len(durations) // (args.runs + 1))
+        spent[kind] += min(durations)
     return spent
 
 
 def openvino_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Milliseconds:
-    """By OpenVINO's performance counters: the median run of each layer."""
+    """By OpenVINO's performance counters: the least run of each layer."""
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": args.threads, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
@@ -85,7 +85,7 @@ def openvino_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Mi
             found[layer.node_type, layer.node_name].append(layer.real_time.total_seconds() * 1e3)
     spent: Milliseconds = defaultdict(float)
     for (kind, _), durations in found.items():
-        spent[kind] += float(np.median(durations[1:]))
+        spent[kind] += min(durations)
     return spent
 
 

@@ -3,7 +3,7 @@
 PRelu(x, slope)  ->  Relu(x) + slope * Min(x, 0)
 
 One of the two terms is 0, so nothing is rounded twice; only a -0 may become 0. ONNX Runtime takes 14 times as long for
-PRelu with a slope for each channel as for a product of that shape: three quarters of the time of CGNet.
+PRelu with a slope for each channel as for a product of that shape: nearly half of the time of CGNet.
 
 Must not fire: slopes that are not constant, or not finite (0 times infinity is NaN).
 """
