@@ -115,14 +115,15 @@ def _accepted_size(job: Job, shared: Shared) -> tuple[int, int]:
     source = open_shared(Request(job.config, mode="whole"), shared)
     assert source.module is not None
     sizes = dict.fromkeys(size for size in (job.size, source.info.shape) if size is not None)
-    said = []
+    said: dict[str, list[str]] = {}
     for size in sizes:
         shape = (1, source.info.in_channels, *size)
         why = accepts(source.module, shape) and _eager_failure(source, shape)  # without data most is said, not all
         if why is None:
             return size
-        said.append(f"at {size[0]}x{size[1]}: {why}")
-    raise ShapeError("PyTorch does not run the model", because=said)
+        said.setdefault(why, []).append(f"{size[0]}x{size[1]}")
+    because = [f"at {' and '.join(at)}: {why}" for why, at in said.items()]
+    raise ShapeError("PyTorch does not run the model", because=because)
 
 
 def _eager_failure(source: Source, shape: tuple[int, int, int, int]) -> str | None:
