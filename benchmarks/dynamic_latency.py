@@ -17,11 +17,15 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from segc.families import FAMILIES
+from segc.runtime.engine import Engine
 
 WARM_UP = 2
 
@@ -55,7 +59,6 @@ class Row:
 
 def measure(family: str, target: str, size: tuple[int, int] | None, threads: int, repeat: int) -> Row:
     """Compile both bundles, run them in turns."""
-    import numpy as np
     import torch
 
     from segc.driver import compile_request
@@ -81,15 +84,20 @@ def measure(family: str, target: str, size: tuple[int, int] | None, threads: int
         )  # fmt: skip
         engines = [load(bundle.path, threads=threads) for bundle in (static, dynamic)]
         x = np.random.default_rng(0).standard_normal((1, channels, height, width)).astype(np.float32)
-        seconds: list[list[float]] = [[], []]
-        for _ in range(WARM_UP + repeat):
-            for engine, found in zip(engines, seconds, strict=True):
-                start = time.perf_counter()
-                engine.run(x)
-                found.append(time.perf_counter() - start)
-        medians = [statistics.median(found[WARM_UP:]) * 1000 for found in seconds]
+        medians = take_turns(engines, x, repeat)
         nodes = [sum(bundle.report["ops"]["after"].values()) for bundle in (static, dynamic)]
     return Row(family, f"{height}x{width}", medians[0], medians[1], nodes[0], nodes[1])
+
+
+def take_turns(engines: Sequence[Engine], x: np.ndarray, repeat: int) -> list[float]:
+    """Median milliseconds of each engine, whose runs alternate."""
+    seconds: list[list[float]] = [[] for _ in engines]
+    for _ in range(WARM_UP + repeat):
+        for engine, found in zip(engines, seconds, strict=True):
+            start = time.perf_counter()
+            engine.run(x)
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found[WARM_UP:]) * 1000 for found in seconds]
 
 
 def isolated(family: str, args: argparse.Namespace) -> Row:

@@ -26,6 +26,7 @@ from segc.passes.legalize_conv_transpose import LegalizeConvTranspose
 from segc.passes.legalize_defaults import LegalizeDefaults
 from segc.passes.legalize_dynamic_resize import LegalizeDynamicResize
 from segc.passes.legalize_einsum import LegalizeEinsum
+from segc.passes.legalize_floor_division import LegalizeFloorDivision
 from segc.passes.legalize_gather_elements import LegalizeGatherElements
 from segc.passes.legalize_gelu import LegalizeGelu
 from segc.passes.legalize_grid_sample import LegalizeGridSample
@@ -116,6 +117,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeConvTranspose,
     LegalizeDefaults,
     LegalizeDynamicResize,
+    LegalizeFloorDivision,
     LegalizeGatherElements,
     LegalizeLogic,
     LegalizeTypes,
@@ -183,6 +185,7 @@ __all__ = [
     "LegalizeConvTranspose",
     "LegalizeDefaults",
     "LegalizeDynamicResize",
+    "LegalizeFloorDivision",
     "LegalizeGatherElements",
     "LegalizeLogic",
     "LegalizeTypes",

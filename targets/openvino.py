@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
+from segc.passes.legalize_floor_division import LegalizeFloorDivision
 from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
 from segc.targets.base import (
     Emitted,
@@ -106,6 +107,7 @@ OPENVINO = Target(
     load=_load,
     table="targets/openvino.py",
     mask_tail=LowerResizeArgMaxBanded(),
+    legalize=(LegalizeFloorDivision(),),
     multi_io=True,
     border=any_tensor,
     images=True,
