@@ -61,6 +61,7 @@ from segc.passes.separate_residual import SeparateResidual
 from segc.passes.simplify import Simplify
 from segc.passes.specialize_shapes import SpecializeShapes, specialize
 from segc.passes.spell_out_rounding import SpellOutRounding
+from segc.passes.split_batchnorm import SplitBatchnorm
 from segc.passes.split_resize_argmax import SplitResizeArgMax
 from segc.passes.widen_mask import WidenMask
 
@@ -132,6 +133,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeTopK,
     LegalizeMaskType,
     LegalizeUnsignedInput,
+    SplitBatchnorm,
     SplitResizeArgMax,
     SpellOutRounding,
 )
@@ -200,6 +202,7 @@ __all__ = [
     "LegalizeTopK",
     "LegalizeMaskType",
     "LegalizeUnsignedInput",
+    "SplitBatchnorm",
     "SplitResizeArgMax",
     "SpellOutRounding",
 ]

@@ -26,6 +26,7 @@ from segc.passes import (
     RemoveIdentities,
     Simplify,
     SpecializeShapes,
+    SplitBatchnorm,
 )
 from segc.passes.base import Pass
 from segc.pipeline import Pipeline
@@ -43,6 +44,7 @@ CLEAN: tuple[Callable[[], Pass], ...] = (
     CancelReshapes,
     FusePadConv,
     FuseMatmulAdd,
+    SplitBatchnorm,
     FuseConvBatchnorm,
 )
 
