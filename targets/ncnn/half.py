@@ -17,7 +17,7 @@ import numpy as np
 from segc.isolation import IsolatedSession
 from segc.targets.ncnn.net import Net
 from segc.targets.ncnn.session import BIN
-from segc.targets.ncnn.winograd import TRIED
+from segc.targets.ncnn.trial import noise
 from segc.targets.ncnn.write import write_bin
 
 AGREEMENT = 0.997  # the parity gate asks for 0.995, on more than this noise
@@ -50,9 +50,8 @@ def options_of_half(options: Mapping[str, Any]) -> list[str]:
 
 def _classes(net: Net, directory: Path, options: Mapping[str, Any]) -> np.ndarray:
     """The classes that the engine in `directory` finds in noise."""
-    shape = (1, *(size or TRIED for size in net.layers[0].outputs[0].shape))
     session = IsolatedSession("ncnn", directory, options, 0)
-    y = session.run(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    y = session.run(noise(net))
     session.close()
     if y.dtype.kind in "ui":
         return y

@@ -15,10 +15,10 @@ import numpy as np
 
 from segc.isolation import IsolatedSession
 from segc.targets.ncnn.net import Net
+from segc.targets.ncnn.trial import noise
 
 FLAG = "use_winograd63_convolution"
 ERROR, AGREEMENT = 1e-3, 0.999  # a third of what the parity gate allows, and half
-TRIED = 256  # pixels of a side that is known at run time only
 FEWEST = 8  # channels from which ncnn considers it
 
 
@@ -37,9 +37,7 @@ def may_use(net: Net, directory: Path, options: Mapping[str, Any]) -> bool:
     """Try the files in `directory` both ways. Raises CompileError when the engine fails."""
     if not eligible(net):
         return False
-    shape = (1, *(size or TRIED for size in net.layers[0].outputs[0].shape))
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    found = []
+    x, found = noise(net), []
     for used in (False, True):
         session = IsolatedSession("ncnn", directory, {**options, FLAG: used}, 0)
         found.append(session.run(x))
