@@ -48,6 +48,14 @@ def test_what_reads_or_writes_large_values_stays() -> None:
     assert single == ["Mul", "Mul", "Div", "Div"]
 
 
+def test_what_costs_most_may_be_among_the_last_nodes() -> None:
+    chain = "r0 = Relu (x)" + "".join(f"  r{i + 1} = Relu (r{i})" for i in range(99))
+    graph = graph_of(ILL.replace("a = Mul (x, up)", f"{chain}  a = Mul (r99, up)"))
+    apply(MeasuredHalfPrecision(side=16), graph)
+    dtypes = {n.op: n.inputs[0].dtype for n in graph.nodes}
+    assert dtypes["Sin"] == np.float32 and dtypes["Neg"] == F16
+
+
 def test_images_are_measured_as_images() -> None:
     graph = graph_of(ILL.replace("H,W", "16,16"))
     FoldPreprocessing((0, 0, 0), (100, 100, 100)).run(graph)  # steps of 0.01, which float16 rounds
@@ -91,4 +99,5 @@ def test_depths_tried_ascend_and_begin_with_none(nodes: int) -> None:
     chain = "  ".join(f"t{i + 1} = Relu (t{i})" for i in range(nodes))
     graph = graph_of(HEAD20 + f"g (float[N,3] t0) => (float[N,3] y) {{ {chain}  y = Neg (t{nodes}) }}")
     found = candidates(graph)
-    assert found[0] == 0 and found == sorted(set(found)) and len(found) <= STEPS and found[-1] <= nodes + 1
+    assert found[0] == 0 and found == sorted(set(found)) and len(found) <= STEPS + 1 + (nodes + 1) // STEPS
+    assert found[-1] == nodes + 1  # the last node alone
