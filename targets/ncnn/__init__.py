@@ -20,7 +20,7 @@ from segc.errors import CompileError, MissingPackageError
 from segc.passes import LegalizeArgMax, LegalizeAttention, LegalizeEinsum, SpecializeShapes
 from segc.passes.base import Pass
 from segc.targets.base import Emitted, Package, Session, Settings, Target
-from segc.targets.ncnn import comments, winograd
+from segc.targets.ncnn import comments, trial, winograd
 from segc.targets.ncnn.build import build
 from segc.targets.ncnn.emission import ROWS, why_not
 from segc.targets.ncnn.example import write_example
@@ -42,13 +42,14 @@ def _emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitte
     _require_layers(net)
     write_param(net, directory / PARAM)
     options = _options(graph, net.layers[0].outputs[0].name, net.outputs[0].name, settings)
+    inputs = trial.inputs(net, settings.images)
     if settings.precision == "fp16":
-        options["fp32_layers"] = write_half(net, directory, options)
+        options["fp32_layers"] = write_half(net, directory, options, inputs)
     else:
         write_bin(net, directory / BIN)
     read_back(net, directory / PARAM, directory / BIN)
     comments.write_comments(net, graph, directory / comments.FILE)
-    options[winograd.FLAG] = winograd.may_use(net, directory, options)
+    options[winograd.FLAG] = winograd.may_use(net, directory, options, inputs)
     return Emitted((PARAM, BIN, comments.FILE), options)
 
 

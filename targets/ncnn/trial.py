@@ -1,4 +1,4 @@
-"""The noise on which a fresh engine is tried while it is emitted."""
+"""What a fresh engine is tried on while it is emitted: noise, and the photograph where it takes images."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import math
 
 import numpy as np
 
+from segc import parity
+from segc.targets.base import Images
 from segc.targets.ncnn.net import Net
 
 SIDE = 256  # pixels of an image's side that is known at run time only
 LEAST = 32
 COLORS = 3
+
+
+def inputs(net: Net, images: Images | None) -> list[np.ndarray]:
+    """Batches of one. images: how the model wants its images, which may be far from noise; None: nobody knows."""
+    x = noise(net)
+    if images is None or x.ndim != 4 or x.shape[1] != COLORS:
+        return [x]
+    _, channels, height, width = x.shape
+    return [x, parity.natural_input((1, channels, height, width), images.mean, images.std, images.channel_order)]
 
 
 def noise(net: Net) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Whether an engine may use Winograd's convolution in tiles of 6x6, decided by trying.
 
 It is ncnn's fastest 3x3 convolution and its least exact one: on most models its rounding cannot be told from that of
-the others, on a few that amplify rounding it costs whole pixels. So a fresh engine computes noise with and without it,
-in processes of their own, and keeps it where the results agree. ncnn's option is one for the whole net.
+the others, on a few that amplify rounding it costs whole pixels. So a fresh engine runs with and without it, in
+processes of their own (trial.py says on what), and keeps it where the results agree. ncnn's option is one for the whole
+net.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 
 from segc.isolation import IsolatedSession
 from segc.targets.ncnn.net import Net
-from segc.targets.ncnn.trial import noise
 
 FLAG = "use_winograd63_convolution"
 ERROR, AGREEMENT = 1e-3, 0.999  # a third of what the parity gate allows, and half
@@ -33,16 +33,16 @@ def eligible(net: Net) -> bool:
     )
 
 
-def may_use(net: Net, directory: Path, options: Mapping[str, Any]) -> bool:
-    """Try the files in `directory` both ways. Raises CompileError when the engine fails."""
+def may_use(net: Net, directory: Path, options: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> bool:
+    """Try the files in `directory` both ways on each of `inputs`. Raises CompileError when the engine fails."""
     if not eligible(net):
         return False
-    x, found = noise(net), []
+    found = []
     for used in (False, True):
         session = IsolatedSession("ncnn", directory, {**options, FLAG: used}, 0)
-        found.append(session.run(x))
+        found.append([session.run(x) for x in inputs])
         session.close()
-    return agree(*found)
+    return all(agree(exact, fast) for exact, fast in zip(*found, strict=True))
 
 
 def agree(exact: np.ndarray, fast: np.ndarray) -> bool:
