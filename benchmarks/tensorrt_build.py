@@ -91,9 +91,18 @@ def compiled(asked: Row, bundle: Path, limit: float) -> Row:
     except subprocess.TimeoutExpired:
         raise Failed(f"segc compile did not finish within {limit:.0f} s") from None
     if done.returncode:
-        raise Failed(f"segc compile, exit code {done.returncode}: {done.stderr.strip()[-800:]}")
+        raise Failed(f"segc compile, exit code {done.returncode}: {why(done)}")
     report: Row = json.loads(done.stdout)["report"]
     return report
+
+
+def why(done: subprocess.CompletedProcess[str]) -> str:
+    """What `segc compile --json` says of its failure: JSON, or whatever it wrote before it died."""
+    try:
+        said = json.loads(done.stdout)
+        return ": ".join([said["error"], *said["because"]])
+    except (ValueError, KeyError):
+        return done.stderr.strip()[-800:]
 
 
 def built(bundle: Path, folder: Path, asked: Row, limit: float) -> tuple[Row, float]:

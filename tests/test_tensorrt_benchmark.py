@@ -51,6 +51,13 @@ def test_too_little_memory_costs_the_row_and_nothing_else(tmp_path: Path) -> Non
     assert "exit code" in row["failed"]
 
 
+def test_a_row_that_fails_says_why(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    done = run(tmp_path / "nowhere.py", "--precisions", "fp32")
+    assert done.returncode == 1, done.stderr
+    assert "nowhere.py" in json.loads(done.stdout.splitlines()[0])["failed"]
+
+
 def test_what_misses_a_goal_is_named_with_its_figure() -> None:
     pytest.importorskip("onnx")
     about: dict[str, Any] = {"output": "logits", "size": None, "options": {}, "peak_mb": 1}
