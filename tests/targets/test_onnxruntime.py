@@ -10,8 +10,9 @@ import onnx.defs
 import onnx_graphsurgeon as gs
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
-from tiny_models import CONV, parsed
+from tiny_models import CONV, parsed, source
 
+import segc
 from segc import ir
 from segc.errors import CompileError
 from segc.hooks import run
@@ -107,3 +108,23 @@ def test_engines_with_any_number_of_inputs_and_outputs_are_called_by_name(tmp_pa
     assert got["twice"].tolist() == [0, 2, 4] and got["y"].tolist() == [0, 2]
     ONNXRUNTIME.emit(parsed("g () => (float[] y) { y = Constant<value_float = 3.0>() }"), tmp_path, Settings())
     assert ONNXRUNTIME.load(tmp_path, {}, 1).run_named({})["y"] == 3  # type: ignore[attr-defined]
+
+
+def test_half_precision_compiles_passes_the_gate_and_stores_half(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    bundles = [
+        segc.compile(source(tmp_path), target="onnxruntime", precision=precision, out=tmp_path / precision)
+        for precision in ("fp32", "fp16")
+    ]
+    parity = bundles[1].report["parity"]
+    assert not parity["failures"] and min(case["agreement"] for case in parity["cases"]) >= 0.995
+    stored = [
+        {tensor.data_type for tensor in onnx.load(bundle.path / "model.onnx").graph.initializer if tensor.dims}
+        for bundle in bundles
+    ]
+    assert onnx.TensorProto.FLOAT16 not in stored[0] and onnx.TensorProto.FLOAT16 in stored[1]
+    shape = tuple(size or 1 for size in bundles[0].manifest.input.shape)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    single, half = (next(iter(segc.load(bundle.path).run(x).values())) for bundle in bundles)
+    error = np.abs(single - half).max() / np.abs(single).max()
+    assert 0 < error < 1e-2
