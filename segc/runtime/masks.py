@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segc.runtime import resize
+from segc.runtime.helpers import together
 from segc.runtime.resize import ArrayRows, Floats, Mask, ResizedRows, Rows
 from segc.thresholds import cutoff
 
@@ -213,11 +213,6 @@ def _share(threads: int, low: npt.NDArray[np.int64], begin: int, end: int, work:
         except BaseException as error:
             failed.append(error)
 
-    helpers = [threading.Thread(target=worker) for _ in range(min(threads, len(bounds) - 1) - 1)]
-    for helper in helpers:
-        helper.start()
-    worker()
-    for helper in helpers:
-        helper.join()
+    together(min(threads, len(bounds) - 1) - 1, worker)
     if failed:
         raise failed[0]

@@ -1,0 +1,101 @@
+"""Threads that wait to take a share of a caller's work, each on another core than the caller's.
+
+A kernel of two milliseconds has no time for Linux to balance its load: a thread that is started, or woken, begins as a
+rule on the core of the one that woke it, and both take turns there until a tick moves one of them. So helpers stay, and
+before one is woken the caller lets it run only where the caller does not. Where that cannot be said (other systems,
+sandboxes that forbid it) they are woken all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+
+Job = Callable[[], None]
+
+
+class Helper:
+    """A daemon thread that does one job after the other."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Job, threading.Lock]] = queue.SimpleQueue()
+        self._known = threading.Event()
+        self._thread = 0
+        threading.Thread(target=self._serve, daemon=True, name="segc-helper").start()
+        self._known.wait()
+
+    def _serve(self) -> None:
+        self._thread = threading.get_native_id()
+        self._known.set()
+        while True:
+            job, done = self._jobs.get()
+            try:
+                job()
+            finally:
+                done.release()
+            del job  # or what it refers to, logits among it, lives on until the next
+
+    def start(self, job: Job, cores: Sequence[int]) -> threading.Lock:
+        """Begin `job`, which raises nothing, on one of `cores` if any are named; the lock is free when it is done."""
+        if cores:
+            with contextlib.suppress(OSError):  # forbidden, or a core has gone
+                os.sched_setaffinity(self._thread, cores)
+        done = threading.Lock()
+        done.acquire()
+        self._jobs.put((job, done))
+        return done
+
+
+_idle: list[Helper] = []  # append and pop are atomic
+
+
+def together(count: int, job: Job) -> None:
+    """Run `job` in the caller's thread and in `count` helpers at once; returns when all are done. It raises nothing."""
+    helpers = [_taken() for _ in range(count)]
+    others = elsewhere() if helpers else []
+    # as many groups of cores as helpers, or two might be woken on the same one
+    parts = [others[at::count] for at in range(count)] if len(others) >= count else [others] * count
+    waits = [helper.start(job, cores) for helper, cores in zip(helpers, parts, strict=True)]
+    try:
+        job()
+    finally:
+        for helper, wait in zip(helpers, waits, strict=True):
+            wait.acquire()
+            _idle.append(helper)
+
+
+def elsewhere() -> list[int]:
+    """The cores this thread may use but the one it is on, if there are others; empty where that is not known."""
+    here = _core_of_caller()
+    if here is None:
+        return []
+    allowed = os.sched_getaffinity(0)
+    return sorted(allowed - {here()} or allowed)
+
+
+def _taken() -> Helper:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return Helper()
+
+
+@cache
+def _core_of_caller() -> Callable[[], int] | None:
+    """The C library's sched_getcpu, where there is one."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        found = ctypes.CDLL(None).sched_getcpu
+    except (OSError, AttributeError):
+        return None
+    return found
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # threads do not survive a fork
