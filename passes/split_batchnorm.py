@@ -17,8 +17,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.edit import Names, insert, protected
-
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm"})
+from segc.passes.fuse_conv_batchnorm import LINEAR
 
 
 class SplitBatchnorm(Pass):
