@@ -86,8 +86,11 @@ def of_sizes(x: gs.Tensor) -> bool:
         if id(tensor) in seen or isinstance(tensor, gs.Constant) or tensor.is_empty():
             continue
         seen.add(id(tensor))
-        if not tensor.inputs:
+        node = tensor.inputs[0] if tensor.inputs else None
+        if node is not None and node.op in ("Shape", "Size"):
+            continue
+        # an input of the graph; random numbers; what control flow reads besides its inputs
+        if node is None or not node.inputs or any(isinstance(value, gs.Graph) for value in node.attrs.values()):
             return False
-        if tensor.inputs[0].op not in ("Shape", "Size"):
-            pending += tensor.inputs[0].inputs
+        pending += node.inputs
     return True

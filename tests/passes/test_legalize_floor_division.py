@@ -72,6 +72,16 @@ def test_a_value_that_may_be_zero_is_left_alone() -> None:
     )
 
 
+def test_random_numbers_are_no_sizes() -> None:
+    check_untouched(
+        LegalizeFloorDivision(),
+        HEAD20
+        + """g (int64[2] a) => (float[2] y) { r = RandomUniform <shape = [1], seed = 1.0> ()  b = Cast <to = 7> (r)
+        above = Cast <to = 1> (a)  below = Cast <to = 1> (b)  ratio = Div (above, below)  y = Floor (ratio) }""",
+        "may be 0",
+    )
+
+
 def test_a_division_of_floats_is_none_of_its_business() -> None:
     graph = graph_of(HEAD20 + "g (float[2] a, float[2] b) => (float[2] y) { r = Div (a, b)  y = Floor (r) }")
     result = LegalizeFloorDivision().run(graph)
