@@ -4,7 +4,8 @@ BatchNormalization(Concat(Conv(x), Conv(y), axis = 1))
     ->  Concat(BatchNormalization(Conv(x)), BatchNormalization(Conv(y)), axis = 1)
 
 Each part keeps its channels' constants, so every number stays the same; `fuse-conv-batchnorm` then folds them into the
-weights. CGNet joins a convolution and a dilated one that way in every block.
+weights. CGNet joins a convolution and a dilated one that way in every block. Folded weights are rounded anew, so
+targets may skip this pass (`Target.skips`).
 
 Must not fire: parts that are not outputs of a Conv, ConvTranspose or Gemm with constant weights, or are used elsewhere,
 since what cannot be folded would be more nodes than before; parts of unknown width; training mode.

@@ -83,7 +83,7 @@ def standard(
     mask. images: take uint8 images and normalise them in the graph. simplify: run onnxsim, guarded; it comes after
     segc's own clean-up, which leaves it little, so that its result rarely differs and rarely has to be checked.
     """
-    clean = tuple(make() for make in CLEAN)
+    clean = tuple(step for make in CLEAN if (step := make()).name not in target.skips)
     stages: dict[str, tuple[Pass, ...]] = {
         "specialize": (SpecializeShapes(*shape),) if shape else (),
         "clean": clean,

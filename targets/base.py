@@ -148,6 +148,7 @@ class Target:
     accompany(directory, manifest): write what else the bundle holds, e.g. an example for users without segc.
     file_opset: of what `emit` writes, where that is older than `opset`. spell: the last of `legalize`, which bring a
     graph there; they run on every segment again, since the graph as a whole may have no form in that opset.
+    skips: names of clean-up passes that are not worth their rounding in this runtime.
     """
 
     name: str
@@ -163,6 +164,7 @@ class Target:
     spell: tuple[Pass, ...] = ()
     file_opset: int | None = None
     mask_tail: Pass = field(default_factory=LowerResizeArgMax)
+    skips: frozenset[str] = frozenset()
     precisions: tuple[str, ...] = ("fp32",)
     options: tuple[Option, ...] = ()
     configure: Callable[[Target, Settings], Target] = lambda target, _: target

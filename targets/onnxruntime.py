@@ -17,6 +17,7 @@ import onnx
 from segc.errors import CompileError
 from segc.passes.legalize_prelu import LegalizePRelu
 from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
+from segc.passes.split_batchnorm import SplitBatchnorm
 from segc.targets.base import (
     Check,
     Emitted,
@@ -134,6 +135,7 @@ ONNXRUNTIME = Target(
     table="targets/onnxruntime.py",
     legalize=(LegalizePRelu(),),
     mask_tail=LowerResizeArgMaxCells(),
+    skips=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
     multi_io=True,
     border=any_tensor,
     images=True,

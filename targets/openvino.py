@@ -17,6 +17,7 @@ import onnx
 from segc.errors import CompileError
 from segc.passes.legalize_floor_division import LegalizeFloorDivision
 from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
+from segc.passes.split_batchnorm import SplitBatchnorm
 from segc.targets.base import (
     Emitted,
     NamedSession,
@@ -107,6 +108,7 @@ OPENVINO = Target(
     load=_load,
     table="targets/openvino.py",
     mask_tail=LowerResizeArgMaxBanded(),
+    skips=frozenset({SplitBatchnorm.name}),  # it folds the scale into a convolution's tail itself: equally fast
     legalize=(LegalizeFloorDivision(),),
     multi_io=True,
     border=any_tensor,

@@ -127,6 +127,13 @@ def test_the_standard_pipelines_are_sound(target: str, mask: bool, shape: tuple[
     assert ("mask-output" in last) == mask
 
 
+@pytest.mark.parametrize(("target", "splits"), [("onnxruntime", False), ("openvino", False), ("ncnn", True)])
+def test_a_target_skips_what_is_not_worth_its_rounding(target: str, splits: bool) -> None:
+    names = [step.name for step in pipelines.standard(targets.get(target), shape=None).passes]
+    assert ("split-batchnorm" in names) == splits
+    assert "fuse-conv-batchnorm" in names
+
+
 def test_every_fact_that_a_pass_names_has_a_predicate() -> None:
     for cls in REGISTRY.values():
         assert cls.needs | cls.gives | cls.drops <= FACTS.keys(), cls.name
