@@ -4,12 +4,12 @@
                                        [--sizes 256x256 384x640 513x769] [--batches 1 2] [--trace HxW] [--json FILE]
 
 Each family is compiled once with `--dynamic`, in a process of its own, traced at the config's crop size or at --trace.
-The bundle then runs at every size and batch on noise and a photograph. A size the bundle does not take moves up to
-the next one it declares. "plain" is `torch.onnx.export(dynamo=True, dynamic_shapes=…)` of the same unmodified model
-in the same runtime, at batch 1: its error where it exports and runs, otherwise a dash. Models that select points by
-top-k (PointRend) are judged by pixels. With --json, rows are kept after every family, and families that are there
-already are not run again. Exit code 1 when a row misses the limits: relative error 1.5e-3, 99.9 % equal pixels, and
-every differing pixel a near tie (margin / error at most 2).
+The bundle then runs at every size on noise and a photograph, one by one at batch 1, together in a larger batch. A size
+the bundle does not take moves up to the next one it declares. "plain" is `torch.onnx.export(dynamo=True,
+dynamic_shapes=…)` of the same unmodified model in the same runtime, at batch 1: its error where it exports and runs,
+otherwise a dash. Models that select points by top-k (PointRend) are judged by pixels. With --json, rows are kept after
+every family, and families that are there already are not run again. Exit code 1 when a row misses the limits: relative
+error 1.5e-3, 99.9 % equal pixels, and every differing pixel a near tie (margin / error at most 2).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,9 +123,9 @@ def measure(family: str, settings: Settings) -> list[Row]:
                 accepted(max(side, taken.limits(at)[0]), at, taken) for at, side in enumerate(pair(size), 2)
             )
             for batch in settings.batches:
-                inputs = parity.inputs(
-                    (batch, info.in_channels, height, width), info.mean, info.std, info.channel_order
-                )
+                shape = (batch, info.in_channels, height, width)
+                inputs = list(parity.inputs(shape, info.mean, info.std, info.channel_order))
+                inputs = inputs if batch == 1 else together(inputs)
                 cases: dict[str, list[Case]] = {target: [] for target in engines}
                 plains: dict[str, list[float]] = {target: [] for target in plain}
                 for label, x in inputs:
@@ -139,6 +139,13 @@ def measure(family: str, settings: Settings) -> list[Row]:
                     for target, found in cases.items()
                 ]
     return rows
+
+
+def together(inputs: Sequence[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    """One batch with images of every input in turn, as large as theirs: it costs half and mixes what may not mix."""
+    count = len(inputs[0][1])
+    images = [inputs[at % len(inputs)][1][at // len(inputs)] for at in range(count)]
+    return [(" and ".join(label for label, _ in inputs), np.stack(images))]
 
 
 def _plain(module: object, trace: tuple[int, int], folder: Path, settings: Settings) -> dict[str, Run]:
