@@ -6,6 +6,7 @@ if __name__ != "segc.passes":
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.cancel_reshapes import CancelReshapes
 from segc.passes.cancel_transposes import CancelTransposes
+from segc.passes.conv_before_resize import ConvBeforeResize
 from segc.passes.drop_allow_zero import DropAllowZero
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
@@ -134,6 +135,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeMaskType,
     LegalizeUnsignedInput,
     SplitBatchnorm,
+    ConvBeforeResize,
     SplitResizeArgMax,
     SpellOutRounding,
 )
@@ -203,6 +205,7 @@ __all__ = [
     "LegalizeMaskType",
     "LegalizeUnsignedInput",
     "SplitBatchnorm",
+    "ConvBeforeResize",
     "SplitResizeArgMax",
     "SpellOutRounding",
 ]

@@ -8,6 +8,7 @@ from segc import dialect
 from segc.passes import (
     CancelReshapes,
     CancelTransposes,
+    ConvBeforeResize,
     EliminateCommonSubexpressions,
     FoldArgMax,
     FoldConstants,
@@ -46,6 +47,7 @@ CLEAN: tuple[Callable[[], Pass], ...] = (
     FuseMatmulAdd,
     SplitBatchnorm,
     FuseConvBatchnorm,
+    ConvBeforeResize,
 )
 
 
