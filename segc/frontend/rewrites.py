@@ -1,7 +1,7 @@
 """Front-end rewrites: few, named, applied only while tracing and undone afterwards.
 
-A rewrite keeps an op whole that the exporter would unroll, or keeps a size symbolic that it would freeze; it never
-changes what the eager model computes.
+A rewrite keeps an op whole that the exporter would unroll, spells one that it does not know, or keeps a size symbolic
+that it would freeze; it never changes what the eager model computes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from segc.frontend.adaptive_max_pool import windows_of_either_size
 from segc.frontend.point_head import points_of_symbolic_maps
 from segc.frontend.psa_head import forward_of_either_parity
 from segc.frontend.rewrite import Function, Rewrite, Versions
@@ -55,6 +56,13 @@ REWRITES = (
         torch._C._nn,
         "adaptive_avg_pool2d",
         _whole_adaptive_avg_pool,
+    ),
+    Rewrite(
+        "adaptive-max-pool",
+        "spells adaptive maximum pooling as maxima of windows",
+        torch.nn.functional,
+        "adaptive_max_pool2d",
+        windows_of_either_size,
     ),
     # the name `int` in the module of mmseg's resize and Upsample; the builtin itself stays as it is
     Rewrite(
