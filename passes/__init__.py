@@ -40,6 +40,7 @@ from segc.passes.legalize_prelu import LegalizePRelu
 from segc.passes.legalize_resize import LegalizeResize
 from segc.passes.legalize_scatter_elements import LegalizeScatterElements
 from segc.passes.legalize_top_k import LegalizeTopK
+from segc.passes.legalize_top_two import LegalizeTopTwo
 from segc.passes.legalize_types import LegalizeTypes
 from segc.passes.legalize_unsigned_input import LegalizeUnsignedInput
 from segc.passes.legalize_vector_products import LegalizeVectorProducts
@@ -136,6 +137,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeUnsignedInput,
     SplitBatchnorm,
     ConvBeforeResize,
+    LegalizeTopTwo,
     SplitResizeArgMax,
     SpellOutRounding,
 )
@@ -206,6 +208,7 @@ __all__ = [
     "LegalizeUnsignedInput",
     "SplitBatchnorm",
     "ConvBeforeResize",
+    "LegalizeTopTwo",
     "SplitResizeArgMax",
     "SpellOutRounding",
 ]

@@ -16,6 +16,7 @@ import onnx
 
 from segc.errors import CompileError
 from segc.passes.legalize_prelu import LegalizePRelu
+from segc.passes.legalize_top_two import LegalizeTopTwo
 from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.passes.split_batchnorm import SplitBatchnorm
 from segc.targets.base import (
@@ -133,7 +134,7 @@ ONNXRUNTIME = Target(
     emit=_emit,
     load=_load,
     table="targets/onnxruntime.py",
-    legalize=(LegalizePRelu(),),
+    legalize=(LegalizePRelu(), LegalizeTopTwo()),
     mask_tail=LowerResizeArgMaxCells(),
     skips=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
     multi_io=True,
