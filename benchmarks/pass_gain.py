@@ -1,0 +1,114 @@
+"""What one pass is worth: a model compiled with it and without it, run in turns.
+
+    python benchmarks/pass_gain.py PASS MODEL... [--target onnxruntime] [--output mask] [--shape HxW] [--threads 2]
+                                   [--runs 15]
+
+PASS: a name of `segc passes`. MODEL: what `segc compile` takes, traced once. Both graphs go through the target's whole
+pipeline but for that pass, and the runtime runs both on the same noise, one after the other. For each model: median
+milliseconds without and with the pass, the gain, and the largest difference of the two results relative to the largest
+number (of masks: the share of pixels that differ).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from segc import ir, pipelines, targets
+from segc.passes import REGISTRY
+from segc.pipeline import Pipeline
+from segc.targets.base import Session, Target
+
+WARM_UP = 2
+
+
+def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str) -> onnx.ModelProto:
+    """The model after the target's pipeline, less the pass `without` where that is named."""
+    graph = ir.from_model(onnx.ModelProto.FromString(model.SerializeToString()))
+    ir.infer_shapes(graph)
+    whole = pipelines.standard(target, shape=None, mask=mask)
+    Pipeline(whole.name, tuple(step for step in whole.passes if step.name != without)).run(graph)
+    return ir.to_model(graph, functions=False)
+
+
+def loaded(model: onnx.ModelProto, target: Target, folder: Path, threads: int) -> Session:
+    """An engine of the target, running."""
+    folder.mkdir()
+    emitted = target.emit(model, folder, targets.Settings())
+    return target.load(folder, emitted.options, threads)
+
+
+def traced(source: str, shape: tuple[int, int] | None) -> tuple[onnx.ModelProto, tuple[int, ...]]:
+    """The ONNX model that compiling starts from, and the shape of its input."""
+    if source.endswith(".onnx"):
+        model = onnx.load(source)
+        return model, tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
+    from segc.frontend.source import open_source
+    from segc.frontend.trace import trace
+
+    opened = open_source(source, mode="whole")
+    assert opened.module is not None  # it is no ONNX file
+    size = (1, opened.info.in_channels, *(shape or opened.info.shape))
+    return trace(opened.module, size, opset=20).model, size
+
+
+def take_turns(engines: list[Session], x: np.ndarray, runs: int) -> list[float]:
+    """Median milliseconds of each."""
+    seconds: list[list[float]] = [[] for _ in engines]
+    for _ in range(WARM_UP + runs):
+        for engine, found in zip(engines, seconds, strict=True):
+            begin = time.perf_counter()
+            engine.run(x)
+            found.append(time.perf_counter() - begin)
+    return [1e3 * statistics.median(found[WARM_UP:]) for found in seconds]
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Of logits relative to the largest; of masks the share of unequal pixels."""
+    if a.dtype.kind == "f":
+        return float(np.abs(a - b).max() / np.abs(a).max())
+    return float((a != b).mean())
+
+
+def measure(source: str, args: argparse.Namespace) -> str:
+    """One line."""
+    shape: Any = tuple(int(side) for side in args.shape.split("x")) if args.shape else None
+    model, size = traced(source, shape)
+    target = targets.get(args.target)
+    target = replace(target, skips=target.skips - {args.step})  # asked for by name: what the target does by default
+    with tempfile.TemporaryDirectory() as name:
+        graphs = [graph_of(model, target, args.output == "mask", without) for without in (args.step, "")]
+        engines = [loaded(graph, target, Path(name) / str(at), args.threads) for at, graph in enumerate(graphs)]
+        x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+        far = difference(*(np.asarray(engine.run(x)) for engine in engines))
+        before, after = take_turns(engines, x, args.runs)
+    sides = "x".join(map(str, size[2:]))
+    return f"| {Path(source).name} | {sides} | {before:.1f} | {after:.1f} | {1 - after / before:.0%} | {far:.1e} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", metavar="PASS", choices=sorted(REGISTRY))
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--target", choices=("onnxruntime", "openvino"), default="onnxruntime")
+    parser.add_argument("--output", choices=("logits", "mask"), default="mask")
+    parser.add_argument("--shape", help="HxW in place of the crop sizes")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=15)
+    args = parser.parse_args()
+    print(f"| model | size | ms without {args.step} | ms with | gain | difference |")
+    print("|---|---|---|---|---|---|")
+    for source in args.models:
+        print(measure(source, args), flush=True)
+
+
+if __name__ == "__main__":
+    main()
