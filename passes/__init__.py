@@ -7,6 +7,7 @@ from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.cancel_reshapes import CancelReshapes
 from segc.passes.cancel_transposes import CancelTransposes
 from segc.passes.conv_before_resize import ConvBeforeResize
+from segc.passes.conv_of_upsampled import ConvOfUpsampled
 from segc.passes.drop_allow_zero import DropAllowZero
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
@@ -137,6 +138,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeUnsignedInput,
     SplitBatchnorm,
     ConvBeforeResize,
+    ConvOfUpsampled,
     LegalizeTopTwo,
     SplitResizeArgMax,
     SpellOutRounding,
@@ -208,6 +210,7 @@ __all__ = [
     "LegalizeUnsignedInput",
     "SplitBatchnorm",
     "ConvBeforeResize",
+    "ConvOfUpsampled",
     "LegalizeTopTwo",
     "SplitResizeArgMax",
     "SpellOutRounding",

@@ -47,18 +47,18 @@ def _resized(conv: gs.Node) -> bool:
     weights = conv.inputs[1]
     if weights.shape is None or len(weights.shape) != 4 or tuple(weights.shape[2:]) != (1, 1):
         return False
-    return any(_maker(part, "Resize") for part in _parts(conv))
+    return any(maker(part, "Resize") for part in parts_of(conv))
 
 
-def _maker(tensor: gs.Tensor, op: str) -> gs.Node | None:
+def maker(tensor: gs.Tensor, op: str) -> gs.Node | None:
     """The standard node of this kind that makes the tensor."""
     made = tensor.inputs[0] if tensor.inputs else None
     return made if made is not None and made.op == op and made.domain is None else None
 
 
-def _parts(conv: gs.Node) -> list[gs.Tensor]:
+def parts_of(conv: gs.Node) -> list[gs.Tensor]:
     """What the convolution reads, side by side."""
-    joined = _maker(conv.inputs[0], "Concat")
+    joined = maker(conv.inputs[0], "Concat")
     return list(joined.inputs) if joined is not None and joined.attrs.get("axis") in (1, -3) else [conv.inputs[0]]
 
 
@@ -93,7 +93,7 @@ class _Site:
 
     def _cut(self) -> list[_Part]:
         """The parts of the input, and which of them move."""
-        conv, tensors = self.conv, _parts(self.conv)
+        conv, tensors = self.conv, parts_of(self.conv)
         if (why := _no_pointwise(conv)) is not None:
             raise Cannot(why)
         if tensors[0] is not conv.inputs[0] and (why := self._shared(conv.inputs[0])):
@@ -103,7 +103,7 @@ class _Site:
             width = tensor.shape[1] if tensor.shape is not None and len(tensor.shape) == 4 else None
             if not isinstance(width, (int, np.integer)):
                 raise Cannot(f"the channels of '{tensor.name}' are unknown")
-            resize = _maker(tensor, "Resize")
+            resize = maker(tensor, "Resize")
             if resize is not None and (why := self._stays(resize, int(width))):
                 reasons.append(why)
                 resize = None

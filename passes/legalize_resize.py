@@ -103,29 +103,45 @@ def kind_of(node: gs.Node) -> Kind:
 def spelled(step: LegalizeResize, b: Builder) -> gs.Tensor:
     """The new nodes for one site."""
     node, x, kind = b.node, b.node.inputs[0], kind_of(b.node)
-    before, after = sides(b)
+    pairs = pairs_of(node)
+    wanted = [kind.matrix(*pair) for pair in pairs]
+    for other in alternatives(kind, step):
+        if all(np.array_equal(other.matrix(*pair), want) for pair, want in zip(pairs, wanted, strict=True)):
+            return b.op("Resize", "resized", *node.inputs, **attributes(node.attrs, kind, other))
+    rows, cols = wanted
+    y: gs.Tensor = x
+    if not np.array_equal(cols, np.eye(len(cols))):
+        y = b.op("MatMul", "across", y, b.const("cols", cols.T, x.dtype))
+    if not np.array_equal(rows, np.eye(len(rows))):
+        y = b.op("MatMul", "down", b.const("rows", rows, x.dtype), y)
+    return y
+
+
+def matrices_of(node: gs.Node) -> tuple[np.ndarray, np.ndarray]:
+    """float64 rows (H, h) and columns (W, w) of a Resize of (..., h, w) to (..., H, W): rows @ x @ columns.T.
+
+    Raises Cannot where it is no such pair.
+    """
+    kind = kind_of(node)
+    rows, columns = (kind.matrix(*pair) for pair in pairs_of(node))
+    return rows, columns
+
+
+def pairs_of(node: gs.Node) -> list[tuple[int, int, float | None]]:
+    """Size before and after, and the scale, of each of the last two axes. Raises Cannot where others change too."""
+    before, after = sides(node)
     scales = scales_of(node, len(before))
     pairs = list(zip(before, after, scales, strict=True))
     if any(i == o and s not in (None, 1) for i, o, s in pairs):
         raise Cannot("a scale other than 1 leaves a side as it is")
     if any(i != o for i, o, _ in pairs[:-2]):
         raise Cannot("it resizes other axes than the last two")
-    wanted = [kind.matrix(*pair) for pair in pairs[-2:]]
-    for other in alternatives(kind, step):
-        if all(np.array_equal(other.matrix(*pair), want) for pair, want in zip(pairs[-2:], wanted, strict=True)):
-            return b.op("Resize", "resized", *node.inputs, **attributes(node.attrs, kind, other))
-    rows, cols = wanted
-    y: gs.Tensor = x
-    if before[-1] != after[-1] or not np.array_equal(cols, np.eye(before[-1])):
-        y = b.op("MatMul", "across", y, b.const("cols", cols.T, x.dtype))
-    if before[-2] != after[-2] or not np.array_equal(rows, np.eye(before[-2])):
-        y = b.op("MatMul", "down", b.const("rows", rows, x.dtype), y)
-    return y
+    return pairs[-2:]
 
 
-def sides(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def sides(node: gs.Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The static shapes before and after. Raises Cannot where this pass does not apply."""
-    node, x = b.node, b.node.inputs[0]
+    x, y = node.inputs[0], node.outputs[0]
     typed(x)
     if np.dtype(x.dtype).kind != "f":
         raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
@@ -135,9 +151,9 @@ def sides(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
         raise Cannot("it keeps the aspect ratio")
     if (where := text(node, "coordinate_transformation_mode", "half_pixel")) not in COORDINATES:
         raise Cannot(f"coordinates are {where}")
-    before, after = ir.static_shape(x), ir.static_shape(b.y)
+    before, after = ir.static_shape(x), ir.static_shape(y)
     if before is None or after is None:
-        raise Cannot(f"'{(x if before is None else b.y).name}' has a side that is not static")
+        raise Cannot(f"'{(x if before is None else y).name}' has a side that is not static")
     if text(node, "mode", "nearest") == "nearest" and where == "half_pixel_symmetric":
         raise Cannot("where half_pixel_symmetric rounds to is not known")
     if len(before) < 2:

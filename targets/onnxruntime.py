@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
+from segc.passes.conv_of_upsampled import ConvOfUpsampled
 from segc.passes.legalize_prelu import LegalizePRelu
 from segc.passes.legalize_top_two import LegalizeTopTwo
 from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
@@ -134,7 +135,7 @@ ONNXRUNTIME = Target(
     emit=_emit,
     load=_load,
     table="targets/onnxruntime.py",
-    legalize=(LegalizePRelu(), LegalizeTopTwo()),
+    legalize=(ConvOfUpsampled(), LegalizePRelu(), LegalizeTopTwo()),
     mask_tail=LowerResizeArgMaxCells(),
     skips=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
     multi_io=True,

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
+from segc.passes.conv_of_upsampled import ConvOfUpsampled
 from segc.passes.legalize_floor_division import LegalizeFloorDivision
 from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
 from segc.passes.split_batchnorm import SplitBatchnorm
@@ -109,7 +110,7 @@ OPENVINO = Target(
     table="targets/openvino.py",
     mask_tail=LowerResizeArgMaxBanded(),
     skips=frozenset({SplitBatchnorm.name}),  # it folds the scale into a convolution's tail itself: equally fast
-    legalize=(LegalizeFloorDivision(),),
+    legalize=(ConvOfUpsampled(), LegalizeFloorDivision()),
     multi_io=True,
     border=any_tensor,
     images=True,

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 from segc import matrix, matrix_job, matrix_page
 from segc.cli import main
 from segc.errors import FileError
+from segc.frontend.source import zoo_names
 from segc.matrix import CANNOT, FAILED, HYBRID, OK, Cell, Job
 from segc.zoo import same_models
 
@@ -180,9 +181,21 @@ def test_the_command_writes_page_and_json(tmp_path: Path, capsys: pytest.Capture
     assert json.loads(out.with_suffix(".json").read_text())["cells"][0]["family"] == "fastscnn"
 
 
-def test_the_committed_page_belongs_to_its_figures() -> None:
-    content = json.loads((DOCS / "support-matrix.json").read_text(encoding="utf-8"))
-    assert matrix_page.page_of(content) == (DOCS / "support-matrix.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["support-matrix", "zoo"])
+def test_the_committed_pages_belong_to_their_figures(name: str) -> None:
+    content = json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8"))
+    assert matrix_page.page_of(content) == (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_the_committed_zoo_is_whole_and_nearly_all_of_it_is_ok() -> None:
+    pytest.importorskip("mmseg")
+    cells = matrix_page.read(DOCS / "zoo.json")
+    assert {cell.config for cell in cells} == set(zoo_names())
+    ran = [cell for cell in cells if cell.status != CANNOT]
+    good = sum(cell.good for cell in ran)
+    assert good >= 0.95 * len(ran)
+    assert f"{good} of {len(ran)}" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert all(cell.reason for cell in cells if not cell.good)
 
 
 def test_the_readme_shows_the_committed_summary() -> None:
