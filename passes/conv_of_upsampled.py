@@ -12,28 +12,36 @@ C O kh kw H W products; this way: C O kh kw h w + O kh kw h w W + O kh h H W. UP
 of its products, reads maps of a half, a quarter and an eighth of the size; PSPNet's and its like read maps of 1, 2, 3
 and 6 pixels. A Resize and a convolution are linear, so that only rounding differs.
 
-Must not fire: sizes that are not static, groups, weights that are computed, a Resize of other axes or of unknown
-coordinates, and where the products saved are not most of them. Infinite numbers would spread over rows and columns.
+Where sizes are static the matrices are constants. Elsewhere the graph computes them, of linear Resizes alone.
+
+Must not fire: groups, weights that are computed, a Resize of other axes or of unknown coordinates, sizes of which
+nothing is known, and where few products are saved. Infinite numbers would spread over rows and columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc import ir
+from segc.analysis.sizes import estimate
 from segc.passes.base import Pass, PassResult
 from segc.passes.build import Builder, Cannot, rewrite, standard
 from segc.passes.conv_before_resize import maker, parts_of
 from segc.passes.edit import optional
-from segc.passes.legalize_resize import matrices_of
+from segc.passes.legalize_dynamic_resize import Sides, require_plain
+from segc.passes.legalize_resize import kind_of, matrices_of
 
 # What work costs, in products of the convolution: matrices are long and thin, an addition is hardly more than loads
 _TAP, _MATRIX, _ADDITION = 1.2, 2.0, 60
 _WORTH = 0.7  # the new way may cost at most this share,
 _LEAST = 3e7  # and must save so many products: there are a dozen nodes more
+_SIDE = 512  # pixels that stand for a symbol
+_WHOLE = 2**31 - 1  # the end of a Slice that takes the rest
 
 
 class ConvOfUpsampled(Pass):
@@ -50,12 +58,16 @@ class ConvOfUpsampled(Pass):
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A convolution's numbers for one axis: row y of the result sees row y * stride + tap * dilation - pad."""
+    """A convolution's numbers for one axis: row y of the result sees row y * stride + tap * dilation - pad.
+
+    end: rows of zeros behind the last.
+    """
 
     taps: int
     stride: int
     dilation: int
     pad: int
+    end: int
 
     def seen(self, matrix: np.ndarray, out: int) -> list[np.ndarray]:
         """For each tap (out, small): the rows of `matrix` (large, small) that it sees, zeros beyond the edges."""
@@ -66,17 +78,34 @@ class _Kernel:
             found.append(np.where(inside[:, None], matrix[np.clip(rows, 0, len(matrix) - 1)], 0))
         return found
 
+    def seen_by_nodes(self, b: Builder, role: str, matrix: gs.Tensor, axis: int) -> list[gs.Tensor]:
+        """The same of a matrix that is computed, whose large side is `axis`."""
+        before, after = [0, 0], [0, 0]
+        before[axis], after[axis] = self.pad, self.end
+        padded = b.op("Pad", f"{role}_padded", matrix, b.const(f"{role}_pads", [*before, *after]))
+        reach = self.dilation * (self.taps - 1)
+        found = []
+        for tap in range(self.taps):
+            start = tap * self.dilation
+            slices = {
+                "start": start,
+                "stop": start - reach if start < reach else _WHOLE,
+                "axis": axis,
+                "step": self.stride,
+            }
+            given = [b.const(f"{role}_{tap}_{name}", [value]) for name, value in slices.items()]
+            found.append(b.op("Slice", f"{role}_{tap}", padded, *given))
+        return found
+
 
 @dataclass(frozen=True)
 class _Part:
-    """Channels [start, stop) of what the convolution reads. small: what was enlarged by `rows` and `columns`."""
+    """Channels [start, stop) of what the convolution reads. resize: what enlarged it, if that comes later."""
 
     tensor: gs.Tensor
     start: int
     stop: int
-    small: gs.Tensor | None = None
-    rows: np.ndarray | None = None  # (large, small)
-    columns: np.ndarray | None = None
+    resize: gs.Node | None = None
 
 
 class _Site:
@@ -89,23 +118,33 @@ class _Site:
             raise Cannot("its weights are computed, or it is not of two dimensions")
         if self.conv.attrs.get("group", 1) != 1 or self.conv.attrs.get("auto_pad", "NOTSET") != "NOTSET":
             raise Cannot("it has groups, or pads by itself")
-        if not _static(y) or not _static(self.conv.inputs[0]):
-            raise Cannot("its sizes are not static")
         self.out, _, *taps = (int(side) for side in weights.shape)
-        self.size = tuple(int(side) for side in y.shape[2:])
         attrs, pads = self.conv.attrs, self.conv.attrs.get("pads", [0, 0, 0, 0])
         strides, dilations = attrs.get("strides", [1, 1]), attrs.get("dilations", [1, 1])
-        self.down, self.across = (_Kernel(taps[at], strides[at], dilations[at], pads[at]) for at in (0, 1))
+        self.down, self.across = (
+            _Kernel(taps[at], strides[at], dilations[at], pads[at], pads[at + 2]) for at in (0, 1)
+        )
+        self.size = _sides(y)
 
     def spell(self) -> gs.Tensor:
         """All nodes, to the convolution's output. Raises Cannot."""
         b, parts = self.b, self._cut()
         self.weights: np.ndarray = self.conv.inputs[1].values
-        small, stay = [p for p in parts if p.small is not None], [p for p in parts if p.small is None]
-        rows = [self._rows(part) for part in small]
+        stay = [part for part in parts if part.resize is None]
+        rows, downs = list[gs.Tensor](), list[Any]()
+        for part in parts:
+            if part.resize is not None:
+                down, across = self._matrices(part, part.resize)
+                rows.append(self._rows(part, part.resize.inputs[0], across))
+                downs += down
+        if all(isinstance(block, np.ndarray) for block in downs):
+            all_down: gs.Tensor = b.const("down", np.concatenate(downs, axis=1), np.float32)
+        else:
+            blocks = [b.const("down", d, np.float32) if isinstance(d, np.ndarray) else d for d in downs]
+            all_down = b.op("Concat", "down", *blocks, axis=1)
         joined = rows[0] if len(rows) == 1 else b.op("Concat", "rows", *rows, axis=2)
-        down = np.concatenate([block for part in small for block in self._down(part)], axis=1)
-        moved = b.op("MatMul", "enlarged", b.const("down", down, np.float32), joined)
+        moved = b.op("MatMul", "enlarged", all_down, joined)
+        moved.shape = list(b.y.shape)
         bias = optional(self.conv, 2)
         if stay:
             return b.op("Add", "whole", self._kept(stay, bias), moved)
@@ -116,51 +155,69 @@ class _Site:
     def _cut(self) -> list[_Part]:
         found, reasons, at = list[_Part](), list[str](), 0
         for tensor in parts_of(self.conv):
-            if not _static(tensor):
-                raise Cannot("its sizes are not static")
-            part = _Part(tensor, at, at + int(tensor.shape[1]))
-            at = part.stop
-            if (resize := maker(tensor, "Resize")) is not None:
+            width = tensor.shape[1] if tensor.shape is not None and len(tensor.shape) == 4 else None
+            if not isinstance(width, (int, np.integer)):
+                raise Cannot(f"the channels of '{tensor.name}' are unknown")
+            resize = maker(tensor, "Resize")
+            if resize is not None:
                 try:
-                    part = self._enlarged(part, resize)
+                    self._require_gain(resize, int(width))
                 except Cannot as why:
                     reasons.append(str(why))
-            found.append(part)
-        if all(part.small is None for part in found):
+                    resize = None
+            found.append(_Part(tensor, at, at + int(width), resize))
+            at += int(width)
+        if all(part.resize is None for part in found):
             raise Cannot(reasons[0])
         return found
 
-    def _enlarged(self, part: _Part, resize: gs.Node) -> _Part:
-        """The part with what it was made of. Raises Cannot where that does not pay."""
-        rows, columns = matrices_of(resize)
-        (_, height), (_, width), channels = rows.shape, columns.shape, part.stop - part.start
-        taps, (out_height, out_width) = self.down.taps * self.across.taps, self.size
+    def _require_gain(self, resize: gs.Node, channels: int) -> None:
+        """Raise Cannot where this Resize cannot be done later, or that does not pay."""
+        if _static(resize):
+            matrices_of(resize)
+        else:
+            require_plain(resize)
+            if kind_of(resize).mode != "linear":
+                raise Cannot(f"{kind_of(resize).mode} on sides that are not static")
+        (height, width), (out_height, out_width) = _sides(resize.inputs[0]), self.size
+        taps = self.down.taps * self.across.taps
         direct = channels * self.out * taps * out_height * out_width
         small = self.out * taps * height * width * channels
         spread = self.out * height * out_width * (taps * width + self.down.taps * out_height)
         added = self.out * out_width * (out_height + (self.across.taps - 1) * self.down.taps * height)
         cost = _TAP * small + _MATRIX * spread + _ADDITION * added
         if cost > _WORTH * direct or direct - cost < _LEAST:
-            raise Cannot(f"to enlarge '{part.tensor.name}' later saves less than it costs")
-        return _Part(part.tensor, part.start, part.stop, resize.inputs[0], rows, columns)
+            raise Cannot(f"to enlarge '{resize.outputs[0].name}' later saves less than it costs")
 
-    def _rows(self, part: _Part) -> gs.Tensor:
+    def _matrices(self, part: _Part, resize: gs.Node) -> tuple[list[Any], list[gs.Tensor]]:
+        """For each tap: (H, h), as arrays where they are known, and (w, W)."""
+        b, role = self.b, f"part{part.start}"
+        if _static(resize) and ir.static_shape(b.y) is not None:
+            rows, columns = matrices_of(resize)
+            across = self.across.seen(columns, self.size[1])
+            constants = [b.const(f"{role}_across{tap}", m.T, np.float32) for tap, m in enumerate(across)]
+            return list(self.down.seen(rows, self.size[0])), list(constants)
+        sides, coordinates = Sides(b, resize), kind_of(resize).coordinates
+        down, right = (
+            sides.weights(axis, f"{role}_{name}", coordinates) for axis, name in ((2, "down"), (3, "across"))
+        )
+        return (
+            list(self.down.seen_by_nodes(b, f"{role}_down", down, 0)),
+            self.across.seen_by_nodes(b, f"{role}_across", right, 1),
+        )
+
+    def _rows(self, part: _Part, x: gs.Tensor, across: Sequence[gs.Tensor]) -> gs.Tensor:
         """The taps of the part put into columns: (N, O, taps * h, W)."""
         b, role = self.b, f"part{part.start}"
-        assert part.small is not None and part.columns is not None
         channels, total = part.stop - part.start, None
-        for tap, across in enumerate(self.across.seen(part.columns, self.size[1])):
+        for tap, matrix in enumerate(across):
             of_tap = self.weights[:, part.start : part.stop, :, tap]  # (O, C, kh)
             flat = of_tap.transpose(0, 2, 1).reshape(-1, channels, 1, 1)  # row by row of an output channel
-            small = b.op("Conv", f"{role}_tap{tap}", part.small, b.const(f"{role}_weights{tap}", flat))
-            spread = b.op("MatMul", f"{role}_spread{tap}", small, b.const(f"{role}_across{tap}", across.T, np.float32))
+            small = b.op("Conv", f"{role}_tap{tap}", x, b.const(f"{role}_weights{tap}", flat))
+            spread = b.op("MatMul", f"{role}_spread{tap}", small, matrix)
             total = spread if total is None else b.op("Add", f"{role}_sum{tap}", total, spread)
-        batch, height = int(part.tensor.shape[0]), len(part.rows.T)  # type: ignore[union-attr]
-        return b.reshape(f"{role}_rows", total, [batch, self.out, self.down.taps * height, self.size[1]])
-
-    def _down(self, part: _Part) -> Sequence[np.ndarray]:
-        assert part.rows is not None
-        return self.down.seen(part.rows, self.size[0])
+        # batch and columns stay what they are
+        return b.op("Reshape", f"{role}_rows", total, b.const(f"{role}_shape", [0, self.out, -1, 0]))
 
     def _kept(self, stay: list[_Part], bias: gs.Tensor | None) -> gs.Tensor:
         """The convolution of what was not enlarged."""
@@ -171,6 +228,13 @@ class _Site:
         return b.op("Conv", "kept", x, b.const("kept_weights", weights), *given, **self.conv.attrs)
 
 
-def _static(tensor: gs.Tensor) -> bool:
-    sizes = tensor.shape
-    return sizes is not None and len(sizes) == 4 and all(isinstance(size, (int, np.integer)) for size in sizes)
+def _static(resize: gs.Node) -> bool:
+    return all(ir.static_shape(tensor) is not None for tensor in (resize.inputs[0], resize.outputs[0]))
+
+
+def _sides(tensor: gs.Tensor) -> tuple[int, int]:
+    """Height and width, about. Raises Cannot where nothing is known of them."""
+    sizes = [estimate(size, _SIDE) for size in (tensor.shape or [])[2:]]
+    if len(sizes) != 2 or None in sizes:
+        raise Cannot(f"the sizes of '{tensor.name}' are unknown")
+    return sizes[0], sizes[1]  # type: ignore[return-value]

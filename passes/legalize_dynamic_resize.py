@@ -69,14 +69,14 @@ def _static(node: gs.Node) -> bool:
 def spelled(step: LegalizeDynamicResize, b: Builder) -> gs.Tensor:
     """The new nodes for one site."""
     node, kind = b.node, kind_of(b.node)
-    _require_plain(node)
+    require_plain(node)
     same = (kind.mode, "pytorch_half_pixel") in step.modes
     if step.several and kind.coordinates == "half_pixel" and same and not _one_cell(node):
         return b.op("Resize", "resized", *node.inputs, **_renamed(node))
     if kind.mode != "linear":
         raise Cannot(f"{kind.mode} {kind.coordinates} on sides that are not static")
     y: gs.Tensor = node.inputs[0]
-    sizes = Sides(b)
+    sizes = Sides(b, node)
     if sizes.changes(3):
         y = b.op("MatMul", "across", y, sizes.weights(3, "cols", kind.coordinates))
     if sizes.changes(2):
@@ -85,7 +85,8 @@ def spelled(step: LegalizeDynamicResize, b: Builder) -> gs.Tensor:
     return y
 
 
-def _require_plain(node: gs.Node) -> None:
+def require_plain(node: gs.Node) -> None:
+    """Raise Cannot unless a Resize changes the last two of four axes of floats, by coordinates that are known."""
     x, scales = node.inputs[0], optional(node, 2)
     typed(x)
     if len(x.shape) != 4 or np.dtype(x.dtype).kind != "f":
@@ -116,15 +117,15 @@ def _renamed(node: gs.Node) -> dict[str, object]:
 
 
 class Sides:
-    """The sizes of a map before and after, as tensors."""
+    """The sizes of a map before and after a Resize, as tensors. b: where their nodes go."""
 
-    def __init__(self, b: Builder) -> None:
-        self.b, self.x = b, b.node.inputs[0]
+    def __init__(self, b: Builder, resize: gs.Node) -> None:
+        self.b, self.x = b, resize.inputs[0]
         self.before: gs.Tensor = b.op("Shape", "shape", self.x)
-        sizes = optional(b.node, 3)
-        self.axes = [a % 4 for a in b.node.attrs.get("axes", range(4))]
+        sizes = optional(resize, 3)
+        self.axes = [a % 4 for a in resize.attrs.get("axes", range(4))]
         self.sizes = sizes
-        given = None if sizes is not None else small_constant(b.node.inputs[2])
+        given = None if sizes is not None else small_constant(resize.inputs[2])
         self.scales = [1.0] * 4
         for axis, value in zip(self.axes, given if given is not None else [], strict=False):
             self.scales[axis] = float(value)

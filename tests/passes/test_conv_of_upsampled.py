@@ -114,10 +114,55 @@ def test_weights_that_are_computed_stay() -> None:
     untouched(graph("float[1,128,2,3] p, float[128,128,3,3] w", {"none": (1,)}, body, "1,128,16,24"), "are computed")
 
 
-def test_sizes_that_are_not_static_stay() -> None:
-    body = f"""<float[4] s = {{1, 1, 8, 8}}> {{ a = Resize <{LINEAR}> (p, , s)
-        y = Conv <pads = [1, 1, 1, 1]> (a, w) }}"""
-    untouched(graph("float[1,128,H,W] p", {"w": (128, 128, 3, 3)}, body, "1,128,U,V"), "not static")
+def dynamic(made: gs.Graph, **sizes: list[Any]) -> gs.Graph:
+    """The graph with sizes as exporters leave them: expressions of symbols."""
+    tensors = made.tensors()
+    for name, size in sizes.items():
+        tensors[name].shape = size
+    return made
+
+
+SIDES = """h = Shape <start = 2> (x)  n = Shape <end = 2> (p)  s = Concat <axis = 0> (n, h)"""
+
+
+@pytest.mark.parametrize("coordinates", ["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"])
+@pytest.mark.parametrize(
+    "attributes", ["pads = [1, 1, 1, 1]", "pads = [2, 0, 1, 3], strides = [2, 1]", "dilations = [1, 2]"]
+)
+def test_sizes_may_be_known_at_run_time_only(coordinates: str, attributes: str) -> None:
+    body = f"""{{ {SIDES}  a = Resize <mode = "linear", coordinate_transformation_mode = "{coordinates}"> (p, , , s)
+        c = Concat <axis = 1> (x, a)  y = Conv <{attributes}> (c, w, b) }}"""
+    given = "float[N,4,H,W] x, float[N,128,U,V] p"
+    made = graph(given, {"w": (128, 132, 3, 3), "b": (128,)}, body, "N,128,Y,X")
+    large = ["N", 128, "(s0 - 1)//8 + 1", "(s1 - 1)//8 + 1"]
+    dynamic(made, x=["N", 4, *large[2:]], p=["N", 128, "(s0 - 1)//64 + 1", "(s1 - 1)//64 + 1"], a=large, y=large)
+    rng = np.random.default_rng(1)
+    feeds = [
+        {
+            "x": rng.standard_normal((n, 4, tall, wide)).astype(np.float32),
+            "p": rng.standard_normal((n, 128, height, width)).astype(np.float32),
+        }
+        for n, tall, wide, height, width in ((1, 8, 9, 2, 3), (2, 7, 5, 1, 1), (1, 12, 6, 3, 6))
+    ]
+    before = [evaluate.outputs(made, feed)["y"] for feed in feeds]
+    assert apply(ConvOfUpsampled(), made).changes == 1
+    assert not any(node.op == "Resize" for node in made.nodes)
+    for feed, want in zip(feeds, before, strict=True):
+        found = evaluate.outputs(made, feed)["y"]
+        assert found.shape == want.shape
+        np.testing.assert_allclose(found, want, atol=1e-4 * np.abs(want).max())
+
+
+def test_sizes_of_which_nothing_is_known_stay() -> None:
+    body = f"""{{ {SIDES}  a = Resize <{LINEAR}> (p, , , s)  y = Conv <pads = [1, 1, 1, 1]> (a, w) }}"""
+    made = graph("float[1,1,H,W] x, float[1,128,U,V] p", {"w": (128, 128, 3, 3)}, body, "1,128,Y,X")
+    untouched(dynamic(made, y=[1, 128, None, None], a=[1, 128, None, None]), "are unknown")
+
+
+def test_nearest_stays_where_sizes_are_not_static() -> None:
+    body = f"""{{ {SIDES}  a = Resize <mode = "nearest"> (p, , , s)  y = Conv <pads = [1, 1, 1, 1]> (a, w) }}"""
+    made = graph("float[1,1,H,W] x, float[1,128,U,V] p", {"w": (128, 128, 3, 3)}, body, "1,128,H,W")
+    untouched(dynamic(made, a=[1, 128, "H", "W"], y=[1, 128, "H", "W"]), "nearest on sides")
 
 
 def test_a_resize_of_unknown_coordinates_stays() -> None:
