@@ -8,6 +8,7 @@ it stopped. Jobs run on this machine, or on the workers of a Dask cluster.
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -142,7 +143,14 @@ def run_isolated(job: Job, timeout: float = 900.0) -> list[Cell]:
         if code == 0:
             return [_cell(row) for row in json.loads(answer.read_text(encoding="utf-8"))]
         last = said.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip() if said.is_file() else ""
-    return job.all(FAILED, f"the process died with exit code {code}" + (f": {last.splitlines()[-1]}" if last else ""))
+    return job.all(FAILED, _ended(code) + (f": {last.splitlines()[-1]}" if last else ""))
+
+
+def _ended(code: int) -> str:
+    """What an exit code says; below 0 it is a signal's."""
+    if code == -signal.SIGKILL:
+        return "the process was killed, as systems do when memory runs out"
+    return f"the process died with exit code {code}"
 
 
 Submit = Callable[[Job, float], "Future[list[Cell]]"]
