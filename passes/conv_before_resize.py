@@ -15,7 +15,6 @@ pay: the products saved must outweigh what more there is to interpolate and to a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -24,6 +23,7 @@ from segc.analysis.sizes import estimate
 from segc.passes.base import Pass, PassResult
 from segc.passes.build import Builder, Cannot, rewrite, standard, text
 from segc.passes.edit import ints, optional, protected, small_constant
+from segc.passes.joined_channels import Part, convolved, cut, maker, tensors_of
 
 # What an element costs, in products of a convolution: those are many to a load, the others hardly more than loads
 _INTERPOLATION, _ADDITION = 100, 30
@@ -47,29 +47,7 @@ def _resized(conv: gs.Node) -> bool:
     weights = conv.inputs[1]
     if weights.shape is None or len(weights.shape) != 4 or tuple(weights.shape[2:]) != (1, 1):
         return False
-    return any(maker(part, "Resize") for part in parts_of(conv))
-
-
-def maker(tensor: gs.Tensor, op: str) -> gs.Node | None:
-    """The standard node of this kind that makes the tensor."""
-    made = tensor.inputs[0] if tensor.inputs else None
-    return made if made is not None and made.op == op and made.domain is None else None
-
-
-def parts_of(conv: gs.Node) -> list[gs.Tensor]:
-    """What the convolution reads, side by side."""
-    joined = maker(conv.inputs[0], "Concat")
-    return list(joined.inputs) if joined is not None and joined.attrs.get("axis") in (1, -3) else [conv.inputs[0]]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Channels [start, stop) of the convolution's input. resize: to be moved behind; None: stays in front."""
-
-    tensor: gs.Tensor
-    start: int
-    stop: int
-    resize: gs.Node | None
+    return any(maker(part, "Resize") for part in tensors_of(conv))
 
 
 class _Site:
@@ -84,34 +62,21 @@ class _Site:
         parts = self._cut()
         self.weights: np.ndarray = self.conv.inputs[1].values
         stay = [part for part in parts if part.resize is None]
-        terms = [self._convolved(stay)] if stay else []
+        terms: list[gs.Tensor] = [convolved(self.b, stay, self.weights, self.bias)] if stay else []
         terms += [self._moved(part, first=not terms and at == 0) for at, part in enumerate(parts) if part.resize]
         total = terms[0]
         for at, term in enumerate(terms[1:]):
             total = self.b.op("Add", f"sum{at}", total, term)
         return total
 
-    def _cut(self) -> list[_Part]:
+    def _cut(self) -> list[Part]:
         """The parts of the input, and which of them move."""
-        conv, tensors = self.conv, parts_of(self.conv)
+        conv, tensors = self.conv, tensors_of(self.conv)
         if (why := _no_pointwise(conv)) is not None:
             raise Cannot(why)
         if tensors[0] is not conv.inputs[0] and (why := self._shared(conv.inputs[0])):
             raise Cannot(why)
-        found, reasons, at = list[_Part](), list[str](), 0
-        for tensor in tensors:
-            width = tensor.shape[1] if tensor.shape is not None and len(tensor.shape) == 4 else None
-            if not isinstance(width, (int, np.integer)):
-                raise Cannot(f"the channels of '{tensor.name}' are unknown")
-            resize = maker(tensor, "Resize")
-            if resize is not None and (why := self._stays(resize, int(width))):
-                reasons.append(why)
-                resize = None
-            found.append(_Part(tensor, at, at + int(width), resize))
-            at += int(width)
-        if all(part.resize is None for part in found):
-            raise Cannot(reasons[0])
-        return found
+        return cut(conv, self._stays)
 
     def _shared(self, tensor: gs.Tensor) -> str | None:
         elsewhere = id(tensor) in self.keep or len(tensor.outputs) != 1
@@ -133,14 +98,7 @@ class _Site:
             more += _ADDITION * wide * after
         return None if saved > more else f"moving '{y.name}' saves less than it costs"
 
-    def _convolved(self, stay: list[_Part]) -> gs.Tensor:
-        """The convolution of what is not moved, with the bias."""
-        b = self.b
-        x = stay[0].tensor if len(stay) == 1 else b.op("Concat", "rest", *(part.tensor for part in stay), axis=1)
-        weights = np.concatenate([self.weights[:, part.start : part.stop] for part in stay], axis=1)
-        return self._conv("kept", x, weights, self.bias)
-
-    def _moved(self, part: _Part, first: bool) -> gs.Tensor:
+    def _moved(self, part: Part, first: bool) -> gs.Tensor:
         """Resize of the convolution of what was resized."""
         assert part.resize is not None
         role, old = f"moved{part.start}", part.resize

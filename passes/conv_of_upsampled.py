@@ -31,8 +31,8 @@ from segc import ir
 from segc.analysis.sizes import estimate
 from segc.passes.base import Pass, PassResult
 from segc.passes.build import Builder, Cannot, rewrite, standard
-from segc.passes.conv_before_resize import maker, parts_of
 from segc.passes.edit import optional
+from segc.passes.joined_channels import Part, convolved, cut, maker, tensors_of
 from segc.passes.legalize_dynamic_resize import Sides, require_plain
 from segc.passes.legalize_resize import kind_of, matrices_of
 
@@ -52,7 +52,7 @@ class ConvOfUpsampled(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        sites = [n for n in standard(graph, "Conv") if any(maker(part, "Resize") for part in parts_of(n))]
+        sites = [n for n in standard(graph, "Conv") if any(maker(part, "Resize") for part in tensors_of(n))]
         return rewrite(graph, sites, lambda b: _Site(b).spell(), PassResult())
 
 
@@ -98,16 +98,6 @@ class _Kernel:
         return found
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Channels [start, stop) of what the convolution reads. resize: what enlarged it, if that comes later."""
-
-    tensor: gs.Tensor
-    start: int
-    stop: int
-    resize: gs.Node | None = None
-
-
 class _Site:
     """One convolution while it is spelled anew."""
 
@@ -128,7 +118,7 @@ class _Site:
 
     def spell(self) -> gs.Tensor:
         """All nodes, to the convolution's output. Raises Cannot."""
-        b, parts = self.b, self._cut()
+        b, parts = self.b, cut(self.conv, self._why_stays)
         self.weights: np.ndarray = self.conv.inputs[1].values
         stay = [part for part in parts if part.resize is None]
         rows, downs = list[gs.Tensor](), list[Any]()
@@ -147,32 +137,22 @@ class _Site:
         moved.shape = list(b.y.shape)
         bias = optional(self.conv, 2)
         if stay:
-            return b.op("Add", "whole", self._kept(stay, bias), moved)
+            return b.op("Add", "whole", convolved(b, stay, self.weights, bias), moved)
         if bias is None:
             return moved
         return b.op("Add", "biased", moved, b.reshape("bias", bias, [1, self.out, 1, 1]))
 
-    def _cut(self) -> list[_Part]:
-        found, reasons, at = list[_Part](), list[str](), 0
-        for tensor in parts_of(self.conv):
-            width = tensor.shape[1] if tensor.shape is not None and len(tensor.shape) == 4 else None
-            if not isinstance(width, (int, np.integer)):
-                raise Cannot(f"the channels of '{tensor.name}' are unknown")
-            resize = maker(tensor, "Resize")
-            if resize is not None:
-                try:
-                    self._require_gain(resize, int(width))
-                except Cannot as why:
-                    reasons.append(str(why))
-                    resize = None
-            found.append(_Part(tensor, at, at + int(width), resize))
-            at += int(width)
-        if all(part.resize is None for part in found):
-            raise Cannot(reasons[0])
-        return found
+    def _why_stays(self, resize: gs.Node, channels: int) -> str | None:
+        try:
+            self._require_gain(resize, channels)
+        except Cannot as why:
+            return str(why)
+        return None
 
     def _require_gain(self, resize: gs.Node, channels: int) -> None:
         """Raise Cannot where this Resize cannot be done later, or that does not pay."""
+        if resize.inputs[0].dtype != np.float32:
+            raise Cannot(f"'{resize.inputs[0].name}' is {resize.inputs[0].dtype}")
         if _static(resize):
             matrices_of(resize)
         else:
@@ -189,7 +169,7 @@ class _Site:
         if cost > _WORTH * direct or direct - cost < _LEAST:
             raise Cannot(f"to enlarge '{resize.outputs[0].name}' later saves less than it costs")
 
-    def _matrices(self, part: _Part, resize: gs.Node) -> tuple[list[Any], list[gs.Tensor]]:
+    def _matrices(self, part: Part, resize: gs.Node) -> tuple[list[Any], list[gs.Tensor]]:
         """For each tap: (H, h), as arrays where they are known, and (w, W)."""
         b, role = self.b, f"part{part.start}"
         if _static(resize) and ir.static_shape(b.y) is not None:
@@ -206,7 +186,7 @@ class _Site:
             self.across.seen_by_nodes(b, f"{role}_across", right, 1),
         )
 
-    def _rows(self, part: _Part, x: gs.Tensor, across: Sequence[gs.Tensor]) -> gs.Tensor:
+    def _rows(self, part: Part, x: gs.Tensor, across: Sequence[gs.Tensor]) -> gs.Tensor:
         """The taps of the part put into columns: (N, O, taps * h, W)."""
         b, role = self.b, f"part{part.start}"
         channels, total = part.stop - part.start, None
@@ -218,14 +198,6 @@ class _Site:
             total = spread if total is None else b.op("Add", f"{role}_sum{tap}", total, spread)
         # batch and columns stay what they are
         return b.op("Reshape", f"{role}_rows", total, b.const(f"{role}_shape", [0, self.out, -1, 0]))
-
-    def _kept(self, stay: list[_Part], bias: gs.Tensor | None) -> gs.Tensor:
-        """The convolution of what was not enlarged."""
-        b = self.b
-        x = stay[0].tensor if len(stay) == 1 else b.op("Concat", "rest", *(part.tensor for part in stay), axis=1)
-        weights = np.concatenate([self.weights[:, part.start : part.stop] for part in stay], axis=1)
-        given = [] if bias is None else [bias]
-        return b.op("Conv", "kept", x, b.const("kept_weights", weights), *given, **self.conv.attrs)
 
 
 def _static(resize: gs.Node) -> bool:

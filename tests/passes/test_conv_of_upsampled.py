@@ -103,6 +103,14 @@ def test_other_convolutions_stay(weights: tuple[int, ...], attributes: str, out:
     untouched(graph("float[1,128,2,3] p", {"w": weights}, ONE % attributes, out), why)
 
 
+def test_half_precision_stays() -> None:
+    made = graph("float[1,128,2,3] p", {"w": (128, 128, 3, 3)}, ONE % "pads = [1, 1, 1, 1]", "1,128,16,24")
+    for tensor in made.tensors().values():
+        if tensor.dtype == np.float32 and not isinstance(tensor, gs.Constant):
+            tensor.dtype = np.dtype(np.float16)
+    untouched(made, "is float16")
+
+
 def test_a_little_enlargement_is_not_worth_it() -> None:
     made = graph("float[1,128,15,23] p", {"w": (128, 128, 3, 3)}, ONE % "pads = [1, 1, 1, 1]", "1,128,16,24")
     untouched(made, "saves less than it costs")
