@@ -9,6 +9,7 @@ from segc.passes.cancel_transposes import CancelTransposes
 from segc.passes.conv_before_resize import ConvBeforeResize
 from segc.passes.conv_of_upsampled import ConvOfUpsampled
 from segc.passes.drop_allow_zero import DropAllowZero
+from segc.passes.drop_expand import DropExpand
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
@@ -91,6 +92,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LowerResizeArgMaxCells,
     FoldConstants,
     RemoveIdentities,
+    DropExpand,
     EliminateCommonSubexpressions,
     FoldSigmoidThreshold,
     RecognizeAdaptiveAvgPool,
@@ -199,6 +201,7 @@ __all__ = [
     "LegalizeTypes",
     "LegalizeVectorProducts",
     "DropAllowZero",
+    "DropExpand",
     "NameDimensions",
     "RecastIndices",
     "SeparateResidual",

@@ -9,6 +9,7 @@ from segc.passes import (
     CancelReshapes,
     CancelTransposes,
     ConvBeforeResize,
+    DropExpand,
     EliminateCommonSubexpressions,
     FoldArgMax,
     FoldConstants,
@@ -37,6 +38,7 @@ from segc.targets.base import Target
 CLEAN: tuple[Callable[[], Pass], ...] = (
     FoldConstants,
     RemoveIdentities,
+    DropExpand,
     EliminateCommonSubexpressions,
     MergeConcats,
     MergeSlices,

@@ -1,8 +1,9 @@
-"""How large a symbolic size is about: enough to tell which of two spellings has less to compute."""
+"""What is known of a symbolic size such as '((H - 1)//4) + 1': about how large it is, and how small it can be."""
 
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,8 @@ _OPS: dict[type[ast.operator], Callable[[int, int], int]] = {
 
 
 def estimate(size: Any, side: int = SIDE) -> int | None:
-    """The number itself, or what an expression like '((H - 1)//4) + 1' is when every symbol is `side`.
+    """The number itself, or what an expression is when every symbol is `side`: to tell which of two spellings has less
+    to compute.
 
     None for what is unknown, is no such expression, or is less than 1 there.
     """
@@ -40,3 +42,70 @@ def _value(node: ast.expr, side: int) -> int:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand, side)
     raise ValueError(ast.dump(node))
+
+
+def least(size: Any) -> int:
+    """A number that the size is never below, whatever its symbols, which are 1 or more. The size need not reach it.
+
+    0 where nothing is known. A number is its own bound.
+    """
+    if isinstance(size, str):
+        try:
+            low = _range(ast.parse(size, mode="eval").body)[0]
+        except (SyntaxError, ValueError):
+            return 0
+        return max(0, math.floor(low)) if math.isfinite(low) else 0
+    try:
+        return operator.index(size)
+    except TypeError:
+        return 0
+
+
+Range = tuple[float, float]  # both ends included
+ANYTHING: Range = (-math.inf, math.inf)
+
+
+def _range(node: ast.expr) -> Range:
+    """Bounds by interval arithmetic. SymPy's names are those that torch.export writes."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value, node.value
+    if isinstance(node, ast.Name):
+        return 1, math.inf
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        low, high = _range(node.operand)
+        return -high, -low
+    if isinstance(node, ast.BinOp):
+        return _combined(type(node.op), _range(node.left), _range(node.right))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return _called(node.func.id, [_range(argument) for argument in node.args])
+    return ANYTHING
+
+
+def _combined(op: type[ast.operator], a: Range, b: Range) -> Range:
+    if op is ast.Add:
+        return a[0] + b[0], a[1] + b[1]
+    if op is ast.Sub:
+        return a[0] - b[1], a[1] - b[0]
+    if op is ast.Mult:
+        corners = [x * y if x and y else 0 for x in a for y in b]  # 0 times anything is 0, also at infinity
+        return min(corners), max(corners)
+    if op in (ast.FloorDiv, ast.Div) and b[0] == b[1] and b[0] > 0:
+        low, high = a[0] / b[0], a[1] / b[0]
+        return (_whole(low, math.floor), _whole(high, math.floor)) if op is ast.FloorDiv else (low, high)
+    return ANYTHING
+
+
+def _called(name: str, given: list[Range]) -> Range:
+    if name in ("Max", "Min") and given:
+        pick = max if name == "Max" else min
+        return pick(low for low, _ in given), pick(high for _, high in given)
+    if name == "IntTrueDiv" and len(given) == 2:
+        return _combined(ast.Div, *given)
+    if name in ("CeilToInt", "FloorToInt", "ceiling", "floor") and len(given) == 1:
+        rounded = math.ceil if name in ("CeilToInt", "ceiling") else math.floor
+        return _whole(given[0][0], rounded), _whole(given[0][1], rounded)
+    return ANYTHING
+
+
+def _whole(value: float, rounded: Callable[[float], int]) -> float:
+    return rounded(value) if math.isfinite(value) else value

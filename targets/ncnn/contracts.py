@@ -16,6 +16,7 @@ from segc.targets.ncnn.params import PARAMS
 Contract = Callable[[Layer], list[Shape]]
 CONTRACTS: dict[str, Contract] = {}
 MAX_RANK = 4
+OPEN = 2**31 - 1  # an end of a Crop beyond the side's, which ncnn clips to it
 REST = -1  # the size of a Reshape that follows from the others
 MAX_ELEMENTS = 2**31 - 1  # ncnn's sizes are C ints
 
@@ -223,9 +224,19 @@ def _crop(layer: Layer) -> list[Shape]:
     for axis, start, end in zip(layer.wholes("axes"), layer.wholes("starts"), layer.wholes("ends"), strict=True):
         require(0 <= axis < len(shape), f"Crop along axis {axis} of {text(shape)}")
         side = shape[axis]
+        if side is None and (start < 0 or end < 0 or end == OPEN):  # counted from an end that is known at run time
+            made[axis] = _between(start, end)
+            continue
         require(0 <= start < end and (side is None or end <= side), f"Crop {start}:{end} of {text(shape)}")
         made[axis] = end - start
     return [tuple(made)]
+
+
+def _between(start: int, end: int) -> Dim:
+    """Cells from start to end, where those below 0 count from the end of a side; None when the side's size decides."""
+    if end == OPEN:
+        return -start if start < 0 else None
+    return end - start if (start < 0) == (end < 0) else None
 
 
 @contract("Padding")

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.analysis.sizes import least
 from segc.passes.build import text
 from segc.passes.edit import optional
 from segc.targets.ncnn.attributes import axes as axes_of
 from segc.targets.ncnn.attributes import axis as axis_of
 from segc.targets.ncnn.attributes import constant, constant_ints, whole, wholes
-from segc.targets.ncnn.contracts import MAX_RANK
+from segc.targets.ncnn.contracts import MAX_RANK, OPEN
 from segc.targets.ncnn.emission import Emission, row
 from segc.targets.ncnn.layout import dims, merged
 from segc.targets.ncnn.net import Blob, Refused, Shape, known, require, total
@@ -58,6 +59,10 @@ def transpose(e: Emission, node: gs.Node) -> None:
     groups, order = merged(sizes, perm)
     if order == sorted(order):
         return e.put(y, e.blob(x))
+    singles = [axis for axis, size in enumerate(sizes) if size != 1]
+    if e.layout(y).shape.count(None) > 1 and len(singles) <= MAX_RANK:
+        groups = [[axis] for axis in singles]  # together these axes would have one size, which nothing takes apart
+        order = [singles.index(axis) for axis in perm if axis in singles]
     grouped = tuple(total(tuple(sizes[axis] for axis in group)) for group in groups)
     if len(groups) <= MAX_RANK:
         return e.put(y, permute(e, "permuted", e.shaped(x, grouped), order))
@@ -138,18 +143,40 @@ def slice_(e: Emission, node: gs.Node) -> None:
     starts, ends = constant_ints(node, 1, "start"), constant_ints(node, 2, "end")
     axes = [a % len(sizes) for a in (constant_ints(node, 3, "axes") if optional(node, 3) else range(len(starts)))]
     steps = constant_ints(node, 4, "step") if optional(node, 4) else [1] * len(starts)
-    cuts = []
+    cuts: list[tuple[int, range]] = []
+    ends_open: list[tuple[int, int, int]] = []
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         side = sizes[axis]
-        require(side is not None, "it cuts a side that is known at run time only")
-        assert side is not None
-        cuts.append((axis, range(side)[slice(start, end if end > -(2**62) else None, step)]))
+        if side is None:
+            ends_open.append((axis, *_bounds(x.shape[axis], start, end, step)))
+        else:
+            cuts.append((axis, range(side)[slice(start, end if end > -(2**62) else None, step)]))
     blob = e.blob(x)
-    if len(cuts) == 1:
-        blob, at = with_axis(e, x, cuts[0][0])
+    if len(axes) == 1 and cuts:
+        blob, at = with_axis(e, x, axes[0])
         return e.put(y, _cut(e, blob, [(at, cuts[0][1])]))
+    if ends_open:
+        layout = e.layout(x)
+        blob = crop(e, "ends", blob, [(layout.place(axis), start, end) for axis, start, end in ends_open])
     places = [(e.layout(x).place(axis), cells) for axis, cells in cuts if cells != range(sizes[axis] or 0)]
     return e.put(y, _cut(e, blob, places))
+
+
+def _bounds(side: Any, start: int, end: int, step: int) -> tuple[int, int]:
+    """Start and end of a cut that ncnn counts as ONNX does, whatever the side is; a negative one from the side's end.
+
+    Raises Refused unless the side, a size known at run time only, is known to hold both: ncnn does not clip a start.
+    Of an empty result ncnn says so itself, when it runs.
+    """
+    require(step == 1, f"step {step} along a side that is known at run time only")
+    end = min(end, OPEN)
+    filled = start < end if (start < 0) == (end < 0) else start >= 0 or end == OPEN
+    require(filled, "its result may be empty")
+    needed = end if 0 < end < OPEN else -start if start < 0 else start - min(end, 0)
+    require(
+        needed <= least(side), f"it cuts a side that is known at run time only; it may have fewer than {needed} cells"
+    )
+    return start, end
 
 
 def _cut(e: Emission, blob: Blob, cuts: list[tuple[int, range]]) -> Blob:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from segc.analysis.sizes import estimate
+from segc.analysis.sizes import estimate, least
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,51 @@ def test_what_is_known_of_a_size(size: Any, expected: int | None) -> None:
 
 def test_symbols_can_stand_for_another_side() -> None:
     assert estimate("H//4", side=512) == 128
+
+
+TOKENS = "((s0 + Max(0, -s0 + 16*CeilToInt(IntTrueDiv(s0, 16))))//16)"  # of a side padded to a multiple of 16
+
+
+@pytest.mark.parametrize(
+    ("size", "bound"),
+    [
+        (7, 7),
+        ("H", 1),
+        ("H + 150", 151),
+        (f"{TOKENS}*{TOKENS} + 150", 150),
+        ("2*H - 1", 1),
+        ("Min(H, 5) + 3", 4),
+        ("(H + 15)//16", 1),
+        ("((H - 1)//4) + 1", 1),
+        ("-H + 100", 0),
+        ("H//W + 3", 0),
+        ("H % 16 + 3", 0),
+        ("Pow(H, 2)", 0),
+        ("unk__12", 1),
+        ("not an expression", 0),
+        (None, 0),
+        (2.5, 0),
+    ],
+)
+def test_what_a_size_is_never_below(size: Any, bound: int) -> None:
+    assert least(size) == bound
+
+
+sides = st.integers(1, 10_000)
+expressions = st.recursive(
+    st.sampled_from(["H", "W"]) | st.integers(0, 40).map(str),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from(["+", "-", "*"]), inner)
+        | st.builds("(({})//{})".format, inner, st.integers(1, 32))
+        | st.builds("CeilToInt(IntTrueDiv({}, {}))".format, inner, st.integers(1, 32))
+        | st.builds("{}({}, {})".format, st.sampled_from(["Max", "Min"]), inner, inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(expressions, sides, sides)
+def test_no_size_is_below_its_bound(size: str, height: int, width: int) -> None:
+    names = {"H": height, "W": width, "Max": max, "Min": min, "CeilToInt": math.ceil, "IntTrueDiv": Fraction}
+    value = eval(size, {"__builtins__": {}}, names)
+    assert least(size) <= max(0, value)

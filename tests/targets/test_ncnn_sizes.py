@@ -41,6 +41,10 @@ BODIES = {
     + """b = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1>(a)
         s = Shape<start = 2>(x)  t = Concat<axis = 0>(kept, s)
         logits = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(b, , , t)""",
+    "with channels last": DOWN
+    + """p = Transpose<perm = [0, 2, 3, 1]>(a)  q = Softmax<axis = 3>(p)  r = Transpose<perm = [0, 3, 1, 2]>(q)
+        s = Shape<start = 2>(x)  t = Concat<axis = 0>(kept, s)
+        logits = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(r, , , t)""",
     "through a row of pixels": DOWN
     + """p = Reshape(a, flat)  q = Softmax<axis = 1>(p)  s = Shape(a)  r = Reshape(q, s)  t = Mul(r, a)  m = Shape(x)
         n = Slice(m, two, four)  o = Concat<axis = 0>(kept, n)
@@ -82,6 +86,52 @@ def test_masks_too(tmp_path: Path) -> None:
     for shape in ((1, 3, 16, 24), (2, 3, 17, 31)):
         x = np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
         assert (session.run(x) == reference(BODIES["to the input"], x).argmax(1)).mean() > 0.999
+
+
+TOKENS = "<int64[1] from = {%d}, int64[1] to = {%d}, int64[1] along = {2}, int64[1] step = {%d}>"
+LAST = 2**63 - 1
+
+
+def sliced(side: str, start: int, end: int, step: int = 1) -> onnx.ModelProto:
+    """A Slice of axis 2 of x (1, 2, side, 6)."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : 20]> g (float[1,2,P,6] x) => (float[1,2,Q,6] y)
+            {TOKENS % (start, end, step)} {{ y = Slice(x, from, to, along, step) }}"""
+    )
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = side
+    return model
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, -3), (1, LAST), (2, 2**31), (1, -2), (3, -1), (-3, LAST), (-2, -1), (0, 2), (1, 4), (4, -5)]
+)
+def test_ends_of_a_side_known_at_run_time_only_are_cut_off(start: int, end: int, tmp_path: Path) -> None:
+    """Class tokens, before and behind those of the patches."""
+    model = sliced("h*w + 9", start, end)
+    emitted = NCNN.emit(model, tmp_path, Settings())
+    session = NCNN.load(tmp_path, emitted.options, 1)
+    for side in (10, 13, 40):
+        x = np.random.default_rng(side).standard_normal((1, 2, side, 6)).astype(np.float32)
+        np.testing.assert_array_equal(session.run(x), x[:, :, start:end], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("side", "start", "end", "step", "reason"),
+    [
+        ("P", -3, LAST, 1, "may have fewer than 3 cells"),
+        ("P + 1", 0, -3, 1, "may have fewer than 3 cells"),
+        ("P + 1", 2, -3, 1, "may have fewer than 5 cells"),
+        ("P", 0, 4, 1, "may have fewer than 4 cells"),
+        ("P + 9", -3, 2, 1, "its result may be empty"),
+        ("P + 9", 3, 2, 1, "its result may be empty"),
+        ("P + 9", -2, -3, 1, "its result may be empty"),
+        ("P + 9", 0, -1, 2, "step 2 along a side"),
+        ("P + 9", -1, -LAST, -1, "step -1 along a side"),
+    ],
+)
+def test_cuts_that_a_short_side_would_clip_are_refused(side: str, start: int, end: int, step: int, reason: str) -> None:
+    graph = ir.from_model(sliced(side, start, end, step))
+    assert reason in str(NCNN.why_not(graph.nodes[0]))
 
 
 def expression(body: str, tensor: str) -> str:
