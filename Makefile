@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= demo-out
+MATRIX ?= matrix-out.md
 JOBS ?= 2
 
 .PHONY: demo test test-slow matrix check format clean
@@ -18,7 +19,7 @@ test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop
 	$(BIN)/python -m pytest -m slow
 
 matrix: $(STAMP)  ## all families x targets x static and dynamic x logits and masks, at a small size
-	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/support-matrix.json
+	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/support-matrix.json -o $(MATRIX)
 
 check: $(STAMP)  ## all static checks
 	$(BIN)/ruff check .
@@ -37,4 +38,4 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(MATRIX) $(MATRIX:.md=.json) build dist *.egg-info
