@@ -7,6 +7,7 @@ from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.cancel_reshapes import CancelReshapes
 from segc.passes.cancel_transposes import CancelTransposes
 from segc.passes.conv_before_resize import ConvBeforeResize
+from segc.passes.conv_of_concat import ConvOfConcat
 from segc.passes.conv_of_upsampled import ConvOfUpsampled
 from segc.passes.drop_allow_zero import DropAllowZero
 from segc.passes.drop_expand import DropExpand
@@ -140,6 +141,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     LegalizeUnsignedInput,
     SplitBatchnorm,
     ConvBeforeResize,
+    ConvOfConcat,
     ConvOfUpsampled,
     LegalizeTopTwo,
     SplitResizeArgMax,
@@ -213,6 +215,7 @@ __all__ = [
     "LegalizeUnsignedInput",
     "SplitBatchnorm",
     "ConvBeforeResize",
+    "ConvOfConcat",
     "ConvOfUpsampled",
     "LegalizeTopTwo",
     "SplitResizeArgMax",

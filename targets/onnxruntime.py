@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
+from segc.passes.conv_of_concat import ConvOfConcat
 from segc.passes.conv_of_upsampled import ConvOfUpsampled
 from segc.passes.legalize_prelu import LegalizePRelu
 from segc.passes.legalize_top_two import LegalizeTopTwo
@@ -135,7 +136,7 @@ ONNXRUNTIME = Target(
     emit=_emit,
     load=_load,
     table="targets/onnxruntime.py",
-    legalize=(ConvOfUpsampled(), LegalizePRelu(), LegalizeTopTwo()),
+    legalize=(ConvOfUpsampled(), ConvOfConcat(), LegalizePRelu(), LegalizeTopTwo()),
     mask_tail=LowerResizeArgMaxCells(),
     skips=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
     multi_io=True,
