@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", metavar="PASS", choices=sorted(REGISTRY))
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--target", choices=("onnxruntime", "openvino"), default="onnxruntime")
+    parser.add_argument("--target", choices=("onnxruntime", "openvino", "ncnn"), default="onnxruntime")
     parser.add_argument("--output", choices=("logits", "mask"), default="mask")
     parser.add_argument("--shape", help="HxW in place of the crop sizes")
     parser.add_argument("--threads", type=int, default=2)

@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 
 from segc import ir
 from segc.errors import CompileError, MissingPackageError
-from segc.passes import LegalizeArgMax, LegalizeAttention, LegalizeEinsum, SpecializeShapes
+from segc.passes import ConvOfConcat, LegalizeArgMax, LegalizeAttention, LegalizeEinsum, SpecializeShapes
 from segc.passes.base import Pass
 from segc.targets.base import Emitted, Package, Session, Settings, Target
 from segc.targets.ncnn import comments, trial, winograd
@@ -31,7 +31,7 @@ from segc.targets.ncnn.write import write_bin, write_param
 
 PACKAGE = Package("ncnn", "ncnn", extra="ncnn")
 # one image at a time, whatever batch the graph was traced with
-LEGALIZE: tuple[Pass, ...] = (SpecializeShapes(batch=1), LegalizeAttention(), LegalizeEinsum(), LegalizeArgMax())
+LEGALIZE: tuple[Pass, ...] = (SpecializeShapes(batch=1), ConvOfConcat(), LegalizeAttention(), LegalizeEinsum(), LegalizeArgMax())
 
 
 def _emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
