@@ -31,7 +31,13 @@ from segc.targets.ncnn.write import write_bin, write_param
 
 PACKAGE = Package("ncnn", "ncnn", extra="ncnn")
 # one image at a time, whatever batch the graph was traced with
-LEGALIZE: tuple[Pass, ...] = (SpecializeShapes(batch=1), ConvOfConcat(), LegalizeAttention(), LegalizeEinsum(), LegalizeArgMax())
+LEGALIZE: tuple[Pass, ...] = (
+    SpecializeShapes(batch=1),
+    ConvOfConcat(),
+    LegalizeAttention(),
+    LegalizeEinsum(),
+    LegalizeArgMax(),
+)
 
 
 def _emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
