@@ -12,6 +12,7 @@ from segc.passes.conv_of_upsampled import ConvOfUpsampled
 from segc.passes.drop_allow_zero import DropAllowZero
 from segc.passes.drop_expand import DropExpand
 from segc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
+from segc.passes.fill_channel_blocks import FillChannelBlocks
 from segc.passes.fold_argmax import FoldArgMax
 from segc.passes.fold_constants import FoldConstants
 from segc.passes.fold_preprocessing import FoldPreprocessing
@@ -142,6 +143,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     SplitBatchnorm,
     ConvBeforeResize,
     ConvOfConcat,
+    FillChannelBlocks,
     ConvOfUpsampled,
     LegalizeTopTwo,
     SplitResizeArgMax,
@@ -160,6 +162,7 @@ __all__ = [
     "MaskOutput",
     "LeaveResize",
     "FoldPreprocessing",
+    "FillChannelBlocks",
     "FoldArgMax",
     "LowerAdaptiveAvgPool",
     "LowerResizeArgMax",

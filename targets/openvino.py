@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from segc.errors import CompileError
-from segc.passes.conv_of_concat import ConvOfConcat
 from segc.passes.conv_of_upsampled import ConvOfUpsampled
+from segc.passes.fill_channel_blocks import FillChannelBlocks
 from segc.passes.legalize_floor_division import LegalizeFloorDivision
 from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
 from segc.passes.split_batchnorm import SplitBatchnorm
@@ -111,7 +111,7 @@ OPENVINO = Target(
     table="targets/openvino.py",
     mask_tail=LowerResizeArgMaxBanded(),
     skips=frozenset({SplitBatchnorm.name}),  # it folds the scale into a convolution's tail itself: equally fast
-    legalize=(ConvOfUpsampled(), ConvOfConcat(), LegalizeFloorDivision()),
+    legalize=(ConvOfUpsampled(), FillChannelBlocks(), LegalizeFloorDivision()),
     multi_io=True,
     border=any_tensor,
     images=True,

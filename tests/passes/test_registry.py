@@ -11,7 +11,18 @@ from segc.facts import FACTS
 from segc.passes import REGISTRY, Pass, registry
 
 HERE = Path(segc.passes.__file__).parent
-HELPERS = {"__init__", "base", "build", "edit", "evaluate", "interpolation", "joined_channels", "mask_tail", "movement"}
+HELPERS = {
+    "__init__",
+    "base",
+    "build",
+    "edit",
+    "evaluate",
+    "interpolation",
+    "joined_channels",
+    "mask_tail",
+    "movement",
+    "odd_channels",
+}
 MODULES = {p.stem for p in HERE.glob("*.py")} - HELPERS
 
 
