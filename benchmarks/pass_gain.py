@@ -4,7 +4,7 @@
                                    [--runs 15]
 
 PASS: a name of `segc passes`. MODEL: what `segc compile` takes, traced once. Both graphs go through the target's whole
-pipeline but for that pass, and the runtime runs both on the same noise, one after the other. For each model: median
+pipeline but for that pass, and the runtime runs both on the same noise, in turns with a pause. For each model: median
 milliseconds without and with the pass, the gain, and the largest difference of the two results relative to the largest
 number (of masks: the share of pixels that differ).
 """
@@ -28,6 +28,7 @@ from segc.pipeline import Pipeline
 from segc.targets.base import Session, Target
 
 WARM_UP = 2
+PAUSE = 0.1  # seconds: threads that ran the other engine may still wait in a loop
 
 
 def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str) -> onnx.ModelProto:
@@ -65,6 +66,7 @@ def take_turns(engines: list[Session], x: np.ndarray, runs: int) -> list[float]:
     seconds: list[list[float]] = [[] for _ in engines]
     for _ in range(WARM_UP + runs):
         for engine, found in zip(engines, seconds, strict=True):
+            time.sleep(PAUSE)
             begin = time.perf_counter()
             engine.run(x)
             found.append(time.perf_counter() - begin)

@@ -70,6 +70,7 @@ from segc.passes.spell_out_rounding import SpellOutRounding
 from segc.passes.split_batchnorm import SplitBatchnorm
 from segc.passes.split_resize_argmax import SplitResizeArgMax
 from segc.passes.widen_mask import WidenMask
+from segc.passes.winograd import Winograd
 
 
 def registry(*passes: type[Pass]) -> dict[str, type[Pass]]:
@@ -145,6 +146,7 @@ REGISTRY: dict[str, type[Pass]] = registry(
     ConvOfConcat,
     FillChannelBlocks,
     ConvOfUpsampled,
+    Winograd,
     LegalizeTopTwo,
     SplitResizeArgMax,
     SpellOutRounding,
@@ -211,6 +213,7 @@ __all__ = [
     "RecastIndices",
     "SeparateResidual",
     "WidenMask",
+    "Winograd",
     "HalfPrecision",
     "MeasuredHalfPrecision",
     "LegalizeTopK",
