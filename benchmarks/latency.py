@@ -223,7 +223,7 @@ def machine() -> dict[str, str]:
     if cpuinfo.is_file():
         models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
-    found = {"processor": name, "cores": str(os.cpu_count()), "system": platform.platform()}
+    found = {"processor": name, "cores": str(os.cpu_count()), "system": f"{platform.system()}, {platform.machine()}"}
     found["python"] = platform.python_version()
     for package in PACKAGES:
         try:

@@ -295,6 +295,7 @@ def made(job: Job, step: str, limit: float) -> str | None:
         why = f"not done after {limit:.0f} s"
     else:
         why = _said(told) if process.exitcode == 0 else f"the process died, exit code {process.exitcode}"
+    why = why.replace(f"{job.folder}{os.sep}", "")
     marker.write_text(why)
     return why or None
 
