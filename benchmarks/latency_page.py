@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from latency_routes import ROUTES
 
+from segc.families import FAMILIES
+
 SEGC = "segc"
 OWN = (SEGC, "segc, uint8")
 PLOT = "benchmarks.png"
@@ -64,7 +66,8 @@ def summary(state: dict[str, Any]) -> list[str]:
         mean = geometric_mean([r for _, r in light.values()])
         shown = ", ".join(f"{family} {r:.2f}x" for family, (_, r) in light.items())
         lines.append(f"- Over eager PyTorch, the {len(light)} lightest families: {mean:.2f}x ({shown}).")
-    stopped = [f"{f} ({row['stopped']})" for f, row in state["families"].items() if "stopped" in row]
+    stopped = [f for f in FAMILIES if f not in state["families"]]
+    stopped += [f"{f} ({row['stopped']})" for f, row in state["families"].items() if "stopped" in row]
     return [*lines, *([f"- Not measured to the end: {', '.join(stopped)}."] if stopped else [])]
 
 

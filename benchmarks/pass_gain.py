@@ -4,9 +4,9 @@
                                    [--runs 15]
 
 PASS: a name of `segc passes`. MODEL: what `segc compile` takes, traced once. Both graphs go through the target's whole
-pipeline but for that pass, and the runtime runs both on the same noise, in turns with a pause. For each model: median
-milliseconds without and with the pass, the gain, and the largest difference of the two results relative to the largest
-number (of masks: the share of pixels that differ).
+pipeline, one without that pass and one with it, at its end where the target does not have it. The runtime runs both on
+the same noise, in turns with a pause. For each model: median milliseconds without and with the pass, the gain, and the
+largest difference of the two results relative to the largest number (of masks: the share of pixels that differ).
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ WARM_UP = 2
 PAUSE = 0.1  # seconds: threads that ran the other engine may still wait in a loop
 
 
-def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str) -> onnx.ModelProto:
-    """The model after the target's pipeline, less the pass `without` where that is named."""
+def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str, also: str = "") -> onnx.ModelProto:
+    """The model after the target's pipeline, less the pass `without`, or with the pass `also`, where that is named."""
     graph = ir.from_model(onnx.ModelProto.FromString(model.SerializeToString()))
     ir.infer_shapes(graph)
     whole = pipelines.standard(target, shape=None, mask=mask)
-    Pipeline(whole.name, tuple(step for step in whole.passes if step.name != without)).run(graph)
+    steps = [step for step in whole.passes if step.name != without]
+    if also and all(step.name != also for step in steps):
+        steps.append(REGISTRY[also]())
+    Pipeline(whole.name, tuple(steps)).run(graph)
     return ir.to_model(graph, functions=False)
 
 
@@ -87,7 +90,8 @@ def measure(source: str, args: argparse.Namespace) -> str:
     target = targets.get(args.target)
     target = replace(target, skips=target.skips - {args.step})  # asked for by name: what the target does by default
     with tempfile.TemporaryDirectory() as name:
-        graphs = [graph_of(model, target, args.output == "mask", without) for without in (args.step, "")]
+        ways = {"without": args.step}, {"without": "", "also": args.step}
+        graphs = [graph_of(model, target, args.output == "mask", **way) for way in ways]
         engines = [loaded(graph, target, Path(name) / str(at), args.threads) for at, graph in enumerate(graphs)]
         x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
         far = difference(*(np.asarray(engine.run(x)) for engine in engines))

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.build import Builder, Cannot, rewrite, standard
-from segc.passes.edit import optional, protected
-from segc.passes.odd_channels import BLOCK, joins_odd, of_channels, site_of
+from segc.passes.build import Builder
+from segc.passes.edit import optional
+from segc.passes.odd_channels import BLOCK, Site, of_channels, rewrite_odd
 
 
 class ConvOfConcat(Pass):
@@ -31,16 +31,11 @@ class ConvOfConcat(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        keep = protected(graph)
-        sites = [conv for conv in standard(graph, "Conv") if joins_odd(conv)]
-        return rewrite(graph, sites, lambda b: _spelled(b, keep), PassResult())
+        return rewrite_odd(graph, _spelled)
 
 
-def _spelled(b: Builder, keep: set[int]) -> gs.Tensor:
-    site = site_of(b.node, keep)
-    full, odd = _parts(site.joined)
-    if len(odd.channels) >= BLOCK:
-        raise Cannot(f"{len(odd.channels)} channels of parts that fill no block are too many")
+def _spelled(b: Builder, site: Site) -> gs.Tensor:
+    full, odd = _parts(site)
     bias = optional(b.node, 2)
     sums = []
     for side, given in ((full, [] if bias is None else [bias]), (odd, [])):
@@ -59,11 +54,10 @@ class _Side:
     channels: list[int]
 
 
-def _parts(joined: gs.Node) -> tuple[_Side, _Side]:
+def _parts(site: Site) -> tuple[_Side, _Side]:
     """What fills blocks, and the odd rest."""
     full, odd, at = _Side("full", [], []), _Side("odd", [], []), 0
-    for tensor in joined.inputs:
-        width = int(tensor.shape[1])
+    for tensor, width in zip(site.joined.inputs, site.widths, strict=True):
         side = odd if width % BLOCK else full
         side.tensors.append(tensor)
         side.channels.extend(range(at, at + width))

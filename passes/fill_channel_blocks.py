@@ -5,7 +5,8 @@ Conv(f(Concat(a, b)), W)  ->  Conv(f(Concat(a, Pad(b))), W with zeros)
 f is what treats each channel by itself: BatchNormalization, PRelu, Relu, none or several; it leaves the new channels
 zero. OpenVINO keeps the channels of maps in blocks of 16. A Concat that adds three channels to 32 fits none: all are
 put in order and out of it again, which takes a fifth of CGNet's time. With 13 channels of zeros more there is nothing
-to put in order. The convolution adds zeros, bit for bit the same. (`conv-of-concat` saves more, and rounds otherwise.)
+to put in order. Exact: the convolution adds zeros, and OpenVINO the other products in the order it had, so that CGNet's
+numbers stay bit for bit. (`conv-of-concat` saves more, and adds in another order.)
 
 Must not fire: without parts that fill blocks, or where the odd ones are more than a block; groups; weights or constants
 of f that are computed; what is between is also used elsewhere.
@@ -17,9 +18,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.build import Builder, Cannot, rewrite, standard
-from segc.passes.edit import optional, protected
-from segc.passes.odd_channels import BLOCK, joins_odd, of_channels, site_of
+from segc.passes.build import Builder, Cannot
+from segc.passes.edit import optional
+from segc.passes.odd_channels import BLOCK, Site, of_channels, rewrite_odd
 
 NEW = -1  # the place of a channel of zeros
 VARIANCE = 4  # the input of BatchNormalization that must not be 0
@@ -33,35 +34,26 @@ class FillChannelBlocks(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        keep = protected(graph)
-        sites = [conv for conv in standard(graph, "Conv") if joins_odd(conv)]
-        return rewrite(graph, sites, lambda b: _spelled(b, keep), PassResult())
+        return rewrite_odd(graph, _spelled)
 
 
-def _spelled(b: Builder, keep: set[int]) -> gs.Tensor:
-    site = site_of(b.node, keep)
-    widths = [int(tensor.shape[1]) for tensor in site.joined.inputs]
-    odd = sum(width for width in widths if width % BLOCK)
-    if odd >= BLOCK:
-        raise Cannot(f"{odd} channels of parts that fill no block are too many")
+def _spelled(b: Builder, site: Site) -> gs.Tensor:
     if b.opset < 11:
         raise Cannot("Pad has its numbers as attributes in this opset")
     parts, places, at = list[gs.Tensor](), list[int](), 0
-    for i, (tensor, width) in enumerate(zip(site.joined.inputs, widths, strict=True)):
-        new = -width % BLOCK
-        pads = b.const(f"pads{i}", [0, 0, 0, 0, 0, new, 0, 0])
-        parts.append(b.op("Pad", f"wide{i}", tensor, pads) if new else tensor)
+    for i, (tensor, width) in enumerate(zip(site.joined.inputs, site.widths, strict=True)):
+        if new := -width % BLOCK:
+            tensor = b.op("Pad", f"wide{i}", tensor, b.const(f"pads{i}", [0, 0, 0, 0, 0, new, 0, 0]))
+        parts.append(tensor)
         places += [*range(at, at + width), *[NEW] * new]
         at += width
     x: gs.Tensor = b.op("Concat", "joined", *parts, axis=1)
     for at, step in enumerate(site.steps):
-        constants = [
-            b.const(
-                f"step{at}_{i}", _filled(t.values, places, float(step.op == "BatchNormalization" and i == VARIANCE))
-            )
-            for i, t in enumerate(step.inputs[1:], 1)
-        ]
-        x = b.op(step.op, f"step{at}", x, *constants, **step.attrs)
+        role, constants = f"step{at}", list[gs.Tensor]()
+        for i, t in enumerate(step.inputs[1:], 1):
+            new_number = float(step.op == "BatchNormalization" and i == VARIANCE)
+            constants.append(b.const(f"{role}_{i}", _filled(t.values, places, new_number)))
+        x = b.op(step.op, role, x, *constants, **step.attrs)
     weights = b.const("weights", np.where(np.array(places)[:, None, None] == NEW, 0, site.weights.values[:, places]))
     bias = optional(b.node, 2)
     return b.op("Conv", "whole", x, weights, *([] if bias is None else [bias]), **b.node.attrs)

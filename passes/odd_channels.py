@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from segc.passes.build import Cannot
+from segc.passes.base import PassResult
+from segc.passes.build import Builder, Cannot, rewrite, standard
+from segc.passes.edit import protected
 from segc.passes.joined_channels import maker
 
 BLOCK = 16  # channels that runtimes keep together, on processors with AVX-512; 8 or 4 on others
@@ -22,6 +24,18 @@ class Site:
     joined: gs.Node
     steps: list[gs.Node]
     weights: gs.Constant
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each input of the Concat."""
+        return [int(tensor.shape[1]) for tensor in self.joined.inputs]
+
+
+def rewrite_odd(graph: gs.Graph, spell: Callable[[Builder, Site], gs.Tensor]) -> PassResult:
+    """Replace each such convolution whose odd channels are less than a block, and whose channels can be told apart."""
+    keep = protected(graph)
+    sites = [conv for conv in standard(graph, "Conv") if joins_odd(conv)]
+    return rewrite(graph, sites, lambda b: spell(b, site_of(b.node, keep)), PassResult())
 
 
 def joins_odd(conv: gs.Node) -> gs.Node | None:
@@ -50,7 +64,10 @@ def site_of(conv: gs.Node, keep: set[int]) -> Site:
             raise Cannot(f"constants of '{step.name}' are computed")
         if step.op == "PRelu" and len(step.inputs[1].shape) in (1, 2) and step.inputs[1].shape[-1] != 1:
             raise Cannot(f"the slopes of '{step.name}' lie along rows")
-    return Site(joined, steps, weights)
+    site = Site(joined, steps, weights)
+    if (odd := sum(width for width in site.widths if width % BLOCK)) >= BLOCK:
+        raise Cannot(f"{odd} channels of parts that fill no block are too many")
+    return site
 
 
 def _between(conv: gs.Node) -> list[gs.Node]:

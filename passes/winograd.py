@@ -23,7 +23,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.build import Builder, Cannot, rewrite, standard
+from segc.passes.build import Builder, Cannot, rewrite, standard, typed
 from segc.passes.edit import optional
 
 TAPS, TILE, SEEN = 3, 2, 4  # of the kernel, of a tile, of what a tile sees
@@ -56,6 +56,7 @@ def _is_3x3(conv: gs.Node) -> bool:
 def _spelled(b: Builder) -> gs.Tensor:
     conv = b.node
     x, weights = conv.inputs[0], conv.inputs[1]
+    typed(x, b.y)
     if not isinstance(weights, gs.Constant) or weights.dtype != np.float32:
         raise Cannot("its weights are computed, or not float32")
     if conv.attrs.get("auto_pad", "NOTSET") != "NOTSET" or b.opset < 13:
@@ -104,8 +105,6 @@ def _weights(b: Builder, weights: gs.Constant, out: int, given: int) -> gs.Tenso
 
 
 def _column(b: Builder, bias: gs.Tensor, out: int) -> gs.Tensor:
-    return (
-        b.const("bias", bias.values.reshape(1, out, 1, 1))
-        if isinstance(bias, gs.Constant)
-        else b.reshape("bias", bias, [1, out, 1, 1])
-    )
+    if isinstance(bias, gs.Constant):
+        return b.const("bias", bias.values.reshape(1, out, 1, 1))
+    return b.reshape("bias", bias, [1, out, 1, 1])

@@ -16,6 +16,8 @@ import latency
 import latency_page
 import latency_routes
 
+from segc.families import FAMILIES
+
 
 class Route:
     """Answers as a route's process does; each run takes `seconds`, or is an error from run `fails` on."""
@@ -109,3 +111,8 @@ def test_all_plain_routes_are_measured(runtime: str) -> None:
         "openvino": ["torch exporter", "+ onnxsim", "+ onnxslim", "own converter"], "ncnn": ["pnnx"],
     }  # fmt: skip
     assert plain == expected[runtime]
+
+
+def test_the_page_names_the_families_that_are_missing() -> None:
+    measured: dict[str, Any] = {family: {"runtimes": {}} for family in FAMILIES if family != "setr"}
+    assert latency_page.summary({"families": measured}) == ["- Not measured to the end: setr."]

@@ -51,8 +51,10 @@ def test_only_the_graph_with_the_pass_has_it(tmp_path: Path) -> None:
     spec.loader.exec_module(module)
     model, target = onnx.load(onnx_file(tmp_path, NET)), targets.get("onnxruntime")
 
-    def ops(without: str) -> list[str]:
-        return [node.op_type for node in module.graph_of(model, target, False, without).graph.node]
+    def ops(without: str, also: str = "") -> list[str]:
+        return [node.op_type for node in module.graph_of(model, target, False, without, also).graph.node]
 
     assert "PRelu" in ops("legalize-prelu") and "PRelu" not in ops("")
     assert (ops("conv-before-resize")[-1], ops("")[-1]) == ("Conv", "Resize")
+    assert ops("", "conv-before-resize") == ops(""), "what the target has is not repeated"
+    assert ops("", "mask-output") == [*ops(""), "ArgMax", "Cast"], "what it lacks is added at the end"

@@ -143,21 +143,21 @@ def slice_(e: Emission, node: gs.Node) -> None:
     starts, ends = constant_ints(node, 1, "start"), constant_ints(node, 2, "end")
     axes = [a % len(sizes) for a in (constant_ints(node, 3, "axes") if optional(node, 3) else range(len(starts)))]
     steps = constant_ints(node, 4, "step") if optional(node, 4) else [1] * len(starts)
-    cuts: list[tuple[int, range]] = []
-    ends_open: list[tuple[int, int, int]] = []
+    cuts: list[tuple[int, range]] = []  # of known sides
+    off_ends: list[tuple[int, int, int]] = []  # of the others: axis, start, end
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         side = sizes[axis]
         if side is None:
-            ends_open.append((axis, *_bounds(x.shape[axis], start, end, step)))
+            off_ends.append((axis, *_bounds(x.shape[axis], start, end, step)))
         else:
             cuts.append((axis, range(side)[slice(start, end if end > -(2**62) else None, step)]))
     blob = e.blob(x)
     if len(axes) == 1 and cuts:
         blob, at = with_axis(e, x, axes[0])
         return e.put(y, _cut(e, blob, [(at, cuts[0][1])]))
-    if ends_open:
+    if off_ends:
         layout = e.layout(x)
-        blob = crop(e, "ends", blob, [(layout.place(axis), start, end) for axis, start, end in ends_open])
+        blob = crop(e, "ends", blob, [(layout.place(axis), start, end) for axis, start, end in off_ends])
     places = [(e.layout(x).place(axis), cells) for axis, cells in cuts if cells != range(sizes[axis] or 0)]
     return e.put(y, _cut(e, blob, places))
 

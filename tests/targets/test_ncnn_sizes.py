@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("ncnn")
 
 from segc import ir
+from segc.errors import CompileError
 from segc.pipelines import standard
 from segc.targets.base import Session, Settings
 from segc.targets.ncnn import NCNN
@@ -113,6 +114,25 @@ def test_ends_of_a_side_known_at_run_time_only_are_cut_off(start: int, end: int,
     for side in (10, 13, 40):
         x = np.random.default_rng(side).standard_normal((1, 2, side, 6)).astype(np.float32)
         np.testing.assert_array_equal(session.run(x), x[:, :, start:end], strict=True)
+
+
+def test_a_known_side_may_be_cut_along_with_it(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 20]> g (float[1,2,P,6] x) => (float[1,2,Q,3] y)
+            <int64[2] from = {1, 2}, int64[2] to = {-1, 5}, int64[2] along = {2, 3}>
+            { y = Slice(x, from, to, along) }"""
+    )
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "P + 2"
+    session = NCNN.load(tmp_path, NCNN.emit(model, tmp_path, Settings()).options, 1)
+    x = np.random.default_rng(0).standard_normal((1, 2, 9, 6)).astype(np.float32)
+    np.testing.assert_array_equal(session.run(x), x[:, :, 1:-1, 2:5], strict=True)
+
+
+def test_a_cut_that_leaves_nothing_is_an_error(tmp_path: Path) -> None:
+    """Of an image too small for a single patch ONNX leaves an empty tensor, which ncnn knows not."""
+    session = NCNN.load(tmp_path, NCNN.emit(sliced("P//16 + 1", 1, LAST), tmp_path, Settings()).options, 1)
+    with pytest.raises(CompileError):
+        session.run(np.ones((1, 2, 1, 6), np.float32))
 
 
 @pytest.mark.parametrize(
