@@ -45,5 +45,6 @@ def main(args: argparse.Namespace) -> int:
         console.table(PARITY_HEADERS, [parity_row(case.to_json()) for case in cases])
         hybrid = read_manifest(args.bundle).hybrid
         shared = f"{hybrid}, " if hybrid else ""
-        print(f"{args.bundle}: {shared}files intact, {len(cases)} comparison{"s" * (len(cases) != 1)} within the limits")
+        count = f"{len(cases)} comparison{'' if len(cases) == 1 else 's'}"
+        print(f"{args.bundle}: {shared}files intact, {count} within the limits")
     return 0
