@@ -204,7 +204,7 @@ class _Compilation:
         if self.request.dynamic and (sizes is not None or self.target.bounded):
             sizes = ranges.fitted(sizes or ranges.usual(info, shape), info)
         images = targets.Images(info.mean, info.std, info.channel_order)
-        self.settings = replace(self.settings, shape_range=sizes, images=images)
+        self.settings = replace(self.settings, shape_range=sizes, images=images, threads=self.request.threads)
         self.target = self.plain.configure(self.plain, self.settings)
 
     def _plan(

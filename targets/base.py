@@ -78,12 +78,14 @@ class Settings:
     """What an engine is to be beside the graph. options: every Option of the target, defaults filled in.
 
     shape_range: of a dynamic engine, where the user gave one or the target needs one. images: known once the source is.
+    threads: of trials while emitting; 0 takes as many as the runtime does by itself.
     """
 
     precision: str = "fp32"
     shape_range: ShapeRange | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     images: Images | None = None
+    threads: int = 0
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,12 @@ def _emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitte
     options = _options(graph, net.layers[0].outputs[0].name, net.outputs[0].name, settings)
     inputs = trial.inputs(net, settings.images)
     if settings.precision == "fp16":
-        options["fp32_layers"] = write_half(net, directory, options, inputs)
+        options["fp32_layers"] = write_half(net, directory, options, inputs, settings.threads)
     else:
         write_bin(net, directory / BIN)
     read_back(net, directory / PARAM, directory / BIN)
     comments.write_comments(net, graph, directory / comments.FILE)
-    options[winograd.FLAG] = winograd.may_use(net, directory, options, inputs)
+    options[winograd.FLAG] = winograd.may_use(net, directory, options, inputs, settings.threads)
     return Emitted((PARAM, BIN, comments.FILE), options)
 
 

@@ -23,15 +23,17 @@ AGREEMENT = 0.997  # the parity gate asks for 0.995, also of dynamic engines at 
 SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 
 
-def write_half(net: Net, directory: Path, options: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> int:
+def write_half(
+    net: Net, directory: Path, options: Mapping[str, Any], inputs: Sequence[np.ndarray], threads: int = 0
+) -> int:
     """Write the weights; returns how many of the first layers keep float32. Raises CompileError if the engine fails."""
     count = sum(any(weight.tagged for weight in layer.weights) for layer in net.layers)
     write_bin(net, directory / BIN)
-    reference = _classes(directory, {**options, **dict.fromkeys(options_of_half(options), False)}, inputs)
+    reference = _classes(directory, {**options, **dict.fromkeys(options_of_half(options), False)}, inputs, threads)
 
     def agrees(kept: int) -> bool:
         write_bin(net, directory / BIN, kept=kept)
-        found = _classes(directory, options, inputs)
+        found = _classes(directory, options, inputs, threads)
         return all(bool((a == b).mean() >= AGREEMENT) for a, b in zip(reference, found, strict=True))
 
     return fewest(count, agrees)
@@ -48,9 +50,11 @@ def options_of_half(options: Mapping[str, Any]) -> list[str]:
     return [name for name in options if name.startswith("use_fp16")]
 
 
-def _classes(directory: Path, options: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _classes(
+    directory: Path, options: Mapping[str, Any], inputs: Sequence[np.ndarray], threads: int
+) -> list[np.ndarray]:
     """The classes that the engine in `directory` finds in each input."""
-    session = IsolatedSession("ncnn", directory, options, 0)
+    session = IsolatedSession("ncnn", directory, options, threads)
     found = [_class_of(session.run(x)) for x in inputs]
     session.close()
     return found

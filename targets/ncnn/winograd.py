@@ -33,13 +33,15 @@ def eligible(net: Net) -> bool:
     )
 
 
-def may_use(net: Net, directory: Path, options: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> bool:
+def may_use(
+    net: Net, directory: Path, options: Mapping[str, Any], inputs: Sequence[np.ndarray], threads: int = 0
+) -> bool:
     """Try the files in `directory` both ways on each of `inputs`. Raises CompileError when the engine fails."""
     if not eligible(net):
         return False
     found = []
     for used in (False, True):
-        session = IsolatedSession("ncnn", directory, {**options, FLAG: used}, 0)
+        session = IsolatedSession("ncnn", directory, {**options, FLAG: used}, threads)
         found.append([session.run(x) for x in inputs])
         session.close()
     return all(agree(exact, fast) for exact, fast in zip(*found, strict=True))
