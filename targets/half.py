@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from segc.passes import HalfPrecision, MeasuredHalfPrecision
+from segc.passes import HalfPrecision, MeasuredHalfPrecision, Winograd
 from segc.passes.base import Pass
 from segc.targets.base import Option, Settings, Target
 
@@ -17,10 +17,13 @@ HALF = Option(
 
 
 def by_types(target: Target, settings: Settings) -> Target:
-    """The target with half precision written into the graph last, where the settings ask for it."""
+    """The target with half precision written into the graph last, where the settings ask for it. Winograd's sums of
+    large numbers stay out of it.
+    """
     if settings.precision != "fp16":
         return target
-    return replace(target, legalize=(*target.legalize, _half(settings)))
+    exact = (step for step in target.legalize if step.name != Winograd.name)
+    return replace(target, legalize=(*exact, _half(settings)))
 
 
 def _half(settings: Settings) -> Pass:

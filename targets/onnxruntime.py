@@ -21,6 +21,7 @@ from segc.passes.legalize_prelu import LegalizePRelu
 from segc.passes.legalize_top_two import LegalizeTopTwo
 from segc.passes.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.passes.split_batchnorm import SplitBatchnorm
+from segc.passes.winograd import Winograd
 from segc.targets.base import (
     Check,
     Emitted,
@@ -136,7 +137,7 @@ ONNXRUNTIME = Target(
     emit=_emit,
     load=_load,
     table="targets/onnxruntime.py",
-    legalize=(ConvOfUpsampled(), ConvOfConcat(), LegalizePRelu(), LegalizeTopTwo()),
+    legalize=(ConvOfUpsampled(), ConvOfConcat(), Winograd(), LegalizePRelu(), LegalizeTopTwo()),
     mask_tail=LowerResizeArgMaxCells(),
     skips=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
     multi_io=True,

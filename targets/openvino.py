@@ -20,6 +20,7 @@ from segc.passes.fill_channel_blocks import FillChannelBlocks
 from segc.passes.legalize_floor_division import LegalizeFloorDivision
 from segc.passes.lower_resize_argmax_banded import LowerResizeArgMaxBanded
 from segc.passes.split_batchnorm import SplitBatchnorm
+from segc.passes.winograd import Winograd
 from segc.targets.base import (
     Emitted,
     NamedSession,
@@ -111,7 +112,12 @@ OPENVINO = Target(
     table="targets/openvino.py",
     mask_tail=LowerResizeArgMaxBanded(),
     skips=frozenset({SplitBatchnorm.name}),  # it folds the scale into a convolution's tail itself: equally fast
-    legalize=(ConvOfUpsampled(), FillChannelBlocks(), LegalizeFloorDivision()),
+    legalize=(
+        ConvOfUpsampled(),
+        FillChannelBlocks(),
+        Winograd(channels=100, dilated_channels=120, by_products=True),
+        LegalizeFloorDivision(),
+    ),
     multi_io=True,
     border=any_tensor,
     images=True,

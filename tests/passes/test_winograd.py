@@ -8,15 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import segc.passes.winograd as module
+from segc import ir
 from segc.passes import Winograd, evaluate
 
 ATTRS = "pads = [1, 1, 1, 1]"
+DILATED = "pads = [{0}, {0}, {0}, {0}], dilations = [{0}, {0}]"
+SPELLINGS = [
+    Winograd(channels=0, dilated_channels=0),
+    Winograd(channels=0, dilated_channels=0, by_products=True),
+]
 
 
 @pytest.fixture
 def any_gain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small convolutions are rewritten too."""
-    monkeypatch.setattr(module, "_CHANNELS", 0)
+    """Maps of few pixels are rewritten too."""
     monkeypatch.setattr(module, "_PRODUCTS", 0)
     monkeypatch.setattr(module, "_WASTE", np.inf)
 
@@ -38,72 +43,122 @@ def graph(
     return made
 
 
-def numbers(made: gs.Graph, seed: int = 0) -> np.ndarray:
+def numbers(made: gs.Graph, shape: tuple[int, ...] | None = None, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal(made.inputs[0].shape).astype(np.float32)
+    x = rng.standard_normal(shape or made.inputs[0].shape).astype(np.float32)
     return np.asarray(evaluate.outputs(made, {"x": x})["y"])
 
 
-def check(made: gs.Graph) -> gs.Graph:
-    before = numbers(made)
-    assert apply(Winograd(), made).changes == 1
-    assert apply(Winograd(), made).changes == 0
-    np.testing.assert_allclose(numbers(made), before, atol=3e-6 * np.abs(before).max())
+def check(made: gs.Graph, spelling: Winograd, *shapes: tuple[int, ...] | None) -> gs.Graph:
+    """The same numbers of the same shape at each of the shapes."""
+    before = [numbers(made, shape) for shape in shapes or (None,)]
+    assert apply(spelling, made).changes == 1
+    ir.infer_shapes(made)
+    for shape, want in zip(shapes or (None,), before, strict=True):
+        np.testing.assert_allclose(numbers(made, shape), want, atol=4e-6 * np.abs(want).max())
     return made
 
 
+def test_the_matrices_are_exact() -> None:
+    """Summing the products of the transformed numbers gives the sum over the taps, at any points."""
+    for points in (module.POINTS, (0.0, 1.0, -1.0, 2.0, -2.0)):
+        a_t, g, b_t = module.matrices(points)
+        sums = np.einsum("pk,kt,kx->ptx", a_t, g, b_t)
+        want = [[[float(x == p + t) for x in range(6)] for t in range(3)] for p in range(4)]
+        np.testing.assert_allclose(sums, want, atol=1e-13)
+
+
 @pytest.mark.usefixtures("any_gain")
+@pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("size", [(8, 10), (7, 10), (8, 9), (5, 5), (1, 1), (3, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 8, 12), (1, 3, 7, 10), (2, 3, 8, 9), (1, 3, 5, 5), (3, 3, 2, 1), (1, 3, 3, 2)]
+)
 @pytest.mark.parametrize("attrs", [ATTRS, "pads = [0, 2, 1, 3]", "pads = [2, 2, 2, 2], strides = [1, 1]"])
-def test_numbers_at_even_and_odd_sizes(bias: bool, size: tuple[int, int], attrs: str) -> None:
-    if size[0] == 1 and "[0, 2, 1, 3]" in attrs:
-        size = (2, 1)
-    check(graph((1, 3, *size), attrs=attrs, bias=bias))
+def test_numbers_at_any_size(spelling: Winograd, bias: bool, shape: tuple[int, ...], attrs: str) -> None:
+    check(graph(shape, attrs=attrs, bias=bias), spelling)
 
 
 @pytest.mark.usefixtures("any_gain")
-def test_without_padding() -> None:
-    check(graph((1, 3, 6, 9), attrs="pads = [0, 0, 0, 0]"))
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("dilation", [2, 3, 4])
+@pytest.mark.parametrize("shape", [(1, 3, 16, 32), (1, 3, 13, 21), (2, 3, 24, 7), (1, 3, 2, 3)])
+def test_numbers_of_a_dilated_convolution(spelling: Winograd, dilation: int, shape: tuple[int, ...]) -> None:
+    check(graph(shape, attrs=DILATED.format(dilation)), spelling)
+
+
+@pytest.mark.usefixtures("any_gain")
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("attrs", [ATTRS, "pads = [0, 2, 1, 3]", DILATED.format(2), DILATED.format(4)])
+@pytest.mark.parametrize("x", [("N", 3, "H", "W"), (1, 3, "H", "W"), (2, 3, "H", 12), (1, 3, 9, "W")])
+def test_sizes_known_at_run_time(spelling: Winograd, attrs: str, x: tuple[object, ...]) -> None:
+    sizes = [{"N": 1, "H": 8, "W": 12}, {"N": 2, "H": 9, "W": 7}, {"N": 1, "H": 5, "W": 16}]
+    shapes = [tuple(size[s] if isinstance(s, str) else int(str(s)) for s in x) for size in sizes]
+    check(graph(x, attrs=attrs), spelling, *shapes)
 
 
 @pytest.mark.usefixtures("any_gain")
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=4, max_size=4), st.integers(3, 12), st.integers(3, 12))
-def test_any_padding_of_any_size(pads: list[int], height: int, width: int) -> None:
-    check(graph((1, 2, height, width), (4, 2, 3, 3), f"pads = {pads}"))
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=4), st.integers(3, 12), st.integers(3, 12), st.booleans())
+def test_any_padding_of_any_size(pads: list[int], height: int, width: int, which: bool) -> None:
+    check(graph((1, 2, height, width), (4, 2, 3, 3), f"pads = {pads}"), SPELLINGS[which])
 
 
-def test_a_wide_convolution_rounds_as_the_direct_one_does() -> None:
-    """Against float64: no more than half as much again."""
-    made = graph((1, 512, 16, 24), (512, 512, 3, 3))
+def test_tiles_that_share_a_caches_sets_get_one_more_column() -> None:
+    """64x128 pixels are 16x32 tiles, 512 in all: OpenVINO's spelling takes 16x33, the other does not."""
+    for spelling, tiles in ((Winograd(channels=1), 32), (Winograd(channels=1, by_products=True), 33)):
+        made = check(graph((1, 40, 64, 128), (40, 40, 3, 3)), spelling)
+        (seen,) = [n.outputs[0] for n in made.nodes if n.op == "Conv"]
+        assert seen.shape[2:] == [16, tiles]
+
+
+def error_of(made: gs.Graph, x: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.abs(evaluate.outputs(made, {"x": x})["y"][0] - exact).max() / np.abs(exact).max())
+
+
+def wide() -> tuple[gs.Graph, np.ndarray, np.ndarray]:
+    """A convolution of 512 channels, an input as after a ReLU, and the result in float64."""
+    made = graph((1, 512, 16, 24), (64, 512, 3, 3))
     weights, bias = (t.values.astype(np.float64) for t in made.nodes[0].inputs[1:])
-    x = np.random.default_rng(0).standard_normal((1, 512, 16, 24)).astype(np.float32)
+    x = np.maximum(np.random.default_rng(0).standard_normal((1, 512, 16, 24)), 0).astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(
         np.pad(x[0].astype(np.float64), ((0, 0), (1, 1), (1, 1))), (3, 3), (1, 2)
     )
-    exact = np.einsum("chwij,ocij->ohw", windows, weights, optimize=True) + bias[:, None, None]
-    direct = np.abs(evaluate.outputs(made, {"x": x})["y"][0] - exact).max()
-    assert apply(Winograd(), made).changes == 1
-    assert np.abs(evaluate.outputs(made, {"x": x})["y"][0] - exact).max() <= 1.5 * direct
+    return made, x, np.einsum("chwij,ocij->ohw", windows, weights, optimize=True) + bias[:, None, None]
+
+
+def test_a_wide_convolution_loses_a_digit_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against float64. The points that textbooks use lose nearly two."""
+    made, x, exact = wide()
+    assert error_of(made, x, exact) < 1e-6
+    assert apply(Winograd(channels=0), made).changes == 1
+    ours = error_of(made, x, exact)
+    assert ours < 6e-6
+
+    usual, x, exact = wide()
+    matrices = module.matrices
+    monkeypatch.setattr(module, "matrices", lambda: matrices((0.0, 1.0, -1.0, 2.0, -2.0)))
+    assert apply(Winograd(channels=0), usual).changes == 1
+    assert error_of(usual, x, exact) > 2 * ours
 
 
 def test_files_keep_their_size() -> None:
     """What the weights become is computed from them."""
     made = graph((1, 512, 16, 24), (512, 512, 3, 3))
-    apply(Winograd(), made)
+    assert apply(Winograd(), made).changes == 1
     constants = {t.name: t for node in made.nodes for t in node.inputs if isinstance(t, gs.Constant)}
-    assert sum(t.values.nbytes for t in constants.values()) < 1.001 * 512 * 512 * 9 * 4
+    assert sum(t.values.nbytes for t in constants.values()) < 1.002 * 512 * 512 * 9 * 4
 
 
 @pytest.mark.parametrize(
     ("x", "w", "attrs", "reason"),
     [
-        ((1, 256, 64, 64), (256, 256, 3, 3), ATTRS, "too few"),
+        ((1, 128, 64, 64), (128, 128, 3, 3), ATTRS, "too few"),
+        ((1, 256, 64, 64), (256, 256, 3, 3), DILATED.format(2), "too few"),
         ((1, 512, 4, 4), (512, 512, 3, 3), ATTRS, "too few pixels"),
         ((1, 512, 9, 9), (512, 512, 3, 3), ATTRS, "too few pixels"),
-        ((1, 512, "H", 64), (512, 512, 3, 3), ATTRS, "at run time only"),
-        ((2, 512, 64, 64), (512, 512, 3, 3), ATTRS, "or it is a batch"),
+        ((1, 512, 64, 64), (512, 512, 3, 3), DILATED.format(12), "too few pixels"),
+        ((1, 512, 64, 64), (512, 512, 3, 3), "pads = [1, 1, 1, 1], dilations = [2, 2]", "changes the size"),
         ((1, 512, 64, 64), (512, 512, 3, 3), 'auto_pad = "SAME_UPPER"', "pads by itself"),
         ((1, 512, 64, 64), (512, 512, 3, 3), f"{ATTRS}, strides = [2, 2]", None),
         ((1, 512, 64, 64), (512, 512, 3, 3), f"{ATTRS}, dilations = [1, 2]", None),
