@@ -113,9 +113,10 @@ class Winograd(Pass):
 
 
 def _is_3x3(conv: gs.Node) -> bool:
-    plain = conv.attrs.get("strides", [1, 1]) == [1, 1] and conv.attrs.get("group", 1) == 1
+    if list(conv.inputs[1].shape[2:]) != [TAPS, TAPS]:
+        return False
     down, across = conv.attrs.get("dilations", [1, 1])
-    return plain and list(conv.inputs[1].shape[2:]) == [TAPS, TAPS] and down == across
+    return conv.attrs.get("strides", [1, 1]) == [1, 1] and conv.attrs.get("group", 1) == 1 and down == across
 
 
 def _tiles(height: int, width: int, apart: int) -> int:

@@ -164,6 +164,7 @@ def test_files_keep_their_size() -> None:
         ((1, 512, 64, 64), (512, 512, 3, 3), f"{ATTRS}, dilations = [1, 2]", None),
         ((1, 512, 64, 64), (512, 1, 3, 3), f"{ATTRS}, group = 512", None),
         ((1, 512, 64, 64), (512, 512, 1, 3), "pads = [0, 1, 0, 1]", None),
+        ((1, 512, 64), (512, 512, 3), "pads = [1, 1], dilations = [1]", None),
     ],
 )
 def test_stays(x: tuple[object, ...], w: tuple[int, ...], attrs: str, reason: str | None) -> None:
