@@ -104,6 +104,17 @@ def test_any_padding_of_any_size(pads: list[int], height: int, width: int, which
     check(graph((1, 2, height, width), (4, 2, 3, 3), f"pads = {pads}"), SPELLINGS[which])
 
 
+@pytest.mark.usefixtures("any_gain")
+def test_the_input_tells_the_size_of_a_result_of_unknown_size() -> None:
+    made = graph((1, 3, "H", "W"))
+    made.nodes[0].outputs[0].shape = [1, 5, None, None]
+    check(made, SPELLINGS[0], (1, 3, 9, 7))
+    unknown = graph((1, 3, "H", "W"))
+    unknown.nodes[0].outputs[0].shape = unknown.inputs[0].shape = [1, 3, None, None]
+    result = apply(Winograd(channels=0), unknown)
+    assert result.changes == 0 and "nothing is known" in result.skips[0].reason
+
+
 def test_tiles_that_share_a_caches_sets_get_one_more_column() -> None:
     """64x128 pixels are 16x32 tiles, 512 in all: OpenVINO's spelling takes 16x33, the other does not."""
     for spelling, tiles in ((Winograd(channels=1), 32), (Winograd(channels=1, by_products=True), 33)):
