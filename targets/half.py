@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from segc.passes import HalfPrecision, MeasuredHalfPrecision, Winograd
+from segc.passes import HalfPrecision, MeasuredHalfPrecision
 from segc.passes.base import Pass
 from segc.targets.base import Option, Settings, Target
+from segc.targets.products import without_winograd
 
 HALF = Option(
     "half",
@@ -22,8 +23,8 @@ def by_types(target: Target, settings: Settings) -> Target:
     """
     if settings.precision != "fp16":
         return target
-    exact = (step for step in target.legalize if step.name != Winograd.name)
-    return replace(target, legalize=(*exact, _half(settings)))
+    target = without_winograd(target)
+    return replace(target, legalize=(*target.legalize, _half(settings)))
 
 
 def _half(settings: Settings) -> Pass:

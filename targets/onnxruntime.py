@@ -34,6 +34,7 @@ from segc.targets.base import (
     input_dtype,
 )
 from segc.targets.half import HALF, by_types
+from segc.targets.products import WINOGRAD, as_asked
 
 FILE = "model.onnx"
 
@@ -144,6 +145,6 @@ ONNXRUNTIME = Target(
     border=any_tensor,
     images=True,
     precisions=("fp32", "fp16"),
-    options=(HALF,),
-    configure=by_types,
+    options=(HALF, WINOGRAD),
+    configure=lambda target, settings: by_types(as_asked(target, settings), settings),
 )

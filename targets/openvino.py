@@ -31,6 +31,7 @@ from segc.targets.base import (
     fits_one_file,
     no_subgraph,
 )
+from segc.targets.products import WINOGRAD, as_asked
 
 FILES = ("model.xml", "model.bin")
 
@@ -121,4 +122,6 @@ OPENVINO = Target(
     multi_io=True,
     border=any_tensor,
     images=True,
+    options=(WINOGRAD,),
+    configure=as_asked,
 )
