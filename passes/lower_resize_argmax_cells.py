@@ -8,10 +8,8 @@ wins in the whole cell. The others, the mixed cells, are gathered:
     corners = x at the four corners of the mixed cells            (4, k * C), C last
     mask    = winner of a corner, spread over each cell; ScatterND of ArgMax(weights (sy * sx, 4) @ corners, C)
 
-Products of all cells at once give pixels before cells, which is turned around at the end; cells of many pixels have a
-small product each. Done for so many mixed cells at a time, so that even noise, all of whose cells are mixed, never
-needs the large logits at once. There are nodes for as many parts as noise needs; on a scene most of them are given
-nothing.
+Done for so many mixed cells at a time, so that even noise, all of whose cells are mixed, never needs the large logits
+at once. There are nodes for as many parts as noise needs; on a scene most of them are given nothing.
 A weight is a product, rounded once: numbers differ from torch's by rounding only. Where rounding makes two classes
 equal that differ at the corners, the one that is truly larger may win where argmax would take the lower index.
 
@@ -36,7 +34,6 @@ from segc.passes.mask_tail import Site, lower
 
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
 MOST_PARTS = 64
-SMALL_PRODUCTS = 64  # pixels of a cell from which a matrix product for each cell beats turning all their pixels around
 OTHERWISE = LowerResizeArgMaxBanded(strip_kb=1024, classes_last=True)  # the same runtimes find ArgMax fast
 
 
@@ -75,7 +72,6 @@ class _Cells:
         self.rows, self.columns = site.height + 1, site.width + 1  # cells
         cell_bytes = 4 * site.classes * self.tall * self.wide
         self.step = max(1, part_bytes // cell_bytes, -(-self.rows * self.columns // MOST_PARTS))  # cells of a part
-        self.each = self.tall * self.wide >= SMALL_PRODUCTS
         if b.opset < 13:
             raise Cannot(f"opset {b.opset} has other spellings")
 
@@ -91,19 +87,19 @@ class _Cells:
         # a line of corners is one longer than a line of cells
         line = b.op("Div", "line", mixed, b.const("columns", [self.columns]))
         first = b.op("Add", "first", mixed, line)
-        offsets = np.array([0, 1, self.columns + 1, self.columns + 2])  # of corners in the padded map
-        shifts = b.const("offsets", offsets if self.each else offsets[:, None])
+        offsets = b.const("offsets", [[0], [1], [self.columns + 1], [self.columns + 2]])  # of corners in the padded map
         weights = b.const("weights", self._weights())
         found = [
-            self._part(flat, b.slice(f"first{at}", first, [at], [min(at + self.step, cells)], [0]), shifts, weights, at)
+            self._part(
+                flat, b.slice(f"first{at}", first, [at], [min(at + self.step, cells)], [0]), offsets, weights, at
+            )
             for at in range(0, cells, self.step)
         ]
-        whole = found[0] if len(found) == 1 else b.op("Concat", "found", *found, axis=0 if self.each else 1)
-        by_cells = whole if self.each else b.transpose("found_cells", whole, [1, 0])
+        whole = found[0] if len(found) == 1 else b.op("Concat", "found", *found, axis=1)
         agreed = b.reshape("agreed_cells", b.cast("agreed", least, site.narrow), [cells, 1])
         base = b.op("Expand", "spread", agreed, b.const("size", [cells, self.tall * self.wide]))
         places = b.unsqueeze("places", mixed, [1])
-        grid = b.op("ScatterND", "all_cells", base, places, by_cells)
+        grid = b.op("ScatterND", "all_cells", base, places, b.transpose("found_cells", whole, [1, 0]))
         grid = b.reshape("grid", grid, [self.rows, self.columns, self.tall, self.wide])
         lines = b.transpose("lines", grid, [0, 2, 1, 3])
         image = b.reshape("image", lines, [1, self.rows * self.tall, self.columns * self.wide])
@@ -122,18 +118,13 @@ class _Cells:
         ]
         return b.op("Max", "most", *corners), b.op("Min", "least", *corners)
 
-    def _part(self, flat: gs.Tensor, first: gs.Tensor, shifts: gs.Tensor, weights: gs.Tensor, at: int) -> gs.Tensor:
-        """Classes of the pixels of mixed cells whose first corners are `first` (n): narrow (n, tall * wide) where each
-        cell has its product, otherwise (tall * wide, n).
-        """
+    def _part(self, flat: gs.Tensor, first: gs.Tensor, offsets: gs.Tensor, weights: gs.Tensor, at: int) -> gs.Tensor:
+        """Classes of the pixels of mixed cells whose first corners are `first` (n): narrow (tall * wide, n)."""
         b, classes, size, role = self.b, self.site.classes, self.tall * self.wide, str(at)
-        start = b.unsqueeze(f"start{role}", first, [1]) if self.each else first
-        corners = b.op("Gather", f"corners{role}", flat, b.op("Add", f"at{role}", start, shifts), axis=0)
-        if self.each:
-            values = b.op("MatMul", f"values{role}", weights, corners)
-        else:
-            values = b.op("MatMul", f"values{role}", weights, self._reshaped(f"four{role}", corners, [4, -1]))
-            values = self._reshaped(f"logits{role}", values, [size, -1, classes])
+        where = b.op("Add", f"at{role}", first, offsets)
+        corners = self._reshaped(f"four{role}", b.op("Gather", f"corners{role}", flat, where, axis=0), [4, -1])
+        values = b.op("MatMul", f"values{role}", weights, corners)
+        values = self._reshaped(f"logits{role}", values, [size, -1, classes])
         index = b.op("ArgMax", f"index{role}", values, axis=2, keepdims=0)
         return b.cast(f"narrow{role}", index, self.site.narrow)
 
