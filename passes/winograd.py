@@ -69,14 +69,14 @@ def matrices(points: tuple[float, ...] = POINTS) -> tuple[np.ndarray, np.ndarray
 class Winograd(Pass):
     """Spell wide 3x3 convolutions as 36 matrix products of transformed tiles.
 
-    channels, dilated_channels: C O / (C + O) from which it is worth it. by_products: the result by a matrix product
-    and a Transpose, which OpenVINO prefers, rather than a ConvTranspose, which ONNX Runtime does.
+    channels, dilated_channels: C O / (C + O) from which it is worth its rounding. by_products: the result by a matrix
+    product and a Transpose, which OpenVINO prefers, rather than a ConvTranspose, which ONNX Runtime does.
     """
 
     name: ClassVar[str] = "winograd"
     algebra: ClassVar[str] = "Conv3x3(x, w)  ->  A^T [(G w G^T) (B^T x B)] A, tiles of 4x4: 2.25 products for 9"
 
-    channels: int = 80
+    channels: int = 128
     dilated_channels: int = 150
     by_products: bool = False
 
