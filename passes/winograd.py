@@ -44,6 +44,7 @@ Size = int | Axis | list[int | Axis]
 TAPS, TILE, SEEN = 3, 4, 6  # of the kernel, of a tile, of what a tile sees
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 _PRODUCTS = 1e8  # that the direct way takes at least
+_LEAST_TILES = 32  # with fewer, most of the time goes into reading four times the weights
 _WASTE = 1.3  # times the pixels that tiles may cover
 _SIDE = 512  # pixels that stand for a symbol
 _COLLIDE = 512  # numbers of 4 bytes: 36 rows at this distance do not fit into the first cache together
@@ -108,9 +109,9 @@ class Winograd(Pass):
         least = self.channels if site.apart == 1 else self.dilated_channels
         if site.given * site.out < least * (site.given + site.out):
             raise Cannot(f"{site.given} to {site.out} channels are too few")
-        pixels = height * width
-        waste = (site.apart * TILE) ** 2 * _tiles(height, width, site.apart) / pixels
-        if site.given * site.out * TAPS**2 * pixels < _PRODUCTS or waste > _WASTE:
+        pixels, tiles = height * width, site.maps * _tiles(height, width, site.apart)
+        few = site.given * site.out * TAPS**2 * pixels < _PRODUCTS or tiles < _LEAST_TILES
+        if few or tiles * TILE**2 > _WASTE * pixels:
             raise Cannot("it has too few pixels")
 
 
