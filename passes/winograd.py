@@ -77,7 +77,7 @@ class Winograd(Pass):
     name: ClassVar[str] = "winograd"
     algebra: ClassVar[str] = "Conv3x3(x, w)  ->  A^T [(G w G^T) (B^T x B)] A, tiles of 4x4: 2.25 products for 9"
 
-    channels: int = 128
+    channels: int = 170
     dilated_channels: int = 150
     by_products: bool = False
 

@@ -165,7 +165,7 @@ def test_files_keep_their_size() -> None:
 @pytest.mark.parametrize(
     ("x", "w", "attrs", "reason"),
     [
-        ((1, 240, 64, 64), (240, 240, 3, 3), ATTRS, "too few"),
+        ((1, 256, 64, 64), (256, 256, 3, 3), ATTRS, "too few"),
         ((1, 256, 64, 64), (256, 256, 3, 3), DILATED.format(2), "too few"),
         ((1, 512, 4, 4), (512, 512, 3, 3), ATTRS, "too few pixels"),
         ((1, 512, 16, 28), (512, 512, 3, 3), ATTRS, "too few pixels"),

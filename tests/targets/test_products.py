@@ -15,7 +15,7 @@ from segc.targets.base import Settings
 
 TARGETS = ["onnxruntime", "openvino"]
 WIDE = """<ir_version: 10, opset_import: ["": 20]>
-    g (float[1,260,24,32] x, float[260,260,3,3] w) => (float[1,260,24,32] y)
+    g (float[1,352,24,32] x, float[352,352,3,3] w) => (float[1,352,24,32] y)
     { y = Conv <pads = [1, 1, 1, 1]> (x, w) }"""
 
 
@@ -41,7 +41,7 @@ def test_engines_of_both_kinds_compute_the_same(target: str, tmp_path: Path) -> 
     pytest.importorskip(target)
     rng = np.random.default_rng(0)
     model = onnx.parser.parse_model(WIDE)
-    weights = rng.standard_normal((260, 260, 3, 3)).astype(np.float32)
+    weights = rng.standard_normal((352, 352, 3, 3)).astype(np.float32)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
     del model.graph.input[1]
     onnx.save(model, tmp_path / "wide.onnx")
@@ -49,7 +49,7 @@ def test_engines_of_both_kinds_compute_the_same(target: str, tmp_path: Path) -> 
         segc.compile(str(tmp_path / "wide.onnx"), target=target, options={"winograd": chosen}, out=tmp_path / chosen)
         for chosen in ("on", "off")
     ]
-    x = rng.standard_normal((1, 260, 24, 32)).astype(np.float32)
+    x = rng.standard_normal((1, 352, 24, 32)).astype(np.float32)
     fast, plain = (next(iter(segc.load(bundle.path).run(x).values())) for bundle in bundles)
     assert 0 < np.abs(fast - plain).max() < 1e-5 * np.abs(plain).max()
     sizes = [sum(file.stat().st_size for file in bundle.path.glob("model.*")) for bundle in bundles]
