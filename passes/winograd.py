@@ -177,11 +177,10 @@ class _Site:
     def _products(self, seen: gs.Tensor) -> gs.Tensor:
         """(N, 36, O, maps x tiles), without N where it is one."""
         b, given, maps = self.b, self.given, [self.maps] if self.maps > 1 else []
-        taps = b.reshape("taps", self.weights, [self.out * given, TAPS**2])
+        taps = b.transpose("taps", b.reshape("weights", self.weights, [self.out * given, TAPS**2]), [1, 0])
         _, g, _ = matrices()
-        basis = b.const("basis", _squared(g).T, np.float32)
-        turned = b.transpose("turned", b.op("MatMul", "combined", taps, basis), [1, 0])
-        transformed = b.reshape("matrices", turned, [SEEN**2, self.out, given])
+        combined = b.op("MatMul", "combined", b.const("basis", _squared(g), np.float32), taps)
+        transformed = b.reshape("matrices", combined, [SEEN**2, self.out, given])
         front, batch = [0], seen
         if self.one:
             front = []
