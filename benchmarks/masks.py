@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {150: ((128, 128), (512, 512)), 19: ((128, 256), (1024, 2048))}
 LARGE = {150: ((128, 256), (1024, 2048))}  # for memory
-PAUSE = 0.03  # seconds
+PAUSE = 0.2  # seconds: ONNX Runtime threads wait in a loop after a run, and take the core of another way
 Way = Callable[[np.ndarray], np.ndarray]
 
 
