@@ -127,6 +127,7 @@ def write(state: dict[str, Any], docs: Path) -> None:
         "From an image in memory to a mask in memory: medians in milliseconds of runs in turns, each route in a",
         "process of its own. A route whose mask differs from eager PyTorch's on more than 2 pixels of 1,000 is not",
         "timed: its cell has the share that is equal. pnnx's logits become a mask in NumPy, by a running maximum.",
+        "The routes of a row are of one run; other rows, and other runtimes, may be of another day.",
         "Written by `python benchmarks/latency.py --page`; measured with", "",
         "```console", f"$ {state.get('command', '')}", "```", "",
         *summary(state), "",

@@ -9,6 +9,7 @@ from segc.parity import LIMITS, Limits
 from segc.targets.base import Settings, ShapeRange, Target
 
 PRECISIONS = ("fp32", "fp16", "int8")
+OWN_FLAGS = ("flavor", "device", "defer")  # options that are not spelled --set NAME=VALUE
 
 
 def settings_of(
@@ -30,11 +31,19 @@ def settings_of(
     for name, value in options.items():
         if name not in known:
             offered = f"its options are {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"{target.name} has no option '{name}'", because=offered, so=f"leave --{name} away")
+            raise UsageError(f"{target.name} has no option '{name}'", because=offered, so=f"leave {_typed(name)} away")
         if value not in known[name].choices:
-            raise UsageError(f"--{name} {value} does not exist", so=f"--{name} {' or '.join(known[name].choices)}")
+            choices = " or ".join(_typed(name, choice) for choice in known[name].choices)
+            raise UsageError(f"{_typed(name, value)} does not exist", so=choices)
     filled = {name: options.get(name, option.default) for name, option in known.items()}
     return Settings(precision, shape_range, filled)
+
+
+def _typed(name: str, value: str = "") -> str:
+    """An option as users type it: some have flags of their own."""
+    if name in OWN_FLAGS:
+        return f"--{name} {value}".rstrip()
+    return f"--set {name}={value}" if value else f"--set {name}"
 
 
 def limits_of(target: Target, precision: str, max_error: float | None, min_agreement: float | None) -> Limits:

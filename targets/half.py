@@ -7,7 +7,7 @@ from dataclasses import replace
 from segc.passes import HalfPrecision, MeasuredHalfPrecision
 from segc.passes.base import Pass
 from segc.targets.base import Option, Settings, Target
-from segc.targets.products import without_winograd
+from segc.targets.winograd import without_winograd
 
 HALF = Option(
     "half",

@@ -34,7 +34,7 @@ from segc.targets.base import (
     input_dtype,
 )
 from segc.targets.half import HALF, by_types
-from segc.targets.products import WINOGRAD, as_asked
+from segc.targets.winograd import WINOGRAD, as_asked
 
 FILE = "model.onnx"
 

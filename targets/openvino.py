@@ -31,7 +31,7 @@ from segc.targets.base import (
     fits_one_file,
     no_subgraph,
 )
-from segc.targets.products import WINOGRAD, as_asked
+from segc.targets.winograd import WINOGRAD, as_asked
 
 FILES = ("model.xml", "model.bin")
 

@@ -16,7 +16,7 @@ from segc import targets
 from segc.cli import arguments
 from segc.errors import UsageError
 from segc.parity import Limits
-from segc.settings import limits_of, settings_of
+from segc.settings import OWN_FLAGS, limits_of, settings_of
 from segc.targets import Emitted, Images, Option, Settings, ShapeRange, registry
 
 DEVICE = Option("device", ("x86", "cuda"), "x86", "where it runs")
@@ -56,6 +56,21 @@ def test_defaults_are_filled_in_and_unknown_ones_refused() -> None:
     ):
         with pytest.raises(UsageError, match=said):
             settings_of(TARGET, precision, options)
+
+
+def test_refusals_name_options_as_users_type_them() -> None:
+    assert {*arguments._OPTIONS, "defer"} == set(OWN_FLAGS)
+    for name, value, said in (
+        ("device", "toaster", ["--device toaster does not exist", "--device x86 or --device cuda"]),
+        ("winograd", "on", ["leave --set winograd away"]),
+        ("flavor", "rtx", ["leave --flavor away"]),
+    ):
+        with pytest.raises(UsageError) as caught:
+            settings_of(TARGET, "fp32", {name: value})
+        assert all(words in str(caught.value) for words in said)
+    with pytest.raises(UsageError, match="--set winograd=maybe does not exist") as caught:
+        settings_of(targets.get("openvino"), "fp32", {"winograd": "maybe"})
+    assert "--set winograd=on or --set winograd=off" in str(caught.value)
 
 
 def test_limits_are_the_users_then_the_targets_then_segcs() -> None:
