@@ -6,7 +6,7 @@ wins in the whole cell. The others, the mixed cells, are gathered:
 
     winner  = ArgMax(x, C);  mixed = the four corners of winner differ
     corners = x at the four corners of the mixed cells            (4, k * C), C last
-    mask    = winner of a corner, spread over each cell; ScatterND of ArgMax(weights (sy * sx, 4) @ corners, C)
+    mask    = cells that the winner of a corner fills; ScatterND of ArgMax(weights (sy * sx, 4) @ corners, C)
 
 Done for so many mixed cells at a time, so that even noise, all of whose cells are mixed, never needs the large logits
 at once. There are nodes for as many parts as noise needs; on a scene most of them are given nothing.
@@ -89,17 +89,12 @@ class _Cells:
         first = b.op("Add", "first", mixed, line)
         offsets = b.const("offsets", [[0], [1], [self.columns + 1], [self.columns + 2]])  # of corners in the padded map
         weights = b.const("weights", self._weights())
-        found = [
-            self._part(
-                flat, b.slice(f"first{at}", first, [at], [min(at + self.step, cells)], [0]), offsets, weights, at
-            )
-            for at in range(0, cells, self.step)
-        ]
-        whole = found[0] if len(found) == 1 else b.op("Concat", "found", *found, axis=1)
-        agreed = b.reshape("agreed_cells", b.cast("agreed", least, site.narrow), [cells, 1])
-        base = b.op("Expand", "spread", agreed, b.const("size", [cells, self.tall * self.wide]))
-        places = b.unsqueeze("places", mixed, [1])
-        grid = b.op("ScatterND", "all_cells", base, places, b.transpose("found_cells", whole, [1, 0]))
+        four = b.op("Add", "four", first, offsets)
+        found = [self._part(flat, four, weights, slice(at, at + self.step)) for at in range(0, cells, self.step)]
+        whole = found[0] if len(found) == 1 else b.op("Concat", "found", *found, axis=0)
+        agreed = b.reshape("agreed_cells", b.cast("agreed", least, np.int64), [cells])
+        base = b.op("Gather", "spread", b.const("full_cells", self._full_cells()), agreed, axis=0)
+        grid = b.op("ScatterND", "all_cells", base, b.unsqueeze("places", mixed, [1]), whole)
         grid = b.reshape("grid", grid, [self.rows, self.columns, self.tall, self.wide])
         lines = b.transpose("lines", grid, [0, 2, 1, 3])
         image = b.reshape("image", lines, [1, self.rows * self.tall, self.columns * self.wide])
@@ -118,15 +113,20 @@ class _Cells:
         ]
         return b.op("Max", "most", *corners), b.op("Min", "least", *corners)
 
-    def _part(self, flat: gs.Tensor, first: gs.Tensor, offsets: gs.Tensor, weights: gs.Tensor, at: int) -> gs.Tensor:
-        """Classes of the pixels of mixed cells whose first corners are `first` (n): narrow (tall * wide, n)."""
-        b, classes, size, role = self.b, self.site.classes, self.tall * self.wide, str(at)
-        where = b.op("Add", f"at{role}", first, offsets)
-        corners = self._reshaped(f"four{role}", b.op("Gather", f"corners{role}", flat, where, axis=0), [4, -1])
+    def _part(self, flat: gs.Tensor, four: gs.Tensor, weights: gs.Tensor, part: slice) -> gs.Tensor:
+        """Classes of the pixels of a part of the mixed cells, whose corners are `four` (4, n): narrow (n, pixels)."""
+        b, classes, size, role = self.b, self.site.classes, self.tall * self.wide, str(part.start)
+        where = b.slice(f"four{role}", four, [part.start], [part.stop], [1])
+        corners = self._reshaped(f"lines{role}", b.op("Gather", f"corners{role}", flat, where, axis=0), [4, -1])
         values = b.op("MatMul", f"values{role}", weights, corners)
         values = self._reshaped(f"logits{role}", values, [size, -1, classes])
         index = b.op("ArgMax", f"index{role}", values, axis=2, keepdims=0)
-        return b.cast(f"narrow{role}", index, self.site.narrow)
+        return b.transpose(f"found{role}", b.cast(f"narrow{role}", index, self.site.narrow), [1, 0])
+
+    def _full_cells(self) -> np.ndarray:
+        """narrow (classes, tall * wide): cells that one class fills. A row is copied faster than a number repeated."""
+        classes = np.arange(self.site.classes, dtype=self.site.narrow)
+        return np.repeat(classes[:, None], self.tall * self.wide, axis=1)
 
     def _reshaped(self, role: str, x: gs.Tensor, sizes: list[int]) -> gs.Tensor:
         return self.b.op("Reshape", role, x, self.b.const(f"{role}_shape", sizes))
