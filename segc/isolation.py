@@ -7,10 +7,10 @@ is a CompileError that says so; errors that the target raises in the child are r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,7 +21,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from segc.errors import CompileError, SegcError
+from segc.errors import CompileError
+from segc.isolated_process import EngineProcess, start
+from segc.isolation_server import Engine
 
 LIMIT = 900.0  # seconds for one answer
 _SHOWN = 5  # lines of what the child printed
@@ -35,13 +37,10 @@ class IsolatedSession:
     ) -> None:
         self._target, self._limit = target, limit
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "segc.isolation"], env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
-        )  # fmt: skip
+        self._child = start(target, self._said)
         self._end = weakref.finalize(self, _end, self._child, self._said)
-        self._ask((target, Path(directory).resolve(), dict(options), threads), "loading the engine")
+        engine = Engine(target, Path(directory).resolve(), dict(options), threads, dict(os.environ), tuple(sys.path))
+        self._ask(engine, "loading the engine")
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """As the target's own session."""
@@ -58,7 +57,6 @@ class IsolatedSession:
         self._end()
 
     def _ask(self, question: object, doing: str) -> object:
-        assert self._child.stdin is not None and self._child.stdout is not None
         late = threading.Event()
 
         def give_up() -> None:
@@ -69,9 +67,9 @@ class IsolatedSession:
         timer.daemon = True
         timer.start()
         try:
-            pickle.dump(question, self._child.stdin, protocol=5)
-            self._child.stdin.flush()
-            answer = pickle.load(self._child.stdout)
+            pickle.dump(question, self._child.questions, protocol=5)
+            self._child.questions.flush()
+            answer = pickle.load(self._child.answers)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise self._died(doing, late.is_set()) from error
         finally:
@@ -101,50 +99,9 @@ def _signal(code: int) -> str:
         return f"signal {-code}"
 
 
-def _end(child: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+def _end(child: EngineProcess, said: IO[bytes]) -> None:
     child.kill()
     child.wait()
-    for pipe in (child.stdin, child.stdout, said):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except OSError:  # what was buffered for a child that is gone
-                continue
-
-
-def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
-    """The child: load what the first question names, then run each array."""
-    from segc import targets
-
-    session: Any = None
-    while True:
-        try:
-            question = pickle.load(questions)
-        except EOFError:
-            return
-        try:
-            if session is None:
-                name, directory, options, threads = question
-                session = targets.get(name).load(directory, options, threads)
-                answer: object = None
-            elif isinstance(question, dict):
-                answer = dict(session.run_named(question))
-            else:
-                answer = session.run(question)
-        except SegcError as error:
-            answer = error
-        except Exception as error:  # each runtime has exceptions of its own, which may not travel
-            answer = CompileError("the runtime fails", because=f"{type(error).__name__}: {error}")
-        pickle.dump(answer, answers, protocol=5)
-        answers.flush()
-
-
-def main() -> None:
-    """Keep the pipe for answers to ourselves: runtimes print."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()
+    for pipe in (child.questions, child.answers, said):
+        with contextlib.suppress(OSError):  # what was buffered for a child that is gone
+            pipe.close()

@@ -17,7 +17,6 @@ pytest.importorskip("ncnn")
 
 from segc import ir
 from segc.errors import CompileError
-from segc.isolation import IsolatedSession
 from segc.targets.base import Settings
 from segc.targets.ncnn import NCNN, contracts, contracts_maps
 from segc.targets.ncnn.build import build, verify
@@ -75,47 +74,6 @@ def test_a_net_without_its_splits_is_refused() -> None:
     with pytest.raises(CompileError, match="breaks its contract") as error:
         verify(net)
     assert "which another layer reads without a Split" in str(error.value)
-
-
-# without a Split the second reader of `p` finds nothing there
-CRASH = """7767517
-4 4
-Input x 0 1 x
-Pooling p 1 1 x p 0=0 1=2 2=2
-ReLU r 1 1 p r
-Concat y 2 1 p r y 0=0
-"""
-
-
-def test_a_crash_of_ncnn_is_an_error_here(tmp_path: Path) -> None:
-    options = files(tmp_path)
-    (tmp_path / "model.param").write_text(CRASH)
-    with pytest.raises(CompileError) as crash:
-        IsolatedSession("ncnn", tmp_path, options, 1).run(X)
-    assert "the ncnn runtime fails while running it on 1x2x4x4" in str(crash.value)
-    assert "its process ended with SIG" in str(crash.value)
-
-
-def test_an_engine_that_is_not_there_is_an_error_of_the_child(tmp_path: Path) -> None:
-    options = files(tmp_path)
-    (tmp_path / "model.param").write_text("7767517\n1 1\nNope a 0 1 a\n")
-    with pytest.raises(CompileError, match="ncnn cannot load the engine"):
-        IsolatedSession("ncnn", tmp_path, options, 1)
-
-
-def test_an_isolated_engine_computes_what_the_engine_computes(tmp_path: Path) -> None:
-    options = files(tmp_path)
-    session = IsolatedSession("ncnn", tmp_path, options, 1)
-    two = np.concatenate([X, -X])
-    np.testing.assert_array_equal(session.run(two), NCNN.load(tmp_path, options, 1).run(two))
-    session.close()
-
-
-def test_a_child_that_does_not_answer_is_ended(tmp_path: Path) -> None:
-    options = files(tmp_path)
-    with pytest.raises(CompileError, match="gave no answer within 0 s") as error:
-        IsolatedSession("ncnn", tmp_path, options, 1, limit=0.0)
-    assert "loading the engine" in str(error.value)
 
 
 def layer(type_: str, *shapes: tuple[int, ...], weights: tuple[int, ...] = (), **params: object) -> Layer:
