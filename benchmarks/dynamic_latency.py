@@ -4,9 +4,10 @@
                                          [--threads 2] [--repeat 15] [--json FILE]
 
 Each family is compiled twice, static at the config's crop size (or --size) and dynamic, in a process of its own. Both
-bundles run the same noise in turns, so that whatever else the machine does hits both alike; medians after two warm-up
-runs are printed, and the median ratio over the families at the end. With --json, rows are kept after every family, and
-families that are there already are not run again.
+bundles run the same noise in turns, with a pause before each run, so that whatever else the machine does hits both
+alike and waiting threads of the one do not take a core of the other. Medians after two warm-up runs are printed, and
+the median ratio over the families at the end. With --json, rows are kept after every family, and families that are
+there already are not run again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from segc.families import FAMILIES
 from segc.runtime.engine import Engine
 
 WARM_UP = 2
+PAUSE = 0.2  # seconds: ONNX Runtime's threads wait in a loop after a run
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def take_turns(engines: Sequence[Engine], x: np.ndarray, repeat: int) -> list[fl
     seconds: list[list[float]] = [[] for _ in engines]
     for _ in range(WARM_UP + repeat):
         for engine, found in zip(engines, seconds, strict=True):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             engine.run(x)
             found.append(time.perf_counter() - start)
