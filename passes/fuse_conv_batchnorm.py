@@ -8,9 +8,9 @@ also for ConvTranspose and Gemm before, where s and t follow the output channels
 float64 and rounded once; the sums then round in another order than before.
 
 Must not fire: BatchNormalization in training mode; weights that another node reads (they would be stored twice);
-constants that are not one number a channel; a result in between that is an output or used elsewhere; a padded Conv
-behind the BatchNormalization, whose border is 0 and not t; scales that are not finite; a bias larger than the
-constants that it replaces.
+constants that are not one number a channel; a result in between that is an output, or whose numbers are used elsewhere
+(its shape may be: it stays); a padded Conv behind the BatchNormalization, whose border is 0 and not t; scales that are
+not finite; a bias larger than the constants that it replaces.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ def _finite(found: Affine) -> Affine | str:
 
 def _blocked(linear: gs.Node, node: gs.Node, between: gs.Tensor, keep: set[int]) -> str | None:
     """Why these weights cannot take the factor."""
-    if id(between) in keep or len(between.outputs) != 1:
+    readers = [user for user in between.outputs if user.op != "Shape"]  # the shape stays
+    if id(between) in keep or len(readers) != 1:
         return f"'{between.name}' is also used elsewhere"
     for tensor in linear.inputs[1:]:
         if len(tensor.outputs) != 1 and not tensor.is_empty():

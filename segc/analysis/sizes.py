@@ -9,8 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 SIDE = 1024  # stands for every symbol
-_OPS: dict[type[ast.operator], Callable[[int, int], int]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+Range = tuple[float, float]  # both ends included
+ANYTHING: Range = (-math.inf, math.inf)
+# names of SymPy's that torch.export writes
+_ROUNDED: dict[str, Callable[[float], int]] = {
+    "CeilToInt": math.ceil, "FloorToInt": math.floor, "RoundToInt": round, "TruncToInt": math.trunc,
+    "ceiling": math.ceil, "floor": math.floor,
 }  # fmt: skip
 
 
@@ -18,30 +22,18 @@ def estimate(size: Any, side: int = SIDE) -> int | None:
     """The number itself, or what an expression is when every symbol is `side`: to tell which of two spellings has less
     to compute.
 
-    None for what is unknown, is no such expression, or is less than 1 there.
+    None for what is unknown, is no such expression, is no whole number there, or is less than 1.
     """
     if isinstance(size, str):
-        try:
-            size = _value(ast.parse(size, mode="eval").body, side)
-        except (SyntaxError, ValueError, ZeroDivisionError):
+        low, high = _bounds(size, (side, side))
+        if low != high or not float(low).is_integer():
             return None
+        size = int(low)
     try:
         number = operator.index(size)
     except TypeError:
         return None
     return number if number > 0 else None
-
-
-def _value(node: ast.expr, side: int) -> int:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return node.value
-    if isinstance(node, ast.Name):
-        return side
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPS:
-        return _OPS[type(node.op)](_value(node.left, side), _value(node.right, side))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value(node.operand, side)
-    raise ValueError(ast.dump(node))
 
 
 def least(size: Any) -> int:
@@ -50,10 +42,7 @@ def least(size: Any) -> int:
     0 where nothing is known. A number is its own bound.
     """
     if isinstance(size, str):
-        try:
-            low = _range(ast.parse(size, mode="eval").body)[0]
-        except (SyntaxError, ValueError):
-            return 0
+        low, _ = _bounds(size, (1, math.inf))
         return max(0, math.floor(low)) if math.isfinite(low) else 0
     try:
         return operator.index(size)
@@ -61,23 +50,27 @@ def least(size: Any) -> int:
         return 0
 
 
-Range = tuple[float, float]  # both ends included
-ANYTHING: Range = (-math.inf, math.inf)
+def _bounds(size: str, symbol: Range) -> Range:
+    """Of an expression whose symbols are all in `symbol`; ANYTHING for what is none."""
+    try:
+        return _range(ast.parse(size, mode="eval").body, symbol)
+    except SyntaxError:
+        return ANYTHING
 
 
-def _range(node: ast.expr) -> Range:
-    """Bounds by interval arithmetic. SymPy's names are those that torch.export writes."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+def _range(node: ast.expr, symbol: Range) -> Range:
+    """Bounds by interval arithmetic."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return node.value, node.value
     if isinstance(node, ast.Name):
-        return 1, math.inf
+        return symbol
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        low, high = _range(node.operand)
+        low, high = _range(node.operand, symbol)
         return -high, -low
     if isinstance(node, ast.BinOp):
-        return _combined(type(node.op), _range(node.left), _range(node.right))
+        return _combined(type(node.op), _range(node.left, symbol), _range(node.right, symbol))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return _called(node.func.id, [_range(argument) for argument in node.args])
+        return _called(node.func.id, [_range(argument, symbol) for argument in node.args])
     return ANYTHING
 
 
@@ -99,11 +92,13 @@ def _called(name: str, given: list[Range]) -> Range:
     if name in ("Max", "Min") and given:
         pick = max if name == "Max" else min
         return pick(low for low, _ in given), pick(high for _, high in given)
-    if name == "IntTrueDiv" and len(given) == 2:
+    if name in ("IntTrueDiv", "FloatTrueDiv") and len(given) == 2:
         return _combined(ast.Div, *given)
-    if name in ("CeilToInt", "FloorToInt", "ceiling", "floor") and len(given) == 1:
-        rounded = math.ceil if name in ("CeilToInt", "ceiling") else math.floor
-        return _whole(given[0][0], rounded), _whole(given[0][1], rounded)
+    if name == "ToFloat" and len(given) == 1:
+        return given[0]
+    if name in _ROUNDED and len(given) == 1:
+        low, high = (_whole(end, _ROUNDED[name]) for end in given[0])
+        return low, high
     return ANYTHING
 
 

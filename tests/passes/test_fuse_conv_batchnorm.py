@@ -63,6 +63,20 @@ def test_a_chain_is_fused_and_the_output_keeps_its_name() -> None:
     assert [(n.op, n.outputs[0].name) for n in graph.nodes] == [("Conv", "y")]
 
 
+def test_a_node_that_asks_for_the_shape_does_not_stop_it() -> None:
+    """Dynamic models resize to the sides of another map."""
+    graph = check_pass(
+        FuseConvBatchnorm(),
+        text(
+            "a = Conv (x, w, b)  sides = Shape (a)  y = BatchNormalization <epsilon = 0.00001> (a, s, t, m, v)",
+            "float[N,2,A,B] y, int64[4] sides",
+        ),
+        None,
+        atol=1e-5,
+    )
+    assert [(n.op, n.outputs[0].name) for n in graph.nodes] == [("Conv", "y"), ("Shape", "sides")]
+
+
 def test_a_shift_in_front_of_a_conv_without_padding_becomes_its_bias() -> None:
     nodes = "a = BatchNormalization (x, s, t, m, v)  y = Conv (a, u)"
     graph = check_pass(FuseConvBatchnorm(), text(nodes, "float[N,1,A,B] y", "float[N,2,H,W] x"), None, atol=1e-5)
