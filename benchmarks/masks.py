@@ -3,9 +3,10 @@
     python benchmarks/masks.py [--runs 15] [--threads 2] [--cases 150 19] [--no-memory] [--json FILE]
                                [--weights PTH --config CONFIG --images DIR]
 
-All ways get the same logits and run in turns, with a pause before each, so that a busy machine disturbs all alike and
-no runtime's waiting threads disturb another way: medians in milliseconds. Memory: growth of the peak of a process of
-its own that has loaded the logits and the engine. `differ`: pixels that are not torch's, all of them ties.
+All ways get the same logits and run in turns, so that a busy machine disturbs all alike: a pause, so that no runtime's
+waiting threads disturb another way, a run that wakes the way's own threads, and the run that counts. Medians in
+milliseconds. Memory: growth of the peak of a process of its own that has loaded the logits and the engine. `differ`:
+pixels that are not torch's, all of them ties.
 
 Logits of scenes are those of the Fast-SCNN in examples/street_scenes on generated scenes, or with --weights of that
 config (its head's classes counted in the file) on the images of a folder. Classes that network lacks get the logits of
@@ -153,6 +154,7 @@ def timed(made: dict[str, Way], x: np.ndarray, runs: int) -> dict[str, list[floa
     for turn in range(runs + 2):
         for name, way in made.items():
             time.sleep(PAUSE)
+            way(x)  # wakes its threads, as the network before it does
             begin = time.perf_counter()
             way(x)
             if turn >= 2:

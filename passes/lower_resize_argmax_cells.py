@@ -83,7 +83,8 @@ class _Cells:
         flat = b.reshape("corners", padded, [(site.height + 2) * (site.width + 2), site.classes])
         most, least = self._extremes(flat)
         differ = b.reshape("mixed", b.op("Greater", "differ", most, least), [cells])
-        mixed = b.reshape("cells", b.op("NonZero", "nonzero", differ), [-1])
+        numbers = b.op("Range", "numbers", *(b.const(f"range{at}", at) for at in (0, cells, 1)))
+        mixed = b.op("Compress", "cells", numbers, differ, axis=0)  # sooner than NonZero
         # a line of corners is one longer than a line of cells
         line = b.op("Div", "line", mixed, b.const("columns", [self.columns]))
         first = b.op("Add", "first", mixed, line)
@@ -92,6 +93,7 @@ class _Cells:
         four = b.op("Add", "four", first, offsets)
         found = [self._part(flat, four, weights, slice(at, at + self.step)) for at in range(0, cells, self.step)]
         whole = found[0] if len(found) == 1 else b.op("Concat", "found", *found, axis=0)
+        whole = b.reshape("found_cells", whole, [-1, self.tall * self.wide])
         agreed = b.reshape("agreed_cells", b.cast("agreed", least, np.int64), [cells])
         base = b.op("Gather", "spread", b.const("full_cells", self._full_cells()), agreed, axis=0)
         grid = b.op("ScatterND", "all_cells", base, b.unsqueeze("places", mixed, [1]), whole)
@@ -121,7 +123,9 @@ class _Cells:
         values = b.op("MatMul", f"values{role}", weights, corners)
         values = self._reshaped(f"logits{role}", values, [size, -1, classes])
         index = b.op("ArgMax", f"index{role}", values, axis=2, keepdims=0)
-        return b.transpose(f"found{role}", b.cast(f"narrow{role}", index, self.site.narrow), [1, 0])
+        turned = b.transpose(f"turned{role}", b.cast(f"narrow{role}", index, self.site.narrow), [1, 0])
+        # flat, or ONNX Runtime joins the parts first and turns them all at once, beyond its caches
+        return self._reshaped(f"found{role}", turned, [-1])
 
     def _full_cells(self) -> np.ndarray:
         """narrow (classes, tall * wide): cells that one class fills. A row is copied faster than a number repeated."""
