@@ -21,7 +21,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
+
+from segc.forks import work_and_exit
 
 FATE = struct.Struct("=Bq")
 FORKED, ENDED = 0, 1
@@ -108,9 +110,8 @@ class Server:
         _prepare(target)
         process = os.fork()
         if process == 0:
-            for other in (self._requests.fileno(), self._wake, fate, *self._fates.values()):
-                os.close(other)
-            _be_child(questions, answers, said)
+            servers = (self._requests.fileno(), self._wake, fate, *self._fates.values())
+            work_and_exit(lambda: _be_child(questions, answers, said, servers))
         for file in (questions, answers, said):
             os.close(file)
         self._fates[process] = fate
@@ -139,27 +140,17 @@ def _tell(fate: int, what: int, value: int) -> None:
         os.write(fate, FATE.pack(what, value))
 
 
-def _be_child(questions: int, answers: int, said: int) -> NoReturn:
-    code = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        for stream in (1, 2):
-            os.dup2(said, stream)
-        with os.fdopen(questions, "rb") as asked, os.fdopen(answers, "wb") as answered:
-            serve(asked, answered)
-        code = 0
-    except BrokenPipeError:  # whoever asked is gone
-        pass
-    except BaseException:  # the fork must not run on in the server's loop
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _be_child(questions: int, answers: int, said: int, servers: tuple[int, ...]) -> None:
+    for file in servers:
+        os.close(file)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    whoever_asked_is_gone = contextlib.suppress(BrokenPipeError)
+    with whoever_asked_is_gone, os.fdopen(questions, "rb") as asked, os.fdopen(answers, "wb") as answered:
+        serve(asked, answered)
 
 
 def main() -> None:

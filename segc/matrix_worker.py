@@ -15,7 +15,10 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
+
+from segc.forks import work_and_exit
 
 _POLL = 0.05  # seconds
 _own = threading.local()
@@ -67,7 +70,7 @@ def _serve() -> None:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            _job(request)
+            work_and_exit(partial(_job, request))
         try:
             code = _wait(child, time.monotonic() + request["timeout"])
         except BaseException:  # an interrupt ends the job too
@@ -78,26 +81,15 @@ def _serve() -> None:
 
 
 def _job(request: dict[str, str]) -> None:
-    """In the fork: never returns."""
+    """In the fork."""
     from segc.matrix_job import main
 
-    code = 1
-    try:
-        os.setsid()  # what it starts in turn can be ended with it
-        out = os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        os.close(0)
-        main(Path(request["asked"]), Path(request["answer"]))
-        code = 0
-    except BaseException:  # the fork must not run on in the server's loop
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    os.setsid()  # what it starts in turn can be ended with it
+    out = os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(0)
+    main(Path(request["asked"]), Path(request["answer"]))
 
 
 def _wait(child: int, deadline: float) -> int | None:
