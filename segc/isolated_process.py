@@ -1,6 +1,6 @@
 """Start the process of an isolated engine, and end it: a fork of segc.isolation_server, or a fresh interpreter.
 
-Forks are for Linux only: elsewhere system libraries do not survive them, or there are none.
+Forks are for Linux (5.3 or later) only: elsewhere system libraries do not survive them, or there are none.
 """
 
 from __future__ import annotations
@@ -19,8 +19,18 @@ from typing import IO, Protocol
 from segc.errors import CompileError
 from segc.isolation_server import ENDED, FATE
 
-FORKS = sys.platform == "linux"
 _SERVER = [sys.executable, "-m", "segc.isolation_server"]
+
+
+def _can_fork() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+FORKS = _can_fork()
 
 
 class EngineProcess(Protocol):
@@ -64,27 +74,33 @@ class Fork:
     def __init__(self, questions: int, answers: int, fate: int) -> None:
         self.questions: IO[bytes] = os.fdopen(questions, "wb")
         self.answers: IO[bytes] = os.fdopen(answers, "rb")
-        self._fate, self._ended, self._lock = os.fdopen(fate, "rb", buffering=0), False, threading.Lock()
+        self._fate, self._lock = os.fdopen(fate, "rb", buffering=0), threading.Lock()
         self._status = -signal.SIGKILL  # unless we hear of another
-        _, self._number = FATE.unpack(self._told())
+        _, self.number = FATE.unpack(self._told())
+        self._handle: int | None = None  # a number may be given to another process, a handle is not
+        with contextlib.suppress(ProcessLookupError):  # it ended already
+            self._handle = os.pidfd_open(self.number)
 
     def kill(self) -> None:
         """See EngineProcess."""
         with self._lock:
-            told, _, _ = select.select([] if self._ended else [self._fate], [], [], 0)
-            if not (self._ended or told):  # it runs, so the number is its own
+            if self._handle is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._number, signal.SIGKILL)
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def wait(self) -> int:
         """See EngineProcess."""
+        if self._handle is not None:
+            select.select([self._handle], [], [])
         with self._lock:
-            if not self._ended:
+            if not self._fate.closed:
                 with contextlib.suppress(EOFError):  # the server was ended
                     what, self._status = FATE.unpack(self._told())
                     assert what == ENDED
-                self._ended = True
                 self._fate.close()
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
         return self._status
 
     def _told(self) -> bytes:

@@ -128,6 +128,18 @@ class TestForks:
         session.close()
         assert isolated_process._server() is not server
 
+    def test_a_fork_whose_server_is_gone_can_still_be_ended(self, engine: Engine) -> None:
+        session = IsolatedSession("ncnn", *engine, 1, limit=2.0)
+        fork, server = session._child, isolated_process._server()
+        assert isinstance(fork, isolated_process.Fork)
+        os.kill(fork.number, signal.SIGSTOP)  # it will not answer, nor see that its questions ended
+        os.kill(server._process.pid, signal.SIGKILL)
+        server._process.wait()
+        with pytest.raises(CompileError, match="gave no answer within 2 s"):
+            session.run(X)
+        session.close()
+        assert not Path(f"/proc/{fork.number}/fd").exists() or _state(fork.number) == "Z"  # for whoever adopted it
+
     def test_threads_may_start_sessions_at_once(self, engine: Engine) -> None:
         def run(factor: int) -> np.ndarray:
             session = IsolatedSession("ncnn", *engine, 1)
@@ -150,9 +162,13 @@ class TestForks:
         assert server.alive
 
 
+def _state(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def _parent(session: IsolatedSession) -> int:
     assert isinstance(session._child, isolated_process.Fork)
-    return int(Path(f"/proc/{session._child._number}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(Path(f"/proc/{session._child.number}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _files(process: int | str) -> int:
