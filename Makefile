@@ -7,7 +7,7 @@ DEMO ?= demo-out
 MATRIX ?= matrix-out.md
 JOBS ?= 2
 
-.PHONY: demo test test-slow matrix check format clean
+.PHONY: demo test test-slow matrix check generated format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
@@ -26,6 +26,9 @@ check: $(STAMP)  ## all static checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy segc
 	$(BIN)/mypy --config-file tests/mypy.ini tests
+
+generated: $(STAMP)  ## files that are written from the code, kept in git
+	$(BIN)/python -m segc.passes.registry
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

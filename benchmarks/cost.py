@@ -22,7 +22,7 @@ MODEL = "fcn_r18-d8_4xb2-80k_cityscapes-512x1024"
 EXPORT = """
 import json, sys, time, torch
 from segc.frontend.source import open_source
-from segc.memory import peak_memory_mb
+from segc.isolation.memory import peak_memory_mb
 source = open_source(sys.argv[1])
 height, width = map(int, sys.argv[2].split("x"))
 start = time.perf_counter()

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segc.families import FAMILIES
 from segc.runtime.engine import Engine
+from segc.support_matrix.families import FAMILIES
 
 WARM_UP = 2
 PAUSE = 0.2  # seconds: ONNX Runtime's threads wait in a loop after a run
@@ -63,10 +63,10 @@ def measure(family: str, target: str, size: tuple[int, int] | None, threads: int
     """Compile both bundles, run them in turns."""
     import torch
 
-    from segc.driver import compile_request
-    from segc.request import Request
+    from segc.commands.compile import compile_request
+    from segc.compilation.cache import Shared
+    from segc.compilation.request import Request
     from segc.runtime.engine import load
-    from segc.shared import Shared
 
     torch.set_num_threads(threads)
     shared, source = Shared(), FAMILIES[family]

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segc.families import FAMILIES
-from segc.parity import Case
+from segc.parity.metrics import Case
+from segc.support_matrix.families import FAMILIES
 
 SIZES, BATCHES = ("256x256", "384x640", "513x769"), (1, 2)
 ERROR, AGREEMENT, MARGIN = 1.5e-3, 0.999, 2.0
@@ -84,14 +84,14 @@ def measure(family: str, settings: Settings) -> list[Row]:
     """All rows of one family; a compile that fails gives one row for its target."""
     import torch
 
-    from segc import parity
-    from segc.driver import compile_request
+    from segc.commands.compile import compile_request
+    from segc.compilation.cache import Shared
+    from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
-    from segc.reference import reference_of
-    from segc.request import Request
+    from segc.parity import metrics
+    from segc.parity.reference import reference_of
     from segc.runtime.engine import accepted, load
-    from segc.shared import Shared
 
     torch.set_num_threads(settings.threads)
     shared, source = Shared(), open_source(FAMILIES[family], mode="whole")
@@ -124,14 +124,14 @@ def measure(family: str, settings: Settings) -> list[Row]:
             )
             for batch in settings.batches:
                 shape = (batch, info.in_channels, height, width)
-                inputs = list(parity.inputs(shape, info.mean, info.std, info.channel_order))
+                inputs = list(metrics.inputs(shape, info.mean, info.std, info.channel_order))
                 inputs = inputs if batch == 1 else together(inputs)
                 cases: dict[str, list[Case]] = {target: [] for target in engines}
                 plains: dict[str, list[float]] = {target: [] for target in plain}
                 for label, x in inputs:
                     wanted = reference(x)
                     for target, run in engines.items():
-                        cases[target].append(parity.compare(label, wanted, run(x), info.threshold))
+                        cases[target].append(metrics.compare(label, wanted, run(x), info.threshold))
                     for target, run in plain.items() if batch == 1 else ():
                         plains[target] += _error_of(run, x, wanted)
                 rows += [
@@ -183,10 +183,10 @@ def _plain(module: object, trace: tuple[int, int], folder: Path, settings: Setti
 
 def _error_of(run: Run, x: np.ndarray, wanted: np.ndarray) -> list[float]:
     """The relative error, or nothing where the plain export does not run at this size."""
-    from segc import parity
+    from segc.parity import metrics
 
     try:
-        return [parity.compare("plain", wanted, run(x), None).relative_error or 0.0]
+        return [metrics.compare("plain", wanted, run(x), None).relative_error or 0.0]
     except Exception:  # each runtime has exceptions of its own, and a wrong size is one of ours
         return []
 

@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import latency_page
 from latency_routes import ROUTES, Job, bound_memory, info_of, made, not_made, shape_of
 
-from segc.families import FAMILIES
+from segc.support_matrix.families import FAMILIES
 
 PAUSE = 0.02  # seconds
 LEAST_RUNS = 3
@@ -48,7 +48,7 @@ PACKAGES = ("segc", "torch", "onnxruntime", "openvino", "ncnn", "pnnx", "onnxsim
 
 def photograph(shape: tuple[int, int]) -> np.ndarray:
     """The photograph that ships with segc: uint8 (H, W, 3) BGR."""
-    from segc.parity import image_inputs
+    from segc.parity.metrics import image_inputs
 
     return np.ascontiguousarray(dict(image_inputs((1, 3, *shape)))["natural image"][0])
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from latency_routes import ROUTES
 
-from segc.families import FAMILIES
+from segc.support_matrix.families import FAMILIES
 
 SEGC = "segc"
 OWN = (SEGC, "segc, uint8")

@@ -57,7 +57,7 @@ def shape_of(job: Job, info: Any) -> tuple[int, int]:
 
 
 def normaliser(info: Any) -> Callable[[np.ndarray], np.ndarray]:
-    from segc.manifest import Pad, Preprocessing
+    from segc.bundle.manifest import Pad, Preprocessing
     from segc.runtime.preprocessing import normalize
 
     mean, std = (tuple(v if len(v) == 3 else v * 3) for v in (info.mean, info.std))
@@ -143,10 +143,10 @@ def make_openvino(job: Job) -> None:
 
 def make_segc(job: Job) -> None:
     """All bundles; why one failed is written beside it. Not verified here: every mask is, before it is timed."""
-    from segc.driver import compile_request
+    from segc.commands.compile import compile_request
+    from segc.compilation.cache import Shared
+    from segc.compilation.request import Request
     from segc.errors import SegcError
-    from segc.request import Request
-    from segc.shared import Shared
 
     shared = Shared()
     for target, image in [(t, i) for t in job.targets for i in INPUTS[t]]:

@@ -21,29 +21,37 @@ from typing import Any
 
 import numpy as np
 
-from segc import decode, ir, legality, pipelines, targets
+from segc import targets
+from segc.compilation import mask_placement
 from segc.errors import SegcError
-from segc.passes import LowerResizeArgMax, LowerResizeArgMaxBanded, LowerResizeArgMaxCells, SplitResizeArgMax
-from segc.targets.base import Settings, Target
+from segc.graph import ir
+from segc.legality import report
+from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
+from segc.passes.masks.lower_resize_argmax_cells import LowerResizeArgMaxCells
+from segc.passes.masks.lower_resize_argmax_pairwise import LowerResizeArgMaxPairwise
+from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
+from segc.pipeline import stages
+from segc.targets.protocol import Settings
+from segc.targets.target import Target
 
 SPELLINGS: dict[str, Any] = {
     "Resize, ArgMax": LowerResizeArgMax(),
-    "bands": LowerResizeArgMaxBanded(),
-    "bands, classes last": LowerResizeArgMaxBanded(strip_kb=1024, classes_last=True),
+    "bands": LowerResizeArgMaxTiled(),
+    "bands, classes last": LowerResizeArgMaxTiled(strip_kb=1024, classes_last=True),
     "cells": LowerResizeArgMaxCells(),
-    "planes": SplitResizeArgMax(scratch=0),
+    "planes": LowerResizeArgMaxPairwise(scratch=0),
 }
 Run = Callable[[], np.ndarray]
 
 
-def built(name: str, step: Any, tail: decode.Tail, logits: np.ndarray, threads: int, folder: Path) -> Run:
+def built(name: str, step: Any, tail: mask_placement.Tail, logits: np.ndarray, threads: int, folder: Path) -> Run:
     """A call that makes the mask. Raises SegcError where the target refuses the spelling."""
     target: Target = dataclasses.replace(targets.get(name), mask_tail=step)
     runtime = targets.get("onnxruntime") if name == "pplnn" else target
     graph = ir.from_model(tail.model(logits.shape, target.opset))
     ir.infer_shapes(graph)
-    pipelines.standard(target, shape=None, mask=True, threshold=None, simplify=False).run(graph)
-    legality.require_legal(graph, target, {})
+    stages.standard(target, shape=None, mask=True, threshold=None, simplify=False).run(graph)
+    report.require_legal(graph, target, {})
     emitted = runtime.emit(ir.to_model(graph, functions=False), folder, Settings())
     session = runtime.load(folder, emitted.options, threads)
     return lambda: np.asarray(session.run(logits))
@@ -62,7 +70,7 @@ def logits_of(kind: str, classes: int, small: tuple[int, int]) -> np.ndarray:
 
 def measure(name: str, kind: str, classes: int, args: argparse.Namespace) -> None:
     """Print a line for each spelling."""
-    tail = decode.Tail(args.large, False, None)
+    tail = mask_placement.Tail(args.large, False, None)
     logits = logits_of(kind, classes, args.small)
     want = tail.on_host(logits, args.threads)
     print(f"{name}, {classes} classes, {kind}", flush=True)

@@ -38,7 +38,7 @@ def tail_model(classes: int, small: tuple[int, int], large: tuple[int, int], ste
     """logits -> uint8 mask, with segc.ResizeArgMax spelled by `step`."""
     import onnx.parser
 
-    from segc import ir
+    from segc.graph import ir
 
     text = f"""<ir_version: 9, opset_import: ["" : 20, "segc" : 1]>
         g (float[1,{classes},{small[0]},{small[1]}] x) => (uint8[1,{large[0]},{large[1]}] y)
@@ -54,7 +54,7 @@ def tail_model(classes: int, small: tuple[int, int], large: tuple[int, int], ste
 
 def in_graph(target: str, model: Any, threads: int) -> Way:
     from segc import targets
-    from segc.targets.base import Settings
+    from segc.targets.protocol import Settings
 
     runtime = targets.get(target)
     folder = tempfile.mkdtemp()
@@ -65,11 +65,12 @@ def in_graph(target: str, model: Any, threads: int) -> Way:
 def ways(classes: int, small: tuple[int, int], large: tuple[int, int], threads: int) -> dict[str, Callable[[], Way]]:
     """Name -> what makes the way ready."""
     from segc import targets
-    from segc.passes import LowerResizeArgMax
-    from segc.runtime import masks, resize
+    from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
+    from segc.runtime import resize
+    from segc.runtime.masks import dispatch
 
     def host() -> Way:
-        return lambda x: masks.resize_argmax(x[0], large, False, threads=threads)[None]
+        return lambda x: dispatch.resize_argmax(x[0], large, False, threads=threads)[None]
 
     def numpy() -> Way:
         return lambda x: resize.resize_argmax(x[0], large, False)[None]
@@ -180,13 +181,14 @@ def measure(classes: int, kind: str, x: np.ndarray, args: argparse.Namespace) ->
 
 def two_resizes(classes: int, x: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
     """Logits to the input's size and then to an image of 4/3 of it: both at once, or directly."""
-    from segc.runtime import masks, resize
+    from segc.runtime import resize
+    from segc.runtime.masks import dispatch
 
     large = CASES[classes][1]
     image = large[0] * 4 // 3, large[1] * 4 // 3
     stepwise = resize.resize_argmax(resize.ResizedRows(resize.ArrayRows(x[0]), large, large, False), image, False)
-    both: Way = lambda x: masks.resize_argmax(x[0], image, False, via=(large, large), threads=args.threads)  # noqa: E731
-    direct: Way = lambda x: masks.resize_argmax(x[0], image, False, threads=args.threads)  # noqa: E731
+    both: Way = lambda x: dispatch.resize_argmax(x[0], image, False, via=(large, large), threads=args.threads)  # noqa: E731
+    direct: Way = lambda x: dispatch.resize_argmax(x[0], image, False, threads=args.threads)  # noqa: E731
     times = timed({"both at once": both, "directly": direct}, x, args.runs)
     return {
         "classes": classes, "image": image,
@@ -212,11 +214,11 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def memory_of(name: str, classes: int, threads: int) -> None:
     """Print by how many MB the peak grows when the way runs on noise (Linux). The kernel is compiled before."""
-    from segc.runtime import masks
+    from segc.runtime.masks import dispatch
 
     small, large = LARGE[classes]
     x = np.random.default_rng(0).standard_normal((1, classes, *small)).astype(np.float32)
-    masks.resize_argmax(x[0, :2, :4, :4], (8, 8), False)
+    dispatch.resize_argmax(x[0, :2, :4, :4], (8, 8), False)
     way = ways(classes, small, large, threads)[name]()
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak, which a child takes over from its parent
     before = resident("VmRSS")

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from segc.families import FAMILIES
+from segc.support_matrix.families import FAMILIES
 
 # the segc bundles, by what `segc compile` is asked for
 OURS: dict[str, dict[str, str]] = {
@@ -101,13 +101,13 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     import numpy as np
     import torch
 
-    from segc import parity
-    from segc.driver import compile_request
+    from segc.commands.compile import compile_request
+    from segc.compilation.cache import Shared
+    from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
-    from segc.reference import reference_of
-    from segc.request import Request
-    from segc.shared import Shared
+    from segc.parity import metrics
+    from segc.parity.reference import reference_of
 
     shared, failed, config = Shared(), {}, FAMILIES[family]
     for kind, asked in OURS.items():
@@ -123,7 +123,7 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     assert module is not None
     cases: dict[str, Any] = {}
     shape = (1, info.in_channels, *size)
-    inputs = [x for _, x in parity.inputs(shape, info.mean, info.std, info.channel_order)]
+    inputs = [x for _, x in metrics.inputs(shape, info.mean, info.std, info.channel_order)]
     inputs += [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in range(1, CASES - 1)]
     for at, x in enumerate(inputs):
         cases[f"x{at}"], cases[f"y{at}"] = x, reference_of(source)(x)
@@ -175,7 +175,7 @@ def serve(pipe: Connection, kind: str, folder: Path, threads: int) -> None:
     """The process of one net: arrays come, (result, seconds to a mask, peak MB) go."""
     import numpy as np
 
-    from segc.memory import peak_memory_mb
+    from segc.isolation.memory import peak_memory_mb
 
     run = loaded(kind, folder, threads)
     pipe.send("ready")
@@ -218,7 +218,7 @@ def loaded(kind: str, folder: Path, threads: int) -> Run:
 
 def decoding(run: Run, place: Path, align_corners: bool) -> Run:
     """x to mask where segc's runtime makes it from the engine's logits."""
-    from segc.runtime.masks import resize_argmax
+    from segc.runtime.masks.dispatch import resize_argmax
 
     resizes = json.loads((place / "segc.json").read_text())["output"]["decode"]["resize"]
 

@@ -37,7 +37,7 @@ from pathlib import Path
 
 from ncnn_nets import KINDS, OURS, THEIRS, Cell, Row, keep_params, measure
 
-from segc.families import FAMILIES
+from segc.support_matrix.families import FAMILIES
 
 DEFAULT = "segc mask"
 MOST = 1.2  # times pnnx's error

@@ -23,15 +23,16 @@ import numpy as np
 import onnx
 
 import segc
-from segc import parity, targets
+from segc import targets
 from segc.cli import arguments
-from segc.driver import compile_request
+from segc.commands.compile import compile_request
+from segc.compilation.cache import Shared
+from segc.compilation.request import Request
 from segc.errors import ShapeError
-from segc.families import FAMILIES
 from segc.frontend.source import Source, open_source
-from segc.reference import reference_of
-from segc.request import Request
-from segc.shared import Shared
+from segc.parity import metrics
+from segc.parity.reference import reference_of
+from segc.support_matrix.families import FAMILIES
 from segc.targets import Settings
 
 LIGHT = ("fcn", "pspnet", "deeplabv3plus", "segformer", "unet", "fastscnn", "bisenetv2", "segmenter")
@@ -68,7 +69,7 @@ def measure(
     info = source.info
     shared.source((FAMILIES[name], None, False, "whole"), lambda: source)
     shape = (1, info.in_channels, *size)
-    inputs = list(parity.inputs(shape, info.mean, info.std, info.channel_order))
+    inputs = list(metrics.inputs(shape, info.mean, info.std, info.channel_order))
     reference = reference_of(source)
     expected = [(label, x, reference(x)) for label, x in inputs]
     with tempfile.TemporaryDirectory() as folder:
@@ -81,11 +82,11 @@ def measure(
             )  # fmt: skip
             compile_request(request, shared=shared)
             engine = segc.load(out, threads=threads)
-            ours = [parity.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
+            ours = [metrics.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
             plain_folder = out.with_suffix(".plain")
             plain_folder.mkdir()
             session = target.load(plain_folder, target.emit(plain, plain_folder, Settings()).options, threads)
-            theirs = [parity.compare(label, y, session.run(x), info.threshold) for label, x, y in expected]
+            theirs = [metrics.compare(label, y, session.run(x), info.threshold) for label, x, y in expected]
             yield _worst(name, size, target_name, ours, theirs, asked)
 
 
@@ -112,7 +113,7 @@ def plain_export(source: Source, shape: tuple[int, ...]) -> onnx.ModelProto:
 
 
 def _worst(
-    name: str, size: tuple[int, int], target: str, ours: list[parity.Case], theirs: list[parity.Case], asked: str
+    name: str, size: tuple[int, int], target: str, ours: list[metrics.Case], theirs: list[metrics.Case], asked: str
 ) -> Row:
     ratios = [case.margin_ratio for case in ours if case.margin_ratio is not None]
     return Row(

@@ -22,10 +22,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from segc import ir, pipelines, targets
+from segc import targets
+from segc.graph import ir
 from segc.passes import REGISTRY
-from segc.pipeline import Pipeline
-from segc.targets.base import Session, Target
+from segc.pipeline import stages
+from segc.pipeline.pipeline import Pipeline
+from segc.targets.protocol import Session
+from segc.targets.target import Target
 
 WARM_UP = 2
 PAUSE = 0.1  # seconds: threads that ran the other engine may still wait in a loop
@@ -35,7 +38,7 @@ def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str, a
     """The model after the target's pipeline, less the pass `without`, or with the pass `also`, where that is named."""
     graph = ir.from_model(onnx.ModelProto.FromString(model.SerializeToString()))
     ir.infer_shapes(graph)
-    whole = pipelines.standard(target, shape=None, mask=mask)
+    whole = stages.standard(target, shape=None, mask=mask)
     steps = [step for step in whole.passes if step.name != without]
     if also and all(step.name != also for step in steps):
         steps.append(REGISTRY[also]())

@@ -86,7 +86,9 @@ KINDS = {"chain": chain, "wide": wide}
 
 def measure(kind: str, count: int, target: str) -> dict[str, float]:
     """Seconds for import, pipeline and export of one graph, after warming up on a small one."""
-    from segc import hooks, ir, pipelines, targets
+    from segc import targets
+    from segc.graph import ir
+    from segc.pipeline import hooks, stages
 
     seconds = {}
     for nodes in (100, count):
@@ -96,7 +98,7 @@ def measure(kind: str, count: int, target: str) -> dict[str, float]:
         graph = ir.from_model(model)
         ir.infer_shapes(graph)
         imported = time.process_time()
-        pipelines.standard(targets.get(target), shape=(1, 8, 8)).run(graph, [timing])
+        stages.standard(targets.get(target), shape=(1, 8, 8)).run(graph, [timing])
         ran = time.process_time()
         ir.to_model(graph)
         ended = time.process_time()

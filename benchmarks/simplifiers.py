@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from segc.families import FAMILIES
+from segc.support_matrix.families import FAMILIES
 
 LIGHT = ("fcn", "pspnet", "deeplabv3plus", "segformer", "unet", "fastscnn", "bisenetv2", "segmenter", "stdc")
 MODELS = {**{name: FAMILIES[name] for name in LIGHT}, "hrnet": "fcn_hr18s_4xb2-40k_cityscapes-512x1024"}
@@ -55,7 +55,7 @@ def simplify(tool: str, source: str, out: str) -> dict[str, float]:
         import onnxruntime  # noqa: F401 - what the call would import
         import onnxsim
 
-        from segc.opt import optimize
+        from segc.commands.optimize import optimize
 
         start = time.perf_counter()
         optimize(source, out=out, force=True)

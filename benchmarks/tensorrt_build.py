@@ -3,10 +3,10 @@
     python benchmarks/tensorrt_build.py [SOURCE …] [--precisions fp32 fp16] [--outputs logits mask] [--set NAME=VALUE]
                                         [--size HxW] [--once] [--rows FILE] [--limit SECONDS] [--memory GIB]
 
-SOURCE: families of segc.families, Python files or ONNX files; default: all families, at their crop size. Each source,
-precision and output is a row. `segc compile --defer` makes its legalized graph in a process of its own and judges it in
-ONNX Runtime; then the engine is built as every compile builds it, twice, and the bytes are compared. Build seconds are
-those of writing the graph, the child process, parsing, building and the sidecar.
+SOURCE: families of segc.support_matrix.families, Python files or ONNX files; default: all families, at their crop
+size. Each source, precision and output is a row. `segc compile --defer` makes its legalized graph in a process of its
+own and judges it in ONNX Runtime; then the engine is built as every compile builds it, twice, and the bytes are
+compared. Build seconds are those of writing the graph, the child process, parsing, building and the sidecar.
 
 It runs unattended: what fails, takes longer than --limit (3600 s a step) or wants more memory than --memory (three
 quarters of the machine's) costs its row. Rows are appended to --rows (JSON lines) as they come; started again with the
@@ -34,9 +34,9 @@ import onnx
 import onnx.helper
 
 from segc.errors import SegcError
-from segc.families import FAMILIES
-from segc.targets.base import NodesRefused
-from segc.targets.tensorrt import builder
+from segc.support_matrix.families import FAMILIES
+from segc.targets.protocol import NodesRefused
+from segc.targets.tensorrt.engine_build import build
 from segc.targets.tensorrt.flavor import chosen
 
 BUILD_SECONDS, TO_WEIGHTS, TO_SINGLE, AGREEMENT = 6.0, 1.1, 0.6, 0.995  # the goals
@@ -111,13 +111,11 @@ def built(bundle: Path, folder: Path, asked: Row, limit: float) -> tuple[Row, fl
     job, flavor = json.loads((bundle / "build.json").read_bytes()), chosen(asked["options"])
     start = time.perf_counter()
     try:
-        sidecar = builder.build_file(
-            bundle / "model.onnx", job["profile"], folder, flavor, tf32=job["tf32"], limit=limit
-        )
+        sidecar = build.build_file(bundle / "model.onnx", job["profile"], folder, flavor, tf32=job["tf32"], limit=limit)
     except (SegcError, NodesRefused) as error:
         raise Failed(str(error)) from error
     took = time.perf_counter() - start
-    size = (folder / builder.ENGINE).stat().st_size
+    size = (folder / build.ENGINE).stat().st_size
     return {"bytes": size, "sha256": sidecar["engine_sha256"], "version": sidecar["version"]}, took
 
 

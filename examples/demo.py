@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from segc.cli import main as segc
-from segc.parity import mean_iou
+from segc.parity.metrics import mean_iou
 
 STREET = Path(__file__).parent / "street_scenes"
 sys.path.insert(0, str(STREET))

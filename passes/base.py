@@ -31,9 +31,9 @@ class PassResult:
 class Pass:
     """A graph edit in place.
 
-    Facts are short strings that name a property of a graph; `segc.facts` holds a predicate for each. The pipeline
-    refuses, before a model is loaded, a pass whose `needs` no earlier pass `gives`. Subclasses are frozen dataclasses
-    when they have options; every option is a field with a default, so that `segc passes` can list it.
+    Facts are short strings that name a property of a graph; `segc.graph.invariants` holds a predicate for each. The
+    pipeline refuses, before a model is loaded, a pass whose `needs` no earlier pass `gives`. Subclasses are frozen
+    dataclasses when they have options; every option is a field with a default, so that `segc passes` can list it.
     """
 
     name: ClassVar[str]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "compile": "segc.driver",
+    "compile": "segc.commands.compile",
     "load": "segc.runtime.engine",
     "Engine": "segc.runtime.engine",
     "Segmentation": "segc.runtime.segmentation",
@@ -19,7 +19,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from segc.driver import compile as compile
+    from segc.commands.compile import compile as compile
     from segc.errors import SegcError as SegcError
     from segc.runtime.engine import Engine as Engine
     from segc.runtime.engine import load as load

@@ -8,15 +8,15 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from segc.errors import MissingPackageError, UsageError
-from segc.targets.base import Target
+from segc.targets.target import Target
 
 GROUP = "segc.targets"
 BUILT_IN = {
-    "onnxruntime": "segc.targets.onnxruntime:ONNXRUNTIME",
-    "openvino": "segc.targets.openvino:OPENVINO",
-    "ncnn": "segc.targets.ncnn:NCNN",
-    "pplnn": "segc.targets.pplnn:PPLNN",
-    "tensorrt": "segc.targets.tensorrt:TENSORRT",
+    "onnxruntime": "segc.targets.onnxruntime.target:ONNXRUNTIME",
+    "openvino": "segc.targets.openvino.target:OPENVINO",
+    "ncnn": "segc.targets.ncnn.target:NCNN",
+    "pplnn": "segc.targets.pplnn.target:PPLNN",
+    "tensorrt": "segc.targets.tensorrt.target:TENSORRT",
 }
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segc import ir
-from segc.families import FAMILIES
-from segc.passes import LeaveResize, LowerResizeArgMaxBanded, LowerResizeArgMaxCells, evaluate
-from segc.runtime.masks import resize_argmax
+from segc.graph import ir
+from segc.passes.masks.lower_resize_argmax_cells import LowerResizeArgMaxCells
+from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
+from segc.passes.masks.strip_final_resize import StripFinalResize
+from segc.passes.support import evaluate
+from segc.runtime.masks.dispatch import resize_argmax
+from segc.support_matrix.families import FAMILIES
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("mmseg")
@@ -20,18 +23,17 @@ QUICK = "fastscnn"
     "family", [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
 def test_masks_are_torchs_but_for_ties(family: str) -> None:
-    from mask_models import tail_of
-
     from segc.frontend.source import open_source
     from segc.frontend.trace import trace
-    from segc.parity import natural_input
+    from segc.parity.metrics import natural_input
+    from tests.helpers.mask_models import tail_of
 
     source = open_source(FAMILIES[family], mode="whole")
     info = source.info
     assert source.module is not None
     graph = ir.from_model(trace(source.module, SHAPE, opset=20, dynamic=False).model)
     ir.infer_shapes(graph)
-    left = LeaveResize(info.align_corners).run(graph).changes == 1
+    left = StripFinalResize(info.align_corners).run(graph).changes == 1
     ir.cleanup(graph)
     x = natural_input(SHAPE, info.mean, info.std, info.channel_order)
     small = next(iter(evaluate.outputs(graph, {graph.inputs[0].name: x}).values()))
@@ -44,7 +46,7 @@ def test_masks_are_torchs_but_for_ties(family: str) -> None:
         ).numpy()
     made = {"host": resize_argmax(small[0], size, info.align_corners)[None]}
     if left:
-        for step in (LowerResizeArgMaxCells(), LowerResizeArgMaxBanded()):
+        for step in (LowerResizeArgMaxCells(), LowerResizeArgMaxTiled()):
             tail = tail_of(step, small.shape, size, info.align_corners)
             made[step.name] = evaluate.outputs(tail, {"x": small})["y"]
     for way, mask in made.items():

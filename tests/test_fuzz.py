@@ -15,12 +15,14 @@ import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_models import models
 
-from segc import ir, targets
-from segc.facts import FACTS
-from segc.passes import SpecializeShapes, evaluate
-from segc.pipelines import standard
+from segc import targets
+from segc.graph import ir
+from segc.graph.invariants import FACTS
+from segc.passes.inputs.specialize_shapes import SpecializeShapes
+from segc.passes.support import evaluate
+from segc.pipeline.stages import standard
+from tests.helpers.random_models import models
 
 COUNT = int(os.environ.get("SEGC_FUZZ", "200"))
 TOLERANCE = 2e-4  # relative; folding BatchNorm into a Conv, and reordering sums, round differently

@@ -10,23 +10,25 @@ import numpy as np
 import onnx
 import pytest
 
-from segc import compare, opt, targets
-from segc.passes import evaluate
+from segc import targets
+from segc.commands import optimize
+from segc.passes.support import evaluate
+from segc.pipeline import first_difference
 
 DEEP = 2e-4  # relative error of outputs after BatchNorm is folded into dozens of layers
 
 
-def agree(source: Path, folder: Path, *sizes: tuple[int, int], **options: Any) -> opt.Outcome:
+def agree(source: Path, folder: Path, *sizes: tuple[int, int], **options: Any) -> optimize.Outcome:
     """Optimize, and compare file with file on random inputs of these sizes (as large as rounding alone, at least)."""
     out = folder / "out.onnx"
-    outcome = opt.optimize(source, out=out, force=True, **options)
-    before, after = opt.read(source), opt.read(out)
+    outcome = optimize.optimize(source, out=out, force=True, **options)
+    before, after = optimize.read(source), optimize.read(out)
     onnx.checker.check_model(str(out), full_check=True)
     assert len(after.nodes) <= len(before.nodes)
     for height, width in sizes:
         feeds = {t.name: evaluate.random_array(t.name, t.dtype, sized(t.shape, height, width)) for t in before.inputs}
         want, got = evaluate.outputs(before, feeds), evaluate.outputs(after, feeds)
-        limit = max(DEEP, 20 * compare.rounding(compare.Snapshot.of(before), feeds, want))
+        limit = max(DEEP, 20 * first_difference.rounding(first_difference.Snapshot.of(before), feeds, want))
         assert evaluate.relative_error(want, got) <= limit
     return outcome
 
@@ -216,7 +218,7 @@ def test_the_numbers_are_those_of_the_file_itself_too(tmp_path: Path) -> None:
     import onnxruntime
 
     source, out = shipped("ch_PP-OCRv4_det_infer.onnx"), tmp_path / "out.onnx"
-    opt.optimize(source, out=out)
+    optimize.optimize(source, out=out)
     x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
     values = []
     for path in (source, out):

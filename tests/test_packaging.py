@@ -13,7 +13,8 @@ from importlib.metadata import version as metadata
 from pathlib import Path
 
 import pytest
-from calls import python
+
+from tests.helpers.calls import python
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,14 +113,15 @@ def test_the_sdist_holds_every_module_as_a_real_file(built: Path) -> None:
 
 def test_the_installed_package_works_without_the_source_tree(installed: Path, tmp_path: Path) -> None:
     code = """
-import sys, pathlib, segc, segc.passes, segc.targets, segc.passes.fold_argmax
+import sys, pathlib, segc, segc.passes, segc.targets, segc.passes.masks.fold_argmax
 home = pathlib.Path(sys.argv[1])
-for module in (segc, segc.passes, segc.targets, segc.passes.fold_argmax):
+for module in (segc, segc.passes, segc.targets, segc.passes.masks.fold_argmax):
     assert pathlib.Path(module.__file__).is_relative_to(home), module.__file__
 assert not pathlib.Path(segc.passes.__file__).is_symlink()
-from segc import targets, parity
+from segc import targets
+from segc.parity import metrics
 assert targets.names()[:2] == ["onnxruntime", "openvino"]
-assert len(list(parity.inputs((1, 3, 8, 8), (0, 0, 0), (1, 1, 1), "RGB"))) == 2  # the photograph is there
+assert len(list(metrics.inputs((1, 3, 8, 8), (0, 0, 0), (1, 1, 1), "RGB"))) == 2  # the photograph is there
 for name in ("passes", "targets"):
     try:
         __import__(name)

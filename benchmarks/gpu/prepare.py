@@ -2,7 +2,8 @@
 
     python benchmarks/gpu/prepare.py FOLDER [SOURCE …] [--size HxW] [--precisions fp32 fp16]
 
-SOURCE: families of segc.families, mmseg configs or Python files; default: fcn, pspnet, segformer. For each a folder:
+SOURCE: families of segc.support_matrix.families, mmseg configs or Python files; default: fcn, pspnet, segformer. For
+each a folder:
 
     model.pt2             the unmodified PyTorch model, as torch.export saves it: torch alone runs it
     plain.onnx            the exporter's own result, no pass
@@ -23,10 +24,10 @@ import numpy as np
 import torch
 
 import segc
-from segc import parity
 from segc.cli import arguments
-from segc.families import FAMILIES
 from segc.frontend.source import open_source
+from segc.parity import metrics
+from segc.support_matrix.families import FAMILIES
 
 DEFAULT = ("fcn", "pspnet", "segformer")
 VARIANTS = {"segc": ("logits", "auto"), "planes": ("mask", "planes"), "argmax": ("mask", "plain")}
@@ -40,7 +41,7 @@ def prepare(source: str, folder: Path, size: tuple[int, int] | None, precisions:
     assert module is not None, f"{source} is no PyTorch model"
     shape = (1, info.in_channels, *(size or info.shape))
     folder.mkdir(parents=True, exist_ok=True)
-    x = list(parity.inputs(shape, info.mean, info.std, info.channel_order))[-1][1]
+    x = list(metrics.inputs(shape, info.mean, info.std, info.channel_order))[-1][1]
     np.save(folder / "input.npy", x)
     example = (torch.from_numpy(x),)
     with torch.no_grad():

@@ -176,7 +176,7 @@ def report(counts: NDArray[np.int64]) -> float:
 
 
 def round_to_half(model: nn.Module) -> dict[str, Tensor]:
-    """Round the model's weights to half precision in place; return them as a half-precision state dict."""
+    """Round the model's weights to half precision in place; return them as a convert-to-fp16 state dict."""
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     model.load_state_dict(state)
     return {name: value.contiguous() for name, value in state.items()}

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
-        return int(import_module(f"segc.cli.{_module(args.command)}").main(args))
+        return int(import_module(f"segc.cli.{args.command}").main(args))
     except SegcError as error:
         _say(error, as_json=getattr(args, "json", False))
         return error.exit_code
@@ -64,12 +64,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"segc {__version__}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        import_module(f"segc.cli.{_module(name)}").add_parser(commands)
+        import_module(f"segc.cli.{name}").add_parser(commands)
     return root
-
-
-def _module(command: str) -> str:
-    return f"{command}_" if command in ("compile", "inspect") else command  # names of built-ins and stdlib modules
 
 
 def _say(error: SegcError, *, as_json: bool) -> None:

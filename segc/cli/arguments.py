@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from segc.errors import UsageError
 
 if TYPE_CHECKING:
-    from segc.targets.base import ShapeRange
+    from segc.targets.protocol import ShapeRange
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -87,7 +87,7 @@ def shape_range(text: str | None) -> ShapeRange | None:
     """'256x256:512x1024:1024x2048' as the least, the best and the greatest (height, width)."""
     if text is None:
         return None
-    from segc.targets.base import ShapeRange
+    from segc.targets.protocol import ShapeRange
 
     parts = text.split(":")
     if len(parts) != 3:

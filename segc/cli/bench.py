@@ -10,7 +10,7 @@ from segc.cli import arguments, console
 from segc.errors import UsageError
 
 if TYPE_CHECKING:
-    from segc.bench import Result
+    from segc.commands.bench import Result
 
 
 def add_parser(commands: Any) -> None:
@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
     """Measure and print."""
     if args.runs < 1:
         raise UsageError(f"--runs {args.runs} measures nothing", so="at least 1")
-    from segc.bench import bench
+    from segc.commands.bench import bench
 
     shape = arguments.shape(args.shape) if args.shape is not None else None
     with console.steps(quiet=args.json) as progress:

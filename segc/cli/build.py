@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
 def main(args: argparse.Namespace) -> int:
     """Build, verify and say what came out."""
     with console.steps(quiet=args.json) as progress:
-        from segc.finish import build
+        from segc.commands.build import build
 
         bundle = build(
             args.bundle, max_error=args.max_error, min_agreement=args.min_agreement,
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     if bundle.report["parity"] is None:
         print("parity:  NOT CHECKED: the bundle was compiled with --no-verify")
     else:
-        from segc.cli.compile_ import PARITY_HEADERS, parity_row
+        from segc.cli.compile import PARITY_HEADERS, parity_row
 
         console.table(PARITY_HEADERS, [parity_row(case) for case in bundle.report["parity"]["cases"]])
     return 0

@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
 def _targets() -> list[Finding]:
     """Each target is tried for real: a one-node model is emitted, loaded and run."""
     from segc import targets
-    from segc.settings import settings_of
+    from segc.compilation.settings import settings_of
 
     found = []
     for name in targets.names():
@@ -132,16 +132,16 @@ def _masks() -> Finding:
     """Whether masks are made by the compiled kernel; it is tried for real."""
     import numpy as np
 
-    from segc.runtime import masks
+    from segc.runtime.masks import dispatch
 
     try:
         numba = version("numba")
     except PackageNotFoundError:
         return Finding("fast masks", False, "numba is not installed: NumPy makes the masks", "pip install 'segc[fast]'")
-    if masks.compiled() is None:
+    if dispatch.compiled() is None:
         so = "pip install --force-reinstall numba"
         return Finding("fast masks", False, f"numba {numba} cannot be imported: NumPy makes the masks", so)
-    mask = masks.resize_argmax(np.eye(2, dtype=np.float32).reshape(2, 1, 2), (2, 4), False, threads=1)
+    mask = dispatch.resize_argmax(np.eye(2, dtype=np.float32).reshape(2, 1, 2), (2, 4), False, threads=1)
     if mask.tolist() != [[0, 0, 1, 1]] * 2:
         raise RuntimeError("the compiled kernel makes wrong masks")
     return Finding("fast masks", True, f"compiled by numba {numba}")

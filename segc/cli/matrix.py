@@ -12,7 +12,7 @@ from segc.cli import arguments
 from segc.errors import UsageError
 
 if TYPE_CHECKING:
-    from segc.matrix import Cell, Job
+    from segc.support_matrix.run import Cell, Job
 
 _DESCRIPTION = """\
 Compile and verify every family for every target, static and dynamic, logits and masks, each config in a process of its
@@ -45,9 +45,9 @@ def add_parser(commands: Any) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run, report and write; exit code 9 when a cell failed that PyTorch can run, or fell behind the baseline."""
-    from segc import matrix, matrix_page
+    from segc.support_matrix import page, run
 
-    before = matrix_page.read(args.baseline) if args.baseline is not None else None
+    before = page.read(args.baseline) if args.baseline is not None else None
 
     def done(job: Job, cells: list[Cell]) -> None:
         if not args.json:
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
             print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
 
     jobs = _jobs(args)
-    cells = matrix.run(
+    cells = run.run(
         _longest_first(jobs, before or []),
         workers=args.jobs,
         timeout=args.timeout,
@@ -66,12 +66,12 @@ def main(args: argparse.Namespace) -> int:
     )
     order = {(job.family, config): at for at, job in enumerate(jobs) for config in (job.config, *job.same)}
     cells.sort(key=lambda cell: order[cell.family, cell.config])
-    content = matrix_page.to_json(cells, _command(args))
+    content = page.to_json(cells, _command(args))
     if args.out is not None:
-        args.out.write_text(matrix_page.page_of(content), encoding="utf-8")
+        args.out.write_text(page.page_of(content), encoding="utf-8")
         args.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(content, indent=2) if args.json else f"\n{matrix_page.summary(cells)}")
-    worse = matrix.regressions([cell for cell in cells if cell.status == matrix.FAILED], before or [])
+    print(json.dumps(content, indent=2) if args.json else f"\n{page.summary(cells)}")
+    worse = run.regressions([cell for cell in cells if cell.status == run.FAILED], before or [])
     if before is not None:
         for cell in worse:
             print(f"worse than the baseline: {cell.config} {cell.target} {cell.shape} {cell.output}: {cell.reason}")
@@ -97,16 +97,16 @@ def _longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
     from segc import targets
-    from segc.families import FAMILIES
     from segc.frontend.source import zoo_names
-    from segc.matrix import OUTPUTS, SHAPES, Job
+    from segc.support_matrix.families import FAMILIES
+    from segc.support_matrix.run import OUTPUTS, SHAPES, Job
 
     size = arguments.shape(args.size) if args.size else None
     same: dict[str, tuple[str, ...]] = {}
     for name in args.targets or ():
         targets.get(name)  # an unknown name stops here, with the close ones
     if args.zoo:
-        from segc.zoo import same_models
+        from segc.support_matrix.same_models import same_models
 
         names = zoo_names()
         same = same_models(names)

@@ -11,7 +11,7 @@ from segc.cli import arguments, console
 from segc.errors import UsageError
 
 if TYPE_CHECKING:
-    from segc.opt import Outcome, Step
+    from segc.commands.optimize import Outcome, Step
 
 _DESCRIPTION = """\
 Run passes on any ONNX file, in the order given, and write the result. --pass NAME, or NAME:option=value,option=value;
@@ -68,15 +68,15 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError(f"--embed {args.embed:g} is negative", so="0 writes all weights beside the file")
     with console.steps(quiet=args.json) as progress:
         progress("starting")
-        from segc import weights
-        from segc.opt import optimize
+        from segc.commands.optimize import optimize
+        from segc.graph import external_weights
 
         progress(f"running passes on {args.source}")
         outcome = optimize(
             args.source, args.passes, target=args.target, shape=shape, batch=args.batch, out=args.out,
             force=args.force, check=args.check, tolerance=args.tolerance, dump_ir=args.dump_ir,
             stop_after=args.stop_after, buckets=[arguments.shape(text) for text in args.buckets],
-            embed=weights.EMBED if args.embed is None else min(int(args.embed * 1e6), weights.EMBED),
+            embed=external_weights.EMBED if args.embed is None else min(int(args.embed * 1e6), external_weights.EMBED),
         )  # fmt: skip
     if args.json:
         print(json.dumps(_json(args, outcome), indent=2))

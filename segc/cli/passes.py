@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _describe(cls: type[Any]) -> dict[str, Any]:
-    from segc.pass_text import described, options
+    from segc.pipeline.pass_spec import described, options
 
     facts = {
         key: sorted(value) if isinstance(value := getattr(cls, key), frozenset) else []

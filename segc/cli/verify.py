@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
 def main(args: argparse.Namespace) -> int:
     """Verify and print the figures; ParityError (exit 5) when a limit is missed."""
     with console.steps(quiet=args.json) as progress:
-        from segc.verify import verify
+        from segc.commands.verify import verify
 
         cases = verify(
             args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
@@ -39,8 +39,8 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"bundle": args.bundle, "cases": [case.to_json() for case in cases]}, indent=2))
     else:
-        from segc.bundle import read_manifest
-        from segc.cli.compile_ import PARITY_HEADERS, parity_row
+        from segc.bundle.store import read_manifest
+        from segc.cli.compile import PARITY_HEADERS, parity_row
 
         console.table(PARITY_HEADERS, [parity_row(case.to_json()) for case in cases])
         hybrid = read_manifest(args.bundle).hybrid

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from segc.errors import ShapeError, SourceError, UsageError
 from segc.frontend import calibrate
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
-from segc.frontend.closest import closest
-from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, generic_classes, pair, sha256_of
 from segc.frontend.mmseg_env import import_mmseg
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, generic_classes, pair, sha256_of
 from segc.frontend.quiet import quiet
+from segc.suggestions import closest
 
 if TYPE_CHECKING:
     from torch import nn

@@ -62,7 +62,7 @@ def _operator(name: str) -> Callable[..., Any]:
     if name.startswith("__"):  # inspection asks modules for __file__ and the like
         raise AttributeError(name)
     if name == "psamask_forward":
-        return importlib.import_module("segc.frontend.psamask").psamask_forward  # type: ignore[no-any-return]
+        return importlib.import_module("segc.frontend.rewrites.psamask").psamask_forward  # type: ignore[no-any-return]
 
     def refuse(*_args: object, **_kwargs: object) -> NoReturn:
         raise RuntimeError(f"mmcv operator '{name}' needs compiled mmcv; segc has no torch version of it")

@@ -12,7 +12,7 @@ import onnx.defs
 from google.protobuf.message import DecodeError
 
 from segc.errors import FileError, SourceError
-from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, sha256_of
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, sha256_of
 
 if TYPE_CHECKING:
     from segc.frontend.source import Source

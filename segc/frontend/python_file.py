@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segc.errors import MissingPackageError, SourceError
 from segc.frontend import calibrate
-from segc.frontend.info import DEFAULT_SHAPE, ModelInfo, pair, sha256_of
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, pair, sha256_of
 
 if TYPE_CHECKING:
     from torch import nn

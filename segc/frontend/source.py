@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segc.errors import SourceError
-from segc.frontend.closest import closest
-from segc.frontend.info import ModelInfo
 from segc.frontend.mmseg_env import config_root
+from segc.frontend.model import ModelInfo
+from segc.suggestions import closest
 
 if TYPE_CHECKING:
     import onnx

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from segc.errors import CompileError, ShapeError, SourceError
-from segc.frontend import rewrites
 from segc.frontend.logits_model import NotLogitsError
 from segc.frontend.quiet import quiet
+from segc.frontend.rewrites import table as rewrites
 
 INPUT, OUTPUT = "input", "logits"
 ONE_BY_ONE = "the model's batch cannot be dynamic: the engine takes one image, and larger batches run in parts"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import onnx_graphsurgeon as gs
 
-from segc import ir
-from segc.analysis.liveness import dtype_of
+from segc.graph import ir
+from segc.graph.analysis.liveness import dtype_of
 
 Shape = tuple[int, ...]
 

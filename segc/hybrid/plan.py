@@ -1,7 +1,7 @@
 """From a graph that a target refuses in part to segments in running order.
 
 1. A node is supported when the target refuses neither it nor a node in its subgraphs.
-2. Supported nodes are joined to groups (segc.analysis.partition), the heaviest edges first.
+2. Supported nodes are joined to groups (segc.graph.analysis.partition), the heaviest edges first.
 3. Groups shrink until every border is legal for the target; targets whose engines have one input and one output get
    the heaviest stretches of a group that have. What goes becomes the host's.
 4. Groups that are not worth their borders become the host's (`Partitioning`).
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 import networkx as nx
 import onnx_graphsurgeon as gs
 
-from segc import dialect, ir
-from segc.analysis.partition import Group, merge, schedule
-from segc.analysis.views import node_graph
-from segc.hybrid.borders import Borders, needed, repeatable
+from segc.graph import dialect, ir
+from segc.graph.analysis.partition import Group, merge, schedule
+from segc.graph.analysis.views import node_graph
 from segc.hybrid.costs import Costs, Shape
+from segc.hybrid.cut_tensors import Borders, needed, repeatable
 from segc.hybrid.options import Partitioning
-from segc.hybrid.stretches import stretches
-from segc.spelling import Judge
-from segc.targets.base import Target
+from segc.hybrid.single_io_runs import stretches
+from segc.legality.node_legality import Judge
+from segc.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Plan:
 
 
 def plan(graph: gs.Graph, target: Target, host: Target, options: Partitioning, shapes: Mapping[str, Shape]) -> Plan:
-    """Split a sorted graph. shapes: see `Costs`. Cost: a few times that of `segc.analysis.partition.merge`."""
+    """Split a sorted graph. shapes: see `Costs`. Cost: a few times that of `segc.graph.analysis.partition.merge`."""
     return _Planner(graph, target, host, options, Costs(shapes)).plan()
 
 

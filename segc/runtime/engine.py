@@ -18,17 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segc.bundle import read_bundle
+from segc.bundle.manifest import Input, Manifest
+from segc.bundle.store import read_bundle
 from segc.errors import CompileError, MissingPackageError, SegcError, ShapeError, UsageError
-from segc.manifest import Input, Manifest
-from segc.runtime.hybrid import HybridSession, step
+from segc.runtime.hybrid_session import HybridSession, step
 from segc.runtime.images import as_bgr
-from segc.runtime.masks import Via, resize_argmax, resize_threshold
+from segc.runtime.masks.dispatch import Via, resize_argmax, resize_threshold
 from segc.runtime.preprocessing import Floats, preprocess, resized
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
 from segc.runtime.slide import SlidingRows
-from segc.targets.base import Session, Settings, Target
+from segc.targets.protocol import Session, Settings
+from segc.targets.target import Target
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segc.manifest import Pad, Preprocessing, Resize
+from segc.bundle.manifest import Pad, Preprocessing, Resize
 from segc.runtime.images import Image
 
 Floats = npt.NDArray[np.float32]

@@ -8,12 +8,13 @@ from typing import Any
 
 import onnx
 
-from segc import ir
 from segc.errors import CompileError
-from segc.passes import LowerOpset
-from segc.targets.base import Emitted, Settings, fits_one_file
-from segc.targets.pplnn.guide import guide
-from segc.targets.pplnn.table import content
+from segc.graph import ir
+from segc.graph.external_weights import fits_one_file
+from segc.passes.legalize.lower_opset import LowerOpset
+from segc.targets.pplnn.ops import content
+from segc.targets.pplnn.readme import guide
+from segc.targets.protocol import Emitted, Settings
 
 MODEL, SETTINGS, README = "model.onnx", "pplnn.json", "README.md"
 IR_VERSION = 6  # the format of ONNX 1.6, which came with opset 11

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from segc.errors import CompileError
-from segc.isolation import IsolatedSession
-from segc.targets.base import NamedSession, Settings
+from segc.isolation.session import IsolatedSession
+from segc.targets.protocol import NamedSession, Settings
 
 ABSENT = (
     "no pyppl.nn here; it comes from a build of OpenPPL's ppl.nn (docs/pplnn.md), from no package index: what is"
@@ -52,7 +52,7 @@ def importable() -> bool:
 def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSession:
     """A session on what `emit` wrote, in a child process. options: time_limit, seconds for loading and for a run."""
     if options.get(IN_CHILD):
-        from segc.targets.pplnn.session import PplnnSession
+        from segc.targets.pplnn.runtime_child import PplnnSession
 
         return PplnnSession(directory, threads)
     if not importable():

@@ -9,16 +9,17 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.errors import UsageError
-from segc.passes.legalize_resize import Modes
-from segc.targets.base import Option, Settings, Target
-from segc.targets.pplnn import table
+from segc.passes.legalize.resize import Modes
+from segc.targets.pplnn import ops
 from segc.targets.pplnn.emit import emit
-from segc.targets.pplnn.legalizations import legalizations, spelling
-from segc.targets.pplnn.overview import overview
+from segc.targets.pplnn.passes import legalizations, spelling
+from segc.targets.pplnn.readme_hybrid import overview
 from segc.targets.pplnn.runtime import cannot_run, load
+from segc.targets.protocol import Option, Settings
+from segc.targets.target import Target
 
 DEVICES = ("x86", "cuda")
-OPSET = int(table.content()["opset"])
+OPSET = int(ops.content()["opset"])
 
 
 def kinds(device: str) -> Modes:
@@ -28,7 +29,7 @@ def kinds(device: str) -> Modes:
 
 def rules(device: str, op: str) -> dict[str, Any]:
     """The arguments of each check that the table has for this op."""
-    return {rule["check"]: rule["args"] for rule in table.content()["ops"][device][op]["rules"]}
+    return {rule["check"]: rule["args"] for rule in ops.content()["ops"][device][op]["rules"]}
 
 
 def border(tensor: gs.Tensor) -> str | None:
@@ -46,7 +47,7 @@ def configure(target: Target, settings: Settings) -> Target:
             because="its x86 engine has kernels for float32 only",
             so="--precision fp32, or --device cuda",
         )
-    rows = table.rows(device)
+    rows = ops.rows(device)
     recast = "recast" in rules(device, "TopK")
     last = spelling(rows, OPSET, recast)
     return replace(target, ops=rows, legalize=(*legalizations(rows, kinds(device)), *last), spell=last)

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from segc.errors import MissingPackageError
-from segc.targets.base import Option, Settings
+from segc.targets.protocol import Option, Settings
 
 AUTO, RTX, ENTERPRISE = "auto", "rtx", "enterprise"
 FLAVOR = Option("flavor", (AUTO, RTX, ENTERPRISE), AUTO, "which TensorRT builds the engine; auto: what is installed")

@@ -13,13 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from calls import Outcome, python, refused, segc, segc_process
-from tiny_bundles import bundle, photograph
-from tiny_models import CONV, onnx_file, source
 
 from segc import errors, targets
 from segc.cli import COMMANDS
 from segc.errors import BundleError, FileError, SourceError, UsageError
+from tests.helpers.calls import Outcome, python, refused, segc, segc_process
+from tests.helpers.tiny_bundles import bundle, photograph
+from tests.helpers.tiny_models import CONV, onnx_file, source
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {

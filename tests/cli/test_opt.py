@@ -12,13 +12,16 @@ import onnx
 import onnx.parser
 import onnx_graphsurgeon as gs
 import pytest
-from calls import refused, segc
-from tiny_models import DYNAMIC_CONV, onnx_file
 
-from segc import opt, pass_text
 from segc.cli import main
+from segc.commands import optimize
 from segc.errors import CompileError, UsageError
-from segc.passes import REGISTRY, FoldConstants, Pass, PassResult
+from segc.passes import REGISTRY
+from segc.passes.base import Pass, PassResult
+from segc.passes.cleanup.fold_constants import FoldConstants
+from segc.pipeline import pass_spec
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_models import DYNAMIC_CONV, onnx_file
 
 TEXT = """<ir_version: 9, opset_import: ["" : 17, "segc" : 1]>
 g (float[N,3,H,W] x, int64[2] k) => (float[N,3,6,6] y, int64[2] z)
@@ -132,7 +135,7 @@ class Wrong(Pass):
 
 def test_check_names_the_pass_and_the_place_where_numbers_first_differ(source: str) -> None:
     with pytest.raises(CompileError, match="after pass 1 'wrong'") as raised:
-        opt.optimize(source, ["remove-identities", Wrong()], check=True, shape=(8, 8))
+        optimize.optimize(source, ["remove-identities", Wrong()], check=True, shape=(8, 8))
     assert raised.value.details["from"][0].startswith("first at 'y'")
 
 
@@ -171,31 +174,31 @@ class Rich(Pass):
 )
 def test_options_are_read_as_their_types_say(text: str, wanted: Rich, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "rich", Rich)
-    assert pass_text.parse(text) == wanted
+    assert pass_spec.parse(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["rich:pair=(1,2,3)", "rich:on=perhaps", "rich:number=1.5", "rich:kind=c"])
 def test_values_of_another_type_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "rich", Rich)
     with pytest.raises(UsageError, match="is no value for option"):
-        pass_text.parse(text)
+        pass_spec.parse(text)
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_every_pass_describes_options_that_can_be_typed(name: str) -> None:
     """What `segc passes` prints as defaults is accepted, and means the default."""
-    found = pass_text.options(REGISTRY[name])
-    typed = ",".join(f"{o.name}={pass_text.spelled(o.default)}" for o in found.values() if not o.required)
-    assert all(pass_text.described(o) for o in found.values())
+    found = pass_spec.options(REGISTRY[name])
+    typed = ",".join(f"{o.name}={pass_spec.spelled(o.default)}" for o in found.values() if not o.required)
+    assert all(pass_spec.described(o) for o in found.values())
     if any(o.required for o in found.values()):
         return
-    made, plain = pass_text.parse(f"{name}:{typed}"), REGISTRY[name]()
+    made, plain = pass_spec.parse(f"{name}:{typed}"), REGISTRY[name]()
     assert type(made) is type(plain)
     assert vars(made) == vars(plain)
 
 
 def test_the_library_takes_passes_as_objects(source: str) -> None:
-    outcome = opt.optimize(source, [FoldConstants(size_limit=0), "remove-identities"])
+    outcome = optimize.optimize(source, [FoldConstants(size_limit=0), "remove-identities"])
     assert [s.name for s in outcome.steps] == ["fold-constants", "remove-identities"]
     assert all(isinstance(n.op, str) for n in outcome.graph.nodes)
     assert np.isfinite(outcome.steps[0].seconds)

@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_bundles import bundle, content, photograph
 
 from segc.cli import run
 from segc.errors import BundleError, FileError, UsageError
+from tests.helpers.tiny_bundles import bundle, content, photograph
 
 
 @pytest.fixture

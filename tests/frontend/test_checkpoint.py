@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from calls import refused, segc
-from tiny_models import source
 from torch import nn
 
 from segc.errors import CheckpointError, FileError
 from segc.frontend.checkpoint import Checkpoint, compare, load_into, read_checkpoint
 from segc.frontend.source import open_source
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_models import source
 
 
 @pytest.fixture

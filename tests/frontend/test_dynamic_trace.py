@@ -10,10 +10,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import segc
-from segc import ir
 from segc.errors import CompileError, ShapeError
 from segc.frontend.trace import ONE_BY_ONE, trace
-from segc.hooks import run
+from segc.graph import ir
+from segc.pipeline.hooks import run
 
 
 class Padding(nn.Module):

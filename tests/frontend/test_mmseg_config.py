@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from calls import refused, segc
-from tiny_configs import config
+
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_configs import config
 
 pytest.importorskip("mmseg")
 
 import torch
 from torch import nn
 
-from segc.driver import compile as compile_source
+from segc.commands.compile import compile as compile_source
 from segc.errors import SourceError, UsageError
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.source import Source, open_source

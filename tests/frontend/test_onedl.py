@@ -6,12 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
-from tiny_configs import config
 
 import segc
-from segc.frontend import rewrites
 from segc.frontend.mmseg_env import config_root, import_mmseg
+from segc.frontend.rewrites import table
 from segc.frontend.source import zoo_names
+from tests.helpers.tiny_configs import config
 
 try:
     ONEDL = version("onedl-mmsegmentation")
@@ -21,10 +21,10 @@ except PackageNotFoundError:
 
 def test_it_is_what_mmseg_means_here_and_every_rewrite_fits_it() -> None:
     assert import_mmseg().__version__ == ONEDL
-    with rewrites.applied(dynamic=True) as applied:
+    with table.applied(dynamic=True) as applied:
         pass
     assert applied.refused == []
-    assert all(rewrite.place() is not None for rewrite in rewrites.REWRITES)
+    assert all(rewrite.place() is not None for rewrite in table.REWRITES)
 
 
 def test_its_zoo_is_found_by_name() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from calls import refused, segc
-from tiny_models import CONV, DYNAMIC_CONV, onnx_file, parsed
 
 from segc.errors import ShapeError, SourceError
 from segc.frontend.onnx_file import at_opset, read_model
 from segc.frontend.source import open_source
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, onnx_file, parsed
 
 CODE = SourceError.exit_code
 

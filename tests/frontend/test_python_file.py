@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from calls import refused, segc
-from tiny_models import NET, changed, source
 
 from segc.errors import SourceError
 from segc.frontend.source import open_source
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_models import NET, changed, source
 
 META = """
 meta = dict(

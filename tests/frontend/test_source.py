@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from calls import refused, segc
-from tiny_models import CONV, NET, onnx_file, source
 
 from segc.errors import FileError, SourceError
-from segc.frontend.closest import closest
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.source import is_mmseg_config, open_source, zoo_names
+from segc.suggestions import closest
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_models import CONV, NET, onnx_file, source
 
 needs_mmseg = pytest.mark.skipif(config_root() is None, reason="mmseg is not installed")
 

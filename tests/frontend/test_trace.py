@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from calls import refused, segc
-from tiny_models import NET, changed, source
 from torch import nn
 
 import segc as package
-from segc import dialect, ir, origin
 from segc.errors import CompileError, ShapeError
-from segc.frontend import rewrites
+from segc.frontend.rewrites import table
 from segc.frontend.trace import accepts, dynamic_limits, trace
-from segc.hooks import run
+from segc.graph import dialect, ir, source_info
+from segc.pipeline.hooks import run
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_models import NET, changed, source
 
 
 class Pooled(nn.Module):
@@ -80,18 +80,18 @@ def test_a_dynamic_graph_is_not_bound_to_the_size_it_was_traced_at(tmp_path: Pat
 
 @pytest.mark.parametrize("model", [Pooled(), Stubborn()], ids=["traces", "fails"])
 def test_rewrites_are_undone_whether_tracing_succeeds_or_fails(model: nn.Module) -> None:
-    before = [dict(vars(r.place() or object)).get(r.attribute) for r in rewrites.REWRITES]
+    before = [dict(vars(r.place() or object)).get(r.attribute) for r in table.REWRITES]
     try:
         trace(model, (1, 3, 8, 8), opset=20)
     except CompileError:
         assert isinstance(model, Stubborn)
-    assert [dict(vars(r.place() or object)).get(r.attribute) for r in rewrites.REWRITES] == before
+    assert [dict(vars(r.place() or object)).get(r.attribute) for r in table.REWRITES] == before
 
 
 def test_nodes_know_the_line_and_the_module_they_come_from() -> None:
     graph = ir.from_model(trace(nn.Sequential(Pooled()), (1, 3, 8, 8), opset=20).model)
     pool = next(n for n in graph.nodes if n.domain == dialect.DOMAIN)
-    assert re.search(r"test_trace\.py:\d+ forward", origin.of(pool).source)
+    assert re.search(r"test_trace\.py:\d+ forward", source_info.of(pool).source)
 
 
 def test_the_users_line_is_named_when_tracing_fails() -> None:

@@ -13,24 +13,25 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from calls import refused, segc
-from tiny_bundles import photograph
-from tiny_models import changed, onnx_file, source
+
+from tests.helpers.calls import refused, segc
+from tests.helpers.tiny_bundles import photograph
+from tests.helpers.tiny_models import changed, onnx_file, source
 
 pytest.importorskip("openvino")
 pytest.importorskip("torch")
 
 import segc as package
 from segc import targets
-from segc.bundle import read_bundle
+from segc.bundle.manifest import Manifest
+from segc.bundle.store import read_bundle
 from segc.errors import BundleError, LegalityError, MissingPackageError, ParityError
 from segc.frontend.source import open_source
-from segc.hybrid import Partitioning
-from segc.manifest import Manifest
-from segc.reference import reference_of
+from segc.hybrid.options import Partitioning
+from segc.parity.reference import reference_of
 from segc.targets import Emitted, Settings, registry
-from segc.targets.base import static_map
-from segc.targets.openvino import OPENVINO
+from segc.targets.checks import static_map
+from segc.targets.openvino.target import OPENVINO
 
 NET = changed(
     "y = self.head(torch.relu(self.conv(x)))", "y = torch.relu(self.conv(x))\n        y = self.head(y * torch.erf(y))"

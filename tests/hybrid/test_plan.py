@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from labelled_targets import EVERYTHING, refusing, run_plan, run_whole
-from tiny_models import parsed
 
-from segc import ir
 from segc.errors import CompileError, LegalityError, UsageError
-from segc.hybrid import Partitioning, Plan, model_of, nominal_shapes, plan, split, told
+from segc.graph import ir
 from segc.hybrid.costs import Costs
-from segc.targets.base import static_map
-from segc.targets.onnxruntime import ONNXRUNTIME
+from segc.hybrid.emit import model_of
+from segc.hybrid.options import Partitioning
+from segc.hybrid.plan import Plan, plan
+from segc.hybrid.split import nominal_shapes, split, told
+from segc.targets.checks import static_map
+from segc.targets.onnxruntime.target import ONNXRUNTIME
+from tests.helpers.labelled_targets import EVERYTHING, refusing, run_plan, run_whole
+from tests.helpers.tiny_models import parsed
 
 WIDE = ", ".join(f"{i % 7 - 3}" for i in range(4 * 4 * 9))
 CHAIN = f"""g (float[1,4,8,8] x) => (float[1,4,8,8] y) <float[4,4,3,3] w = {{{WIDE}}}> {{

@@ -16,20 +16,23 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-import random_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from labelled_targets import EVERYTHING, refusing, run_plan, run_whole
 
-from segc import ir
-from segc.analysis.partition import schedule
-from segc.analysis.views import node_graph
-from segc.hybrid import Partitioning, Plan, model_of, nominal_shapes, plan
-from segc.hybrid.borders import Borders, needed, repeatable
-from segc.passes import SpecializeShapes
+from segc.graph import ir
+from segc.graph.analysis.partition import schedule
+from segc.graph.analysis.views import node_graph
+from segc.hybrid.cut_tensors import Borders, needed, repeatable
+from segc.hybrid.emit import model_of
+from segc.hybrid.options import Partitioning
+from segc.hybrid.plan import Plan, plan
+from segc.hybrid.split import nominal_shapes
+from segc.passes.inputs.specialize_shapes import SpecializeShapes
 from segc.targets import Target
-from segc.targets.base import static_map
-from segc.targets.onnxruntime import ONNXRUNTIME
+from segc.targets.checks import static_map
+from segc.targets.onnxruntime.target import ONNXRUNTIME
+from tests.helpers import random_models
+from tests.helpers.labelled_targets import EVERYTHING, refusing, run_plan, run_whole
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 SIZE = (2, 19, 23)  # N, H, W

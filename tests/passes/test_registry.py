@@ -4,30 +4,28 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from checks import HEAD, graph_of
 
 import segc.passes
-from segc.facts import FACTS
-from segc.passes import REGISTRY, Pass, registry
+from segc.graph.invariants import FACTS
+from segc.passes.base import Pass
+from segc.passes.registry import FOLDERS, REGISTRY, registry, stub
+from tests.helpers.checks import HEAD, graph_of
 
 HERE = Path(segc.passes.__file__).parent
-HELPERS = {
-    "__init__",
-    "base",
-    "build",
-    "edit",
-    "evaluate",
-    "interpolation",
-    "joined_channels",
-    "mask_tail",
-    "movement",
-    "odd_channels",
-}
-MODULES = {p.stem for p in HERE.glob("*.py")} - HELPERS
+MODULES = {p.stem for folder in FOLDERS for p in (HERE / folder).rglob("*.py") if p.stem != "__init__"}
 
 
 def test_every_pass_is_registered_under_the_name_of_its_file() -> None:
-    assert {name.replace("-", "_") for name in REGISTRY} == MODULES
+    assert {step.__module__.split(".")[-1] for step in REGISTRY.values()} == MODULES
+
+
+def test_type_checkers_see_what_the_registry_holds() -> None:
+    assert (HERE / "__init__.pyi").read_text() == stub(), "make generated"
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_the_package_gives_each_pass_by_its_class_name(name: str) -> None:
+    assert getattr(segc.passes, REGISTRY[name].__name__) is REGISTRY[name]
 
 
 def test_two_passes_of_one_name_are_refused() -> None:
@@ -56,7 +54,8 @@ def test_each_pass_says_what_it_does_and_uses_known_facts(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_each_pass_has_a_test_file(name: str) -> None:
-    assert (Path(__file__).parent / f"test_{name.replace('-', '_')}.py").exists()
+    *folders, module = REGISTRY[name].__module__.split(".")[2:]
+    assert Path(__file__).parent.joinpath(*folders, f"test_{module}.py").exists()
 
 
 DIALECT = HEAD + "g (float[N,1,H,W] x) => (float[N,1,2,2] y) { y = segc.AdaptiveAvgPool2d <output_size = [2, 2]> (x) }"

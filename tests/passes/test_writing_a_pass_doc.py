@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checks import HEAD, graph_of
+
+from tests.helpers.checks import HEAD, graph_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-pass.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)

@@ -10,14 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tiny_bundles import LOGITS, MASK, Recorder, bundle, content, manifest, model, photograph
 
 import segc
 from segc import targets
 from segc.errors import BundleError, CompileError, MissingPackageError, SegcError, ShapeError, UsageError
 from segc.runtime.engine import Engine, load
 from segc.targets import registry
-from segc.targets.base import Package, Target
+from segc.targets.protocol import Package
+from segc.targets.target import Target
+from tests.helpers.tiny_bundles import LOGITS, MASK, Recorder, bundle, content, manifest, model, photograph
 
 STATIC = {"input__shape": [1, 3, 24, 32], "input__dynamic": None}
 MASKS = {"output": {"name": "y", "kind": "mask", "dtype": "uint8", "channels": 3, "threshold": None, "decode": None}}
@@ -77,7 +78,7 @@ def test_a_damaged_bundle_is_not_loaded(tmp_path: Path) -> None:
 
 
 def test_an_engine_the_runtime_refuses_is_a_segc_error(tmp_path: Path) -> None:
-    from segc.bundle import write_bundle
+    from segc.bundle.store import write_bundle
 
     with write_bundle(tmp_path / "b") as staging:
         (staging.directory / "model.onnx").write_bytes(b"no model")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import parsed
 
 from segc.errors import CompileError, ShapeError
-from segc.isolation import IsolatedSession
-from segc.runtime.hybrid import HybridSession, Step, step
+from segc.isolation.session import IsolatedSession
+from segc.runtime.hybrid_session import HybridSession, Step, step
 from segc.targets import Settings
-from segc.targets.onnxruntime import ONNXRUNTIME
+from segc.targets.onnxruntime.target import ONNXRUNTIME
+from tests.helpers.tiny_models import parsed
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_bundles import photograph
 
 from segc.errors import FileError, SegcError, ShapeError, UsageError
 from segc.runtime.images import as_bgr, find_images, read_image, write_file
+from tests.helpers.tiny_bundles import photograph
 
 
 @pytest.mark.parametrize("name", ["a.png", "ä 图.png", "b.bmp", "c.tiff", "d.webp", "e.jpg", "no_extension"])

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundles import manifest, photograph
 
-from segc.manifest import Pad, Preprocessing, Resize
+from segc.bundle.manifest import Pad, Preprocessing, Resize
 from segc.runtime.preprocessing import padding, preprocess, resized_size
+from tests.helpers.tiny_bundles import manifest, photograph
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundles import content, photograph
 
-from segc.manifest import Manifest
+from segc.bundle.manifest import Manifest
 from segc.runtime.engine import Engine
+from tests.helpers.tiny_bundles import content, photograph
 
 pytest.importorskip("mmseg")
 torch = pytest.importorskip("torch")

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_bundles import photograph
 
 from segc.errors import FileError, MissingPackageError, ShapeError, UsageError
 from segc.runtime.segmentation import Segmentation
+from tests.helpers.tiny_bundles import photograph
 
 PALETTE = ((255, 0, 0), (0, 255, 0), (10, 20, 30))
 MASK = np.random.default_rng(0).integers(0, 3, (37, 53)).astype(np.uint8)

@@ -10,14 +10,14 @@ import onnx.defs
 import onnx_graphsurgeon as gs
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
-from tiny_models import CONV, parsed, source
 
 import segc
-from segc import ir
 from segc.errors import CompileError
-from segc.hooks import run
+from segc.graph import ir
+from segc.pipeline.hooks import run
 from segc.targets import Settings
-from segc.targets.onnxruntime import ONNXRUNTIME
+from segc.targets.onnxruntime.target import ONNXRUNTIME
+from tests.helpers.tiny_models import CONV, parsed, source
 
 TYPES = {
     "float": np.float32, "double": np.float64, "bool": np.bool_, "int8": np.int8, "int16": np.int16,

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from op_models import BODIES, X, model_with
-from tiny_models import CONV, parsed
+
+from tests.helpers.op_models import BODIES, X, model_with
+from tests.helpers.tiny_models import CONV, parsed
 
 pytest.importorskip("openvino")
 
-from segc import ir
 from segc.errors import CompileError
+from segc.graph import ir
 from segc.targets import Settings
-from segc.targets.openvino import OPENVINO
+from segc.targets.openvino.target import OPENVINO
 
 
 @pytest.mark.parametrize("op", sorted(OPENVINO.ops))

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from calls import python, segc
 
 from segc import targets
 from segc.errors import MissingPackageError, UsageError
 from segc.targets import registry
+from tests.helpers.calls import python, segc
 
 PLUGIN = """
 import dataclasses
@@ -60,7 +60,7 @@ def test_an_unknown_name_is_answered_with_the_closest() -> None:
 
 
 def test_a_target_of_another_package_compiles_and_runs(tmp_path: Path) -> None:
-    from tiny_models import onnx_file
+    from tests.helpers.tiny_models import onnx_file
 
     site = install(tmp_path / "site", "other = plugin_module:OTHER")
     code = """

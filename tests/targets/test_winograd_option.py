@@ -11,7 +11,7 @@ import pytest
 
 import segc
 from segc.targets import get
-from segc.targets.base import Settings
+from segc.targets.protocol import Settings
 
 TARGETS = ["onnxruntime", "openvino"]
 WIDE = """<ir_version: 10, opset_import: ["": 20]>

@@ -1,0 +1,44 @@
+"""Let arithmetic broadcast by itself.
+
+    Div(y, Expand(x))  ->  Div(y, x)    where y has the shape of Expand(x)
+
+PyTorch's `normalize` spells its division so. Exact: elementwise ops broadcast as Expand does, and the result has the
+shape of its other operand with and without it.
+
+Must not fire: where no other operand has that very shape, by number or by name, since the result would shrink.
+"""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.cleanup.remove_identities import same_symbols
+from segc.passes.support.edit import protected, prune
+
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean")
+LOGIC = ("And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where")
+BROADCASTING = frozenset({*ARITHMETIC, *LOGIC})
+
+
+class DropExpand(Pass):
+    """Drop an Expand before ops that broadcast. Cost: one walk over the nodes."""
+
+    name = "drop-expand"
+    algebra = "Div(y, Expand(x))  ->  Div(y, x), where y has the shape of Expand(x)"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Each reader decides for itself; the Expand goes with its last reader."""
+        result, keep = PassResult(), protected(graph)
+        for node in [n for n in graph.nodes if n.op == "Expand" and n.domain is None]:
+            wide = node.outputs[0]
+            for reader in list({id(r): r for r in wide.outputs}.values()):
+                if reader.op not in BROADCASTING or reader.domain is not None:
+                    continue
+                if not any(other is not wide and same_symbols(other, wide) for other in reader.inputs):
+                    result.skip(reader, "no other operand is known to have the shape of the Expand")
+                    continue
+                reader.inputs = [node.inputs[0] if operand is wide else operand for operand in reader.inputs]
+                result.changes += 1
+            prune(graph, node, keep)
+        return result

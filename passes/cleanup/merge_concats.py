@@ -1,0 +1,173 @@
+"""Flatten nested Concats, and put slices that stand side by side together again.
+
+    Concat(a, Concat(b, c), d)               ->  Concat(a, b, c, d), along the same axis
+    Concat(x[0:4], x[4:9])                   ->  x[0:9]: x itself where that is all of it, otherwise one Slice
+    Concat(*Split(x))                        ->  x, where every piece is there, in order
+
+Exact: all of these copy.
+
+Must not fire: another axis; an inner Concat that is an output or used elsewhere; pieces that overlap, leave a gap or
+come in another order (ShuffleNet's Concat of swapped halves); a Slice with a step; sizes that are unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir
+from segc.passes.base import Pass, PassResult
+from segc.passes.cleanup.merge_slices import cuts, is_slice, positions
+from segc.passes.support.edit import Names, forward, insert, ints, optional, protected, prune, rank
+
+
+@dataclass
+class Piece:
+    """Cells start to end of `source` along the axis of the Concat; `tensor` is what the Concat reads."""
+
+    tensor: gs.Tensor
+    source: gs.Tensor
+    start: int
+    end: int
+
+
+class MergeConcats(Pass):
+    """Flatten nested Concats and undo cuts that a Concat puts together again. Cost: one walk over the Concats."""
+
+    name = "merge-concats"
+    algebra = "Concat(a, Concat(b, c))  ->  Concat(a, b, c);  Concat(x[0:4], x[4:9])  ->  x[0:9]"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Walk the sorted graph, so that inner Concats come first."""
+        result, names, keep = PassResult(), Names(graph), protected(graph)
+        for node in [n for n in graph.nodes if _is_concat(n)]:
+            result.changes += _flatten(graph, node, keep, result)
+            result.changes += _rejoin(graph, node, names, keep, result)
+        return result
+
+
+def _is_concat(node: gs.Node) -> bool:
+    return bool(node.op == "Concat" and node.domain is None and node.inputs and node.outputs)
+
+
+def _axis(node: gs.Node) -> int | None:
+    dims = next((len(t.shape) for t in [*node.outputs, *node.inputs] if t.shape is not None), None)
+    return None if dims is None else int(node.attrs["axis"]) % dims
+
+
+def _flatten(graph: gs.Graph, node: gs.Node, keep: set[int], result: PassResult) -> int:
+    parts: list[gs.Tensor] = []
+    inner: list[gs.Node] = []
+    for tensor in node.inputs:
+        first = tensor.inputs[0] if tensor.inputs else None
+        if first is None or not _is_concat(first) or _axis(first) is None or _axis(first) != _axis(node):
+            parts.append(tensor)
+        elif id(tensor) in keep or len(tensor.outputs) != 1:
+            result.skip(node, f"'{tensor.name}' is also used elsewhere")
+            parts.append(tensor)
+        else:
+            parts.extend(first.inputs)
+            inner.append(first)
+    if not inner:
+        return 0
+    node.inputs = parts
+    for first in inner:
+        prune(graph, first, keep)
+    return len(inner)
+
+
+def _rejoin(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int], result: PassResult) -> int:
+    axis = _axis(node)
+    if axis is None or not node.outputs:
+        return 0
+    parts: list[gs.Tensor] = []
+    joined = 0
+    for run in runs([piece(tensor, axis) for tensor in node.inputs]):
+        whole = _whole(graph, node, run, axis, names, keep, result)
+        parts.extend([p.tensor for p in run] if whole is None else [whole])
+        joined += whole is not None
+    if not joined:
+        return 0
+    former = [producer for tensor in node.inputs for producer in tensor.inputs]
+    if len(parts) == 1 and forward(graph, node.outputs[0], parts[0], keep) is None:
+        node.inputs.clear()
+        node.outputs.clear()
+        graph.nodes = [n for n in graph.nodes if n is not node]
+    else:
+        node.inputs = parts
+    for producer in former:
+        prune(graph, producer, keep)
+    return joined
+
+
+def piece(tensor: gs.Tensor, axis: int) -> Piece:
+    """What of which tensor this is along `axis`: a Slice or an output of a Split, otherwise all of itself."""
+    first = tensor.inputs[0] if tensor.inputs else None
+    itself = Piece(tensor, tensor, 0, 0)
+    if first is None or first.domain is not None or first.op not in ("Slice", "Split") or rank(first.inputs[0]) is None:
+        return itself
+    size = first.inputs[0].shape[axis] if axis < len(first.inputs[0].shape) else None
+    if not isinstance(size, (int, np.integer)):
+        return itself
+    bounds = _sliced(first, axis, int(size)) if is_slice(first) else _split(first, tensor, axis)
+    return itself if bounds is None else Piece(tensor, first.inputs[0], *bounds)
+
+
+def _sliced(node: gs.Node, axis: int, size: int) -> tuple[int, int] | None:
+    found = cuts(node)
+    if found is None or list(found) != [axis] or found[axis].step != 1:
+        return None
+    cells = positions(found[axis], size)
+    return (cells.start, cells.stop) if len(cells) else None
+
+
+def _split(node: gs.Node, tensor: gs.Tensor, axis: int) -> tuple[int, int] | None:
+    if int(node.attrs.get("axis", 0)) % (rank(node.inputs[0]) or 1) != axis:
+        return None
+    sizes = node.attrs.get("split", ints(optional(node, 1)))
+    if sizes is None:
+        shapes = [ir.static_shape(t) for t in node.outputs]
+        sizes = [s[axis] if s is not None else 0 for s in shapes]
+    if not all(sizes) or len(sizes) != len(node.outputs):
+        return None
+    at = next(i for i, t in enumerate(node.outputs) if t is tensor)
+    return sum(sizes[:at]), sum(sizes[: at + 1])
+
+
+def runs(pieces: list[Piece]) -> list[list[Piece]]:
+    """Neighbours that continue one another; a piece that is all of its tensor stands alone."""
+    grouped: list[list[Piece]] = []
+    for each in pieces:
+        last = grouped[-1][-1] if grouped else None
+        follows = last is not None and last.source is each.source and last.end == each.start and each.end > 0
+        if follows:
+            grouped[-1].append(each)
+        else:
+            grouped.append([each])
+    return grouped
+
+
+def _whole(
+    graph: gs.Graph, node: gs.Node, run: list[Piece], axis: int, names: Names, keep: set[int], result: PassResult
+) -> gs.Tensor | None:
+    """One tensor for the pieces of a run, None where they stay."""
+    if len(run) < 2:
+        return None
+    source, start, end = run[0].source, run[0].start, run[-1].end
+    if start == 0 and end == source.shape[axis]:
+        return source
+    producers = [p.tensor.inputs[0] for p in run]
+    alone = all(len(p.tensor.outputs) == 1 and id(p.tensor) not in keep for p in run)
+    if graph.opset < 10 or not alone or not all(is_slice(p) for p in producers):
+        result.skip(node, f"'{run[0].tensor.name}' and its neighbour are also used elsewhere")
+        return None
+    y = node.outputs[0]
+    shape = list(source.shape)
+    shape[axis] = end - start
+    part = names.variable(y, f"{start}_{end}", source.dtype, shape)
+    values = (("starts", start), ("ends", end), ("axes", axis))
+    edges = [names.constant(part, role, [value]) for role, value in values]
+    insert(graph, node, [gs.Node("Slice", inputs=[source, *edges], outputs=[part])])
+    return part

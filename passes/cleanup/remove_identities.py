@@ -1,0 +1,213 @@
+"""Remove nodes that return their input.
+
+Identity(x), Dropout(x) in inference, Cast to the type x has, Concat of one, Transpose with perm 0..n-1, Pad by 0,
+Slice from 0 to the end with step 1, Reshape and Expand to the shape x has, Resize to the size x has (in numbers, or in
+symbols where the size is computed), Split into one,
+x + 0, x - 0, x * 1, x / 1 (also by arrays of zeros or ones, such as an empty bias), and Cast(Cast(x, wide), type of
+x) where `wide` holds every value of x  ->  x.
+
+Must not fire: a Slice with step -1 keeps the shape but mirrors; a Resize whose scales are not exactly 1 may keep the
+shape and still move samples, as does tf_half_pixel_for_nn; x + 0 where the constant has a larger shape broadcasts;
+0 - x and 1 / x are not identities; a Dropout with training_mode drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.edit import (
+    forward,
+    ints,
+    optional,
+    protected,
+    rank,
+    reaches,
+    same_shape,
+    scalar,
+    small_constant,
+)
+
+
+class RemoveIdentities(Pass):
+    """Remove nodes that return their input unchanged. -0.0 + 0 counts as unchanged. Cost: one walk over the nodes."""
+
+    name = "remove-identities"
+    algebra = "Identity(x), Cast to the same type, no-op Reshape/Transpose/Pad/Slice/Resize, x + 0, x * 1, ...  ->  x"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Walk the sorted graph; removing one node can only help later ones."""
+        result, keep = PassResult(), protected(graph)
+        for node in list(graph.nodes):
+            source = None if node.domain or not node.outputs else same_as(node, graph.opset)
+            if source is None or any(t.outputs or id(t) in keep for t in node.outputs[1:]):
+                continue
+            if why := forward(graph, node.outputs[0], source, keep):
+                result.skip(node, why)
+                continue
+            node.inputs.clear()
+            node.outputs.clear()
+            result.changes += 1
+        if result.changes:
+            graph.nodes = [n for n in graph.nodes if n.outputs]
+        return result
+
+
+def same_as(node: gs.Node, opset: int) -> gs.Tensor | None:
+    """The input that the node returns unchanged, or None."""
+    rule = RULES.get(node.op)
+    return rule(node, opset) if rule is not None and node.inputs else None
+
+
+def when(condition: Callable[[gs.Node], bool]) -> Callable[[gs.Node, int], gs.Tensor | None]:
+    """A rule that returns the first input where `condition` holds."""
+    return lambda node, opset: node.inputs[0] if condition(node) else None
+
+
+def _cast(node: gs.Node, _: int) -> gs.Tensor | None:
+    x, to = node.inputs[0], dtype_of(node.attrs["to"])
+    if to is not None and x.dtype is not None and dtype_of(x.dtype) == to:
+        return x
+    if x.inputs and x.inputs[0].op == "Cast" and x.inputs[0].domain is None:
+        first = x.inputs[0].inputs[0]
+        if first.dtype is not None and dtype_of(first.dtype) == to and holds(dtype_of(x.dtype), to):
+            return first
+    return None
+
+
+def dtype_of(dtype: Any) -> np.dtype[Any] | None:
+    """The NumPy type of a NumPy type or of an ONNX type number."""
+    if dtype is None:
+        return None
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(dtype) if isinstance(dtype, int) else dtype)
+
+
+def holds(wide: np.dtype[Any] | None, narrow: np.dtype[Any] | None) -> bool:
+    """Whether every value of `narrow` survives a cast to `wide` and back. Floats of ml_dtypes are left alone."""
+    if wide is None or narrow is None or wide.kind not in "iufb" or narrow.kind not in "iufb":
+        return False
+    return bool(np.can_cast(narrow, wide, "safe"))
+
+
+def _dropout(node: gs.Node) -> bool:
+    training = optional(node, 2)
+    return training is None or (scalar(training) == 0)
+
+
+def _transpose(node: gs.Node) -> bool:
+    perm = node.attrs.get("perm")
+    if perm is None:
+        return rank(node.inputs[0]) in (0, 1)
+    return list(perm) == sorted(perm)
+
+
+def _pad(node: gs.Node) -> bool:
+    pads = node.attrs.get("pads", ints(optional(node, 1)))
+    return pads is not None and all(p == 0 for p in pads)
+
+
+def _reshape(node: gs.Node) -> bool:
+    """Equal shapes, where at most one size may be unknown: the element count decides that one."""
+    x, y = node.inputs[0].shape, node.outputs[0].shape
+    if x is None or y is None or len(x) != len(y):
+        return False
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if not (isinstance(a, int) and isinstance(b, int))]
+    known = [(a, b) for a, b in zip(x, y, strict=True) if isinstance(a, int) and isinstance(b, int)]
+    return len(pairs) <= 1 and all(a == b for a, b in known) and (not pairs or all(a > 0 for a, _ in known))
+
+
+def _slice(node: gs.Node) -> bool:
+    shape = node.inputs[0].shape
+    edges = slice_edges(node)
+
+    def whole(start: int, end: int, axis: int, step: int) -> bool:
+        size = shape[axis] if shape is not None else None
+        return start == 0 and step == 1 and (end >= 2**31 - 1 or (isinstance(size, int) and end >= size))
+
+    return edges is not None and all(whole(*each) for each in zip(*edges, strict=True))
+
+
+def slice_edges(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
+    """Constant starts, ends, axes and steps of a Slice of any opset."""
+    if "starts" in node.attrs:  # before opset 10
+        starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
+        return starts, ends, list(node.attrs.get("axes", range(len(starts)))), [1] * len(starts)
+    edges = [ints(optional(node, at)) for at in (1, 2)]
+    if edges[0] is None or edges[1] is None:
+        return None
+    axes, steps = (ints(t) if (t := optional(node, at)) is not None else [] for at in (3, 4))
+    if axes is None or steps is None:
+        return None
+    many = range(len(edges[0]))
+    return edges[0], edges[1], axes or list(many), steps or [1 for _ in many]
+
+
+def _resize(node: gs.Node) -> bool:
+    if node.attrs.get("coordinate_transformation_mode") in ("tf_crop_and_resize", "tf_half_pixel_for_nn"):
+        return False
+    scales = optional(node, 2) if len(node.inputs) > 2 else optional(node, 1)
+    if scales is not None and scales.shape is not None and list(scales.shape) != [0]:
+        value = small_constant(scales)
+        return value is not None and bool(np.all(value == 1))
+    if ints(optional(node, 3)) is None:
+        return same_symbols(node.inputs[0], node.outputs[0])
+    return same_shape(node.inputs[0], node.outputs[0])
+
+
+def same_symbols(x: gs.Tensor, y: gs.Tensor) -> bool:
+    """Whether every size has a number or a name, and the same one in both: within a graph equal names are equal."""
+    return x.shape is not None and y.shape is not None and None not in x.shape and list(x.shape) == list(y.shape)
+
+
+def _neutral(value: float, *, right_only: bool) -> Callable[[gs.Node, int], gs.Tensor | None]:
+    def rule(node: gs.Node, _: int) -> gs.Tensor | None:
+        for at in (1,) if right_only else (1, 0):
+            x = node.inputs[1 - at]
+            if all_equal(node.inputs[at], value) and rank(x) is not None and reaches_or_one(x, node.inputs[at]):
+                return x
+        return None
+
+    return rule
+
+
+def all_equal(tensor: gs.Tensor, value: float) -> bool:
+    """Whether a small constant holds `value` and nothing else."""
+    found = small_constant(tensor)
+    return found is not None and found.size > 0 and found.dtype.kind in "iuf" and bool(np.all(found == value))
+
+
+def reaches_or_one(x: gs.Tensor, constant: gs.Tensor) -> bool:
+    """Whether the constant broadcasts into `x` and not the other way round."""
+    return (int(np.prod(constant.shape)) == 1 and len(constant.shape) <= len(x.shape)) or reaches(
+        x.shape, constant.shape
+    )
+
+
+def _expand(node: gs.Node) -> bool:
+    return ir.static_shape(node.outputs[0]) is not None and same_shape(node.inputs[0], node.outputs[0])
+
+
+RULES: dict[str, Callable[[gs.Node, int], gs.Tensor | None]] = {
+    "Identity": when(lambda node: True),
+    "Dropout": when(_dropout),
+    "Cast": _cast,
+    "Concat": when(lambda node: len(node.inputs) == 1),
+    "Split": when(lambda node: len(node.outputs) == 1),
+    "Transpose": when(_transpose),
+    "Pad": when(_pad),
+    "Reshape": when(_reshape),
+    "Expand": when(_expand),
+    "Slice": when(_slice),
+    "Resize": when(_resize),
+    "Add": _neutral(0, right_only=False),
+    "Sub": _neutral(0, right_only=True),
+    "Mul": _neutral(1, right_only=False),
+    "Div": _neutral(1, right_only=True),
+}

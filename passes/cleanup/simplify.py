@@ -1,0 +1,282 @@
+"""Let onnxsim simplify the graph, and believe it only after a check.
+
+g  ->  onnxsim(g) where that differs in structure, has no more nodes than g, and computes the same. onnxsim sees the
+graph without its weights (they are inputs of their type), so it costs milliseconds whatever the model's size, and
+never copies or duplicates a weight.
+
+The check runs what onnxsim changed, and only that: nodes that stand in both graphs are taken away, the tensors between
+them and the rest are fed alike with random numbers, and what the rest hands on must be equal. Nodes that stand in both
+compute the same from the same, so the whole graphs agree. Where the part cannot be run alone (a size or an integer
+that only the rest of the graph knows) or differs (it may count on what comes in, such as a Relu in front of a Relu),
+both graphs are run as a whole, and that decides.
+
+Must not fire: when onnxsim fails, adds nodes, stores more constants than it removes by over 1 MB, changes inputs or
+outputs, or gives other numbers; and for graphs of more than `max_nodes` nodes, since onnxsim's own time grows with the
+square of a chain's length. Then the graph stays as it was and the skip says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from dataclasses import dataclass, replace
+from importlib import import_module
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir, source_info
+from segc.passes.base import Pass, PassResult, Skip
+from segc.passes.support import evaluate
+from segc.passes.support.edit import SMALL
+
+ROUNDS = 4  # onnxsim may find more in its own result; after this many the rest is left
+GROWTH = 1 << 20  # bytes of new constants that are let in
+SIDES = (64, 96, 128, 224, 256, 512)  # for unknown sizes of the check: the first that the graph accepts
+TOLERANCE = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-9}  # relative error, by the type of the outputs
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Run onnxsim, guarded by a numeric comparison in ONNX Runtime.
+
+    tolerance: largest relative error let through (largest difference over largest value); None takes 1e-5 for float32.
+    max_nodes: larger graphs are left alone. Cost: a few milliseconds when nothing changes; otherwise two runs of the
+    nodes that changed, of the whole model at worst.
+    """
+
+    name: ClassVar[str] = "simplify"
+    algebra: ClassVar[str] = "g  ->  onnxsim(g), if smaller and numerically equal in ONNX Runtime"
+
+    tolerance: float | None = None
+    max_nodes: int = 5_000
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Simplify, compare, and take over or leave."""
+        result = PassResult()
+        if len(graph.nodes) > self.max_nodes:
+            result.skips.append(Skip("onnxsim", f"{len(graph.nodes)} nodes, at most {self.max_nodes} are tried"))
+            return result
+        before = ir.weightless_model(graph, SMALL)
+        try:
+            after = simplified(before)
+        except Exception as error:  # onnxsim raises bare RuntimeErrors, and whatever its C++ core throws
+            result.skips.append(Skip("onnxsim", f"onnxsim failed: {_line(error)}"))
+            return result
+        old, new = canonical(before), canonical(after)
+        if old == new:
+            return result
+        candidate = rebuilt(graph, after)
+        unchanged = {name for name, computes in new.items() if old.get(name) == computes}
+        if why := why_not(before, after) or self._differs(graph, candidate, unchanged):
+            result.skips.append(Skip("onnxsim", why))
+            return result
+        result.changes = len(old) + len(new) - 2 * len(unchanged)
+        take_over(graph, candidate, unchanged)
+        ir.infer_shapes(graph)
+        return result
+
+    def _differs(self, graph: gs.Graph, candidate: gs.Graph, unchanged: set[str]) -> str | None:
+        """The reason why `candidate` may not replace `graph`, from running what changed, or else everything."""
+        parts = changed_parts(graph, candidate, unchanged)
+        if parts is not None:
+            try:
+                feeds = evaluate.random_inputs(parts[0])
+                if self._compared(*(evaluate.outputs(part, feeds) for part in parts)) is None:
+                    return None
+            except evaluate.CannotRun:
+                pass  # the part may count on what the rest of the graph feeds it
+        try:
+            feeds, want = runnable(graph)
+            got = evaluate.outputs(candidate, feeds)
+        except evaluate.CannotRun as error:
+            return f"the check could not run: {error}"
+        return self._compared(want, got)
+
+    def _compared(self, want: evaluate.Arrays, got: evaluate.Arrays) -> str | None:
+        """By how much the results differ, where that is too much."""
+        tolerance = self.tolerance
+        if tolerance is None:
+            tolerance = max((TOLERANCE.get(value.dtype.name, 0.0) for value in want.values()), default=0.0)
+        error = evaluate.relative_error(want, got)
+        return None if error <= tolerance else f"relative error {error:.2g} is over {tolerance:.2g}"
+
+
+@dataclass
+class Part:
+    """The nodes of a graph that the other graph lacks, and the names of what they read from and hand to the rest."""
+
+    nodes: list[gs.Node]
+    reads: set[str]
+    writes: set[str]
+
+
+def changed_part(graph: gs.Graph, unchanged: set[str]) -> Part:
+    """The nodes whose first output is not among `unchanged`."""
+    nodes = [n for n in graph.nodes if n.outputs[0].name not in unchanged]
+    mine = {id(n) for n in nodes}
+    written = {t.name: t for n in nodes for t in n.outputs if not t.is_empty()}
+    last = {t.name for t in graph.outputs}
+    reads = {t.name for n in nodes for t in n.inputs if isinstance(t, gs.Variable) and t.name and t.name not in written}
+    writes = {name for name, t in written.items() if name in last or any(id(u) not in mine for u in t.outputs)}
+    return Part(nodes, reads, writes)
+
+
+def changed_parts(graph: gs.Graph, candidate: gs.Graph, unchanged: set[str]) -> tuple[gs.Graph, gs.Graph] | None:
+    """What differs, as two graphs with equal inputs and outputs; None where it cannot stand alone."""
+    old, new = changed_part(graph, unchanged), changed_part(candidate, unchanged)
+    known = graph.tensors()
+    if not old.writes or old.writes != new.writes or any(True for n in old.nodes + new.nodes for _ in n.subgraphs()):
+        return None
+    reads = sorted(old.reads | new.reads)
+    for name in reads:
+        tensor = known.get(name)
+        if tensor is None or ir.static_shape(tensor) is None or np.dtype(tensor.dtype).kind not in "fb":
+            return None
+    borders = reads, sorted(old.writes)
+    return _alone(graph, old.nodes, known, *borders), _alone(candidate, new.nodes, known, *borders)
+
+
+def _alone(
+    graph: gs.Graph, nodes: list[gs.Node], known: dict[str, gs.Tensor], reads: list[str], writes: list[str]
+) -> gs.Graph:
+    """A graph of these nodes, with the borders that both parts share; their types come from `known`."""
+    mine = graph.tensors()
+    for name in [*reads, *writes]:
+        tensor = mine.setdefault(name, gs.Variable(name))
+        if tensor is not known[name] and isinstance(tensor, gs.Variable):
+            tensor.dtype, tensor.shape = known[name].dtype, known[name].shape
+    made = gs.Graph(nodes, [mine[n] for n in reads], [mine[n] for n in writes], opset=graph.opset)
+    made.ir_version, made.import_domains = graph.ir_version, graph.import_domains
+    return made
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Apply onnxsim until it finds no more. Weights must be inputs already. The argument stays as it is."""
+    onnxsim = _onnxsim()
+    known = inspect.signature(onnxsim.simplify).parameters
+    wanted: dict[str, Any] = {"check_n": 0, "tensor_size_threshold": "64KB", "certify": False}
+    options = {name: value for name, value in wanted.items() if name in known}
+    for _ in range(ROUNDS):
+        result, _ok = onnxsim.simplify(model, **options)
+        if canonical(result) == canonical(model):
+            break
+        model = result
+    return model
+
+
+def _onnxsim() -> ModuleType:
+    """The package, without the torch that parts of it import when they can: seconds and 180 MB for nothing."""
+    if "onnxsim" in sys.modules or "torch" in sys.modules:
+        return import_module("onnxsim")
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        return import_module("onnxsim")
+    finally:
+        del sys.modules["torch"]
+
+
+def canonical(model: onnx.ModelProto) -> dict[str, bytes]:
+    """First output -> what the node computes, regardless of order of attributes and names of nodes and constants."""
+    constants = {t.name: _value_key(t) for t in model.graph.initializer}
+    return {node.output[0]: _node_key(node, constants) for node in model.graph.node}
+
+
+def _value_key(tensor: onnx.TensorProto) -> str:
+    """Constants of equal type, shape and value are one, whatever their name and encoding."""
+    digest = hashlib.sha256(onnx.numpy_helper.to_array(tensor).tobytes()).hexdigest()
+    return f"constant {tensor.data_type} {list(tensor.dims)} {digest}"
+
+
+def _node_key(node: onnx.NodeProto, constants: dict[str, str]) -> bytes:
+    bare = onnx.NodeProto(op_type=node.op_type, domain="" if node.domain == "ai.onnx" else node.domain)
+    inputs = [constants.get(name, name) for name in node.input]
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    bare.input.extend(inputs)
+    bare.output.extend(node.output)
+    bare.attribute.extend(sorted(node.attribute, key=lambda a: a.name))
+    for attribute in bare.attribute:
+        attribute.doc_string = ""
+    return bytes(bare.SerializeToString(deterministic=True))
+
+
+def why_not(before: onnx.ModelProto, after: onnx.ModelProto) -> str | None:
+    """What disqualifies `after` by its structure alone."""
+    if len(after.graph.node) > len(before.graph.node):
+        return f"{len(after.graph.node)} nodes instead of {len(before.graph.node)}"
+    if [o.name for o in after.graph.output] != [o.name for o in before.graph.output]:
+        return "the outputs changed"
+    if not {i.name for i in after.graph.input} <= {i.name for i in before.graph.input}:
+        return "the inputs changed"
+    growth = _stored(after) - _stored(before)
+    return f"{growth} bytes of new constants" if growth > GROWTH else None
+
+
+def _stored(model: onnx.ModelProto) -> int:
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+
+
+def rebuilt(graph: gs.Graph, model: onnx.ModelProto) -> gs.Graph:
+    """`model` as a graph of new nodes over the tensors of `graph`, which stays as it was; weights are shared arrays."""
+    made = gs.import_onnx(model)
+    old = graph.tensors()
+    for tensor in made.tensors().values():
+        known = old.get(tensor.name)
+        if isinstance(known, gs.Constant) and isinstance(tensor, gs.Variable):
+            tensor.to_constant(None)
+            tensor._values, tensor.data_location = known._values, None
+        elif isinstance(known, gs.Variable) and isinstance(tensor, gs.Variable) and tensor.shape is None:
+            tensor.dtype, tensor.shape = tensor.dtype or known.dtype, known.shape
+    read = {t.name: t for t in made.inputs}
+    made.inputs = [_like(read.get(t.name), t) for t in graph.inputs]
+    for node in made.nodes:
+        node.domain = node.domain or None
+    made.functions = []
+    made.opset, made.ir_version = graph.opset, graph.ir_version
+    return made
+
+
+def _like(tensor: gs.Variable | None, known: gs.Variable) -> gs.Variable:
+    """An input as the graph declares it; onnxsim may have dropped it because nothing reads it."""
+    if tensor is None:
+        return known
+    tensor.dtype, tensor.shape = known.dtype, known.shape
+    return tensor
+
+
+def take_over(graph: gs.Graph, candidate: gs.Graph, unchanged: set[str]) -> None:
+    """Make `graph` what `candidate` is. Nodes find their origin by the names of the tensors they write."""
+    writer = {t.name: node for node in graph.nodes for t in node.outputs if not t.is_empty()}
+    for node in candidate.nodes:
+        former = next((writer[t.name] for t in node.outputs if t.name in writer), None)
+        same = node.outputs[0].name in unchanged
+        node.name = former.name if former is not None and same else ""
+        if former is not None:
+            where = source_info.of(former)
+            source_info.put(node, where if same else replace(where, made_by=Simplify.name))
+    graph.nodes, graph.inputs, graph.outputs = candidate.nodes, candidate.inputs, candidate.outputs
+    ir.name_all(graph)
+
+
+def runnable(graph: gs.Graph) -> tuple[evaluate.Arrays, evaluate.Arrays]:
+    """Random inputs that the graph accepts, and its outputs for them. Raises CannotRun with the last reason."""
+    dynamic = any(ir.static_shape(t) is None for t in graph.inputs)
+    sides = SIDES if dynamic else SIDES[:1]
+    for side in sides:
+        feeds = evaluate.random_inputs(graph, side)
+        try:
+            return feeds, evaluate.outputs(graph, feeds)
+        except evaluate.CannotRun:
+            if side == sides[-1]:
+                raise
+    raise AssertionError("SIDES is not empty")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,1 @@
+"""What the graph takes: fixed shapes, uint8 images."""

@@ -1,0 +1,66 @@
+"""Spell ArgMax by comparing with the maximum, for runtimes that cannot say where it is.
+
+With n cells along the axis and rank[i] = n - i, so that the first cell ranks highest:
+
+    behind = ReduceMax(x) > x                             0 where x is the maximum, else 1
+    ArgMax(x)  ->  n - ReduceMax(rank - rank * behind)    the lowest index of the maximum, as ONNX wants it
+
+With select_last_index = 1 the rank is i + 1, and the result the largest rank less 1. Comparisons of equal numbers are
+exact and ranks small whole numbers, so the result is exact, ties included, as long as n is exact in the type of x
+(2048 in float16). A map that holds NaN is the exception: every comparison with it is false.
+
+Must not fire: for integers, for float16 and more than 2048 cells, and where the number of cells is not known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+
+EXACT = {np.dtype(np.float16): 2**11, np.dtype(np.float32): 2**24, np.dtype(np.float64): 2**53}
+
+
+class LegalizeArgMax(Pass):
+    """Rewrite ArgMax into ReduceMax, Greater and arithmetic."""
+
+    name = "legalize-argmax"
+    algebra = "ArgMax(x)  ->  n - ReduceMax(rank - rank * (ReduceMax(x) > x)) with rank = [n .. 1]"
+    gives = frozenset({"no ArgMax"})
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite each node where it stands."""
+        return rewrite(graph, standard(graph, "ArgMax"), spelled, PassResult())
+
+
+def ranks(count: int, last: bool) -> np.ndarray:
+    """int64[count]: the larger, the rather a cell is chosen among equals."""
+    return np.arange(1, count + 1) if last else np.arange(count, 0, -1)
+
+
+def spelled(b: Builder) -> gs.Tensor:
+    """The new nodes for one site."""
+    x = b.node.inputs[0]
+    typed(x)
+    dims = len(x.shape)
+    axis = int(b.node.attrs.get("axis", 0)) % dims
+    count, dtype = x.shape[axis], np.dtype(x.dtype)
+    if dtype not in EXACT:
+        raise Cannot(f"'{x.name}' is {dtype}")
+    if not isinstance(count, int):
+        raise Cannot(f"the size of axis {axis} is not known")
+    if count > EXACT[dtype]:
+        raise Cannot(f"{count} cells are more than {dtype} numbers exactly")
+    last = bool(b.node.attrs.get("select_last_index", 0))
+    column = [1] * dims
+    column[axis] = count
+    rank = b.const("rank", ranks(count, last).reshape(column), dtype)
+    behind = b.op("Greater", "behind", b.reduce("ReduceMax", "most", x, [axis]), x)
+    lost = b.op("Mul", "lost", b.cast("behind_number", behind, dtype), b.const("lose", -rank.values))
+    kept = b.op("Add", "kept", lost, rank)
+    best = b.reduce("ReduceMax", "best", kept, [axis], keepdims=bool(b.node.attrs.get("keepdims", 1)))
+    one = b.const("one", np.array(1 if last else count, dtype))
+    index = b.op("Sub", "index", best, one) if last else b.op("Sub", "index", one, best)
+    return b.cast("whole", index, np.int64)

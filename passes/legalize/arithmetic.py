@@ -1,0 +1,202 @@
+"""Compose a few ops of others, for runtimes without them.
+
+    Abs(x)             ->  Max(x, -x)                         floats
+    Reciprocal(x)      ->  1 / x
+    Mean(x, y, ...)    ->  (x + y + ...) / n
+    Sum(x, y, ...)     ->  x + y + ...
+    HardSigmoid(x)     ->  Clip(alpha x + beta, 0, 1)         floats
+    Mod(x, m)          ->  r + m if r < 0 else r,  r = x - (x / m) * m       integers, a constant m > 0
+    Pow(x, n)          ->  x * x * ... * x                    integers, a constant n from 1 to 8
+    ReduceL1(x)        ->  ReduceSum(Max(x, -x))              floats, axes given
+    ReduceL2(x)        ->  Sqrt(ReduceSum(x * x))
+    ReduceSumSquare(x) ->  ReduceSum(x * x)
+    GlobalMaxPool(x)   ->  ReduceMax(x) over the sides
+    Min(x, y), Max(x, y)  ->  Where(Less(x, y), x, y), Where(Greater(x, y), x, y)      integers
+    GreaterOrEqual(x, y), LessOrEqual(x, y)  ->  Not(Less(x, y)), Not(Greater(x, y))      integers
+
+Each is the definition of the op in real arithmetic. Mod does not care whether integers divide towards 0 or downwards.
+
+Must not fire: on ops that `ops` does not name; Abs and ReduceL1 of integers, whose least number has no negative; Mod of
+floats or by anything but positive constants; comparisons, Min, Max and Pow of floats; other powers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.edit import ints, optional, small_constant
+
+OF_INTEGERS = ("Max", "Min", "Pow")  # rewritten for integers; for floats every runtime has them
+MOST = 8  # factors that a power is spelled with
+
+
+@dataclass(frozen=True)
+class LegalizeArithmetic(Pass):
+    """Rewrite the ops that are named, each as the composition that defines it. ops: any of the left sides."""
+
+    name: ClassVar[str] = "legalize-arithmetic"
+    algebra: ClassVar[str] = "Abs, Reciprocal, Mean, Mod, ReduceL1, ...  ->  Max, Div, Sub, Mul, ReduceSum, ..."
+
+    ops: tuple[str, ...] = (
+        "Abs", "GlobalMaxPool", "GreaterOrEqual", "HardSigmoid", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Pow",
+        "Reciprocal", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Sum",
+    )  # fmt: skip
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite each node where it stands."""
+        sites = [n for n in standard(graph, *self.ops) if n.op not in OF_INTEGERS or whole(n)]
+        return rewrite(graph, sites, spelled, PassResult())
+
+
+def whole(node: gs.Node) -> bool:
+    """Whether the node computes with integers."""
+    return node.inputs[0].dtype is not None and np.dtype(node.inputs[0].dtype).kind in "iu"
+
+
+def spelled(b: Builder) -> gs.Tensor:
+    """The new nodes for one site."""
+    typed(*b.node.inputs[:1])
+    return SPELLINGS[b.node.op](b)
+
+
+def _floats(b: Builder) -> gs.Tensor:
+    x: gs.Tensor = b.node.inputs[0]
+    if np.dtype(x.dtype).kind != "f":
+        raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
+    return x
+
+
+def _integers(b: Builder) -> list[gs.Tensor]:
+    x: gs.Tensor = b.node.inputs[0]
+    if np.dtype(x.dtype).kind not in "iu":
+        raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
+    return list(b.node.inputs)
+
+
+def _magnitude(b: Builder, x: gs.Tensor) -> gs.Tensor:
+    return b.op("Max", "magnitude", x, b.op("Neg", "negative", x))
+
+
+def _abs(b: Builder) -> gs.Tensor:
+    return _magnitude(b, _floats(b))
+
+
+def _reciprocal(b: Builder) -> gs.Tensor:
+    x = b.node.inputs[0]
+    return b.op("Div", "inverse", b.const("one", 1, x.dtype), x)
+
+
+def _sum(b: Builder) -> gs.Tensor:
+    total: gs.Tensor = b.node.inputs[0]
+    for at, x in enumerate(b.node.inputs[1:]):
+        total = b.op("Add", f"sum{at}", total, x)
+    return total
+
+
+def _mean(b: Builder) -> gs.Tensor:
+    total = _sum(b)
+    return b.op("Div", "mean", total, b.const("count", len(b.node.inputs), total.dtype))
+
+
+def _hard_sigmoid(b: Builder) -> gs.Tensor:
+    x, attrs = _floats(b), b.node.attrs
+    slope, offset = b.const("alpha", attrs.get("alpha", 0.2), x.dtype), b.const("beta", attrs.get("beta", 0.5), x.dtype)
+    line = b.op("Add", "line", b.op("Mul", "scaled", x, slope), offset)
+    return b.op("Clip", "gate", line, b.const("least", 0, x.dtype), b.const("most", 1, x.dtype))
+
+
+def _mod(b: Builder) -> gs.Tensor:
+    x, divisor = _integers(b)
+    values = small_constant(divisor)
+    if values is None or (values <= 0).any():
+        raise Cannot(f"'{divisor.name}' is no positive constant")
+    whole = b.op("Mul", "whole", b.op("Div", "quotient", x, divisor), divisor)
+    rest = b.op("Sub", "rest", x, whole)
+    below = b.op("Less", "below", rest, b.const("zero", 0, x.dtype))
+    return b.op("Where", "mod", below, b.op("Add", "raised", rest, divisor), rest)
+
+
+def _reduce(b: Builder, x: gs.Tensor) -> gs.Tensor:
+    """ReduceSum of `x` as the node reduces."""
+    node = b.node
+    axes = list(node.attrs["axes"]) if "axes" in node.attrs else ints(optional(node, 1))
+    if axes is None and optional(node, 1) is not None:
+        raise Cannot("axes are computed at run time")
+    if not axes:
+        if node.attrs.get("noop_with_empty_axes", 0):
+            return x
+        axes = list(range(len(x.shape)))
+    return b.reduce("ReduceSum", "sum", x, axes, bool(node.attrs.get("keepdims", 1)))
+
+
+def _reduce_l1(b: Builder) -> gs.Tensor:
+    return _reduce(b, _magnitude(b, _floats(b)))
+
+
+def _reduce_squares(b: Builder) -> gs.Tensor:
+    x = b.node.inputs[0]
+    return _reduce(b, b.op("Mul", "squares", x, x))
+
+
+def _reduce_l2(b: Builder) -> gs.Tensor:
+    _floats(b)
+    return b.op("Sqrt", "norm", _reduce_squares(b))
+
+
+def _global_max(b: Builder) -> gs.Tensor:
+    x = b.node.inputs[0]
+    return b.reduce("ReduceMax", "greatest", x, list(range(2, len(x.shape))))
+
+
+def _pow(b: Builder) -> gs.Tensor:
+    x, exponent = _integers(b)
+    values = ints(exponent)
+    if values is None or len(values) != 1 or not 1 <= values[0] <= MOST or len(exponent.shape) > len(x.shape):
+        raise Cannot(f"'{exponent.name}' is no constant from 1 to {MOST}")
+    power: gs.Tensor = x
+    for at in range(2, values[0] + 1):
+        power = b.op("Mul", f"power{at}", power, x)
+    return power
+
+
+def _choose(strict: str) -> Callable[[Builder], gs.Tensor]:
+    def spell(b: Builder) -> gs.Tensor:
+        chosen, *rest = _integers(b)
+        for at, other in enumerate(rest):
+            chosen = b.op("Where", f"chosen{at}", b.op(strict, f"wins{at}", chosen, other), chosen, other)
+        return chosen
+
+    return spell
+
+
+def _not(strict: str) -> Callable[[Builder], gs.Tensor]:
+    def spell(b: Builder) -> gs.Tensor:
+        return b.op("Not", "not", b.op(strict, "strict", *_integers(b)))
+
+    return spell
+
+
+SPELLINGS: dict[str, Callable[[Builder], gs.Tensor]] = {
+    "Abs": _abs,
+    "Reciprocal": _reciprocal,
+    "Mean": _mean,
+    "Sum": _sum,
+    "HardSigmoid": _hard_sigmoid,
+    "Mod": _mod,
+    "ReduceL1": _reduce_l1,
+    "ReduceL2": _reduce_l2,
+    "ReduceSumSquare": _reduce_squares,
+    "GlobalMaxPool": _global_max,
+    "Pow": _pow,
+    "Min": _choose("Less"),
+    "Max": _choose("Greater"),
+    "GreaterOrEqual": _not("Less"),
+    "LessOrEqual": _not("Greater"),
+}

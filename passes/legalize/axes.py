@@ -1,0 +1,226 @@
+"""Count axes from the front and in order, and cut with bounds that lie inside.
+
+    axis = -1 of a tensor with n axes       ->  axis = n - 1
+    axes = [-1, 1]                          ->  axes = [1, n - 1], with pads, sizes, starts and ends reordered alike
+    Slice(x, starts, ends), side s known    ->  the same cells with 0 <= start <= end <= s, for positive steps
+
+A default axis that counts from the back (Softmax from opset 13 on, LayerNormalization, and others) is written down.
+Exact: the same nodes, said otherwise. Slice with a negative step may have to end before cell 0, for which there is no
+non-negative number, so only its start is made non-negative.
+
+Must not fire: where the rank is unknown, or where axes are computed at run time, and where axes out of order come
+with bounds, pads or sizes computed at run time. A bound that counts from the end of a side of unknown size stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Cannot
+from segc.passes.support.edit import Names, ints, optional, rank, small_constant
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An op with one axis. of: the tensor whose rank counts; back: the default where it counts from the back."""
+
+    of: Callable[[gs.Node], int]
+    back: int | None = None
+    since: int = 1  # opset from which that default holds
+
+
+def _input(at: int = 0, more: int = 0) -> Callable[[gs.Node], int]:
+    return lambda node: known_rank(node.inputs[at]) + more
+
+
+ONE_AXIS: dict[str, Axis] = {
+    **dict.fromkeys(["Softmax", "LogSoftmax", "Hardmax"], Axis(_input(), -1, since=13)),
+    **dict.fromkeys(["LayerNormalization", "LpNormalization", "TopK"], Axis(_input(), -1)),
+    **dict.fromkeys(["Concat", "Split", "ArgMax", "ArgMin", "Flatten"], Axis(_input())),
+    **dict.fromkeys(["Gather", "GatherElements", "ScatterElements", "Compress"], Axis(_input())),
+    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], Axis(_input())),
+    "OneHot": Axis(_input(more=1), -1),
+}
+REDUCTIONS = tuple(
+    f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+)
+SETS = (*REDUCTIONS, "Squeeze", "Unsqueeze")  # axes without order: an attribute, or input 1
+
+
+class LegalizeAxes(Pass):
+    """Make axes non-negative and ascending, and the bounds of Slice non-negative where sides are known."""
+
+    name = "legalize-axes"
+    algebra = "axis = -k of n axes  ->  axis = n - k;  Slice bounds  ->  0 <= start <= end <= side"
+    gives = frozenset({"axes in order"})
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite nodes in place."""
+        result, names = PassResult(), Names(graph)
+        for node in [n for n in ir.nodes(graph) if not n.domain]:
+            try:
+                result.changes += _node(node, graph.opset, names)
+            except Cannot as why:
+                result.skip(node, str(why))
+        return result
+
+
+def from_front(axes: Sequence[int], dims: int) -> list[int]:
+    """Axes counted from the front. `dims` itself stays: Flatten knows it."""
+    return [a + dims if a < 0 else a for a in axes]
+
+
+def inside(start: int, end: int, step: int, side: int) -> tuple[int, int]:
+    """The bounds of the same cells, non-negative where there are such: an end before cell 0 stays negative."""
+    if step > 0:
+        low = min(max(start + side if start < 0 else start, 0), side)
+        return low, max(min(max(end + side if end < 0 else end, 0), side), low)
+    low = min(max(start + side if start < 0 else start, -1), side - 1)
+    high = min(max(end + side if end < 0 else end, -1), side - 1)
+    if low < 0 or high >= low:
+        return 0, 0  # nothing
+    return low, high if high >= 0 else -side - 1
+
+
+def known_rank(tensor: gs.Tensor) -> int:
+    """The rank; raises Cannot when it is unknown."""
+    if (dims := rank(tensor)) is None:
+        raise Cannot(f"the rank of '{tensor.name}' is unknown")
+    return dims
+
+
+def _node(node: gs.Node, opset: int, names: Names) -> bool:
+    """Whether the node was changed."""
+    if node.op in ONE_AXIS:
+        return _one_axis(node, ONE_AXIS[node.op], opset)
+    if node.op in SETS:
+        return _set(node, names)
+    if node.op == "CumSum":
+        return _cumsum(node, names)
+    if node.op == "Slice":
+        return _slice(node, names)
+    if node.op == "Pad":
+        return _pad(node, names)
+    return node.op == "Resize" and _resize(node, names)
+
+
+def _one_axis(node: gs.Node, rule: Axis, opset: int) -> bool:
+    axis = node.attrs.get("axis", rule.back if opset >= rule.since else None)
+    if axis is None or axis >= 0:
+        return False
+    node.attrs["axis"] = from_front([axis], rule.of(node))[0]
+    return True
+
+
+def _constant(tensor: gs.Tensor | None, what: str) -> list[int] | None:
+    """The ints of an input, None when it is omitted. Raises Cannot when it is computed."""
+    values = ints(tensor)
+    if tensor is not None and values is None:
+        raise Cannot(f"{what} are computed at run time")
+    return values
+
+
+def _tidy(axes: Sequence[int]) -> bool:
+    return all(a >= 0 for a in axes) and list(axes) == sorted(axes)
+
+
+def _set(node: gs.Node, names: Names) -> bool:
+    by_input = "axes" not in node.attrs
+    axes = _constant(optional(node, 1), "axes") if by_input else list(node.attrs["axes"])
+    if axes is None or _tidy(axes):
+        return False
+    more = len(axes) if node.op == "Unsqueeze" else 0
+    tidy = sorted(from_front(axes, known_rank(node.inputs[0]) + more))
+    if by_input:
+        node.inputs[1] = names.constant(node.outputs[0], "axes", tidy)
+    else:
+        node.attrs["axes"] = tidy
+    return True
+
+
+def _cumsum(node: gs.Node, names: Names) -> bool:
+    axis = _constant(optional(node, 1), "axes")
+    if axis is None or axis[0] >= 0:
+        return False
+    value = node.inputs[1].values
+    tidy = value + value.dtype.type(known_rank(node.inputs[0]))
+    node.inputs[1] = names.constant(node.outputs[0], "axis", tidy)
+    return True
+
+
+def _pad(node: gs.Node, names: Names) -> bool:
+    axes = _constant(optional(node, 3), "axes")
+    if axes is None or _tidy(axes):
+        return False
+    front = from_front(axes, known_rank(node.inputs[0]))
+    order = sorted(range(len(front)), key=front.__getitem__)
+    if order != list(range(len(order))):
+        pads = _constant(node.inputs[1], "pads")
+        assert pads is not None
+        both = [pads[at + half] for half in (0, len(order)) for at in order]
+        node.inputs[1] = names.constant(node.outputs[0], "pads", both)
+    node.inputs[3] = names.constant(node.outputs[0], "axes", [front[at] for at in order])
+    return True
+
+
+def _resize(node: gs.Node, names: Names) -> bool:
+    axes = list(node.attrs.get("axes", ()))
+    if _tidy(axes):
+        return False
+    front = from_front(axes, known_rank(node.inputs[0]))
+    order = sorted(range(len(front)), key=front.__getitem__)
+    changed: list[tuple[int, Any]] = []
+    if order != list(range(len(order))):
+        for at, role in ((1, "roi"), (2, "scales"), (3, "sizes")):
+            if (tensor := optional(node, at)) is None:
+                continue
+            if (values := small_constant(tensor)) is None or at == 1:
+                raise Cannot(f"{role} are computed at run time" if at > 1 else "roi along axes out of order")
+            changed.append((at, names.constant(node.outputs[0], role, values[order])))
+    for at, constant in changed:
+        node.inputs[at] = constant
+    node.attrs["axes"] = [front[at] for at in order]
+    return True
+
+
+def _slice(node: gs.Node, names: Names) -> bool:
+    axes = _constant(optional(node, 3), "axes")
+    starts, ends, steps = ints(node.inputs[1]), ints(node.inputs[2]), ints(optional(node, 4))
+    if starts is None or ends is None or (optional(node, 4) is not None and steps is None):
+        return _axes_of_slice(node, axes, names)
+    x = node.inputs[0]
+    front = from_front(axes if axes is not None else range(len(starts)), known_rank(x))
+    rows = sorted(zip(front, starts, ends, steps or [1] * len(starts), strict=True))
+    tidy = [(axis, *_bounds(x.shape[axis], start, end, step), step) for axis, start, end, step in rows]
+    changed = False
+    for (at, role, old), new in zip(
+        ((3, "axes", axes), (1, "starts", starts), (2, "ends", ends), (4, "steps", steps)),
+        zip(*tidy, strict=True),
+        strict=False,  # a Slice along no axes has no columns
+    ):
+        if old is not None and old != list(new):
+            node.inputs[at] = names.constant(node.outputs[0], role, np.array(new, node.inputs[1].dtype))
+            changed = True
+    return changed
+
+
+def _axes_of_slice(node: gs.Node, axes: list[int] | None, names: Names) -> bool:
+    """Bounds that are computed at run time stay as they are, so the axes must stay in their order."""
+    if axes is None or _tidy(axes):
+        return False
+    front = from_front(axes, known_rank(node.inputs[0]))
+    if not _tidy(front):
+        raise Cannot("starts or ends are computed at run time, for axes out of order")
+    node.inputs[3] = names.constant(node.outputs[0], "axes", front)
+    return True
+
+
+def _bounds(side: Any, start: int, end: int, step: int) -> tuple[int, int]:
+    return inside(start, end, step, side) if isinstance(side, int) else (start, end)

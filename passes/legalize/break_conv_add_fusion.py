@@ -1,0 +1,60 @@
+"""Keep a runtime from fusing the sum of a Conv and its own input.
+
+    Conv(x) + x  ->  Conv(x) - (-x)
+
+to the last bit: a negative is exact, and so is the difference's rounding. A kernel that adds while it convolves may
+write its result over x, which it still reads.
+
+Must not fire: where the other summand is not the input of that Conv, and for an x of `channels` and more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Builder, rewrite, standard
+
+
+@dataclass(frozen=True)
+class BreakConvAddFusion(Pass):
+    """Spell the sum of a Conv and its own input as a difference. channels: from so many on it is left alone."""
+
+    name: ClassVar[str] = "break-conv-add-fusion"
+    algebra: ClassVar[str] = "Conv(x) + x  ->  Conv(x) - (-x)"
+
+    channels: int | None = None
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite each node where it stands."""
+        sites = [n for n in standard(graph, "Add") if self._sum(n)]
+        return rewrite(graph, sites, spelled, PassResult())
+
+    def _sum(self, node: gs.Node) -> bool:
+        x = own_input(node)
+        if x is None:
+            return False
+        size = x.shape[1] if x.shape is not None and len(x.shape) > 1 else None
+        return self.channels is None or not isinstance(size, int) or size < self.channels
+
+
+def own_input(add: gs.Node) -> gs.Tensor | None:
+    """The x of Add(Conv(x), x), in either order and with a BatchNormalization after the Conv, else None."""
+    for made, other in ((add.inputs[0], add.inputs[1]), (add.inputs[1], add.inputs[0])):
+        maker = made.inputs[0] if made.inputs else None
+        if maker is not None and maker.op == "BatchNormalization" and maker.inputs[0].inputs:
+            maker = maker.inputs[0].inputs[0]
+        if maker is not None and maker.op == "Conv" and maker.domain is None and maker.inputs[0] is other:
+            return other
+    return None
+
+
+def spelled(b: Builder) -> gs.Tensor:
+    """The new nodes for one site."""
+    x = own_input(b.node)
+    assert x is not None
+    conv = next(t for t in b.node.inputs if t is not x)
+    return b.op("Sub", "sum", conv, b.op("Neg", "negative", x))

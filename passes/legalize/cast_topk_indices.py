@@ -1,0 +1,50 @@
+"""Cast the indices of TopK to int64, for runtimes that compute them in a narrower type whatever ONNX says.
+
+    v, i = TopK(x, k);  y = Gather(x, i)   ->   y = Gather(x, Cast<int64>(i))
+
+Where the indices are an output of the graph, TopK writes another tensor and the Cast the output. Exact: in ONNX they
+are int64 already, and the Cast does nothing.
+
+Must not fire: where only Casts read the indices, and where they are the output of a subgraph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import standard
+from segc.passes.support.edit import Names, protected, redirect
+
+INT64 = np.dtype(np.int64)
+
+
+class CastTopKIndices(Pass):
+    """Put a Cast between TopK's indices and what reads them."""
+
+    name = "cast-topk-indices"
+    algebra = "Gather(x, i) with v, i = TopK(x, k)  ->  Gather(x, Cast<int64>(i))"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Insert the Casts."""
+        result, names, keep = PassResult(), Names(graph), protected(graph)
+        for node in standard(graph, "TopK"):
+            indices = node.outputs[1] if len(node.outputs) > 1 and not node.outputs[1].is_empty() else None
+            given = any(indices is t for t in graph.outputs)
+            if indices is not None and id(indices) in keep and not given:
+                result.skip(node, f"a subgraph gives '{indices.name}'")
+                continue
+            if indices is None or (not given and all(user.op == "Cast" for user in indices.outputs)):
+                continue
+            if given:
+                narrow, wide = names.variable(indices, "narrow", INT64, indices.shape), indices
+                node.outputs[1] = narrow
+            else:
+                narrow, wide = indices, names.variable(indices, "wide", INT64, indices.shape)
+                redirect(narrow, wide)
+            cast = gs.Node("Cast", attrs={"to": int(onnx.TensorProto.INT64)}, inputs=[narrow], outputs=[wide])
+            graph.nodes.insert(1 + next(at for at, n in enumerate(graph.nodes) if n is node), cast)
+            result.changes += 1
+        return result

@@ -1,0 +1,123 @@
+"""Write down what ONNX leaves to defaults, for runtimes that read every attribute and every output.
+
+    Conv, ConvTranspose, pools    kernel_shape, strides, pads, dilations, group; auto_pad VALID becomes pads of 0
+    Reduce...(x), keepdims        axes: all of them
+    Squeeze(x)                    axes: those of size 1
+    Split(x) into n               the sizes
+    Pad(x, pads)                  the value: 0
+    outputs without a name        left out at the end; those of TopK get one
+
+Exact: the same nodes, said in full. Only attributes that an op has in the graph's opset are written, so for axes and
+sizes that are inputs there (from opset 13 or 18 on) this pass does nothing; it comes after lower-opset.
+
+Must not fire: where shapes that it would have to write down are unknown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx.defs
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Cannot, text
+from segc.passes.support.edit import Names, optional, rank
+
+WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
+
+
+class LegalizeDefaults(Pass):
+    """Write down attributes that have defaults, and name or drop outputs without a name."""
+
+    name = "legalize-defaults"
+    algebra = "Conv(x, w)  ->  Conv<kernel_shape, strides, pads, dilations, group>(x, w), and so for others"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite nodes in place."""
+        result, names = PassResult(), Names(graph)
+        for node in [n for n in ir.nodes(graph) if not n.domain]:
+            try:
+                wanted = written(node, graph.opset)
+            except Cannot as why:
+                result.skip(node, str(why))
+                continue
+            changed = wanted != dict(node.attrs)
+            node.attrs = wanted
+            result.changes += changed | _value(node, names) | _outputs(node, names)
+        return result
+
+
+def written(node: gs.Node, opset: int) -> dict[str, object]:
+    """The attributes in full. Raises Cannot."""
+    attrs = dict(node.attrs)
+    known = onnx.defs.get_schema(node.op, opset).attributes if onnx.defs.has(node.op) else {}
+    if node.op in WINDOWS:
+        attrs = _window(node, attrs)
+    elif node.op.startswith("Reduce") and "axes" in known and "axes" not in attrs and attrs.get("keepdims", 1):
+        if (dims := rank(node.inputs[0])) is None:
+            raise Cannot(f"the rank of '{node.inputs[0].name}' is unknown")
+        attrs["axes"] = list(range(dims))
+    elif node.op == "Squeeze" and "axes" in known and "axes" not in attrs:
+        shape = ir.static_shape(node.inputs[0])
+        if shape is None:
+            raise Cannot(f"'{node.inputs[0].name}' is not static")
+        attrs["axes"] = [at for at, size in enumerate(shape) if size == 1]
+    elif node.op == "Split" and "split" in known and "split" not in attrs:
+        attrs["split"] = _parts(node)
+    return {name: value for name, value in attrs.items() if name in known or name in node.attrs}
+
+
+def _window(node: gs.Node, attrs: dict[str, object]) -> dict[str, object]:
+    shape = node.inputs[1].shape if "Conv" in node.op else None
+    kernel = attrs.get("kernel_shape", None if shape is None else list(shape[2:]))
+    if not isinstance(kernel, list) or not all(isinstance(size, int) for size in kernel):
+        raise Cannot("the size of its kernel is unknown")
+    sides = len(kernel)
+    full = {"kernel_shape": kernel, "strides": [1] * sides, "pads": [0] * 2 * sides, "dilations": [1] * sides}
+    if "Conv" in node.op:
+        full["group"] = 1  # type: ignore[assignment]
+    mode = text(node, "auto_pad", "NOTSET")
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        del full["pads"]
+    else:
+        attrs = {name: value for name, value in attrs.items() if name != "auto_pad"}
+    if not any(node.attrs.get("output_padding", [1])):
+        del attrs["output_padding"]
+    if "dilations" not in onnx.defs.get_schema(node.op, 11).attributes and "dilations" not in attrs:
+        del full["dilations"]
+    return {**full, **attrs}
+
+
+def _parts(node: gs.Node) -> list[int]:
+    shape, axis = node.inputs[0].shape, node.attrs.get("axis", 0)
+    side = None if shape is None else shape[axis]
+    if not isinstance(side, int):
+        raise Cannot(f"'{node.inputs[0].name}' has {side} cells along axis {axis}")
+    return [side // len(node.outputs)] * len(node.outputs)
+
+
+def _value(node: gs.Node, names: Names) -> bool:
+    """Whether a Pad got the value that it fills in; other modes than constant do not look at it."""
+    if node.op != "Pad" or len(node.inputs) < 2 or optional(node, 2) is not None or node.inputs[0].dtype is None:
+        return False
+    value = names.constant(node.outputs[0], "value", np.array(0, node.inputs[0].dtype))
+    node.inputs = [*node.inputs[:2], value, *node.inputs[3:]]
+    return True
+
+
+def _outputs(node: gs.Node, names: Names) -> bool:
+    """Whether outputs without a name were left out, or got one."""
+    changed = False
+    if node.op == "TopK":
+        for at, (role, dtype) in enumerate((("values", node.inputs[0].dtype), ("indices", np.dtype(np.int64)))):
+            if at < len(node.outputs) and not node.outputs[at].is_empty():
+                continue
+            other = next(t for t in node.outputs if not t.is_empty())
+            made = names.variable(other, role, dtype, other.shape)
+            node.outputs = [*node.outputs[:at], made, *node.outputs[at + 1 :]]
+            changed = True
+    while len(node.outputs) > 1 and node.outputs[-1].is_empty():
+        node.outputs.pop()
+        changed = True
+    return changed

@@ -1,0 +1,48 @@
+"""Spell Gelu, an op of opset 20, by Erf or Tanh.
+
+    Gelu(x)                       ->  x * (0.5 + 0.5 * Erf(x / sqrt(2)))
+    Gelu<approximate = tanh>(x)   ->  x * (0.5 + 0.5 * Tanh(sqrt(2/pi) * (x + 0.044715 * x * x * x)))
+
+Each is the definition of that variant; the two differ by up to 5e-4, so one never becomes the other.
+
+Must not fire: for another value of `approximate` than none and tanh, and where the type of x is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
+
+
+class LegalizeGelu(Pass):
+    """Rewrite Gelu for opsets below 20 and for runtimes without it."""
+
+    name = "legalize-gelu"
+    algebra = "Gelu(x)  ->  x * (0.5 + 0.5 * Erf(x / sqrt(2))), or the form with Tanh if that is asked for"
+    gives = frozenset({"no Gelu"})
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite each node where it stands."""
+        return rewrite(graph, standard(graph, "Gelu"), spelled, PassResult())
+
+
+def spelled(b: Builder) -> gs.Tensor:
+    """The new nodes for one site."""
+    x, kind = b.node.inputs[0], text(b.node, "approximate", "none")
+    typed(x)
+    if kind not in ("none", "tanh"):
+        raise Cannot(f"approximate is '{kind}'")
+    half = b.const("half", 0.5, x.dtype)
+    if kind == "none":
+        bent = b.op("Erf", "erf", b.op("Mul", "inner", x, b.const("root", math.sqrt(0.5), x.dtype)))
+    else:
+        cubic = b.op(
+            "Mul", "cubic", b.op("Mul", "cube", b.op("Mul", "square", x, x), x), b.const("c", 0.044715, x.dtype)
+        )
+        inner = b.op("Mul", "inner", b.op("Add", "sum", x, cubic), b.const("root", math.sqrt(2 / math.pi), x.dtype))
+        bent = b.op("Tanh", "tanh", inner)
+    return b.op("Mul", "gelu", x, b.op("Add", "gate", b.op("Mul", "halved", bent, half), half))

@@ -1,0 +1,48 @@
+"""Spell InstanceNormalization in means.
+
+    InstanceNormalization(x, scale, bias)  ->  (x - mean) / Sqrt(variance + epsilon) * scale + bias
+
+with mean and variance over the axes from 2 on, and scale and bias along axis 1. Exact in real arithmetic.
+
+Must not fire: where the type or the rank of x is unknown; a tensor without spatial axes has no instances to normalise.
+"""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.legalize.layer_normalization import normalized
+from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+
+
+class LegalizeInstanceNormalization(Pass):
+    """Rewrite InstanceNormalization for runtimes without it."""
+
+    name = "legalize-instance-normalization"
+    algebra = "InstanceNormalization(x)  ->  (x - mean) / Sqrt(variance + epsilon) * scale + bias"
+    gives = frozenset({"no InstanceNormalization"})
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite each node where it stands."""
+        return rewrite(graph, standard(graph, "InstanceNormalization"), spelled, PassResult())
+
+
+def spelled(b: Builder) -> gs.Tensor:
+    """The new nodes for one site."""
+    x, scale, bias = b.node.inputs
+    typed(x, scale, bias)
+    dims = len(x.shape)
+    if dims < 3:
+        raise Cannot(f"'{x.name}' has {dims} axes, none of them spatial")
+    y = normalized(b, x, list(range(2, dims)), b.node.attrs.get("epsilon", 1e-5))
+    y = b.op("Mul", "scaled", y, per_channel(b, "scale", scale, dims))
+    return b.op("Add", "shifted", y, per_channel(b, "bias", bias, dims))
+
+
+def per_channel(b: Builder, role: str, values: gs.Tensor, dims: int) -> gs.Tensor:
+    """A vector along axis 1 of a tensor with `dims` axes; a constant is reshaped here and now."""
+    shape = [-1, *[1] * (dims - 2)]
+    if isinstance(values, gs.Constant):
+        return b.const(role, values.values.reshape(shape))
+    return b.op("Reshape", role, values, b.const(f"{role}_shape", shape))

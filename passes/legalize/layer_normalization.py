@@ -1,0 +1,58 @@
+"""Spell LayerNormalization, an op of opset 17, in means.
+
+    LayerNormalization(x, scale, bias)  ->  d / Sqrt(mean(d * d) + epsilon) * scale + bias,   d = x - mean(x)
+
+with means over the axes from `axis` to the last. With stash_type 1 (the default) d / Sqrt(...) is computed in
+float32 whatever the type of x, as ONNX defines it, so float16 stays safe from overflow of d * d.
+
+Exact in real arithmetic, and the very formula of ONNX's own function body.
+
+Must not fire: where the node also returns the mean or the inverse deviation, where another stash type than float32 is
+asked for, and where the rank of x is unknown, since the axes must be written down.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, typed
+from segc.passes.support.edit import optional
+
+FLOAT = np.dtype(np.float32)
+
+
+class LegalizeLayerNormalization(Pass):
+    """Rewrite LayerNormalization for opsets below 17 and for runtimes without it."""
+
+    name = "legalize-layer-normalization"
+    algebra = "LayerNormalization(x)  ->  (x - mean) / Sqrt(mean of squares + epsilon) * scale + bias"
+    gives = frozenset({"no LayerNormalization"})
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite each node where it stands."""
+        return rewrite(graph, standard(graph, "LayerNormalization"), spelled, PassResult())
+
+
+def spelled(b: Builder) -> gs.Tensor:
+    """The new nodes for one site."""
+    node, x = b.node, b.node.inputs[0]
+    only_output(node)
+    typed(x)
+    if node.attrs.get("stash_type", 1) != 1:
+        raise Cannot(f"stash_type is {node.attrs['stash_type']}, only float32 is spelled")
+    dims = len(x.shape)
+    axes = list(range(node.attrs.get("axis", -1) % dims, dims))
+    y = b.cast("narrow", normalized(b, b.cast("wide", x, FLOAT), axes, node.attrs.get("epsilon", 1e-5)), x.dtype)
+    y = b.op("Mul", "scaled", y, node.inputs[1])
+    bias = optional(node, 2)
+    return y if bias is None else b.op("Add", "shifted", y, bias)
+
+
+def normalized(b: Builder, x: gs.Tensor, axes: list[int], epsilon: float) -> gs.Variable:
+    """x with mean 0 and variance 1 over `axes`."""
+    d = b.op("Sub", "centered", x, b.reduce("ReduceMean", "mean", x, axes))
+    variance = b.reduce("ReduceMean", "variance", b.op("Mul", "squares", d, d), axes)
+    steady = b.op("Add", "steady", variance, b.const("epsilon", epsilon, x.dtype))
+    return b.op("Div", "normalized", d, b.op("Sqrt", "deviation", steady))

@@ -1,0 +1,43 @@
+"""Say Or and Xor with And, Not and a comparison, for runtimes without them.
+
+    Or(a, b)   ->  Not(And(Not(a), Not(b)))
+    Xor(a, b)  ->  Not(Equal(Cast<int64>(a), Cast<int64>(b)))
+
+Exact. Whether Equal takes booleans is another matter: it is asked for integers.
+
+Must not fire: on ops that `ops` does not name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import Builder, rewrite, standard
+
+
+@dataclass(frozen=True)
+class LegalizeLogic(Pass):
+    """Rewrite Or and Xor. ops: those of them that the runtime lacks."""
+
+    name: ClassVar[str] = "legalize-logic"
+    algebra: ClassVar[str] = "Or(a, b)  ->  Not(And(Not(a), Not(b)));  Xor(a, b)  ->  Not(Equal(a, b)) of integers"
+
+    ops: tuple[str, ...] = ("Or", "Xor")
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Rewrite each node where it stands."""
+        return rewrite(graph, standard(graph, *self.ops), spelled, PassResult())
+
+
+def spelled(b: Builder) -> gs.Tensor:
+    """The new nodes for one site."""
+    left, right = b.node.inputs
+    if b.node.op == "Or":
+        return b.op("Not", "or", b.op("And", "neither", b.op("Not", "not_a", left), b.op("Not", "not_b", right)))
+    pair = [b.cast(role, t, np.int64) for role, t in (("a", left), ("b", right))]
+    return b.op("Not", "xor", b.op("Equal", "same", *pair))

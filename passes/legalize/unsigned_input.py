@@ -1,0 +1,70 @@
+"""Widen uint8 inputs before anything moves them, for runtimes that compute nothing in uint8.
+
+y = Cast(f(x))  ->  y = f(Cast(x)), where x is a uint8 input of the graph and f moves values: Transpose, Gather, ...
+
+Exact: a cast looks at one value, a move at none. What moved bytes moves wider values then, so this is for runtimes that
+have no choice, or that fuse it all into one kernel anyway, as TensorRT does.
+
+Must not fire: where the moved bytes are an output or are read by others than the Cast and its chain; without a Cast at
+the end nothing is legal, and the runtime's table says so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support.builder import standard
+from segc.passes.support.edit import Names, insert, protected
+
+MOVES = frozenset(
+    ("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze")
+)
+
+
+class LegalizeUnsignedInput(Pass):
+    """Put each Cast of a moved uint8 input right behind the input."""
+
+    name = "legalize-unsigned-input"
+    algebra = "Cast(f(x))  ->  f(Cast(x)), x a uint8 input, f a move"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Move casts; the other nodes keep their places."""
+        result, names, keep = PassResult(), Names(graph), protected(graph)
+        inputs = {id(t) for t in graph.inputs if t.dtype == np.uint8}
+        for cast in standard(graph, "Cast"):
+            moves = _moves(cast, inputs)
+            shared = next((t for t in (m.outputs[0] for m in moves) if len(t.outputs) > 1 or id(t) in keep), None)
+            if shared is not None:
+                result.skip(cast, f"'{shared.name}' is read elsewhere, in uint8")
+            elif moves:
+                _widen_first(graph, cast, moves, names)
+                result.changes += 1
+        return result
+
+
+def _moves(cast: gs.Node, inputs: set[int]) -> list[gs.Node]:
+    """The nodes between a uint8 input and the Cast, the last first; empty when there is no such path."""
+    found: list[gs.Node] = []
+    tensor = cast.inputs[0]
+    while id(tensor) not in inputs:
+        maker = tensor.inputs[0] if tensor.inputs else None
+        if maker is None or maker.op not in MOVES or maker.domain is not None:
+            return []
+        found.append(maker)
+        tensor = maker.inputs[0]
+    return found
+
+
+def _widen_first(graph: gs.Graph, cast: gs.Node, moves: list[gs.Node], names: Names) -> None:
+    """x -> moves -> Cast -> y  becomes  x -> Cast -> moves -> y."""
+    x, y = moves[-1].inputs[0], cast.outputs[0]
+    wide = names.variable(y, "wide", y.dtype, x.shape)
+    graph.nodes = [n for n in graph.nodes if n is not cast]
+    insert(graph, moves[-1], [cast])
+    cast.inputs, cast.outputs = [x], [wide]
+    moves[-1].inputs = [wide, *moves[-1].inputs[1:]]
+    moves[0].outputs = [y]
+    for move in moves[1:]:
+        move.outputs[0].dtype = y.dtype

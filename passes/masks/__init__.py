@@ -1,0 +1,1 @@
+"""Everything between the logits and the mask."""

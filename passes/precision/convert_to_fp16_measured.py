@@ -1,0 +1,154 @@
+"""Write half precision into the graph's types as far as the classes of the pixels allow, by measuring.
+
+y = op(x), float32  ->  convert-to-fp16:depth=D, with the least D (0, if that will do) with which at least `agreement`
+of the pixels keep their class; what reads or writes a tensor that held values above `largest` stays in float32. Both
+graphs run in ONNX Runtime, on noise and on the photograph of the parity gate. A rounding error grows with every layer
+behind it, so early layers are where float32 buys most, and as a rule they hold few weights. A trained and
+well-conditioned model is float16 throughout.
+
+Must not fire: where the graph computes in float16 already (its own result is no reference). Where ONNX Runtime cannot
+run the graph, or its only input is not an image, nothing is measured and no layer is kept for being early.
+"""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir
+from segc.parity import metrics
+from segc.passes.base import Pass, PassResult, Skip
+from segc.passes.precision.convert_to_fp16 import F16, F32, ConvertToFp16, convertible, depths
+from segc.passes.precision.materialize_fp16_rounding import MaterializeFp16Rounding
+from segc.passes.support import evaluate
+from segc.passes.support.edit import Names
+
+STEPS = 16  # depths tried: one for each such share of the convertible nodes, and all those of the last share
+
+
+@dataclass(frozen=True)
+class ConvertToFp16Measured(Pass):
+    """Compute in float16 where that keeps the classes of the pixels. Opt-in: it rounds. Cost: up to six runs.
+
+    agreement: least share of pixels that keep their class, a little above what the parity gate asks for. largest: of
+    the values of a tensor in float16, a quarter of what it holds: other images may have larger ones.
+    side: height and width, in pixels, to measure at where the graph leaves them open. mean, std, channel_order: how the
+    model wants its images; ImageNet's are what nearly every model expects.
+    """
+
+    name: ClassVar[str] = "convert-to-fp16-measured"
+    algebra: ClassVar[str] = "y = op(x)  ->  convert-to-fp16 from the node on from which it keeps the pixels' classes"
+
+    agreement: float = 0.996
+    largest: float = 2.0**14
+    side: int = 256
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    channel_order: str = "RGB"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Measure, then convert."""
+        result = PassResult()
+        if any(isinstance(t, gs.Variable) and t.dtype == F16 for t in graph.tensors().values()):
+            return result
+        try:
+            form = self._form(graph)
+        except evaluate.CannotRun as why:
+            result.skips.append(Skip(graph.name or "graph", f"not measured: {why}"))
+            form = ConvertToFp16()
+        converted = form.run(graph)
+        result.changes, result.skips = converted.changes, [*result.skips, *converted.skips]
+        return result
+
+    def _form(self, graph: gs.Graph) -> ConvertToFp16:
+        """The conversion of least depth that is good, else of the greatest. Raises CannotRun."""
+        feeds, choices = self._feeds(graph), candidates(graph)
+        if not feeds:
+            return ConvertToFp16()
+        measured, ranged = measured_graph(graph)
+        runs = [evaluate.outputs(measured, feed) for feed in feeds]
+        wanted = [_classes(run) for run in runs]
+        large = tuple(name for name, peak in ranged.items() if not all(float(r[peak]) <= self.largest for r in runs))
+
+        def good(depth: int) -> bool:
+            kept = self._kept(graph, ConvertToFp16(depth, large), feeds, wanted)
+            gc.collect()  # nodes and tensors refer to each other: the weights of all trials would pile up
+            return kept
+
+        if good(0):
+            return ConvertToFp16(0, large)
+        low, high = 0, len(choices) - 1  # the choice at `low` is not good; at `high` it is, or nothing is
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if good(choices[middle]) else (middle, high)
+        return ConvertToFp16(choices[high], large)
+
+    def _kept(
+        self, graph: gs.Graph, form: ConvertToFp16, feeds: list[evaluate.Arrays], wanted: list[np.ndarray]
+    ) -> bool:
+        """Whether the pixels keep their classes in this form."""
+        trial = graph.copy()
+        form.run(trial)
+        ir.cleanup(trial)
+        MaterializeFp16Rounding().run(trial)
+        got = (_classes(evaluate.outputs(trial, feed)) for feed in feeds)
+        return all(float((a == b).mean()) >= self.agreement for a, b in zip(wanted, got, strict=True))
+
+    def _feeds(self, graph: gs.Graph) -> list[evaluate.Arrays]:
+        """Noise and the photograph, for the only input (N, C, H, W) or uint8 (N, H, W, 3); empty when it is neither."""
+        shape = graph.inputs[0].shape if len(graph.inputs) == 1 else None
+        if shape is None or len(shape) != 4:
+            return []
+        if graph.inputs[0].dtype == np.uint8:
+            return self._images(graph.inputs[0])
+        if not isinstance(shape[1], int):
+            return []
+        batch, channels, height, width = (
+            s if isinstance(s, int) else known for s, known in zip(shape, (1, 3, self.side, self.side), strict=True)
+        )
+        named = metrics.inputs((batch, channels, height, width), self.mean, self.std, self.channel_order)
+        return [{graph.inputs[0].name: x} for _, x in named]
+
+    def _images(self, images: gs.Tensor) -> list[evaluate.Arrays]:
+        batch, height, width, channels = images.shape
+        if channels != 3 or not all(isinstance(s, int) for s in (batch, height, width)):
+            return []
+        return [{images.name: x} for _, x in metrics.image_inputs((batch, 3, height, width))]
+
+
+def candidates(graph: gs.Graph) -> list[int]:
+    """0 and depths behind which ever fewer convertible nodes lie, to the last: a single one may be what costs most."""
+    levels = depths(graph)
+    ordered = sorted(levels[id(node)] for node in convertible(graph))
+    last = len(ordered) * (STEPS - 1) // STEPS
+    shares = (ordered[len(ordered) * step // STEPS] for step in range(1, STEPS) if ordered)
+    return sorted({0, *shares, *ordered[last:]})
+
+
+def measured_graph(graph: gs.Graph) -> tuple[gs.Graph, dict[str, str]]:
+    """A copy with the largest magnitude of each tensor that may become float16 as further outputs, by tensor."""
+    copy, peaks = graph.copy(), {}
+    names = Names(copy)
+    tensors = {t.name: t for node in convertible(copy) for t in [*node.inputs, *node.outputs]}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, gs.Variable) or tensor.dtype != F32:
+            continue
+        size = names.variable(tensor, "size", F32, tensor.shape)
+        peak = names.variable(tensor, "peak", F32, [])
+        copy.nodes += [
+            gs.Node("Abs", inputs=[tensor], outputs=[size]),
+            gs.Node("ReduceMax", attrs={"keepdims": 0}, inputs=[size], outputs=[peak]),
+        ]
+        copy.outputs.append(peak)
+        peaks[name] = peak.name
+    return copy, peaks
+
+
+def _classes(run: evaluate.Arrays) -> np.ndarray:
+    """The class of each pixel, by the graph's first output: logits (N, C, H, W), or a mask."""
+    y = next(iter(run.values()))
+    return y if y.dtype.kind in "iu" or y.ndim != 4 else metrics.mask_of(y, None)

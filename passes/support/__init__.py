@@ -1,0 +1,1 @@
+"""Helpers that several passes use. No module here defines a pass."""

@@ -1,0 +1,120 @@
+"""What passes share that move Transpose and Reshape through a graph.
+
+Rules that are tried until none applies, and chains of nodes that commute with a mover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import PassResult
+from segc.passes.support.edit import Names, optional, protected, rank, small_constant
+
+_UNARY = (
+    "Abs Atan Cast Ceil Celu Clip Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg Not"
+    " Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Softplus Softsign Sqrt Tanh ThresholdedRelu"
+)
+_BINARY = "Add Sub Mul Div Pow Max Min Greater GreaterOrEqual Less LessOrEqual Equal And Or Xor"
+UNARY = frozenset(_UNARY.split())
+BINARY = frozenset(_BINARY.split())
+
+Commutes = Callable[[gs.Node, gs.Tensor], bool]
+IsEnd = Callable[[gs.Node], bool]
+
+
+@dataclass
+class Chain:
+    """Nodes from a mover's output to the next mover, each the only user of the one before."""
+
+    through: list[gs.Node]
+    end: gs.Node
+
+
+def chain(user: gs.Node, moved: gs.Tensor, commutes: Commutes, is_end: IsEnd, keep: set[int]) -> Chain | None:
+    """The chain that starts with `user` reading `moved`, when it reaches an end."""
+    through: list[gs.Node] = []
+    while not is_end(user):
+        if user.domain or not commutes(user, moved) or len(user.outputs) != 1:
+            return None
+        through.append(user)
+        moved = user.outputs[0]
+        if id(moved) in keep or len(moved.outputs) != 1:
+            return None
+        user = moved.outputs[0]
+    return Chain(through, user)
+
+
+def chains(mover: gs.Node, commutes: Commutes, is_end: IsEnd, keep: set[int]) -> list[Chain | None]:
+    """A chain, or None, for each use of the mover's output; empty when the output must stay."""
+    moved = mover.outputs[0]
+    if id(moved) in keep:
+        return []
+    return [chain(user, moved, commutes, is_end, keep) for user in moved.outputs]
+
+
+def elementwise(node: gs.Node, data: gs.Tensor) -> gs.Constant | bool:
+    """True for a function of `data` alone, element by element; the other operand where it is a small constant."""
+    if node.op in UNARY and node.inputs[0] is data:
+        rest = (optional(node, at) for at in range(1, len(node.inputs)))
+        return all(t is None or isinstance(t, gs.Constant) for t in rest)
+    if node.op not in BINARY or len(node.inputs) != 2:
+        return False
+    other = node.inputs[1] if node.inputs[0] is data else node.inputs[0]
+    if other is data or not isinstance(other, gs.Constant) or small_constant(other, 1 << 16) is None:
+        return False
+    return True if int(np.prod(other.shape)) == 1 and len(other.shape) <= (rank(data) or 0) else other
+
+
+def last_axis_only(node: gs.Node, data: gs.Tensor) -> bool:
+    """Whether the node treats every row along the last axis alike, wherever the row lies."""
+    dims = rank(data)
+    if dims is None or not node.inputs or node.inputs[0] is not data:
+        return False
+    if node.op == "MatMul":
+        weight = node.inputs[1]
+        return dims >= 2 and isinstance(weight, gs.Constant) and len(weight.shape) == 2
+    if node.op == "LayerNormalization":
+        constants = all(isinstance(t, gs.Constant) for t in node.inputs[1:])
+        return node.attrs.get("axis", -1) in (-1, dims - 1) and constants and len(node.outputs) == 1
+    return False
+
+
+def identity(order: Sequence[int]) -> bool:
+    """Whether a permutation moves nothing."""
+    return list(order) == list(range(len(order)))
+
+
+def compose(first: Sequence[int], then: Sequence[int]) -> list[int]:
+    """Perm of one Transpose that does what two did, `first` before `then`."""
+    return [first[axis] for axis in then]
+
+
+def permuted(value: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """The constant c' with Transpose(x op c') = Transpose(x) op c, for an `order` that is that Transpose's perm."""
+    wide = value.reshape((1,) * (len(order) - value.ndim) + value.shape)
+    return np.ascontiguousarray(wide.transpose(np.argsort(order)))
+
+
+class Rules:
+    """Rules that are tried on every node until none does anything. left: what was left alone, each place once."""
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self.graph, self.names, self.keep = graph, Names(graph), protected(graph)
+        self.left: dict[int, tuple[gs.Node, str]] = {}
+
+    def exhaust(self, *rules: Callable[[gs.Node], int]) -> PassResult:
+        """Apply the rules in turns. A rule returns how often it changed something at its node."""
+        result = PassResult()
+        while found := sum(self._each(rule) for rule in rules):
+            result.changes += found
+        for node, why in self.left.values():
+            if node.outputs:
+                result.skip(node, why)
+        return result
+
+    def _each(self, rule: Callable[[gs.Node], int]) -> int:
+        return sum(rule(node) for node in list(self.graph.nodes) if node.outputs and node.domain is None)

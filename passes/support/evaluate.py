@@ -1,0 +1,141 @@
+"""Running nodes and graphs: constant folding needs values, and guarded passes compare before with after.
+
+Weights are handed to ONNX Runtime as inputs, so that no model with weights in it is ever serialised.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+Arrays = dict[str, np.ndarray]
+
+
+class CannotRun(Exception):  # noqa: N818 - an answer, not a defect
+    """ONNX Runtime refuses the graph; the message says why, in a line."""
+
+
+def one_node(node: gs.Node, opset: int) -> onnx.ModelProto:
+    """A model of `node` alone, whose inputs are constants, given as inputs of their type."""
+    proto = gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+    given = {t.name: t for t in node.inputs if not t.is_empty()}
+    inputs = [_info(t.name, t.dtype, t.shape) for t in given.values()]
+    outputs = [onnx.helper.make_empty_tensor_value_info(t.name) for t in node.outputs if not t.is_empty()]
+    graph = onnx.helper.make_graph([proto], "node", inputs, outputs)
+    domains = [onnx.helper.make_opsetid("", opset)]
+    if node.domain:
+        domains.append(onnx.helper.make_opsetid(node.domain, 1))
+    return onnx.helper.make_model(graph, opset_imports=domains, ir_version=10)
+
+
+def by_reference(node: gs.Node, opset: int) -> list[np.ndarray]:
+    """Outputs of a node with constant inputs, by ONNX's reference; quick for the small ints of shape arithmetic."""
+    from onnx.reference import ReferenceEvaluator
+
+    feeds = {t.name: array(t) for t in node.inputs if not t.is_empty()}
+    return [np.asarray(value) for value in ReferenceEvaluator(one_node(node, opset)).run(None, feeds)]
+
+
+def by_runtime(node: gs.Node, opset: int) -> list[np.ndarray]:
+    """Outputs of a node with constant inputs, by ONNX Runtime. Raises CannotRun."""
+    feeds = {t.name: array(t) for t in node.inputs if not t.is_empty()}
+    return list(run_model(one_node(node, opset), feeds).values())
+
+
+def array(constant: gs.Constant) -> np.ndarray:
+    """The value of a constant; one that is still in its protobuf stays there."""
+    values = constant._values
+    if isinstance(values, gs.ir.tensor.LazyValues) and not isinstance(values, gs.ir.tensor.SparseValues):
+        return np.asarray(onnx.numpy_helper.to_array(values.tensor))
+    return np.asarray(constant.values)
+
+
+def outputs(graph: gs.Graph, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    """The graph's outputs by name, by ONNX Runtime without its optimisations. Raises CannotRun."""
+    model, weights = runnable_model(graph)
+    return run_model(model, {**weights, **feeds})
+
+
+def runnable_model(graph: gs.Graph) -> tuple[onnx.ModelProto, Arrays]:
+    """The graph as a model whose large constants are inputs, and their values, which are shared with the graph."""
+    model = ir.checkable_model(graph)
+    inside = {t.name for t in graph.inputs}
+    tensors = graph.tensors()
+    return model, {info.name: array(tensors[info.name]) for info in model.graph.input if info.name not in inside}
+
+
+def random_inputs(graph: gs.Graph, side: int = 64, batch: int = 1) -> Arrays:
+    """Inputs drawn from a seed that depends on the names only; an unknown size becomes `batch` (axis 0) or `side`."""
+    return {t.name: random_array(t.name, t.dtype, _sizes(t.shape, side, batch)) for t in graph.inputs}
+
+
+def relative_error(before: Arrays, after: Arrays) -> float:
+    """The largest difference over the largest value, over all outputs; infinite where shapes or types differ."""
+    worst = 0.0
+    for name, want in before.items():
+        got = after.get(name)
+        if got is None or got.shape != want.shape or got.dtype != want.dtype:
+            return float("inf")
+        worst = max(worst, _error(want, got))
+    return worst
+
+
+def _error(want: np.ndarray, got: np.ndarray) -> float:
+    if want.size == 0 or np.array_equal(want, got):
+        return 0.0
+    if want.dtype.kind != "f":
+        return float("inf")
+    if not np.array_equal(np.isfinite(want), np.isfinite(got)):
+        return float("inf")
+    wide, other = want.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(wide)
+    scale = float(np.abs(wide[finite]).max(initial=0.0)) or 1.0
+    return float(np.abs(wide[finite] - other[finite]).max(initial=0.0)) / scale
+
+
+def random_array(name: str, dtype: Any, sizes: Sequence[int]) -> np.ndarray:
+    """The same numbers for the same name: normal floats, ints 0 and 1 (which are valid indices nearly everywhere)."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    if np.dtype(dtype).kind == "f":
+        return rng.standard_normal(sizes).astype(dtype)
+    return rng.integers(0, 2, sizes).astype(dtype)
+
+
+def _sizes(shape: Any, side: int, batch: int) -> list[int]:
+    return [s if isinstance(s, int) else (batch if at == 0 else side) for at, s in enumerate(shape or [])]
+
+
+def _info(name: str, dtype: Any, shape: Any) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))
+
+
+def _session(model: onnx.ModelProto) -> ort.InferenceSession:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    """Outputs of a model by name, by ONNX Runtime without its optimisations. Raises CannotRun."""
+    names = [info.name for info in model.graph.output]
+    try:
+        values = _session(model).run(names, dict(feeds))
+    except Exception as error:  # ONNX Runtime raises a dozen types of its own, without a common base
+        raise CannotRun(str(error).splitlines()[0][:200]) from error
+    return dict(zip(names, values, strict=True))

@@ -1,0 +1,1 @@
+"""The bundle format: the manifest, and reading and writing bundles."""

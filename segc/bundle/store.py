@@ -1,0 +1,259 @@
+"""Bundles on disk: written whole or not at all, and read only when every byte is as it was written.
+
+A bundle NAME is built in `.NAME.segc-` and 16 digits beside it, on the same file system, and renamed when it is
+complete. A bundle that is replaced is first renamed to the same name with `.old` and deleted last, so that at any
+moment one of the two is whole. A process that is killed outright can leave such folders behind. They may be deleted;
+when NAME itself is missing, the `.old` one is the previous bundle and may be renamed back.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segc.bundle.canonical_json import canonical, sha256_of, sha256_of_file
+from segc.bundle.manifest import NAME, REPORT, FileRecord, Manifest, check_format
+from segc.errors import BundleError, FileError
+
+__all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
+
+_DAMAGED = "copy the bundle again or compile the model again"
+
+
+@dataclass
+class Staging:
+    """A bundle in the making: put files into `directory`, and set `manifest` before the block ends.
+
+    `report` becomes report.json. `manifest.files` is filled in from what lies in the directory.
+    """
+
+    directory: Path
+    manifest: Manifest | None = None
+    report: Mapping[str, Any] | None = None
+
+
+@contextmanager
+def write_bundle(directory: Path | str, *, force: bool = False) -> Iterator[Staging]:
+    """Write a bundle to `directory` atomically; its parents are created.
+
+    An existing bundle is replaced only with `force`, an existing empty folder always, anything else never. Whatever
+    ends the block early (an exception, Ctrl-C) leaves no trace and what existed before untouched.
+    Raises FileError (destination refused, disk full, not writable), BundleError (no or an inconsistent manifest).
+    """
+    with _file_errors(directory):
+        final = Path(directory).resolve()
+        _check_destination(final, force)
+        final.parent.mkdir(parents=True, exist_ok=True)
+    staging = Staging(_beside(final))
+    try:  # from here on, so that an interrupt finds the folder in the finally below
+        with _file_errors(directory):
+            staging.directory.mkdir()
+        with _file_errors(directory, only=(errno.ENOSPC, errno.EDQUOT)):
+            yield staging
+        with _file_errors(directory):
+            _complete(staging)
+            _check_destination(final, force)
+            _publish(staging.directory, final)
+    finally:
+        shutil.rmtree(staging.directory, ignore_errors=True)
+
+
+def read_bundle(directory: Path | str) -> Manifest:
+    """The manifest of a bundle whose every listed file is there and unchanged. Files not listed are ignored.
+
+    Raises BundleError for anything that is not as it was written, FileError for what the system does not let us read.
+    Cost: one pass over all files.
+    """
+    root = Path(directory)
+    manifest = read_manifest(root)
+    for name, record in manifest.files.items():
+        _check_file(root, name, record)
+    return manifest
+
+
+def read_manifest(directory: Path | str) -> Manifest:
+    """The manifest of a bundle alone; whether the files are as it says is not looked at. Raises as `read_bundle`."""
+    return Manifest.from_json(_parse(_manifest_bytes(Path(directory))))
+
+
+def unlisted(directory: Path, manifest: Manifest) -> list[str]:
+    """Files below the bundle that the manifest does not list, sorted."""
+    return sorted(set(_files(directory)) - {NAME, *manifest.files})
+
+
+def _check_destination(final: Path, force: bool) -> None:
+    """Refuse to write where something would be lost."""
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return
+    if not final.is_dir():
+        raise FileError(f"{final} is a file", because="a bundle is a folder", so="choose another name with -o")
+    if not force:
+        raise FileError(f"{final} exists already", so="choose another folder with -o, or replace a bundle with --force")
+    if why := _why_not_ours(final):
+        raise FileError(
+            f"{final} is not replaced", because=why, so="choose another folder with -o, or delete this one yourself"
+        )
+
+
+def _why_not_ours(folder: Path) -> str | None:
+    """Why deleting `folder` might lose something that segc did not write, or None."""
+    try:
+        value = json.loads((folder / NAME).read_bytes())
+        ours = {NAME, *value["files"]}
+        known = isinstance(value["format"], int)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        return f"it holds no {NAME} that segc can read, so it is not a bundle"
+    foreign = [name for name in _files(folder) if name not in ours]
+    return f"besides a bundle it holds {', '.join(foreign[:3])}" if foreign else None
+
+
+def _beside(final: Path) -> Path:
+    """A name of 64 random bits beside the destination, which no other process has."""
+    return final.with_name(f".{final.name}.segc-{secrets.token_hex(8)}")
+
+
+def _complete(staging: Staging) -> None:
+    """Write report and manifest, and push all to the disk."""
+    if staging.manifest is None:
+        raise BundleError("the bundle has no manifest", because="nothing set Staging.manifest")
+    root = staging.directory
+    if staging.report is not None:
+        (root / REPORT).write_bytes(canonical(staging.report))
+    names = [name for name in _files(root) if name != NAME]
+    manifest = replace(staging.manifest, files={name: _record(root / name, name) for name in names})
+    content = canonical(Manifest.from_json(manifest.to_json()).to_json())
+    (root / NAME).write_bytes(content)
+    for name in _files(root):
+        _sync(root / name)
+    _sync(root)
+
+
+def _publish(stage: Path, final: Path) -> None:
+    aside = stage.with_name(f"{stage.name}.old")
+    try:
+        if final.exists():
+            final.rename(aside)
+        stage.rename(final)
+    except BaseException:
+        if aside.exists() and not final.exists():
+            aside.rename(final)
+        raise
+    _sync(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name != "posix":
+        return  # Windows cannot open a folder
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _files(root: Path) -> list[str]:
+    """Names of all files, links included, below `root`, sorted."""
+    return sorted(
+        (Path(folder) / name).relative_to(root).as_posix()
+        for folder, folders, names in os.walk(root)
+        for name in [*names, *(f for f in folders if (Path(folder) / f).is_symlink())]
+    )
+
+
+def _manifest_bytes(root: Path) -> bytes:
+    if root.is_dir():
+        try:
+            return (root / NAME).read_bytes()
+        except FileNotFoundError:
+            raise BundleError(
+                f"{root} is not a bundle", because=f"it holds no {NAME}", so="segc compile writes bundles"
+            ) from None
+        except OSError as error:
+            raise FileError(f"{root / NAME} cannot be read", because=error.strerror or str(error)) from error
+    if root.exists():
+        raise BundleError(f"{root} is not a bundle", because="it is a file, a bundle is a folder")
+    asides = sorted(path.name for path in root.parent.glob(f".{root.name}.segc-*.old"))
+    raise BundleError(
+        f"there is no bundle at {root}",
+        because=[f"an interrupted replacement left {name} beside it" for name in asides],
+        so=f"rename {asides[0]} to {root.name}" if asides else "check the path; segc compile writes bundles",
+    )
+
+
+def _parse(content: bytes) -> object:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{NAME} is damaged", because=f"it is not JSON: {error}", so=_DAMAGED) from error
+    if isinstance(value, dict):
+        check_format(value)
+        try:
+            same = canonical(value) == content
+        except ValueError as error:
+            raise BundleError(f"{NAME} is damaged", because=str(error), so=_DAMAGED) from error
+        if not same:
+            raise BundleError(f"{NAME} is damaged", because="it is not in its canonical form", so=_DAMAGED)
+    return value
+
+
+def _check_file(root: Path, name: str, record: FileRecord) -> None:
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BundleError(
+            f"the bundle's file {name} lies outside of it", because=f"it is a link to {path.resolve()}", so=_DAMAGED
+        )
+    if not path.is_file():
+        raise BundleError(f"the bundle lacks its file {name}", because=f"{NAME} lists it", where=str(root), so=_DAMAGED)
+    try:
+        found = _record(path, name)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read", because=error.strerror or str(error)) from error
+    if found != record:
+        size = f"it has {found.bytes} bytes, not {record.bytes}"
+        digest = f"its digest is {found.sha256}, not {record.sha256}"
+        because = size if found.bytes != record.bytes else digest
+        raise BundleError(f"the bundle's file {name} is damaged", because=because, where=str(root), so=_DAMAGED)
+
+
+def _record(path: Path, name: str) -> FileRecord:
+    if name != REPORT:
+        return FileRecord(sha256=sha256_of_file(path), bytes=path.stat().st_size)
+    content = path.read_bytes()
+    try:
+        value = json.loads(content)
+        same = canonical(value) == content
+    except (ValueError, RecursionError):
+        same = False
+    if not same or not isinstance(value, dict):
+        raise BundleError(f"the bundle's file {name} is damaged", because="it is not canonical JSON", so=_DAMAGED)
+    lasting = canonical({key: part for key, part in value.items() if key != "timings"})
+    return FileRecord(sha256=sha256_of(lasting), bytes=len(lasting))
+
+
+@contextmanager
+def _file_errors(directory: Path | str, only: tuple[int, ...] = ()) -> Iterator[None]:
+    """Turn what the system says into a FileError; with `only`, nothing but these error numbers."""
+    try:
+        yield
+    except OSError as error:
+        if only and error.errno not in only:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise FileError(
+            f"the bundle {directory} cannot be written",
+            because=f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
+            so="free some space or choose another disk with -o; nothing was left behind"
+            if full
+            else "choose a folder you can write to with -o",
+        ) from error

@@ -1,0 +1,139 @@
+"""`segc compile`: source in, verified bundle out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from segc.cli import arguments, console
+
+if TYPE_CHECKING:
+    from segc.bundle.manifest import Manifest
+    from segc.commands.compile import Bundle
+
+_DESCRIPTION = """\
+Compile SOURCE for a target. The engine is loaded, run and compared with PyTorch before the bundle is published; a
+compile that fails or is interrupted leaves nothing behind and what existed before untouched.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    p: argparse.ArgumentParser = commands.add_parser(
+        "compile", help="compile a model into a verified bundle", description=_DESCRIPTION
+    )
+    arguments.add_source(p)
+    p.add_argument("--target", default="onnxruntime", metavar="T", help="default onnxruntime; `segc targets` lists all")
+    size = p.add_mutually_exclusive_group()
+    size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
+    size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
+    p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
+    p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 where the target has it")
+    arguments.add_options(p)
+    p.add_argument(
+        "--output", choices=("logits", "mask"),
+        help="what the engine gives: logits (`segment` then equals mmseg; default but for mmseg's models on ncnn)"
+        " or the class map itself",
+    )  # fmt: skip
+    p.add_argument(
+        "--decode", choices=("graph", "host", "auto"),
+        help="of a mask: made in the engine's graph (default), on the host by segc's runtime, or what is faster here",
+    )  # fmt: skip
+    p.add_argument(
+        "--input", choices=("float32", "uint8"), default="float32",
+        help="what the engine takes: normalised float32 NCHW (default), or uint8 NHWC BGR, normalised in the graph",
+    )  # fmt: skip
+    p.add_argument("--mode", choices=("whole", "slide"), help="inference mode (default: the config's)")
+    p.add_argument("-o", "--out", metavar="DIR", help="the bundle's folder (default: NAME-TARGET)")
+    p.add_argument("--force", action="store_true", help="replace a bundle that lies there")
+    p.add_argument("--no-verify", action="store_true", help="skip the parity gate")
+    arguments.add_limits(p)
+    p.add_argument("--keep-onnx", action="store_true", help="keep the final graph as final.onnx in the bundle")
+    p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
+    p.add_argument("--check", action="store_true", help="check graph and numbers after every pass (slow)")
+    p.add_argument("--no-simplify", action="store_true", help="leave onnxsim out of the pipeline")
+    p.add_argument(
+        "--no-hybrid", action="store_true",
+        help="refuse a model that the target runs in part only, instead of giving the rest to ONNX Runtime",
+    )  # fmt: skip
+    p.add_argument(
+        "--min-segment", type=int, metavar="N", default=1,
+        help="of a hybrid: the least number of nodes that the target runs in a piece (default 1)",
+    )  # fmt: skip
+    arguments.add_common(p)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Compile and say what came out."""
+    shape, traced = (arguments.shape(s) if s is not None else None for s in (args.shape, args.trace_shape))
+    with console.steps(quiet=args.json) as progress:
+        progress("starting")
+        from segc.commands.compile import compile as compile_source
+        from segc.hybrid.options import Partitioning
+
+        bundle = compile_source(
+            args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
+            checkpoint=args.checkpoint, precision=args.precision, output=args.output, decode=args.decode,
+            input=args.input, mode=args.mode,
+            verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
+            force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
+            simplify=not args.no_simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
+            options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
+            hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment), progress=progress,
+        )  # fmt: skip
+    if args.json:
+        print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))
+    else:
+        _print(bundle)
+    return 0
+
+
+def _print(bundle: Bundle) -> None:
+    manifest, report = bundle.manifest, bundle.report
+    for note in report["notes"]:
+        print(f"note: {note}")
+    size = sum(f.bytes for f in manifest.files.values()) / 1e6
+    seconds = report["timings"]["seconds"]
+    print(f"bundle:  {bundle.path} ({size:.1f} MB, {', '.join(manifest.files)})")
+    engine = f"{manifest.target.name} {manifest.target.runtime}"
+    made = "" if manifest.output.decode is None else ", made by segc's runtime"
+    image = ", uint8 images" if manifest.input.dtype == "uint8" else ""
+    print(f"engine:  {engine}, input {list(manifest.input.shape)}{image}, output {manifest.output.kind}{made}")
+    if manifest.hybrid:
+        _print_hybrid(manifest, report["hybrid"])
+    before, after = (sum(report["ops"][k].values()) for k in ("before", "after"))
+    if report["status"] != "ok":
+        print(f"status:  {report['status']}")
+    print(f"graph:   {before} nodes -> {after}; {', '.join(f'{k} {v:.1f} s' for k, v in seconds.items())}")
+    if report["parity"] is None:
+        print("parity:  NOT CHECKED (--no-verify)")
+    else:
+        print(f"parity:  against {report['parity']['reference']}")
+        console.table(PARITY_HEADERS, [parity_row(case) for case in report["parity"]["cases"]])
+    later = manifest.target.options.get("deferred")
+    print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
+
+
+def _print_hybrid(manifest: Manifest, told: dict[str, Any]) -> None:
+    """Which parts run where, and why."""
+    print(f"hybrid:  {manifest.hybrid}; {manifest.target.name} does {told['target_share']:.1%} of the work")
+    for line in [*told["refused"], *told["moved"]]:
+        print(f"         {line}")
+    print(f"         {' -> '.join(f'{s.target} {s.nodes}' for s in manifest.segments)} nodes")
+
+
+PARITY_HEADERS = ("case", "relative error", "equal pixels", "mIoU", "near boundaries", "differing")
+
+
+def parity_row(case: dict[str, Any]) -> list[str]:
+    """One case of a report as cells."""
+    error = case["relative_error"]
+    return [
+        case["name"],
+        "-" if error is None else f"{error:.2e}",
+        f"{case['agreement']:.4%}",
+        f"{case['miou']:.4f}",
+        f"{case['boundary_agreement']:.4%}",
+        str(case["differing_pixels"]),
+    ]

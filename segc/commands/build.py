@@ -1,0 +1,151 @@
+"""`segc build`: the engine of a bundle that was written with `--defer`, on the machine that can build it.
+
+The bundle is replaced as a whole, and only when its engine passes the parity gate against the outputs stored in it.
+It keeps what it was built from, so that it can be built again on another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from segc import targets
+from segc.bundle import store as bundles
+from segc.bundle.manifest import REPORT, Manifest
+from segc.commands.compile import STAND_IN, Bundle, runtime_version
+from segc.compilation.settings import settings_of
+from segc.errors import ParityError, UsageError
+from segc.graph import ir
+from segc.legality import report as legality
+from segc.parity import metrics, stored_reference
+from segc.parity.ort_stand_in import stand_in
+from segc.runtime.engine import Engine
+from segc.targets.protocol import Session, Settings
+from segc.targets.target import Target
+
+
+def build(
+    bundle: str | Path,
+    *,
+    max_error: float | None = None,
+    min_agreement: float | None = None,
+    options: Mapping[str, str] | None = None,
+    threads: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Bundle:
+    """Build the engine of `bundle`, compare it with the stored outputs, and replace the bundle.
+
+    options: the target's own, in place of those recorded, e.g. {"flavor": "enterprise"}. max_error, min_agreement:
+    other limits than those it was compiled with. Raises BundleError (damaged), UsageError (nothing to build in it),
+    MissingPackageError, LegalityError (the runtime refuses nodes), CompileError, ParityError; the bundle is as it was
+    then.
+    """
+    path = Path(bundle)
+    progress("checking the bundle's files")
+    manifest = bundles.read_bundle(path)
+    target, settings = _configured(manifest, options or {})
+    runtime = runtime_version(target)
+    with bundles.write_bundle(path, force=True) as staging:
+        for name in manifest.files:
+            (staging.directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path / name, staging.directory / name)
+        progress(f"building the {target.name} engine")
+        start = time.perf_counter()
+        emitted = _finished(path, staging.directory, manifest, target, settings)
+        seconds = {"emit": time.perf_counter() - start}
+        unrun = target.cannot_run(settings)
+        progress("comparing with the stored outputs")
+        staging.report = report = _report(path, target, unrun, seconds)
+        start = time.perf_counter()
+        if report["parity"] is not None:
+            session = _session(staging.directory, manifest, target, emitted.options, unrun, threads)
+            _judge(
+                report["parity"], staging.directory / stored_reference.NAME, session, manifest, max_error, min_agreement
+            )
+            report["parity"]["ran"] = target.name if unrun is None else f"the legalized graph in {STAND_IN}"
+        seconds["verify"] = time.perf_counter() - start
+        staging.manifest = replace(
+            manifest,
+            target=replace(manifest.target, runtime=runtime, options=emitted.options, settings=settings.options),
+            files={},
+        )
+    return Bundle(path.resolve(), bundles.read_bundle(path), report)
+
+
+def _configured(manifest: Manifest, options: Mapping[str, str]) -> tuple[Target, Settings]:
+    """The target as it builds here. Raises UsageError when the bundle holds nothing to build."""
+    plain = targets.get(manifest.target.name)
+    if plain.finish is None or "onnx" not in manifest.target.options:
+        raise UsageError(
+            "the bundle has nothing left to build",
+            because=f"it was compiled for {manifest.target.name} without --defer",
+            so="segc compile --defer writes bundles that segc build finishes",
+        )
+    settings = settings_of(plain, manifest.precision, {**manifest.target.settings, **options, "defer": "no"})
+    return plain.configure(plain, settings), settings
+
+
+def _finished(path: Path, directory: Path, manifest: Manifest, target: Target, settings: Settings) -> targets.Emitted:
+    """Write the engine into `directory`."""
+    assert target.finish is not None
+    try:
+        return target.finish(path, directory, settings)
+    except targets.NodesRefused as error:
+        graph = ir.from_model(onnx.load(path / manifest.target.options["onnx"]))
+        ir.infer_shapes(graph)
+        raise legality.refused_by_runtime(graph, target, error.refusals) from error
+
+
+def _report(path: Path, target: Target, unrun: str | None, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The bundle's report with the state of now; `seconds` is filled in as time goes by."""
+    report: dict[str, Any] = json.loads((path / REPORT).read_bytes())
+    report["status"] = "ok" if unrun is None else f"{target.unrun}: {unrun}"
+    report["timings"] = {**report["timings"], "seconds": seconds}
+    return report
+
+
+def _session(
+    directory: Path, manifest: Manifest, target: Target, options: Mapping[str, Any], unrun: str | None, threads: int
+) -> Session:
+    if unrun is None:
+        return target.load(directory, options, threads)
+    return stand_in(onnx.load(directory / manifest.target.options["onnx"]), threads)
+
+
+def _judge(
+    found: dict[str, Any],
+    path: Path,
+    session: Session,
+    manifest: Manifest,
+    max_error: float | None,
+    min_agreement: float | None,
+) -> None:
+    """Run the stored cases; raises ParityError when one misses the limits."""
+    engine = Engine(manifest, session)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return next(iter(engine.run(x).values()))
+
+    cases = stored_reference.run_cases(path, run, manifest.output.threshold)
+    asked = found["limits"]
+    limits = metrics.Limits(
+        asked["relative_error"] if max_error is None else max_error,
+        asked["agreement"] if min_agreement is None else min_agreement,
+    )
+    missed = metrics.failures(cases, limits)
+    if missed:
+        raise ParityError(
+            f"the {manifest.target.name} engine misses the parity limits; the bundle stays as it was",
+            because=missed,
+            so=[*metrics.ADVICE[1:], "build it with another version of the runtime"],
+        )
+    found["limits"] = {"relative_error": limits.relative_error, "agreement": limits.agreement}
+    found["cases"] = [case.to_json() for case in cases]

@@ -1,0 +1,276 @@
+"""`segc.commands.optimize`: any ONNX file through passes of your choice, or through a target's standard pipeline.
+
+What `segc opt` does, as functions: passes from text, the file in, the pipeline with its hooks, the file out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.shape_inference
+import onnx.version_converter
+import onnx_graphsurgeon as gs
+
+from segc import targets
+from segc.errors import CompileError, SourceError, UsageError
+from segc.graph import external_weights, ir
+from segc.passes.base import Pass, PassResult
+from segc.passes.cleanup.simplify import SIDES, rebuilt, take_over
+from segc.passes.inputs.specialize_shapes import SpecializeShapes, specialize
+from segc.passes.support import evaluate
+from segc.pipeline import hooks, stages
+from segc.pipeline.pass_spec import parse
+from segc.pipeline.pipeline import Hook, Pipeline, PipelineError
+
+_NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
+OLDEST_OPSET = 17  # what targets' pipelines expect at least
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one pass did. seconds: the pass with the clean-up after it, without hooks."""
+
+    name: str
+    result: PassResult
+    seconds: float
+    nodes_before: int
+    nodes_after: int
+    error: float | None = None  # with check: relative error of the outputs, where they could be compared
+
+
+@dataclass
+class Outcome:
+    """All steps, the graph, and the files written."""
+
+    graph: gs.Graph
+    steps: list[Step]
+    nodes_before: int
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def optimize(
+    source: str | Path,
+    passes: Sequence[Pass | str] = (),
+    *,
+    target: str | None = None,
+    shape: tuple[int, int] | None = None,
+    batch: int | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    check: bool = False,
+    tolerance: float | None = None,
+    dump_ir: str | Path | None = None,
+    stop_after: int | None = None,
+    embed: int = external_weights.EMBED,
+    buckets: Sequence[tuple[int, int]] = (),
+) -> Outcome:
+    """Run passes on an ONNX file and write the result.
+
+    passes: Pass objects or their text, "fold-constants:size_limit=0"; none of them: the clean-up that every target
+    shares. target: its standard pipeline instead, specialized when `shape` (height, width in pixels) is given. check:
+    after each pass ONNX's rules and, in ONNX Runtime, the numbers, which may differ by `tolerance` relative to the
+    largest (default: 1e-5, or 20 times what rounding of the inputs does). dump_ir: folder for the graph as text after
+    each pass that changed it. stop_after: how many passes to run. embed: bytes of weights up to which they are written
+    into the file itself. buckets: sizes (height, width) to specialize the result to, one file each: OUT-HxW.onnx; the
+    image input must leave both open. Raises SegcError; nothing is written then.
+    """
+    if buckets and out is None:
+        raise UsageError("buckets need a file to write to", so="-o OUT.onnx; the files become OUT-HxW.onnx")
+    pipeline = build(passes, target=target, shape=shape, batch=batch)
+    if stop_after is not None and stop_after < 1:
+        raise UsageError(f"cannot stop after {stop_after} passes", because="at least one must run")
+    files = _files(Path(out), buckets) if out is not None else []
+    for file in files:
+        external_weights.require_free(file, force=force)
+    graph = read(Path(source))
+    notes = raise_opset(graph, targets.get(target).opset) if target is not None else []
+    count = len(graph.nodes)
+    found = _Hooks(graph, pipeline, check, tolerance, dump_ir, stop_after, shape, batch)
+    try:
+        results = pipeline.run(graph, found.all)
+    except ValueError as error:
+        raise UsageError("a pass refuses this graph", because=str(error)) from error
+    outcome = Outcome(graph, found.steps(results), count, notes=notes)
+    for made, file in zip(_specialized(graph, buckets, batch), files, strict=bool(files)):
+        outcome.files += external_weights.write_graph(made, file, embed=embed, force=force)
+    return outcome
+
+
+def _files(out: Path, buckets: Sequence[tuple[int, int]]) -> list[Path]:
+    """The file to write, or one for each bucket."""
+    return [out.with_name(f"{out.stem}-{h}x{w}{out.suffix}") for h, w in buckets] or [out]
+
+
+def _specialized(graph: gs.Graph, buckets: Sequence[tuple[int, int]], batch: int | None) -> list[gs.Graph]:
+    """The graph itself, or one for each bucket, cleaned up; they share the weights."""
+    try:
+        made = specialize(graph, [(batch, *size) for size in buckets])
+    except ValueError as error:
+        raise UsageError(
+            "the graph cannot be specialized", because=str(error), so="export the file with free height and width"
+        ) from error
+    for each in made:
+        stages.shared().run(each)
+    return made or [graph]
+
+
+def build(
+    passes: Sequence[Pass | str] = (),
+    *,
+    target: str | None = None,
+    shape: tuple[int, int] | None = None,
+    batch: int | None = None,
+) -> Pipeline:
+    """The pipeline that these arguments mean; see `optimize`. Raises UsageError."""
+    if target is not None and passes:
+        raise UsageError("passes and a target exclude each other", because="a target brings its own pipeline")
+    try:
+        if target is not None:
+            return stages.standard(targets.get(target), shape=None if shape is None else (batch or 1, *shape))
+        if passes:
+            return Pipeline("the given passes", tuple(p if isinstance(p, Pass) else parse(p) for p in passes))
+        return stages.shared()
+    except PipelineError as error:
+        raise UsageError(
+            "the passes cannot run in this order", because=str(error), so="`segc passes` lists what each needs"
+        ) from error
+
+
+def read(path: Path) -> gs.Graph:
+    """A valid graph with types and shapes; external weights stay in their file. Raises FileError or SourceError."""
+    graph = external_weights.read_graph(path)
+    try:
+        ir.cleanup(graph)
+        ir.infer_shapes(graph)
+        onnx.checker.check_model(ir.checkable_model(graph))
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        because = (str(error).splitlines() or [type(error).__name__])[0]
+        if because != _NO_RANK:
+            raise SourceError(f"'{path}' is not a valid ONNX model", because=because, so="export it again") from error
+    return graph
+
+
+def raise_opset(graph: gs.Graph, newest: int) -> list[str]:
+    """Bring the graph to an opset that a target's pipeline knows; weights are not touched. Returns what was done."""
+    if graph.opset > newest:
+        raise SourceError(f"the model uses opset {graph.opset}", because=f"the target knows up to {newest}")
+    if graph.opset >= OLDEST_OPSET:
+        return []
+    before = graph.opset
+    try:
+        converted = onnx.version_converter.convert_version(ir.weightless_model(graph), OLDEST_OPSET)
+    except RuntimeError as error:
+        raise SourceError(
+            f"opset {before} cannot be converted to {OLDEST_OPSET}", because=str(error), so="export the model anew"
+        ) from error
+    candidate = rebuilt(graph, converted)
+    take_over(graph, candidate, set())
+    graph.opset = OLDEST_OPSET
+    ir.infer_shapes(graph)
+    return [f"converted from opset {before} to {OLDEST_OPSET}"]
+
+
+class _Hooks:
+    """Watches a run: the order is clock, text, checks, stop."""
+
+    def __init__(
+        self, graph: gs.Graph, pipeline: Pipeline, check: bool, tolerance: float | None,
+        dump_ir: str | Path | None, stop_after: int | None,
+        shape: tuple[int, int] | None, batch: int | None,
+    ) -> None:  # fmt: skip
+        self.watch = _Watch()
+        self.numbers: hooks.CheckNumerics | None = None
+        self.all: list[Hook] = [self.watch]
+        if dump_ir is not None:
+            self.all.append(hooks.DumpIR(Path(dump_ir)))
+        if check:
+            self.numbers = hooks.CheckNumerics(feeds(graph, pipeline, shape, batch), tolerance)
+            self.all += [hooks.CheckGraph(), self.numbers]
+        self.all.append(_Settle(self.watch))
+        if stop_after is not None:
+            self.all.append(hooks.StopAfter(stop_after))
+
+    def steps(self, results: Sequence[PassResult]) -> list[Step]:
+        """One for each pass that ran."""
+        errors = self.numbers.figures if self.numbers is not None else {}
+        return [
+            Step(name, result, seconds, before, after, errors.get(at))
+            for at, ((name, seconds, before, after), result) in enumerate(zip(self.watch.rows, results, strict=True))
+        ]
+
+
+@dataclass
+class _Watch(hooks.Silent):
+    """Name, seconds, nodes before and after, of each pass."""
+
+    rows: list[tuple[str, float, int, int]] = field(default_factory=list)
+    start: float = 0.0
+    count: int = 0
+
+    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+        """Count."""
+        self.count = len(graph.nodes)
+
+    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+        """Count again, and stop the clock."""
+        self.rows.append((step.name, time.perf_counter() - self.start, self.count, len(graph.nodes)))
+
+
+@dataclass
+class _Settle(hooks.Silent):
+    """Comes last, so that the clock starts when the other hooks are done."""
+
+    watch: _Watch
+
+    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+        """Start the clock."""
+        self.watch.start = time.perf_counter()
+
+
+def feeds(
+    graph: gs.Graph, pipeline: Pipeline, shape: tuple[int, int] | None = None, batch: int | None = None
+) -> evaluate.Arrays:
+    """Random inputs that the graph accepts: of the size given, or that a pass specializes to, or else one that works.
+
+    A symbol has one size wherever it stands. Raises CompileError when ONNX Runtime takes none.
+    """
+    for step in pipeline.passes:
+        if isinstance(step, SpecializeShapes):
+            batch = step.batch or batch
+            shape = (step.height, step.width) if step.height and step.width else shape
+    dynamic = any(ir.static_shape(t) is None for t in graph.inputs)
+    why = ""
+    for side in SIDES if dynamic and shape is None else SIDES[:1]:
+        made = _random_inputs(graph, shape or (side, side), batch or 1)
+        try:
+            evaluate.outputs(graph, made)
+        except evaluate.CannotRun as error:
+            why = why or str(error)
+            continue
+        return made
+    raise CompileError(
+        "ONNX Runtime cannot run the file, so nothing can be compared",
+        because=why, so="give an input size that it takes with --shape HxW and --batch N, or leave --check away",
+    )  # fmt: skip
+
+
+def _random_inputs(graph: gs.Graph, shape: tuple[int, int], batch: int) -> evaluate.Arrays:
+    sizes: dict[str, int] = {}
+    for tensor in graph.inputs:
+        if tensor.shape is not None and len(tensor.shape) == 4:
+            for size, wanted in zip(tensor.shape, (batch, None, *shape), strict=True):
+                if isinstance(size, str) and wanted is not None:
+                    sizes.setdefault(size, wanted)
+    made: evaluate.Arrays = {}
+    for tensor in graph.inputs:
+        dims = list(tensor.shape or [])
+        known = (batch, shape[0], *shape) if len(dims) == 4 else (batch, *[shape[0]] * len(dims))
+        full = [d if isinstance(d, int) else sizes.get(d or "", k) for d, k in zip(dims, known, strict=False)]
+        made[tensor.name] = evaluate.random_array(tensor.name, tensor.dtype, full)
+    return made

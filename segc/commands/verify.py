@@ -1,0 +1,129 @@
+"""Parity of an existing bundle: its files, and its engine against the model it was compiled from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from segc import targets
+from segc.bundle.manifest import Input, Manifest
+from segc.compilation.settings import limits_of
+from segc.errors import ParityError, SourceError
+from segc.frontend.source import Source, open_source, zoo_names
+from segc.parity import metrics
+from segc.parity.reference import reference_of
+from segc.runtime.engine import Engine, load
+
+_FREE_SIZE = (384, 640)  # (H, W) for a dynamic engine, rounded up to its divisor
+
+
+def verify(
+    bundle: str | Path,
+    *,
+    source: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    allow_mismatch: bool = False,
+    images: str | Path | None = None,
+    max_error: float | None = None,
+    min_agreement: float | None = None,
+    threads: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[metrics.Case]:
+    """Compare the bundle with its source; see `segc verify --help`.
+
+    images: a file or folder; each image is preprocessed as `segment` does. Returns the cases.
+    Raises BundleError (damaged), SourceError (another source or checkpoint), ParityError (a limit is missed).
+    """
+    progress("checking the bundle's files")
+    engine = load(bundle, threads=threads)
+    progress("opening the source")
+    opened = open_source(
+        source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
+        mode=engine.manifest.inference.mode,
+    )  # fmt: skip
+    _require_same(engine.manifest, opened)
+    progress("comparing")
+    threshold = engine.manifest.output.threshold
+    named = _images(engine, Path(images)) if images is not None else _standard(engine.manifest)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return next(iter(engine.run(x).values()))
+
+    reference, pre = reference_of(opened), engine.manifest.preprocessing
+    if engine.manifest.input.dtype == "uint8":
+        reference = metrics.of_images(reference, pre.mean, pre.std, pre.channel_order)
+    cases = metrics.run_cases(reference, run, named, threshold)
+    limits = limits_of(targets.get(engine.manifest.target.name), engine.manifest.precision, max_error, min_agreement)
+    if engine.manifest.model.get("top_k"):
+        limits = replace(limits, relative_error=None)
+    if missed := metrics.failures(cases, limits):
+        raise ParityError(
+            f"the {engine.manifest.target.name} engine does not compute what its source computes",
+            because=missed,
+            so=metrics.ADVICE,
+        )
+    return cases
+
+
+def _source_name(manifest: Manifest) -> str:
+    if manifest.source.kind == "mmseg" and manifest.source.name in zoo_names():
+        return manifest.source.name
+    raise SourceError(
+        f"the bundle was compiled from '{manifest.source.name}', which is not in the zoo",
+        so="name it: segc verify BUNDLE SOURCE",
+    )
+
+
+def _require_same(manifest: Manifest, source: Source) -> None:
+    """The source and checkpoint must have the digests that the bundle records."""
+    info = source.info
+    if info.sha256 != manifest.source.sha256:
+        raise SourceError(
+            f"'{info.name}' is not what the bundle was compiled from",
+            because=f"its sha256 is {info.sha256[:16]}..., the bundle records {str(manifest.source.sha256)[:16]}...",
+            so="give the file as it was at compile time",
+        )
+    recorded = manifest.source.checkpoint.sha256 if manifest.source.checkpoint else None
+    given = info.checkpoint["sha256"] if info.checkpoint else None
+    if recorded != given:
+        raise SourceError(
+            "the checkpoint is not the one the bundle was compiled with",
+            because=f"the bundle records {manifest.source.checkpoint.name if manifest.source.checkpoint else 'none'}",
+            so="give the same file with --checkpoint" if recorded else "leave --checkpoint away",
+        )
+
+
+def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
+    batch, channels, height, width = manifest.input.shape
+    divisor = manifest.input.dynamic.divisor if manifest.input.dynamic else 1
+    sides = [s or -(-free // divisor) * divisor for s, free in zip((height, width), _FREE_SIZE, strict=True)]
+    if manifest.input.dtype == "uint8":
+        return metrics.image_inputs((batch or 1, channels, sides[0], sides[1]))
+    pre = manifest.preprocessing
+    return metrics.inputs((batch or 1, channels, sides[0], sides[1]), pre.mean, pre.std, pre.channel_order)
+
+
+def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Each image as the engine sees it; of a slide the window in the upper left corner."""
+    from segc.runtime.images import find_images, read_image
+    from segc.runtime.preprocessing import preprocess, resized
+
+    for image in find_images([path]):
+        if engine.manifest.input.dtype == "uint8":
+            yield image.path.name, resized(read_image(image.path), engine.manifest.preprocessing)[None]
+            continue
+        x, _ = preprocess(read_image(image.path), engine.manifest.preprocessing)
+        yield image.path.name, _window(x, engine.manifest.input)
+
+
+def _window(x: np.ndarray, wanted: Input) -> np.ndarray:
+    """`x` cut, or padded with zeros, to the right and bottom so that the engine takes it."""
+    sides = []
+    for axis in (2, 3):
+        divisor, (low, _) = wanted.divisor(axis), wanted.limits(axis)
+        sides.append(wanted.shape[axis] or max(low, -(-x.shape[axis] // divisor) * divisor))
+    x = x[:, :, : sides[0], : sides[1]]
+    return np.pad(x, ((0, 0), (0, 0), (0, sides[0] - x.shape[2]), (0, sides[1] - x.shape[3])))

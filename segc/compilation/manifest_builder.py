@@ -1,0 +1,168 @@
+"""What the manifest says about a compiled model, from what the front end knows and the final graph shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segc.bundle.manifest import Decode, Manifest
+from segc.errors import SourceError
+from segc.frontend.model import ModelInfo, generic_classes
+from segc.graph import ir
+from segc.passes.base import PassResult
+from segc.passes.support.edit import ints
+from segc.targets.protocol import Settings, ShapeRange
+from segc.targets.target import Target
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+
+def manifest(
+    info: ModelInfo,
+    graph: gs.Graph,
+    results: Sequence[tuple[str, PassResult]],
+    *,
+    target: Target,
+    runtime: str,
+    options: Mapping[str, Any],
+    settings: Settings,
+    output: str,
+    segments: Sequence[Mapping[str, Any]] = (),
+    decode: Decode | None = None,
+) -> Manifest:
+    """The manifest without its files, validated like one that is read."""
+    content: dict[str, Any] = {
+        "source": {
+            "kind": info.kind,
+            "name": info.name,
+            "sha256": info.sha256,
+            "weights": info.weights,
+            "checkpoint": info.checkpoint,
+        },
+        "target": {
+            "name": target.name,
+            "runtime": runtime,
+            "options": dict(options),
+            "settings": dict(settings.options),
+        },
+        "precision": settings.precision,
+        "input": _input(graph, info, settings.shape_range),
+        "output": _output(graph, info, output, decode),
+        "preprocessing": _preprocessing(graph, info),
+        "inference": {
+            "mode": info.mode,
+            "crop": _listed(info.slide_crop),
+            "stride": _listed(info.slide_stride),
+            "align_corners": info.align_corners,
+        },
+        "classes": list(info.classes),
+        "palette": [list(rgb) for rgb in info.palette],
+        "model": {
+            "num_classes": max(info.channels, 2),
+            "test_cfg": info.test_cfg,
+            "test_resize": {"scale": _listed(info.resize_scale), "keep_ratio": info.keep_ratio},
+            "top_k": selects_by_top_k(graph),
+            "rewrites": info.rewrites,
+        },
+        "passes": [{"name": name, "changes": result.changes} for name, result in results],
+        "segments": list(segments),
+    }
+    return Manifest.from_content(content)
+
+
+def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
+    """Take from the graph what the source did not say: the number of channels, class names, a threshold."""
+    if info.channels == 0:
+        shape = graph.outputs[0].shape
+        channels = shape[1] if shape is not None and len(shape) == 4 else None
+        if not isinstance(channels, int):
+            raise SourceError(
+                "the output is not a map of logits (N, classes, H, W) with a known number of classes",
+                because=f"its shape is {shape}",
+                so="export the model without what follows its logits",
+            )
+        info.channels = channels
+    if info.channels == 1 and info.threshold is None:
+        info.threshold = 0.5
+        info.notes.append("the head has one channel and names no threshold: sigmoid(logit) > 0.5 is foreground")
+    count = max(info.channels, 2)
+    if len(info.classes) != count:
+        if info.classes:
+            info.notes.append(f"{len(info.classes)} class names do not fit {count} classes: generic names are used")
+        info.classes, info.palette = generic_classes(count)
+    if len(info.palette) != count:
+        info.palette = generic_classes(count)[1]
+
+
+def selects_by_top_k(graph: gs.Graph) -> bool:
+    """Whether rounding decides, where scores tie, what the model computes: its parity is judged by pixels.
+
+    The largest one alone is an argmax, whose choice changes nothing but the result at that place.
+    """
+    return any(node.op == "TopK" and ints(node.inputs[1]) != [1] for node in ir.nodes(graph))
+
+
+def image_shape(graph: gs.Graph) -> list[Any]:
+    """(N, C, H, W) of the input, also where it is a uint8 image (N, H, W, C)."""
+    x = graph.inputs[0]
+    n, *rest = x.shape
+    return [n, rest[2], *rest[:2]] if x.dtype == np.uint8 else [n, *rest]
+
+
+def note_resize(info: ModelInfo, graph: gs.Graph) -> None:
+    """Say so when `segment` cannot follow the test pipeline because the engine has one size only."""
+    if _fixed(graph, info) and info.resize_scale is not None and info.keep_ratio:
+        info.notes.append(
+            "images are resized to the engine's fixed size; the config's test pipeline keeps their ratio: --dynamic "
+            "does as it says"
+        )
+
+
+def _fixed(graph: gs.Graph, info: ModelInfo) -> bool:
+    return info.mode == "whole" and all(isinstance(side, int) for side in image_shape(graph)[2:])
+
+
+def _input(graph: gs.Graph, info: ModelInfo, sizes: ShapeRange | None) -> dict[str, Any]:
+    shape = [size if isinstance(size, int) else None for size in image_shape(graph)]
+    dynamic = None
+    if None in shape:
+        least, most = (sizes.least, sizes.most) if sizes is not None else (info.minimum, (None, None))
+        height, width = ([low, high] for low, high in zip(least, most, strict=True))
+        dynamic = {"batch": [1, None], "height": height, "width": width, "divisor": info.divisor}
+    x = graph.inputs[0]
+    dtype, layout = ("uint8", "NHWC") if x.dtype == np.uint8 else ("float32", "NCHW")
+    return {"name": x.name, "dtype": dtype, "layout": layout, "shape": shape, "dynamic": dynamic}
+
+
+def _output(graph: gs.Graph, info: ModelInfo, kind: str, decode: Decode | None) -> dict[str, Any]:
+    dtype = "float32" if kind == "logits" else ("uint8" if info.channels <= 256 else "uint16")
+    return {
+        "name": graph.outputs[0].name, "kind": kind, "dtype": dtype, "channels": info.channels,
+        "threshold": info.threshold, "decode": None if decode is None else {"resize": decode.resize},
+    }  # fmt: skip
+
+
+def _preprocessing(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
+    """A static engine that does not slide takes images at its own size; everything else follows the config."""
+    height, width = image_shape(graph)[2:]
+    fixed = _fixed(graph, info)
+    scale = [width, height] if fixed else _listed(info.resize_scale)
+    mean, std = (v if len(v) == info.in_channels else (v[0],) * info.in_channels for v in (info.mean, info.std))
+    return {
+        "channel_order": info.channel_order,
+        "mean": list(mean),
+        "std": list(std),
+        "resize": None if scale is None else {"scale": scale, "keep_ratio": info.keep_ratio and not fixed},
+        "pad": {
+            "size": None if fixed else _listed(info.pad_size),
+            "divisor": None if fixed else info.pad_divisor,
+            "value": info.pad_value,
+        },
+    }
+
+
+def _listed(value: tuple[int, int] | None) -> list[int] | None:
+    return None if value is None else list(value)

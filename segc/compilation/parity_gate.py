@@ -1,0 +1,145 @@
+"""The parity gate of a compile: which sizes an engine is tried at, with what, and how strictly it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segc import targets
+from segc.bundle.manifest import Decode
+from segc.compilation import manifest_builder, mask_placement, shape_range
+from segc.compilation.request import Request
+from segc.errors import CompileError, SegcError
+from segc.frontend.model import ModelInfo
+from segc.parity import metrics
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from segc.frontend.source import Source
+
+_SMALL = 256  # pixels a side
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def cases(
+    reference: Run,
+    engine: Callable[[tuple[int, int]], Run],
+    graph: gs.Graph,
+    info: ModelInfo,
+    request: Request,
+    bounds: targets.ShapeRange | None,
+) -> list[metrics.Case]:
+    """Compare on noise and the photograph, at every size the gate tries.
+
+    engine(size): what the bundle runs on inputs of this (height, width). bounds: sizes the engine is built for.
+    """
+    return [
+        case
+        for shape in _shapes(graph, info, request, bounds)
+        for case in metrics.run_cases(reference, engine(shape[2:]), inputs(shape, info, request), info.threshold)
+    ]
+
+
+def floor(
+    source: Source,
+    graph: gs.Graph,
+    request: Request,
+    bounds: targets.ShapeRange | None,
+    found: list[metrics.Case],
+    limits: metrics.Limits,
+) -> list[str]:
+    """Whether PyTorch's own rounding explains the first logits that miss the limits, in words; else nothing."""
+    missed = next((c for c in found if c.relative_error is not None and c.failures(limits)), None)
+    if missed is None or source.module is None or request.input == "uint8":
+        return []
+    from segc.parity.noise_floor import own_error
+
+    tried = (named for s in _shapes(graph, source.info, request, bounds) for named in inputs(s, source.info, request))
+    x = next(x for name, x in tried if metrics.title(name, x) == missed.name)
+    own = own_error(source.module, x)
+    if own is None or not own >= (missed.relative_error or 0.0) / 2:
+        return []
+    return [f"{missed.name}: PyTorch in float32 is itself {own:.2e} from PyTorch in float64: no engine can be closer"]
+
+
+def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:
+    """What the engine is tried with, in its own layout."""
+    if request.input == "uint8":
+        return metrics.image_inputs(shape)
+    return metrics.inputs(shape, info.mean, info.std, info.channel_order)
+
+
+def masked(run: Run, todo: Decode | None, info: ModelInfo, size: tuple[int, int], threads: int) -> Run:
+    """What a run of the bundle gives: the engine's output, or the mask that segc's runtime makes of it."""
+    if todo is None:
+        return run
+
+    def mask(x: np.ndarray) -> np.ndarray:
+        logits = run(x)
+        tail = mask_placement.Tail(size if todo.resize else logits.shape[2:], info.align_corners, info.threshold)
+        return tail.on_host(logits, threads)
+
+    return mask
+
+
+def guarded(session: targets.Session, name: str) -> Run:
+    """The session's run; whatever the runtime of target `name` raises becomes a CompileError."""
+
+    def run(x: np.ndarray) -> np.ndarray:
+        try:
+            return session.run(x)
+        except (SegcError, MemoryError):
+            raise
+        except Exception as error:  # each runtime has exceptions of its own, and some are private
+            raise CompileError(
+                f"the {name} engine fails on an input of shape {'x'.join(map(str, x.shape))}",
+                because=str(error), so="try another target or a fixed --shape: this is a limit of the runtime",
+            ) from error  # fmt: skip
+
+    return run
+
+
+def fitting_limits(limits: metrics.Limits, graph: gs.Graph, info: ModelInfo) -> metrics.Limits:
+    """The limits asked for; a graph that selects by top-k is judged by pixels, and a note says so."""
+    if not manifest_builder.selects_by_top_k(graph):
+        return limits
+    info.notes.append("the model selects points by top-k, whose ties rounding decides: parity is judged by pixels")
+    return replace(limits, relative_error=None)
+
+
+def _shapes(
+    graph: gs.Graph, info: ModelInfo, request: Request, bounds: targets.ShapeRange | None
+) -> list[tuple[int, int, int, int]]:
+    """What `_verified_shapes` gives, within the sizes the engine is built for."""
+    asked = _verified_shapes(manifest_builder.image_shape(graph), info, request)
+    return [(*shape[:2], *shape_range.clamped(shape[2:], bounds)) for shape in asked]
+
+
+def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> list[tuple[int, int, int, int]]:
+    """The engine's own shape; of a dynamic one the traced size and two it has never seen, one with a batch of two."""
+    batch = shape[0] if isinstance(shape[0], int) else 1
+    height, width = (
+        s if isinstance(s, int) else d
+        for s, d in zip(shape[2:], request.shape or request.trace_shape or info.shape, strict=True)
+    )
+    found: list[tuple[int, int, int, int]] = [(batch, info.in_channels, height, width)]
+    if request.dynamic:
+        step = info.divisor
+        high, wide = (
+            max(low, _unseen(s, request) // step * step) for s, low in zip((height, width), info.minimum, strict=True)
+        )
+        several = batch if isinstance(shape[0], int) else 2
+        found += [(several, info.in_channels, high, wide), (batch, info.in_channels, wide, high)]
+    return found
+
+
+def _unseen(side: int, request: Request) -> int:
+    """Another size than the traced one: smaller, or larger where the traced one is small and has no bound above.
+
+    On an image of a few thousand pixels a handful of near ties is more than the limit of one pixel in a thousand.
+    """
+    return side * 5 // 4 + 1 if side < _SMALL and request.shape_range is None else side * 5 // 8 + 1

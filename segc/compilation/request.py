@@ -1,0 +1,156 @@
+"""What `segc.compile` was asked for, checked for contradictions and against the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from segc import targets
+from segc.compilation import mask_placement as decode
+from segc.compilation.cache import Shared
+from segc.errors import ShapeError, UsageError
+from segc.frontend.model import ModelInfo
+from segc.frontend.source import Source, open_source
+from segc.hybrid.options import Partitioning
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `compile` was asked for; see there."""
+
+    source: str | Path
+    target: str = "onnxruntime"
+    shape: tuple[int, int] | None = None
+    dynamic: bool = False
+    trace_shape: tuple[int, int] | None = None
+    checkpoint: str | Path | None = None
+    precision: str = "fp32"
+    output: str | None = None
+    decode: str | None = None
+    input: str = "float32"
+    mode: str | None = None
+    verify: bool = True
+    max_error: float | None = None
+    min_agreement: float | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    shape_range: targets.ShapeRange | None = None
+    out: str | Path | None = None
+    force: bool = False
+    keep_onnx: bool = False
+    dump_ir: str | Path | None = None
+    check: bool = False
+    simplify: bool = True
+    allow_mismatch: bool = False
+    threads: int = 0
+    hybrid: bool = True
+    partitioning: Partitioning = field(default_factory=Partitioning)
+
+
+def require_sane(request: Request, target: targets.Target) -> None:
+    """Refuse what contradicts itself, before anything is opened. Raises UsageError."""
+    if request.output not in (None, "logits", "mask"):
+        raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
+    if request.decode not in (None, *decode.WAYS):
+        raise UsageError(f"there is no way '{request.decode}' to decode", because=f"segc knows {decode.WAYS}")
+    if request.decode is not None and request.output != "mask":
+        raise UsageError(f"--decode {request.decode} needs --output mask", so="add it, or leave --decode away")
+    if request.input not in ("float32", "uint8"):
+        raise UsageError(f"there is no input '{request.input}'", because="an engine takes 'float32' or 'uint8'")
+    if request.input == "uint8":
+        _require_images(request, target)
+    if request.mode not in (None, "whole", "slide"):
+        raise UsageError(f"there is no mode '{request.mode}'", because="images are run 'whole' or by a 'slide'")
+    if request.dynamic and request.shape is not None:
+        raise UsageError("--shape and --dynamic exclude each other", so="leave one of them away")
+    if request.shape is not None and (len(request.shape) != 2 or min(request.shape) < 1):
+        raise UsageError(f"shape {request.shape} is not (height, width) of at least 1 pixel each")
+    if request.threads < 0:
+        raise UsageError(f"--threads {request.threads} is no number of threads", so="0 leaves it to the runtime")
+    if request.shape_range is not None and not request.dynamic:
+        raise UsageError("--shape-range needs --dynamic", because="a static engine has one size", so="add --dynamic")
+
+
+def _require_images(request: Request, target: targets.Target) -> None:
+    """Refuse what uint8 images exclude."""
+    if not target.images:
+        able = [name for name in targets.names() if targets.get(name).images]
+        raise UsageError(f"{target.name} engines take no uint8 images", so=f"--target {' or '.join(able)}")
+    if request.dynamic:
+        raise UsageError(
+            "--input uint8 and --dynamic exclude each other",
+            because="sizes in between are padded after normalisation, with a value that no uint8 stands for",
+            so="--shape HxW",
+        )
+    if request.check:
+        raise UsageError("--input uint8 and --check exclude each other", because="--check feeds float32 inputs")
+
+
+def open_shared(request: Request, shared: Shared) -> Source:
+    """The source of a request, opened once for all compiles with this `shared`."""
+    return shared.source(
+        (request.source, request.checkpoint, request.allow_mismatch, request.mode),
+        lambda: open_source(
+            request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
+        ),
+    )
+
+
+def open_fitting(request: Request, shared: Shared) -> Source:
+    """The source, which has to fit the request; its `info` is changed to what the request says."""
+    source = open_shared(request, shared)
+    _require_fitting(request, source.info)
+    if source.info.mode == "slide":
+        _fit_slide(request, source.info)
+    if request.input == "uint8" and (source.info.in_channels != 3 or source.info.mode == "slide"):
+        slides = source.info.mode == "slide"
+        raise UsageError(
+            "--input uint8 is for whole images of three channels",
+            because="this model slides" if slides else f"this model takes {source.info.in_channels} channels",
+            so="--mode whole" if slides else "leave --input away",
+        )  # fmt: skip
+    return source
+
+
+def with_output(request: Request, target: targets.Target, info: ModelInfo) -> Request:
+    """The request with an output: what was asked for, or the target's usual one.
+
+    A mask is the usual one only of mmseg's models that run whole: of other sources nothing says that they give classes.
+    """
+    if request.output is not None:
+        return request
+    if target.output == "logits" or info.kind != "mmseg" or info.mode == "slide":
+        return replace(request, output="logits")
+    info.notes.append(f"{target.name} engines give the mask, which is faster; --output logits asks for logits")
+    return replace(request, output=target.output)
+
+
+def _fit_slide(request: Request, info: ModelInfo) -> None:
+    """A mask engine cannot slide; another shape replaces the window. Asked for by name, a conflict is an error."""
+    if request.output == "mask":
+        if request.mode == "slide":
+            raise UsageError(
+                "--output mask cannot slide", because="overlapping windows average their logits", so="--mode whole"
+            )
+        info.mode, info.slide_crop, info.slide_stride = "whole", None, None
+        info.notes.append("the config slides, but a mask engine cannot: images run whole")
+    elif request.shape is not None and info.slide_crop is not None and request.shape != info.slide_crop:
+        assert info.slide_stride is not None
+        info.slide_stride = tuple(  # type: ignore[assignment]
+            max(1, stride * side // crop)
+            for stride, side, crop in zip(info.slide_stride, request.shape, info.slide_crop, strict=True)
+        )
+        info.notes.append(f"--shape replaces the sliding window {info.slide_crop}; its stride is scaled alike")
+        info.slide_crop = request.shape
+
+
+def _require_fitting(request: Request, info: ModelInfo) -> None:
+    """A size that an ONNX file prescribes cannot be changed here."""
+    wanted = request.shape or info.shape
+    agrees = not request.dynamic and all(f in (None, w) for f, w in zip(info.fixed, wanted, strict=True))
+    if info.fixed != (None, None) and not agrees:
+        raise ShapeError(
+            f"the input of '{info.name}' is fixed at {' x '.join(str(side or 'any') for side in info.fixed)}",
+            because="--dynamic was given" if request.dynamic else f"--shape {wanted[0]}x{wanted[1]} was given",
+            so="leave it away, or export the file with free height and width",
+        )

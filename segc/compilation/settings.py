@@ -1,0 +1,57 @@
+"""What the user asked of a target, checked against what the target offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from segc.errors import UsageError
+from segc.parity.metrics import LIMITS, Limits
+from segc.targets.protocol import Settings, ShapeRange
+from segc.targets.target import Target
+
+PRECISIONS = ("fp32", "fp16", "int8")
+OWN_FLAGS = ("flavor", "device", "defer")  # options that are not spelled --set NAME=VALUE
+
+
+def settings_of(
+    target: Target, precision: str, options: Mapping[str, str], shape_range: ShapeRange | None = None
+) -> Settings:
+    """Settings with the target's defaults filled in. Raises UsageError for what the target does not have."""
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"there is no precision '{precision}'",
+            because=f"segc knows {', '.join(PRECISIONS)}",
+            so=f"--precision {target.precisions[0]}",
+        )
+    if precision not in target.precisions:
+        raise UsageError(
+            f"{target.name} bundles are not made in {precision}",
+            because=f"--precision {precision} was asked for", so=f"--precision {' or '.join(target.precisions)}",
+        )  # fmt: skip
+    known = {option.name: option for option in target.options}
+    for name, value in options.items():
+        if name not in known:
+            offered = f"its options are {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"{target.name} has no option '{name}'", because=offered, so=f"leave {_typed(name)} away")
+        if value not in known[name].choices:
+            choices = " or ".join(_typed(name, choice) for choice in known[name].choices)
+            raise UsageError(f"{_typed(name, value)} does not exist", so=choices)
+    filled = {name: options.get(name, option.default) for name, option in known.items()}
+    return Settings(precision, shape_range, filled)
+
+
+def _typed(name: str, value: str = "") -> str:
+    """An option as users type it: some have flags of their own."""
+    if name in OWN_FLAGS:
+        return f"--{name} {value}".rstrip()
+    return f"--set {name}={value}" if value else f"--set {name}"
+
+
+def limits_of(target: Target, precision: str, max_error: float | None, min_agreement: float | None) -> Limits:
+    """The parity limits: the user's, else the target's own for this precision, else segc's."""
+    own = target.limits.get(precision)
+    default = Limits(*own) if own else LIMITS.get(precision, LIMITS["fp32"])
+    return Limits(
+        default.relative_error if max_error is None else max_error,
+        default.agreement if min_agreement is None else min_agreement,
+    )

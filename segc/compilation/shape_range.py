@@ -1,0 +1,58 @@
+"""Sizes of dynamic engines that have a greatest one: from the config, and fitted to what the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from segc.errors import UsageError
+from segc.frontend.model import ModelInfo
+from segc.targets.protocol import ShapeRange
+
+Size = tuple[int, int]
+
+
+def usual(info: ModelInfo, best: Size) -> ShapeRange:
+    """The range without --shape-range, all (height, width). best: the size the model is traced at.
+
+    From half of `best` to what the test pipeline makes of images. Where it keeps their ratio, the longer side of a
+    photograph may be its height or its width, so both may be as long. A model that slides sees its crop only.
+    """
+    if info.mode == "slide" and info.slide_crop is not None:
+        return ShapeRange(info.slide_crop, info.slide_crop, info.slide_crop)
+    width, height = info.resize_scale or best[::-1]
+    most = (max(width, height),) * 2 if info.keep_ratio and info.resize_scale else (height, width)
+    least = (-(-best[0] // 2), -(-best[1] // 2))
+    return ShapeRange(least, best, (max(most[0], best[0]), max(most[1], best[1])))
+
+
+def fitted(wanted: ShapeRange, info: ModelInfo) -> ShapeRange:
+    """The range in sizes that the model takes: multiples of its divisor, none below its minimum.
+
+    Raises UsageError when no size is left.
+    """
+    step = info.divisor
+    least = _each(wanted.least, lambda at, side: -(-max(side, info.minimum[at]) // step) * step)
+    most = _each(wanted.most, lambda at, side: side // step * step)
+    if any(low > high for low, high in zip(least, most, strict=True)):
+        raise UsageError(
+            f"the model takes no size from {_shown(wanted.least)} to {_shown(wanted.most)}",
+            because=f"heights and widths are multiples of {step}, from {_shown(info.minimum)} on",
+            so=f"--shape-range {_shown(least)}:{_shown(least)}:{_shown(least)}, or a larger one",
+        )
+    best = _each(wanted.best, lambda at, side: min(max(-(-side // step) * step, least[at]), most[at]))
+    return ShapeRange(least, best, most)
+
+
+def clamped(size: Size, within: ShapeRange | None) -> Size:
+    """The size nearest to `size` in the range."""
+    if within is None:
+        return size
+    return _each(size, lambda at, side: min(max(side, within.least[at]), within.most[at]))
+
+
+def _each(size: Size, rule: Callable[[int, int], int]) -> Size:
+    return rule(0, size[0]), rule(1, size[1])
+
+
+def _shown(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,156 @@
+"""Front-end rewrites: few, named, applied only while tracing and undone afterwards.
+
+A rewrite keeps an op whole that the exporter would unroll, spells one that it does not know, or keeps a size symbolic
+that it would freeze; it never changes what the eager model computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from segc.frontend.rewrites.adaptive_max_pool import windows_of_either_size
+from segc.frontend.rewrites.base import Function, Rewrite, Versions
+from segc.frontend.rewrites.point_head import points_of_symbolic_maps
+from segc.frontend.rewrites.psa_head import forward_of_either_parity
+from segc.frontend.rewrites.symbolic_sizes import symbolic_int, upsampled_by_whole_factors
+
+MMSEG = Versions("mmseg", (1, 0), (1, 5))
+
+
+def _whole_adaptive_avg_pool(original: Function) -> Function:
+    """Trace the pool as one `segc.AdaptiveAvgPool2d`; -1 keeps a side, which torch writes as None or as that side."""
+
+    def pool(x: torch.Tensor, output_size: Any) -> torch.Tensor:
+        sizes = [output_size] * 2 if isinstance(output_size, int) else list(output_size)
+        sizes = [None if _is_the_symbol(s, side) else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
+        if not all(s is None or type(s) is int for s in sizes):
+            left_alone: torch.Tensor = original(x, output_size)  # a computed size cannot be an attribute
+            return left_alone
+        sides = [side if s is None else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
+        attributes: dict[str, Any] = {"output_size": [-1 if s is None else s for s in sizes]}
+        shape = (*x.shape[:-2], *sides)
+        return torch.onnx.ops.symbolic(
+            "segc::AdaptiveAvgPool2d", (x,), attributes, dtype=x.dtype, shape=shape, version=1
+        )
+
+    return pool
+
+
+def _is_the_symbol(size: object, side: object) -> bool:
+    """Whether a size that depends on the input is that very side (F.adaptive_avg_pool2d fills None in with it)."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return isinstance(size, torch.SymInt) and statically_known_true(size == side)
+
+
+REWRITES = (
+    # every way to the pool (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d) ends in this function
+    Rewrite(
+        "adaptive-avg-pool",
+        "keeps adaptive average pooling whole as segc.AdaptiveAvgPool2d",
+        torch._C._nn,
+        "adaptive_avg_pool2d",
+        _whole_adaptive_avg_pool,
+    ),
+    Rewrite(
+        "adaptive-max-pool",
+        "spells adaptive maximum pooling as maxima of windows",
+        torch.nn.functional,
+        "adaptive_max_pool2d",
+        windows_of_either_size,
+    ),
+    # the name `int` in the module of mmseg's resize and Upsample; the builtin itself stays as it is
+    Rewrite(
+        "symbolic-int",
+        "keeps sizes symbolic that mmseg's resize and Upsample convert with int()",
+        "mmseg.models.utils.wrappers",
+        "int",
+        symbolic_int,
+        dynamic=True,
+        fits=MMSEG,
+    ),
+    Rewrite(
+        "whole-upsample",
+        "hands whole factors on as factors in mmseg's Upsample, instead of the sizes they give",
+        "mmseg.models.utils.wrappers:Upsample",
+        "forward",
+        upsampled_by_whole_factors,
+        dynamic=True,
+        fits=MMSEG,
+    ),
+    Rewrite(
+        "psa-head",
+        "computes the corner alignment of PSANet's resizes from the sizes instead of branching on their parity",
+        "mmseg.models.decode_heads.psa_head:PSAHead",
+        "forward",
+        forward_of_either_parity,
+        dynamic=True,
+        fits=MMSEG,
+    ),
+    Rewrite(
+        "point-head",
+        "computes the rows and columns of PointRend's points in tensors",
+        "mmseg.models.decode_heads.point_head:PointHead",
+        "get_points_test",
+        points_of_symbolic_maps,
+        dynamic=True,
+        fits=MMSEG,
+    ),
+)
+
+
+@dataclass
+class Applied:
+    """fired: names of the rewrites that ran, filled while tracing. refused: what was not applied, and why."""
+
+    fired: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def applied(*, dynamic: bool = False) -> Iterator[Applied]:
+    """Apply all rewrites that fit; `dynamic` adds those for symbolic sizes. Undone on the way out."""
+    record = Applied()
+    with ExitStack() as stack:
+        for rewrite in REWRITES:
+            owner = rewrite.place()
+            if owner is None or (rewrite.dynamic and not dynamic):
+                continue
+            if rewrite.fits is not None and (why := rewrite.fits.misfit()):
+                record.refused.append(f"rewrite '{rewrite.name}' is not applied: {why}")
+                continue
+            _replace(stack, owner, rewrite, record.fired)
+        yield record
+
+
+def _replace(stack: ExitStack, owner: Any, rewrite: Rewrite, fired: list[str]) -> None:
+    """Set the attribute until the stack unwinds. One that is only inherited, or a builtin, is deleted then."""
+    original = getattr(owner, rewrite.attribute, None) or _builtin(rewrite.attribute)
+    if rewrite.attribute in vars(owner):
+        stack.callback(setattr, owner, rewrite.attribute, original)
+    else:
+        stack.callback(delattr, owner, rewrite.attribute)
+    setattr(owner, rewrite.attribute, _noting(rewrite, original, fired))
+
+
+def _builtin(name: str) -> Function:
+    import builtins
+
+    function: Function = getattr(builtins, name)
+    return function
+
+
+def _noting(rewrite: Rewrite, original: Callable[..., Any], fired: list[str]) -> Callable[..., Any]:
+    made = rewrite.make(original)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if rewrite.name not in fired:
+            fired.append(rewrite.name)
+        return made(*args, **kwargs)
+
+    return call

@@ -1,0 +1,1 @@
+"""The intermediate representation: ONNX GraphSurgeon graphs, the segc dialect, and analyses of them."""

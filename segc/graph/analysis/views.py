@@ -1,0 +1,43 @@
+"""A graph of the IR as networkx sees it.
+
+Nodes and tensors of graphsurgeon compare by value and cannot be hashed, so a view is keyed by `id(node)` and carries
+the node as attribute `node`. A view is a snapshot: it does not follow later edits, and keeps its nodes alive.
+"""
+
+from __future__ import annotations
+
+import networkx as nx
+import onnx_graphsurgeon as gs
+
+from segc.graph import ir
+
+
+def node_graph(graph: gs.Graph) -> nx.DiGraph:
+    """An edge from each node to each that reads one of its outputs, in itself or in its subgraphs.
+
+    Nodes: id(node), with attributes `node` and `op` ("domain::Op" outside ONNX's domain). Edges: attribute `at`, the
+    set of positions among the reader's inputs (empty when only a subgraph of it reads).
+    """
+    view = nx.DiGraph()
+    for node in graph.nodes:
+        view.add_node(id(node), node=node, op=f"{node.domain}::{node.op}" if node.domain else node.op)
+    for node in graph.nodes:
+        for tensor in ir.reads(node):
+            for producer in tensor.inputs:
+                if id(producer) in view:
+                    view.add_edge(id(producer), id(node), at=set())
+        for at, tensor in enumerate(node.inputs):
+            for producer in tensor.inputs:
+                if id(producer) in view:
+                    view.edges[id(producer), id(node)]["at"].add(at)
+    return view
+
+
+def cycle(graph: gs.Graph) -> list[gs.Node]:
+    """Nodes that need each other, each read by the next and the last by the first; empty when there are none."""
+    view = node_graph(graph)
+    try:
+        edges = nx.find_cycle(view)
+    except nx.NetworkXNoCycle:
+        return []
+    return [view.nodes[edge[0]]["node"] for edge in edges]

@@ -1,0 +1,203 @@
+"""Weights that stay in their files: read through a memory map, written in a stream.
+
+A model of several gigabytes keeps its weights in files beside it (ONNX's external data). Reading maps those files; a
+weight that no pass looks at is never loaded. Writing copies each weight once, in blocks, into one file beside the
+model, and lets go of the pages it read, so that memory does not grow with the model.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnx
+import onnx.external_data_helper
+import onnx.helper
+import onnx.numpy_helper
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from segc.errors import FileError
+from segc.frontend.onnx_file import external_tensors, parse_model, unreadable_data
+from segc.graph import ir
+
+EMBED = 1_900_000_000  # bytes of weights that fit a single protobuf of at most 2 GiB, with room for the graph
+INLINE = 1024  # elements: constants up to here stay in the graph, where shape inference sees them
+ALIGN = 4096  # bytes: weights in the data file begin at pages, so that runtimes can map them
+BLOCK = 1 << 24
+
+
+def fits_one_file(model: onnx.ModelProto) -> bool:
+    """Whether the model stays below protobuf's 2 GB. Counts weights only: `ByteSize` would serialize the model."""
+    return sum(len(t.raw_data) for t in model.graph.initializer) < EMBED
+
+
+def read_graph(path: Path) -> gs.Graph:
+    """The graph of an ONNX file; external weights are mapped, not loaded. Raises FileError or SourceError."""
+    model = parse_model(path)
+    external = external_tensors(model, path)
+    initializers = {id(t) for t in model.graph.initializer}
+    try:
+        mapped = {}
+        maps: dict[Path, mmap.mmap] = {}
+        for tensor in external:
+            if id(tensor) in initializers and _mappable(tensor):
+                mapped[tensor.name] = _map(tensor, path.parent.resolve(), maps)
+            else:
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent.resolve()))
+                tensor.data_location = onnx.TensorProto.DEFAULT
+                del tensor.external_data[:]
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise unreadable_data(path, error) from error
+    graph = ir.from_model(model)
+    for constant in graph.tensors().values():
+        if isinstance(constant, gs.Constant) and constant.name in mapped:
+            constant._values, constant.data_location = mapped[constant.name], None
+    return graph
+
+
+def _mappable(tensor: onnx.TensorProto) -> bool:
+    """Whether the file holds the tensor as NumPy would: types below a byte are packed."""
+    packed = {"INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2"}
+    return onnx.TensorProto.DataType.Name(tensor.data_type) not in packed and math.prod(tensor.dims) > 0
+
+
+def _map(tensor: onnx.TensorProto, root: Path, maps: dict[Path, mmap.mmap]) -> np.ndarray:
+    info = onnx.external_data_helper.ExternalDataInfo(tensor)
+    file = root / info.location
+    if file not in maps:
+        with file.open("rb") as stream:
+            maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    count = math.prod(tensor.dims)
+    if info.length and info.length != count * dtype.itemsize:
+        raise ValueError(f"tensor '{tensor.name}' has {info.length} bytes, its shape asks for {count * dtype.itemsize}")
+    return np.frombuffer(maps[file], dtype, count, info.offset or 0).reshape(tuple(tensor.dims))
+
+
+def weight_bytes(graph: gs.Graph) -> int:
+    """Bytes of all constants that nodes read."""
+    return sum(_nbytes(t) for t in graph.tensors().values() if isinstance(t, gs.Constant))
+
+
+def _nbytes(constant: gs.Constant) -> int:
+    dtype = constant.dtype
+    if isinstance(dtype, int):  # graphsurgeon keeps ONNX's number where NumPy has no such type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    return int(math.prod(constant.shape) * np.dtype(dtype).itemsize)
+
+
+def write_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool = False) -> list[Path]:
+    """Write `graph` to `path`, and its weights to `path`.data when they are more than `embed` bytes together.
+
+    Returns the files. Each appears whole or not at all, the model last. Raises FileError: something lies there and
+    `force` is not given, or the disk refuses.
+    """
+    external = weight_bytes(graph) > embed
+    data = path.with_name(f"{path.name}.data")
+    require_free(path, force=force)
+    if external:
+        require_free(data, force=force)
+    with _file_errors(path), _staged(path, external) as (staged, staged_data):
+        model = _with_external_data(graph, data.name, staged_data) if external else ir.to_model(graph, origins=True)
+        staged.write_bytes(model.SerializeToString(deterministic=True))
+        if external:
+            staged_data.replace(data)
+        staged.replace(path)
+    return [path, data] if external else [path]
+
+
+def require_free(path: Path, *, force: bool) -> None:
+    """Raise FileError where writing `path` would lose something, or cannot work."""
+    if path.is_dir():
+        raise FileError(f"'{path}' is a folder", so="give the name of a file with -o")
+    if path.exists() and not force:
+        raise FileError(f"'{path}' exists already", so="choose another name with -o, or replace it with --force")
+    if not path.parent.is_dir():
+        raise FileError(f"there is no folder '{path.parent}'", so="make it first, or choose another name with -o")
+
+
+@contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be written", because=error.strerror or str(error)) from error
+
+
+@contextmanager
+def _staged(path: Path, external: bool) -> Iterator[tuple[Path, Path]]:
+    """Names beside `path` for the files in the making; what is left of them in the end is deleted."""
+    stem = f".{path.name}.segc-{secrets.token_hex(4)}"
+    files = path.with_name(stem), path.with_name(f"{stem}.data")
+    try:
+        yield files
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+def _with_external_data(graph: gs.Graph, location: str, data: Path) -> onnx.ModelProto:
+    """The model without its weights, which are written to the file `data` and will be found at `location`."""
+    model = ir.weightless_model(graph, INLINE)
+    model.producer_name = ir.PRODUCER
+    ir.add_origins(model, graph)
+    ir.add_functions(model, graph)
+    tensors, inputs = graph.tensors(), {t.name for t in graph.inputs}
+    weights = [tensors[i.name] for i in model.graph.input if i.name not in inputs]
+    kept = [i for i in model.graph.input if i.name in inputs]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    with data.open("wb") as stream:
+        for constant in weights:
+            if not _plain(constant):
+                model.graph.initializer.append(OnnxExporter.export_tensor_proto(constant))
+                continue
+            offset = -(-stream.tell() // ALIGN) * ALIGN
+            stream.seek(offset)
+            model.graph.initializer.append(_reference(constant, location, offset))
+            _copy(constant, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return model
+
+
+def _plain(constant: gs.Constant) -> bool:
+    values = constant._values
+    return not isinstance(values, LazyValues) or _mappable(values.tensor)
+
+
+def _reference(constant: gs.Constant, location: str, offset: int) -> onnx.TensorProto:
+    dtype = constant.dtype if isinstance(constant.dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
+    made = onnx.TensorProto(name=constant.name, data_type=dtype, dims=constant.shape)
+    made.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", _nbytes(constant))):
+        made.external_data.add(key=key, value=str(value))
+    return made
+
+
+def _copy(constant: gs.Constant, stream: BinaryIO) -> None:
+    values = constant._values
+    if isinstance(values, LazyValues):
+        values = onnx.numpy_helper.to_array(values.tensor)
+    whole = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    for start in range(0, len(whole), BLOCK):
+        stream.write(whole[start : start + BLOCK])
+        _let_go(values)
+
+
+def _let_go(values: Any) -> None:
+    """Tell the system that the pages behind a mapped array are not needed any more; they are read again if they are."""
+    while isinstance(values, np.ndarray):
+        values = values.base
+    source = values.obj if isinstance(values, memoryview) else values
+    if isinstance(source, mmap.mmap) and hasattr(source, "madvise"):
+        source.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,81 @@
+"""Segments on disk: each in a folder of its own, `segments/0-onnxruntime`, `segments/1-ncnn`, …, in running order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from segc.errors import CompileError
+from segc.graph import ir
+from segc.graph.analysis.liveness import dtype_of
+from segc.hybrid.costs import Costs
+from segc.hybrid.plan import Plan, Segment
+from segc.targets.protocol import Settings
+
+
+def emit(
+    graph: gs.Graph, plan: Plan, directory: Path, settings: Settings, versions: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Write every segment below `directory` and return what the manifest says of them.
+
+    settings: for the target's segments; the host's are written in float32 and without options. versions: of the
+    runtimes, by the name of the target.
+    """
+    folders = [Path("segments") / f"{at}-{segment.target.name}" for at, segment in enumerate(plan.segments)]
+    return [
+        _write(graph, segment, below, directory, settings, versions, plan.costs)
+        for segment, below in zip(plan.segments, folders, strict=True)
+    ]
+
+
+def model_of(graph: gs.Graph, segment: Segment) -> onnx.ModelProto:
+    """A segment as a model of its own; the host's brings the bodies of the dialect's ops. Raises CompileError."""
+    for tensor in [*segment.inputs, *segment.outputs]:
+        if tensor.dtype is None:
+            raise CompileError(
+                f"the graph cannot be split at '{tensor.name}'",
+                because="its type is unknown",
+                so="--no-hybrid says why",
+            )
+    part = segment.form
+    if part is None:
+        part = gs.Graph(
+            nodes=list(segment.nodes), inputs=list(segment.inputs), outputs=list(segment.outputs), name=graph.name,
+            opset=graph.opset, import_domains=graph.import_domains, ir_version=graph.ir_version,
+        )  # fmt: skip
+    return ir.to_model(part, functions=segment.on_host, origins=segment.target.origins)
+
+
+def _write(
+    graph: gs.Graph, segment: Segment, below: Path, directory: Path, settings: Settings, versions: Mapping[str, str],
+    costs: Costs,
+) -> dict[str, Any]:  # fmt: skip
+    folder = directory / below
+    folder.mkdir(parents=True)
+    emitted = segment.target.emit(model_of(graph, segment), folder, Settings() if segment.on_host else settings)
+    return {
+        "target": segment.target.name,
+        "runtime": versions[segment.target.name],
+        "directory": below.as_posix(),
+        "files": [(below / name).as_posix() for name in emitted.files],
+        "options": dict(emitted.options),
+        "nodes": segment.count,
+        "inputs": _borders(segment.inputs, costs),
+        "outputs": _borders(segment.outputs, costs),
+    }
+
+
+def _borders(tensors: Sequence[gs.Variable], costs: Costs) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": tensor.name,
+            "dtype": str(dtype_of(tensor)),
+            "shape": None if tensor.shape is None else [s if isinstance(s, int) else None for s in tensor.shape],
+            "bytes": costs.nbytes(tensor),
+        }
+        for tensor in tensors
+    ]

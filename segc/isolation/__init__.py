@@ -1,0 +1,1 @@
+"""Running code in child processes, so that a crash or a hang ends the child and not the caller."""

@@ -1,0 +1,96 @@
+"""Which nodes a target refuses, and why: all of them at once, equal reasons grouped, with the torch source line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from segc.errors import LegalityError
+from segc.graph import ir, source_info
+from segc.legality.node_legality import Judge
+from segc.passes.base import Skip
+from segc.targets.target import Target
+
+_SHOWN = 5  # places listed per reason
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Nodes that one reason covers."""
+
+    op: str
+    reason: str
+    nodes: tuple[gs.Node, ...]
+
+    @property
+    def counted(self) -> str:
+        """The reason and the number of nodes."""
+        return f"{self.reason}: {len(self.nodes)} node{'s' * (len(self.nodes) > 1)}"
+
+
+def refusals(graph: gs.Graph, target: Target) -> list[Refusal]:
+    """All refused nodes of the graph, subgraphs included, grouped by op and reason, in graph order."""
+    judge, groups = Judge(graph, target), dict[tuple[str, str], list[gs.Node]]()
+    for node in judge.nodes:
+        if reason := judge.why_not(node):
+            groups.setdefault((node.op, reason), []).append(node)
+    return [Refusal(op, reason, tuple(found)) for (op, reason), found in groups.items()]
+
+
+def require_legal(graph: gs.Graph, target: Target, skips: Mapping[str, Sequence[Skip]] | None = None) -> None:
+    """Raise LegalityError when the target refuses anything. `skips`: what passes left alone, for 'tried'."""
+    if groups := refusals(graph, target):
+        raise refusal(target, groups, skips or {})
+
+
+def refusal(
+    target: Target, groups: Sequence[Refusal], skips: Mapping[str, Sequence[Skip]], *, tried: Sequence[str] = (),
+    so: Sequence[str] = (),
+) -> LegalityError:  # fmt: skip
+    """The error for refused nodes. tried, so: more lines of it."""
+    refused = {node.name for group in groups for node in group.nodes}
+    total = sum(len(group.nodes) for group in groups)
+    skipped = [
+        f"{name}: skipped '{s.node}', {s.reason}" for name, found in skips.items() for s in found if s.node in refused
+    ]
+    ops = ", ".join(dict.fromkeys(group.op for group in groups))
+    return LegalityError(
+        f"{target.name} cannot run {total} node{'s' * (total > 1)} of this model: {ops}",
+        because=[f"{group.counted} ({target.table})" for group in groups],
+        where=[line for g in groups for line in _places(g)],
+        tried=[*skipped, *tried],
+        so=[
+            *so,
+            f"change these lines of the model, add a legalization to {target.table}, or choose another target",
+            "segc inspect shows the graph; segc compile --dump-ir DIR writes it after every pass",
+        ],
+    )
+
+
+def refused_by_runtime(graph: gs.Graph, target: Target, found: Sequence[tuple[str, str]]) -> LegalityError:
+    """The error for nodes that the table accepts and the runtime itself does not. found: (node's name, its words)."""
+    by_name = {node.name: node for node in ir.nodes(graph)}
+    nodes = [by_name[name] for name, _ in found if name in by_name]
+    ops = ", ".join(dict.fromkeys(node.op for node in nodes))
+    return LegalityError(
+        f"{target.name} refuses {len(found)} node{'s' * (len(found) > 1)} of this model{': ' * bool(ops)}{ops}",
+        because=list(dict.fromkeys(reason for _, reason in found)),
+        where=[f"{node.op} '{node.name}': {_typed(node)}, {source_info.of(node)}" for node in nodes[:_SHOWN]],
+        so=f"change these lines of the model, add a legalization to {target.table}, or choose another target",
+    )
+
+
+def _places(group: Refusal) -> list[str]:
+    lines = [f"{node.op} '{node.name}': {_typed(node)}, {source_info.of(node)}" for node in group.nodes[:_SHOWN]]
+    hidden = len(group.nodes) - _SHOWN
+    return [*lines, f"... and {hidden} more {group.op}"] if hidden > 0 else lines
+
+
+def _typed(node: gs.Node) -> str:
+    if not node.inputs or node.inputs[0].dtype is None:
+        return "input of unknown type"
+    x = node.inputs[0]
+    shape = "?" if x.shape is None else ",".join("?" if s is None else str(s) for s in x.shape)
+    return f"input {x.dtype}[{shape}]"

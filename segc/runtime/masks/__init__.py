@@ -1,0 +1,1 @@
+"""Masks from small logits on the CPU: resize and argmax in one step."""

@@ -1,0 +1,1 @@
+"""The support matrix: which model compiles for which target, as measured."""

@@ -1,0 +1,1 @@
+"""The net in memory: layers, their checks, and fusions of layers."""

@@ -1,0 +1,61 @@
+"""Load and run what segc wrote, in ncnn's Python package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segc.errors import CompileError
+from segc.targets.protocol import Package, Session
+
+PACKAGE = Package("ncnn", "ncnn", extra="ncnn")
+
+PARAM, BIN = "model.param", "model.bin"
+# ncnn's options that the bundle decides, as the bundle has them
+FLAGS = (
+    "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_winograd63_convolution",
+)  # fmt: skip
+
+
+class NcnnSession:
+    """One loaded net. ncnn takes one image at a time: a batch is a loop."""
+
+    def __init__(self, directory: Path, options: Mapping[str, Any], threads: int) -> None:
+        import ncnn
+
+        self._ncnn, self._options = ncnn, options
+        self._net = ncnn.Net()
+        for flag in FLAGS:  # before the files: layers choose their weights' form as they load
+            setattr(self._net.opt, flag, bool(options[flag]))
+        if threads:
+            self._net.opt.num_threads = threads
+        for load, file in ((self._net.load_param, PARAM), (self._net.load_model, BIN)):
+            if (code := load(str(directory / file))) != 0:
+                raise CompileError("ncnn cannot load the engine", because=f"it answers {code}", where=file)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """x: float32 (N, C, H, W). Returns (N, ...) in the type that the bundle promises."""
+        return np.stack([self._image(image) for image in np.asarray(x, np.float32)])
+
+    def _image(self, image: np.ndarray) -> np.ndarray:
+        """One image (C, H, W)."""
+        extractor = self._net.create_extractor()
+        # a Mat of an array is a view of it, and the first layer may work in place
+        mat = self._ncnn.Mat(np.ascontiguousarray(image)).clone()
+        if (code := extractor.input(self._options["input"], mat)) != 0:
+            raise CompileError("ncnn refuses the input", because=f"it answers {code}")
+        code, result = extractor.extract(self._options["output"])
+        if code != 0:
+            raise CompileError("the ncnn engine fails", because=f"it answers {code}")
+        rank = int(self._options["rank"])
+        made = np.array(result)
+        made = made.reshape((1,) * (rank - made.ndim) + made.shape)
+        return made.astype(self._options["dtype"], copy=False)
+
+
+def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
+    """The engine that `emit` wrote into `directory`."""
+    return NcnnSession(directory, options, threads)

@@ -1,0 +1,1 @@
+"""Trial runs of a net that was just written."""

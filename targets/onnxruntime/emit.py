@@ -1,0 +1,22 @@
+"""Writing an engine for ONNX Runtime: the ONNX file itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from segc.graph.external_weights import fits_one_file
+from segc.targets.onnxruntime.runtime import FILE
+from segc.targets.protocol import Emitted, Settings
+
+
+def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
+    """Write `model.onnx`, with its weights beside it where they do not fit one file."""
+    if fits_one_file(model):
+        (directory / FILE).write_bytes(model.SerializeToString(deterministic=True))
+        return Emitted((FILE,))
+    onnx.save_model(
+        model, str(directory / FILE), save_as_external_data=True, location=f"{FILE}.data", size_threshold=1024
+    )
+    return Emitted((FILE, f"{FILE}.data"))

@@ -1,0 +1,39 @@
+"""ONNX Runtime on the CPU, the embedded default."""
+
+from __future__ import annotations
+
+from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
+from segc.passes.masks.lower_resize_argmax_cells import LowerResizeArgMaxCells
+from segc.passes.performance.expand_prelu import ExpandPRelu
+from segc.passes.performance.expand_top2 import ExpandTop2
+from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowConv
+from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
+from segc.passes.performance.winograd_conv import WinogradConv
+from segc.targets.checks import any_tensor
+from segc.targets.onnxruntime.emit import emit
+from segc.targets.onnxruntime.ops import rows
+from segc.targets.onnxruntime.runtime import load
+from segc.targets.options.half import HALF, by_types
+from segc.targets.options.winograd import WINOGRAD, as_asked
+from segc.targets.protocol import Package
+from segc.targets.target import Target
+
+ONNXRUNTIME = Target(
+    name="onnxruntime",
+    summary="ONNX Runtime, CPU: the embedded default",
+    opset=20,
+    package=Package("onnxruntime", "onnxruntime"),
+    ops=rows(),
+    emit=emit,
+    load=load,
+    table="targets/onnxruntime/target.py",
+    legalize=(SinkUpsampleBelowConv(), SplitConvOverConcat(), WinogradConv(), ExpandPRelu(), ExpandTop2()),
+    mask_tail=LowerResizeArgMaxCells(),
+    skips=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
+    multi_io=True,
+    border=any_tensor,
+    images=True,
+    precisions=("fp32", "fp16"),
+    options=(HALF, WINOGRAD),
+    configure=lambda target, settings: by_types(as_asked(target, settings), settings),
+)

@@ -1,0 +1,42 @@
+"""Writing an engine for OpenVINO: the converted model in float32.
+
+Parity in float32 needs INFERENCE_PRECISION_HINT=f32: on CPUs with bfloat16 units the plug-in would otherwise compute
+in bfloat16.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from segc.errors import CompileError
+from segc.graph.external_weights import fits_one_file
+from segc.targets.openvino.runtime import FILES
+from segc.targets.protocol import Emitted, Settings
+
+
+def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
+    """Convert the model and write `model.xml` and `model.bin`. Raises CompileError."""
+    import openvino
+
+    source = directory / "source.onnx"  # read from disk: weights above 2 GB do not fit one message
+    onnx.save_model(model, str(source), save_as_external_data=not fits_one_file(model), location="source.data")
+    try:
+        converted = openvino.Core().read_model(source)
+        _name_by_position(converted)
+        openvino.save_model(converted, directory / FILES[0], compress_to_fp16=False)
+    except Exception as error:  # the runtime's exception types are private
+        raise CompileError("OpenVINO cannot convert the graph", because=str(error)) from error
+    finally:
+        source.unlink(missing_ok=True)
+        (directory / "source.data").unlink(missing_ok=True)
+    return Emitted(FILES, {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def _name_by_position(model: Any) -> None:
+    """Rename what OpenVINO numbered with a counter of the whole process: equal graphs must give equal files."""
+    for at, node in enumerate(model.get_ordered_ops()):
+        if node.get_friendly_name() == node.get_name():
+            node.set_friendly_name(f"{node.get_type_name()}/{at}")

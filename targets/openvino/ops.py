@@ -1,0 +1,30 @@
+"""The capability table of OpenVINO.
+
+ONNX operators that OpenVINO's ONNX front end converts; tests/targets/test_openvino.py converts and runs one model a
+row and compares it with ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from segc.targets.checks import Check, no_subgraph
+
+_OPS = (
+    "Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast CastLike Ceil Celu"
+    " Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout"
+    " Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool"
+    " GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity"
+    " InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax"
+    " LpNormalization MatMul Max MaxPool"
+    " Mean MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow"
+    " QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin"
+    " ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu Shape Shrink"
+    " Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh"
+    " ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor"
+)
+
+
+def rows() -> Mapping[str, tuple[Check, ...]]:
+    """Per op its checks."""
+    return dict.fromkeys(_OPS.split(), (no_subgraph,))

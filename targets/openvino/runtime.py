@@ -1,0 +1,47 @@
+"""Loading and running engines in OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segc.errors import CompileError
+from segc.targets.protocol import NamedSession
+
+FILES = ("model.xml", "model.bin")
+
+
+class OvSession:
+    """A compiled model."""
+
+    def __init__(self, path: Path, options: Mapping[str, Any], threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        settings: dict[str, Any] = {**options, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+        try:
+            self._compiled = core.compile_model(path, "CPU", settings)
+        except Exception as error:
+            raise CompileError("OpenVINO cannot load the engine", because=str(error), where=path.name) from error
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """x: float32 (N, C, H, W), or an image where the engine takes images. Returns the only output."""
+        result = self._request.infer([x], share_inputs=True, share_outputs=False)
+        return np.asarray(result[0])
+
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """All inputs by name to all outputs by name."""
+        # NumPy has two int64 types, C's long and long long, and OpenVINO knows the one that this spelling gives
+        given = {name: array.view(np.dtype(array.dtype.str)) for name, array in inputs.items()}
+        result = self._request.infer(given, share_inputs=True, share_outputs=False)
+        ports = enumerate(self._compiled.outputs)
+        return {name: np.asarray(result[at]) for at, port in ports for name in port.get_names()}
+
+
+def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSession:
+    """The engine that `emit` wrote into `directory`."""
+    return OvSession(directory / FILES[0], options, threads)

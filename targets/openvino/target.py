@@ -1,0 +1,41 @@
+"""OpenVINO on the CPU, in float32."""
+
+from __future__ import annotations
+
+from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
+from segc.passes.legalize.floor_division import LegalizeFloorDivision
+from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
+from segc.passes.performance.pad_channels_to_block import PadChannelsToBlock
+from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowConv
+from segc.passes.performance.winograd_conv import WinogradConv
+from segc.targets.checks import any_tensor
+from segc.targets.openvino.emit import emit
+from segc.targets.openvino.ops import rows
+from segc.targets.openvino.runtime import load
+from segc.targets.options.winograd import WINOGRAD, as_asked
+from segc.targets.protocol import Package
+from segc.targets.target import Target
+
+OPENVINO = Target(
+    name="openvino",
+    summary="OpenVINO, CPU, float32",
+    opset=20,
+    package=Package("openvino", "openvino", extra="openvino"),
+    ops=rows(),
+    emit=emit,
+    load=load,
+    table="targets/openvino/target.py",
+    mask_tail=LowerResizeArgMaxTiled(),
+    skips=frozenset({SplitBatchnorm.name}),  # it folds the scale into a convolution's tail itself: equally fast
+    legalize=(
+        SinkUpsampleBelowConv(),
+        PadChannelsToBlock(),
+        WinogradConv(channels=100, dilated_channels=120, by_products=True),
+        LegalizeFloorDivision(),
+    ),
+    multi_io=True,
+    border=any_tensor,
+    images=True,
+    options=(WINOGRAD,),
+    configure=as_asked,
+)

@@ -1,0 +1,38 @@
+"""`--precision fp16` for targets that compute by the types in the graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from segc.passes.base import Pass
+from segc.passes.precision.convert_to_fp16 import ConvertToFp16
+from segc.passes.precision.convert_to_fp16_measured import ConvertToFp16Measured
+from segc.targets.options.winograd import without_winograd
+from segc.targets.protocol import Option, Settings
+from segc.targets.target import Target
+
+HALF = Option(
+    "half",
+    ("measured", "all"),
+    "measured",
+    "with --precision fp16: keep early layers in float32 as far as measuring asks for it, or none of them",
+)
+
+
+def by_types(target: Target, settings: Settings) -> Target:
+    """The target with half precision written into the graph last, where the settings ask for it. WinogradConv's sums of
+    large numbers stay out of it.
+    """
+    if settings.precision != "fp16":
+        return target
+    target = without_winograd(target)
+    return replace(target, legalize=(*target.legalize, _half(settings)))
+
+
+def _half(settings: Settings) -> Pass:
+    if settings.options.get("half") == "all":
+        return ConvertToFp16()
+    if settings.images is None:
+        return ConvertToFp16Measured()
+    images = settings.images
+    return ConvertToFp16Measured(mean=images.mean, std=images.std, channel_order=images.channel_order)

@@ -1,0 +1,1 @@
+"""Generates capabilities.json from facts.json."""

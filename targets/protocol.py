@@ -1,0 +1,99 @@
+"""What targets, their runtimes and the compiler exchange: sessions, settings, options, emitted files.
+
+Nothing here imports the compiler: loading a bundle needs these types and no pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class NodesRefused(Exception):  # noqa: N818 - what the runtime answers; the driver adds where the nodes come from
+    """Raised by `emit` when the runtime itself refuses nodes. refusals: (node's name, the runtime's words)."""
+
+    def __init__(self, refusals: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(reason for _, reason in refusals))
+        self.refusals = list(refusals)
+
+
+class Session(Protocol):
+    """A loaded engine."""
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """x: float32 (N, C, H, W), contiguous, of the shape the engine was built for. Returns the only output."""
+
+
+class NamedSession(Session, Protocol):
+    """A loaded engine of a target with `multi_io`."""
+
+    def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """All inputs by name, contiguous, to all outputs by name; names are those of the emitted model."""
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Heights and widths, in pixels, of a dynamic engine: the least, the one to be fastest at, the greatest."""
+
+    least: tuple[int, int]
+    best: tuple[int, int]
+    most: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Images:
+    """How the model wants its images: mean and std are in the order of `channel_order`, RGB or BGR."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting of one target that users choose by name (`--flavor`, `--device`, `--set NAME=VALUE`)."""
+
+    name: str
+    choices: tuple[str, ...]
+    default: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an engine is to be beside the graph. options: every Option of the target, defaults filled in.
+
+    shape_range: of a dynamic engine, where the user gave one or the target needs one. images: known once the source is.
+    threads: of trials while emitting; 0 takes as many as the runtime does by itself.
+    """
+
+    precision: str = "fp32"
+    shape_range: ShapeRange | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    images: Images | None = None
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """What an emitter wrote. files: names below the directory; options: what `load` needs, kept in the manifest."""
+
+    files: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package the target runs on: module to import, distribution to install, extra of segc that brings it."""
+
+    module: str
+    distribution: str
+    extra: str | None = None
+
+    @property
+    def install(self) -> str:
+        """The exact command that installs it."""
+        return f"pip install 'segc[{self.extra}]'" if self.extra else f"pip install {self.distribution}"

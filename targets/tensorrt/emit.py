@@ -1,0 +1,20 @@
+"""Writing an engine for TensorRT: built here, or what the machine with the GPU needs to build it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from segc.targets.protocol import Emitted, Settings
+from segc.targets.tensorrt.engine_build import build, deferred
+from segc.targets.tensorrt.flavor import chosen
+
+
+def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
+    """Write the engine, or with `--defer` the graph and the options that `segc build` takes."""
+    flavor = chosen(settings.options)
+    if deferred.asked(settings):
+        return deferred.write(model, directory, settings, flavor)
+    built = build.build(model, directory, settings, flavor)
+    return Emitted((build.ENGINE, build.SIDECAR), {"flavor": flavor.name, "version": built["version"]})

@@ -1,0 +1,95 @@
+"""NVIDIA TensorRT: engines built ahead of time, with TensorRT for RTX also where no GPU is.
+
+flavor: the two TensorRTs. engine_build: the build, in a process of its own, here or on another machine. cuda: memory
+and streams of a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from segc.passes.base import Pass
+from segc.passes.dialect.lower_psa_mask import LowerPSAMask
+from segc.passes.legalize.top_k import LegalizeTopK
+from segc.passes.legalize.unsigned_input import LegalizeUnsignedInput
+from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
+from segc.passes.masks.lower_resize_argmax_pairwise import LowerResizeArgMaxPairwise
+from segc.passes.masks.widen_uint16_mask import WidenUint16Mask
+from segc.targets.options.half import HALF, by_types
+from segc.targets.protocol import Option, Package, Settings
+from segc.targets.target import Target
+from segc.targets.tensorrt import ops
+from segc.targets.tensorrt.emit import emit
+from segc.targets.tensorrt.engine_build import deferred
+from segc.targets.tensorrt.flavor import (
+    ENTERPRISE,
+    FLAVOR,
+    FLAVORS,
+    RTX,
+    Flavor,
+    cannot_run,
+    chosen,
+    distribution_of,
+    explain,
+)
+from segc.targets.tensorrt.runtime import load
+
+ARGMAX = Option(
+    "argmax",
+    ("auto", "plain", "planes"),
+    "auto",
+    "how a mask is made: ArgMax (plain), comparing planes of one class (planes), or what is cheaper (auto)",
+)
+TF32 = Option(
+    "tf32",
+    ("off", "on"),
+    "off",
+    "let float32 products round what they multiply to 10 bits, as TensorRT does by itself: faster, no longer float32",
+)
+_EXTRAS = {RTX: "tensorrt", ENTERPRISE: None}
+_TAILS: Mapping[str, Pass] = {
+    "auto": LowerResizeArgMaxPairwise(),
+    "plain": LowerResizeArgMax(),
+    "planes": LowerResizeArgMaxPairwise(classes=65536, scratch=0),
+}
+
+
+def _configure(target: Target, settings: Settings) -> Target:
+    """The rows of the flavor, the spelling of masks, types for fp16, and no package where the build is deferred."""
+    flavor = chosen(settings.options).name
+    target = replace(
+        by_types(target, settings),
+        ops=ops.RTX if flavor == RTX else ops.ENTERPRISE,
+        mask_tail=_TAILS[settings.options.get("argmax", "auto")],
+        package=_package(FLAVORS[flavor]),
+    )
+    return deferred.configured(target) if deferred.asked(settings) else target
+
+
+def _package(flavor: Flavor) -> Package:
+    """What brings the flavor: the distribution that is installed, the usual one where none is."""
+    return Package(flavor.modules[-1], distribution_of(flavor) or flavor.distributions[0], extra=_EXTRAS[flavor.name])
+
+
+TENSORRT = Target(
+    name="tensorrt",
+    summary="NVIDIA TensorRT: engines for NVIDIA GPUs, built without one by TensorRT for RTX",
+    opset=20,
+    package=Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings", extra="tensorrt"),
+    ops=ops.RTX,
+    emit=emit,
+    load=load,
+    legalize=(LowerPSAMask(), LegalizeTopK(ops.MOST_K), WidenUint16Mask(), LegalizeUnsignedInput()),
+    table="targets/tensorrt/ops.py",
+    mask_tail=LowerResizeArgMaxPairwise(),
+    precisions=("fp32", "fp16"),
+    options=(FLAVOR, ARGMAX, HALF, TF32, deferred.DEFER),
+    configure=_configure,
+    cannot_run=cannot_run,
+    images=True,
+    origins=True,
+    bounded=True,
+    explain=explain,
+    finish=deferred.finish,
+)

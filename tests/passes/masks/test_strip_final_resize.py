@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from segc.passes.masks.strip_final_resize import StripFinalResize
+from tests.helpers.checks import HEAD20, check_pass, check_untouched
+
+STATIC = "float[1,3,8,12] x) => (float[1,2,8,12] y) <float[2,3,1,1] w = {1,2,3,4,5,6}, int64[4] s = {1,2,8,12}>"
+
+
+def net(resize: str = 'mode = "linear"', header: str = STATIC, before: str = "", after: str = "y") -> str:
+    return f"""{HEAD20} g ({header} {{
+        a = Conv <strides = [2, 2]> (x, w) {before} {after} = Resize <{resize}> (a, , , s) }}"""
+
+
+@pytest.mark.parametrize("where", ["half_pixel", "pytorch_half_pixel"])
+def test_the_last_resize_is_left_and_the_output_keeps_its_name(where: str) -> None:
+    check_pass(
+        StripFinalResize(),
+        net(f'mode = "linear", coordinate_transformation_mode = "{where}"'),
+        f"""{HEAD20} g (float[1,3,8,12] x) => (float[1,2,4,6] y) <float[2,3,1,1] w = {{1,2,3,4,5,6}}>
+        {{ y = Conv <strides = [2, 2]> (x, w) }}""",
+        same_outputs=False,
+    )
+
+
+def test_coordinates_must_be_those_asked_for() -> None:
+    aligned = net('mode = "linear", coordinate_transformation_mode = "align_corners"')
+    assert [n.op for n in check_pass(StripFinalResize(True), aligned, None, same_outputs=False).nodes] == ["Conv"]
+    check_untouched(StripFinalResize(), aligned, "its coordinates are align_corners")
+    check_untouched(StripFinalResize(True), net(), "its coordinates are half_pixel")
+
+
+def test_symbolic_sizes_must_be_those_of_the_input() -> None:
+    text = f"""{HEAD20} g (float[N,3,H,W] x) => (float[N,2,H,W] y)
+        <float[2,3,1,1] w = {{1,2,3,4,5,6}}, int64[1] a = {{2}}, int64[1] b = {{4}}> {{
+        small = Conv <strides = [2, 2]> (x, w)  whole = Shape (x)  s = Slice (whole, a, b)
+        y = Resize <mode = "linear", axes = [2, 3]> (small, , , s) }}"""
+    graph = check_pass(StripFinalResize(), text, None, same_outputs=False)
+    assert [n.op for n in graph.nodes] == ["Conv"] and graph.outputs[0].name == "y"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (net('mode = "nearest"'), "not a plain linear one"),
+        (net('mode = "linear", antialias = 1'), "not a plain linear one"),
+        (net('mode = "linear", keep_aspect_ratio_policy = "not_larger"'), "aspect ratio"),
+        (net(header=STATIC.replace("1,2,8,12", "1,2,16,24")), "it resizes to"),
+        (
+            f"""{HEAD20} g (float[1,3,8,12] x) => (float[1,3,8,12] y) <int64[4] s = {{1,3,8,12}}>
+            {{ y = Resize <mode = "linear"> (x, , , s) }}""",
+            "cannot be the output",
+        ),
+    ],
+)
+def test_others_are_left_alone(text: str, reason: str) -> None:
+    check_untouched(StripFinalResize(), text, reason)
+
+
+def test_logits_that_end_in_something_else_are_not_recognised() -> None:
+    check_untouched(StripFinalResize(), net(after="z").replace("(a, , , s) }", "(a, , , s)  y = Relu (z) }"), None)

@@ -1,0 +1,147 @@
+"""`segc compile --target ncnn` from end to end, and the C++ program that comes with the bundle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.tiny_configs import config
+from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, onnx_file
+
+pytest.importorskip("ncnn")
+
+import segc
+from segc import targets
+from segc.compilation.request import Request, with_output
+from segc.errors import CompileError, LegalityError, ParityError
+from segc.frontend.model import ModelInfo
+from segc.targets.ncnn.files.example_cpp import main_cpp
+
+X = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
+CMAKE_DIR = "NCNN_CMAKE_DIR"  # where ncnnConfig.cmake lies: builds and runs the example, see docs/ncnn.md
+
+
+@pytest.mark.parametrize("output", ["logits", "mask"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_bundles_are_verified_and_run(output: str, precision: str, tmp_path: Path) -> None:
+    bundle = segc.compile(
+        onnx_file(tmp_path), target="ncnn", output=output, precision=precision, out=tmp_path / "b", threads=1
+    )
+    assert bundle.report["parity"]["failures"] == [] and len(bundle.report["parity"]["cases"]) == 2
+    assert {"model.param", "model.bin", "layers.txt", "example/main.cpp"} <= set(bundle.manifest.files)
+    made = segc.load(bundle.path, threads=1).run(X)
+    shape = (2, 2, 8, 12) if output == "logits" else (2, 8, 12)
+    assert made[output].shape == shape and made[output].dtype == (np.float32 if output == "logits" else np.uint8)
+
+
+MMSEG = ModelInfo("mmseg", "m", "0")
+
+
+@pytest.mark.parametrize(
+    ("asked", "target", "info", "output"),
+    [
+        (None, "ncnn", MMSEG, "mask"),
+        ("logits", "ncnn", MMSEG, "logits"),
+        (None, "onnxruntime", MMSEG, "logits"),
+        (None, "ncnn", replace(MMSEG, mode="slide"), "logits"),
+        (None, "ncnn", replace(MMSEG, kind="onnx"), "logits"),
+    ],
+)
+def test_masks_are_the_usual_output_where_models_are_known_to_give_classes(
+    asked: str | None, target: str, info: ModelInfo, output: str
+) -> None:
+    fresh = replace(info, notes=[])
+    assert with_output(Request("m", target, output=asked), targets.get(target), fresh).output == output
+    assert [("--output logits" in note) for note in fresh.notes] == [True] * (output == "mask")
+
+
+def test_an_mmseg_model_gives_masks_unless_asked_otherwise(tmp_path: Path) -> None:
+    pytest.importorskip("mmseg")
+    path = config(tmp_path, CLASSES="5")
+    bundle = segc.compile(path, target="ncnn", shape=(16, 24), out=tmp_path / "b", threads=1)
+    assert bundle.manifest.output.kind == "mask" and bundle.report["parity"]["failures"] == []
+    logits = segc.compile(path, target="ncnn", shape=(16, 24), output="logits", out=tmp_path / "l", threads=1)
+    assert logits.manifest.output.kind == "logits"
+
+
+def test_a_dynamic_bundle_runs_at_any_size(tmp_path: Path) -> None:
+    bundle = segc.compile(onnx_file(tmp_path, DYNAMIC_CONV), target="ncnn", dynamic=True, out=tmp_path / "b", threads=1)
+    engine = segc.load(bundle.path, threads=1)
+    for height, width in ((8, 12), (5, 31)):
+        assert engine.run(np.zeros((1, 3, height, width), np.float32))["logits"].shape == (1, 2, height, width)
+
+
+def test_equal_sources_give_equal_engines(tmp_path: Path) -> None:
+    source = onnx_file(tmp_path)
+    files = [segc.compile(source, target="ncnn", out=tmp_path / name).manifest.files for name in "ab"]
+    assert files[0] == files[1]
+
+
+def test_what_ncnn_cannot_express_is_refused_with_all_reasons(tmp_path: Path) -> None:
+    text = """g (float[1,3,8,12] x) => (float[1,3,8,12] y)
+        { a = Hardmax<axis = 1>(x)  b = Resize<mode = "linear", coordinate_transformation_mode = "asymmetric">
+          (a, , , s)  y = Det2(b) }"""
+    text = text.replace("y = Det2(b)", "y = Softsign(b)").replace("{ a", "<int64[4] s = {1, 3, 8, 12}> { a")
+    with pytest.raises(LegalityError) as error:
+        segc.compile(onnx_file(tmp_path, text), target="ncnn", out=tmp_path / "b", hybrid=False)
+    assert all(reason in str(error.value) for reason in ("no Hardmax in ncnn", "no Softsign in ncnn", "targets/ncnn"))
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_batch_above_one_in_the_file_is_refused(tmp_path: Path) -> None:
+    fixed = onnx_file(tmp_path, CONV.replace("1,3,8,12", "2,3,8,12").replace("1,2,8,12", "2,2,8,12"))
+    with pytest.raises((CompileError, segc.errors.ShapeError)):
+        segc.compile(fixed, target="ncnn", out=tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_engine_that_computes_otherwise_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segc.targets.ncnn.files import write
+
+    right = write.write_weight
+
+    def wrong(file: object, weight: object, *, half: bool) -> None:
+        right(file, type(weight)(-weight.values, weight.tagged), half=half)  # type: ignore
+
+    monkeypatch.setattr(write, "write_weight", wrong)
+    with pytest.raises(ParityError, match="misses the parity limits"):
+        segc.compile(onnx_file(tmp_path), target="ncnn", out=tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_example_says_what_the_manifest_says(tmp_path: Path) -> None:
+    bundle = segc.compile(
+        onnx_file(tmp_path, DYNAMIC_CONV), target="ncnn", dynamic=True, output="mask", out=tmp_path / "b"
+    )
+    text = (bundle.path / "example" / "main.cpp").read_text()
+    assert text == main_cpp(bundle.manifest)
+    assert "kHeight = 0;" in text and "kChannels = 2;" in text and "net.opt.use_bf16_storage = false;" in text
+    assert (
+        f'extractor.input("{bundle.manifest.target.options["input"]}"' in text
+        and "return (int)output.row(y)[x];" in text
+    )
+
+
+@pytest.mark.skipif(CMAKE_DIR not in os.environ, reason=f"{CMAKE_DIR} names no build of ncnn")
+@pytest.mark.parametrize("output", ["logits", "mask"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_example_compiles_and_its_mask_equals_ours(output: str, dynamic: bool, tmp_path: Path) -> None:
+    source = onnx_file(tmp_path, DYNAMIC_CONV if dynamic else CONV)
+    bundle = segc.compile(source, target="ncnn", output=output, dynamic=dynamic, out=tmp_path / "b")
+    build = tmp_path / "build"
+    configure = ["cmake", "-S", str(bundle.path / "example"), "-B", str(build), f"-Dncnn_DIR={os.environ[CMAKE_DIR]}"]
+    for command in (configure, ["cmake", "--build", str(build)]):
+        subprocess.run(command, check=True, capture_output=True)
+    height, width = (11, 9) if dynamic else (8, 12)
+    image = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    (tmp_path / "i.ppm").write_bytes(f"P6\n{width} {height}\n255\n".encode() + image[..., ::-1].tobytes())
+    run = [str(build / "segment"), str(bundle.path), str(tmp_path / "i.ppm"), str(tmp_path / "m.pgm"), "1"]
+    subprocess.run(run, check=True, capture_output=True)
+    content = (tmp_path / "m.pgm").read_bytes()
+    mask = np.frombuffer(content[-height * width :], np.uint8).reshape(height, width)
+    np.testing.assert_array_equal(mask, segc.load(bundle.path, threads=1).segment(image).mask)
