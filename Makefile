@@ -19,7 +19,7 @@ test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop
 	$(BIN)/python -m pytest -m slow
 
 matrix: $(STAMP)  ## all families x targets x static and dynamic x logits and masks, at a small size
-	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/support-matrix.json -o $(MATRIX)
+	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/tables/support-matrix.json -o $(MATRIX)
 
 check: $(STAMP)  ## all static checks
 	$(BIN)/ruff check .

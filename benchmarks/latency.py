@@ -11,7 +11,7 @@ pause before each, so that a busy machine disturbs all alike: --runs turns, fewe
 route, but at least 3. Medians in milliseconds.
 
 What was measured is kept in --state after every runtime of every family; a run that was interrupted goes on there, and
---again measures anew. --page writes docs/benchmarks.md and its plot from the state, and measures nothing.
+--again measures anew. --page writes docs/tables/benchmarks.md and its plot from the state, and measures nothing.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     args = parser.parse_args()
     if args.page:
-        latency_page.write(read(args.state), Path(__file__).resolve().parent.parent / "docs")
+        latency_page.write(read(args.state), Path(__file__).resolve().parent.parent / "docs" / "tables")
         return
     state = read(args.state)
     state["machine"], state["command"] = machine(), shlex.join(["python", "benchmarks/latency.py", *sys.argv[1:]])

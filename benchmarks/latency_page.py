@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its plot, from the state that benchmarks/latency.py keeps."""
+"""docs/tables/benchmarks.md and its plot, from the state that benchmarks/latency.py keeps."""
 
 from __future__ import annotations
 
