@@ -34,7 +34,7 @@ MOST_TAPS = 4  # more, and the resizes are done one after the other
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a resize: output cell i is the sum over k of weight[k][i] * x[min(low[i] + k, side - 1)]."""
+    """One axis of a resize: output cell i is the sum over k of `weight[k][i] * x[min(low[i] + k, side - 1)]`."""
 
     side: int
     low: npt.NDArray[np.int64]
