@@ -1,16 +1,19 @@
-"""Compose, cancel and join Transposes.
+"""Compose, cancel and sink Transposes.
 
-    Transpose(Transpose(x, p), q)        ->  Transpose(x, p[q]), and x where that moves nothing
-    Transpose(f(Transpose(x, p)), q)     ->  f'(x) or Transpose(f'(x), p[q]); f: nodes that work element by element
-    f(Transpose(x, p), Transpose(y, p))  ->  Transpose(f'(x, y), p); f: element by element, or Concat
+    compose        Transpose(Transpose(x, p), q)        ->  Transpose(x, p[q]), or x if p[q] is the identity
+    sink chain     Transpose(f(Transpose(x, p)), q)     ->  Transpose(f'(x), p[q]), or f'(x); f: elementwise nodes
+    sink operands  f(Transpose(x, p), Transpose(y, p))  ->  Transpose(f'(x, y), p); f: elementwise, or Concat
 
-f' is f with its axis and its constants permuted back. Softmax takes its axis along; LayerNormalization over the last
-axis and MatMul by a matrix commute with a Transpose that leaves the last axis alone. The arithmetic is the same, in
-another memory order.
+f' is f with its axis and its constants permuted back. For example, with p = [0, 2, 3, 1] and its inverse q,
 
-Must not fire: where the number of nodes would not fall (one of two Transposes is needed elsewhere and the pair does
-not cancel); where the operands of f are transposed differently; a Softmax before opset 13, which flattens; a MatMul
-whose rows the Transpose takes apart; a value between the two Transposes that is an output or is used elsewhere.
+    Transpose(Relu(Transpose(x, p) + c), q)  ->  Relu(x + Transpose(c, q))
+
+A Softmax takes its axis along; LayerNormalization over the last axis and MatMul by a matrix commute with a Transpose
+that leaves the last axis in place. The arithmetic is the same, in another memory order.
+
+Must not fire: where no node would be saved (one of two Transposes is needed elsewhere and the pair does not cancel);
+where the operands of f are transposed differently; a Softmax before opset 13, which flattens; a MatMul whose rows the
+Transpose splits; an intermediate result that is an output or is used elsewhere.
 """
 
 from __future__ import annotations
@@ -35,67 +38,64 @@ from segc.passes.support.edit import forward, insert, prune, rank, small_constan
 
 
 class CancelTransposes(Pass):
-    """Compose, cancel and join Transposes, where fewer nodes remain. Cost: a few walks over the Transposes."""
+    """Compose, cancel and sink Transposes where that saves nodes. Cost: a few walks over the Transposes."""
 
     name = "cancel-transposes"
-    algebra = "Transpose(f(Transpose(x, p)), q)  ->  Transpose(f(x), p[q]), nothing where p[q] = 0..n-1"
+    algebra = "Transpose(f(Transpose(x, p)), q)  ->  Transpose(f(x), p[q]), or f(x) if p[q] = 0..n-1"
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Apply the three rules until none does anything."""
-        site = _Site(graph)
-        return site.exhaust(site.composed, site.sunk, site.joined)
+        """Apply the three rules until none applies."""
+        rules = _TransposeRules(graph)
+        return rules.exhaust(rules.compose, rules.sink_through_chain, rules.sink_below_operands)
 
 
-class _Site(Rules):
-    def composed(self, node: gs.Node) -> int:
-        """Transpose of a Transpose."""
+class _TransposeRules(Rules):
+    def compose(self, node: gs.Node) -> int:
+        """A Transpose of a Transpose becomes one."""
         first = _producer(node)
         if perm(node) is None or first is None or perm(first) is None:
             return 0
-        return self._move(node, first.inputs[0], compose(_perm(first), _perm(node)), first)
+        return self._set_transpose(node, first.inputs[0], compose(_perm(first), _perm(node)), first)
 
-    def sunk(self, node: gs.Node) -> int:
-        """Transpose, element by element, Transpose."""
+    def sink_through_chain(self, node: gs.Node) -> int:
+        """A Transpose before a chain of elementwise nodes moves to the Transpose at the end of the chain."""
         if (order := perm(node)) is None:
             return 0
         opset = self.graph.opset
         found = chains(node, lambda user, data: _commutes(user, data, order, opset), _is_transpose, self.keep)
-        whole = bool(found) and all(found)
-        done = 0
-        for each in [c for c in found if c is not None and c.through]:
-            cancels = identity(compose(order, _perm(each.end)))
-            if whole or cancels:
-                done += self._sink(node, each, order)
-        if not done and found and not whole and any(c is not None and c.through for c in found):
+        every_use_ends_in_transpose = bool(found) and all(found)
+        sunk = 0
+        for chain in [c for c in found if c is not None and c.through]:
+            cancels = identity(compose(order, _perm(chain.end)))
+            if every_use_ends_in_transpose or cancels:
+                sunk += self._sink_through(node, chain, order)
+        if not sunk and not every_use_ends_in_transpose and any(c is not None and c.through for c in found):
             self.left[id(node)] = (node, f"'{node.outputs[0].name}' is also used by nodes that need it transposed")
-        if done:
+        if sunk:
             prune(self.graph, node, self.keep)
-        return done
+        return sunk
 
-    def joined(self, node: gs.Node) -> int:
-        """All operands are transposed alike."""
-        if node.op not in BINARY | {"Concat"} or len(node.outputs) != 1 or node.domain:
+    def sink_below_operands(self, node: gs.Node) -> int:
+        """An elementwise node or Concat whose operands are all transposed alike: transpose its result instead."""
+        order = _common_perm(node)
+        if order is None:
             return 0
-        read = [t for t in node.inputs if not isinstance(t, gs.Constant)]
-        movers = [t.inputs[0] if t.inputs else None for t in read]
-        order = perm(movers[0]) if movers and movers[0] is not None else None
-        if order is None or len({id(t) for t in read}) < 2 or any(m is None or perm(m) != order for m in movers):
+        operands = [t for t in node.inputs if not isinstance(t, gs.Constant)]
+        if sum(len(t.outputs) == 1 and id(t) not in self.keep for t in operands) < 2:
+            self.left[id(node)] = (node, "its transposed operands are also used elsewhere")
             return 0
-        alone = [t for t in read if len(t.outputs) == 1 and id(t) not in self.keep]
         constants = [t for t in node.inputs if isinstance(t, gs.Constant)]
-        if len(alone) < 2:
-            self.left[id(node)] = (node, "its operands are transposed, and needed so elsewhere")
+        if any(small_constant(t, 1 << 16) is None for t in constants) or any(rank(t) != len(order) for t in operands):
             return 0
-        if any(small_constant(t, 1 << 16) is None for t in constants) or any(rank(t) != len(order) for t in read):
-            return 0
-        self._join(node, order)
+        self._sink_below(node, order)
         return 1
 
-    def _join(self, node: gs.Node, order: list[int]) -> None:
+    def _sink_below(self, node: gs.Node, order: list[int]) -> None:
+        """Let `node` read its operands as they are before the Transposes, and transpose its result."""
         y = node.outputs[0]
         movers = [t.inputs[0] for t in node.inputs if not isinstance(t, gs.Constant)]
-        between = self.names.variable(y, "untransposed", y.dtype, _back(y.shape, order))
-        node.inputs = [self._operand(t, y, order) for t in node.inputs]
+        between = self.names.variable(y, "untransposed", y.dtype, _shape_before(y.shape, order))
+        node.inputs = [self._untransposed(t, y, order) for t in node.inputs]
         if node.op == "Concat":
             node.attrs["axis"] = order[node.attrs["axis"] % len(order)]
         y.inputs.clear()
@@ -104,35 +104,41 @@ class _Site(Rules):
         for mover in movers:
             prune(self.graph, mover, self.keep)
 
-    def _operand(self, tensor: gs.Tensor, serves: gs.Tensor, order: list[int]) -> gs.Tensor:
+    def _untransposed(self, tensor: gs.Tensor, serves: gs.Tensor, order: list[int]) -> gs.Tensor:
         if not isinstance(tensor, gs.Constant):
             return tensor.inputs[0].inputs[0]
-        return self._constant(tensor, serves, order)
+        return self._permuted_constant(tensor, serves, order)
 
-    def _constant(self, constant: gs.Constant, serves: gs.Tensor, order: list[int]) -> gs.Constant:
+    def _permuted_constant(self, constant: gs.Constant, serves: gs.Tensor, order: list[int]) -> gs.Constant:
         if int(np.prod(constant.shape)) == 1:
             return constant
         return self.names.constant(serves, "permuted", permuted(constant.values, order))
 
-    def _sink(self, node: gs.Node, found: Chain, order: list[int]) -> int:
+    def _sink_through(self, node: gs.Node, chain: Chain, order: list[int]) -> int:
+        """Take the Transpose `node` through the chain and compose it with the Transpose at the chain's end."""
         moved, x = node.outputs[0], node.inputs[0]
-        for each in found.through:
-            y = each.outputs[0]
-            each.inputs = [
-                x if t is moved else self._rearranged(each, t, y, order) if isinstance(t, gs.Constant) else t
-                for t in each.inputs
+        for step in chain.through:
+            y = step.outputs[0]
+            step.inputs = [
+                x if t is moved else self._permuted_operand(step, t, y, order) if isinstance(t, gs.Constant) else t
+                for t in step.inputs
             ]
-            if each.op in ("Softmax", "LogSoftmax"):
-                each.attrs["axis"] = order[each.attrs.get("axis", -1) % len(order)]
-            y.shape = _back(y.shape, order)
+            if step.op in ("Softmax", "LogSoftmax"):
+                step.attrs["axis"] = order[step.attrs.get("axis", -1) % len(order)]
+            y.shape = _shape_before(y.shape, order)
             moved = x = y
-        return self._move(found.end, moved, compose(order, _perm(found.end)), None)
+        return self._set_transpose(chain.end, moved, compose(order, _perm(chain.end)), None)
 
-    def _rearranged(self, node: gs.Node, constant: gs.Constant, serves: gs.Tensor, order: list[int]) -> gs.Constant:
-        return self._constant(constant, serves, order) if node.op in BINARY else constant
+    def _permuted_operand(
+        self, node: gs.Node, constant: gs.Constant, serves: gs.Tensor, order: list[int]
+    ) -> gs.Constant:
+        return self._permuted_constant(constant, serves, order) if node.op in BINARY else constant
 
-    def _move(self, node: gs.Node, x: gs.Tensor, order: list[int], former: gs.Node | None) -> int:
-        """Let the Transpose `node` read `x` by `order`, or go where that moves nothing."""
+    def _set_transpose(self, node: gs.Node, x: gs.Tensor, order: list[int], former: gs.Node | None) -> int:
+        """Let `node` transpose `x` by `order`; remove it if `order` is the identity.
+
+        former: the Transpose that `node` read before, which is removed if nothing else reads it.
+        """
         if identity(order):
             why = forward(self.graph, node.outputs[0], x, self.keep)
             if why is None:
@@ -155,15 +161,30 @@ def perm(node: gs.Node) -> list[int] | None:
     """The permutation of a Transpose of known rank, None for any other node."""
     if node.op != "Transpose" or node.domain or not node.inputs or not node.outputs:
         return None
-    dims = rank(node.inputs[0]) if rank(node.inputs[0]) is not None else rank(node.outputs[0])
-    given = node.attrs.get("perm", None if dims is None else list(reversed(range(dims))))
-    return None if given is None else [int(axis) for axis in given]
+    rank_ = rank(node.inputs[0]) if rank(node.inputs[0]) is not None else rank(node.outputs[0])
+    order = node.attrs.get("perm", None if rank_ is None else list(reversed(range(rank_))))
+    return None if order is None else [int(axis) for axis in order]
 
 
 def _perm(node: gs.Node) -> list[int]:
-    found = perm(node)
-    assert found is not None
-    return found
+    order = perm(node)
+    assert order is not None
+    return order
+
+
+def _common_perm(node: gs.Node) -> list[int] | None:
+    """The permutation by which all operands of an elementwise node or a Concat are transposed, otherwise None.
+
+    At least two different operands that are not constants must be transposed.
+    """
+    if node.op not in BINARY | {"Concat"} or len(node.outputs) != 1 or node.domain:
+        return None
+    operands = [t for t in node.inputs if not isinstance(t, gs.Constant)]
+    if len({id(t) for t in operands}) < 2:
+        return None
+    producers = [t.inputs[0] if t.inputs else None for t in operands]
+    orders = [None if producer is None else perm(producer) for producer in producers]
+    return orders[0] if all(order == orders[0] for order in orders) else None
 
 
 def _is_transpose(node: gs.Node) -> bool:
@@ -173,18 +194,19 @@ def _is_transpose(node: gs.Node) -> bool:
 def _producer(node: gs.Node) -> gs.Node | None:
     if not node.inputs or not node.inputs[0].inputs:
         return None
-    found: gs.Node = node.inputs[0].inputs[0]
-    return found
+    producer: gs.Node = node.inputs[0].inputs[0]
+    return producer
 
 
-def _back(shape: list[int | str | None] | None, order: list[int]) -> list[int | str | None] | None:
+def _shape_before(shape: list[int | str | None] | None, order: list[int]) -> list[int | str | None] | None:
     """The shape before a Transpose by `order`."""
     if shape is None or len(shape) != len(order):
         return None
-    return [shape[at] for at in np.argsort(order)]
+    return [shape[axis] for axis in np.argsort(order)]
 
 
 def _commutes(node: gs.Node, data: gs.Tensor, order: list[int], opset: int) -> bool:
+    """Whether `node` may run before a Transpose by `order` of its input `data`."""
     if rank(data) != len(order) or not node.outputs or node.outputs[0].shape is None:
         return False
     if node.op in ("Softmax", "LogSoftmax"):

@@ -1,11 +1,12 @@
-"""Let arithmetic broadcast by itself.
+"""Drop an Expand whose readers broadcast by themselves.
 
     Div(y, Expand(x))  ->  Div(y, x)    where y has the shape of Expand(x)
 
-PyTorch's `normalize` spells its division so. Exact: elementwise ops broadcast as Expand does, and the result has the
-shape of its other operand with and without it.
+PyTorch exports `normalize` with such a division. Exact: elementwise ops broadcast as Expand does, and y alone gives the
+result its shape.
 
-Must not fire: where no other operand has that very shape, by number or by name, since the result would shrink.
+Must not fire: where no other operand is known to have exactly that shape, by number or by symbol: the result would
+shrink.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ class DropExpand(Pass):
     algebra = "Div(y, Expand(x))  ->  Div(y, x), where y has the shape of Expand(x)"
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Each reader decides for itself; the Expand goes with its last reader."""
+        """Rewrite each reader on its own; the Expand is removed with its last reader."""
         result, keep = PassResult(), protected(graph)
         for node in [n for n in graph.nodes if n.op == "Expand" and n.domain is None]:
-            wide = node.outputs[0]
-            for reader in list({id(r): r for r in wide.outputs}.values()):
+            expanded = node.outputs[0]
+            for reader in list({id(r): r for r in expanded.outputs}.values()):
                 if reader.op not in BROADCASTING or reader.domain is not None:
                     continue
-                if not any(other is not wide and same_symbols(other, wide) for other in reader.inputs):
+                if not any(other is not expanded and same_symbols(other, expanded) for other in reader.inputs):
                     result.skip(reader, "no other operand is known to have the shape of the Expand")
                     continue
-                reader.inputs = [node.inputs[0] if operand is wide else operand for operand in reader.inputs]
+                reader.inputs = [node.inputs[0] if operand is expanded else operand for operand in reader.inputs]
                 result.changes += 1
             prune(graph, node, keep)
         return result

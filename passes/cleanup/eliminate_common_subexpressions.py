@@ -1,10 +1,10 @@
-"""Compute equal expressions once.
+"""Merge nodes that compute the same value (common subexpression elimination).
 
-y1 = f(x), y2 = f(x)  ->  y1 = f(x), and y2's users read y1, for a deterministic f: equal op, domain, attributes and
-inputs. Constants count as equal when type, shape and bytes are; large ones (weights) only when they are one tensor.
+y1 = f(x), y2 = f(x)  ->  y1 = f(x), and the users of y2 read y1, for a deterministic f: equal op, domain, attributes
+and inputs. Constants are equal if their type, shape and bytes are; large ones (weights) only if they are one tensor.
 
-Must not fire: random ops (two dropouts are two dropouts), ops with subgraphs, and a pair of which both results are
-graph outputs, since each output must be written by its own node.
+Must not fire: random ops (two dropouts are two dropouts), ops with subgraphs, and pairs whose results are both graph
+outputs, since each output must be written by its own node.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ Key = tuple[Any, ...]
 
 
 class EliminateCommonSubexpressions(Pass):
-    """Merge nodes that compute the same. Cost: one walk over the nodes; constants above 1024 elements are not read."""
+    """Merge equal nodes. Cost: one walk over the nodes; constants of more than 1024 elements are not read."""
 
     name = "eliminate-common-subexpressions"
     algebra = "y1 = f(x), y2 = f(x)  ->  y1 = f(x), y2 := y1"
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Walk the sorted graph until nothing is equal any more; merged inputs make later nodes equal."""
+        """Walk the sorted graph until no two nodes are equal: merging inputs makes later nodes equal."""
         result, keep = PassResult(), protected(graph)
-        left: dict[int, tuple[gs.Node, str]] = {}
-        while merged := _walk(graph, keep, left):
+        skipped: dict[int, tuple[gs.Node, str]] = {}
+        while merged := _walk(graph, keep, skipped):
             result.changes += merged
-        for node, why in left.values():
+        for node, why in skipped.values():
             result.skip(node, why)
         return result
 
 
-def _walk(graph: gs.Graph, keep: set[int], left: dict[int, tuple[gs.Node, str]]) -> int:
-    first: dict[Key, gs.Node] = {}
+def _walk(graph: gs.Graph, keep: set[int], skipped: dict[int, tuple[gs.Node, str]]) -> int:
+    first_by_key: dict[Key, gs.Node] = {}
     merged = 0
     for node in list(graph.nodes):
         if not node.outputs or node.op in RANDOM | {"Dropout"} or any(True for _ in node.subgraphs()):
             continue
-        kept = first.setdefault(key(node), node)
+        kept = first_by_key.setdefault(key(node), node)
         if kept is node:
             continue
         if why := _merge(graph, node, kept, keep):
-            left[id(node)] = (node, why)
+            skipped[id(node)] = (node, why)
         else:
             merged += 1
     if merged:
@@ -57,20 +57,20 @@ def _walk(graph: gs.Graph, keep: set[int], left: dict[int, tuple[gs.Node, str]])
 
 
 def key(node: gs.Node) -> Key:
-    """Equal for nodes that compute the same."""
-    attrs = tuple(sorted((name, _value(value)) for name, value in node.attrs.items()))
+    """A hashable key, equal for nodes that compute the same value."""
+    attrs = tuple(sorted((name, _attribute_key(value)) for name, value in node.attrs.items()))
     outputs = tuple(t.is_empty() for t in node.outputs)
-    return (node.domain, node.op, attrs, tuple(_tensor(t) for t in node.inputs), outputs)
+    return (node.domain, node.op, attrs, tuple(_tensor_key(t) for t in node.inputs), outputs)
 
 
-def _tensor(tensor: gs.Tensor) -> Key:
+def _tensor_key(tensor: gs.Tensor) -> Key:
     if tensor.is_empty():
         return ("omitted",)
     value = small_constant(tensor)
     return ("tensor", id(tensor)) if value is None else ("constant", str(value.dtype), value.shape, value.tobytes())
 
 
-def _value(value: Any) -> Any:
+def _attribute_key(value: Any) -> Any:
     if isinstance(value, gs.Constant):
         return (str(value.dtype), tuple(value.shape), value.values.tobytes())
     if isinstance(value, np.ndarray):
@@ -79,13 +79,13 @@ def _value(value: Any) -> Any:
 
 
 def _merge(graph: gs.Graph, node: gs.Node, kept: gs.Node, keep: set[int]) -> str | None:
-    """Let the users of `node` read `kept`; returns the reason where that cannot be."""
-    pairs = [(a, b) for a, b in zip(node.outputs, kept.outputs, strict=True) if not a.is_empty()]
-    both = next((a.name for a, b in pairs if id(a) in keep and id(b) in keep), None)
+    """Let the users of `node` read `kept`. Returns the reason if they cannot."""
+    replacements = [(a, b) for a, b in zip(node.outputs, kept.outputs, strict=True) if not a.is_empty()]
+    both = next((a.name for a, b in replacements if id(a) in keep and id(b) in keep), None)
     if both is not None:
-        return f"'{both}' and its equal are both outputs"
-    for mine, other in pairs:
-        if why := forward(graph, mine, other, keep):
+        return f"'{both}' and the equal tensor are both outputs"
+    for duplicate, original in replacements:
+        if why := forward(graph, duplicate, original, keep):
             return why
     node.inputs.clear()
     node.outputs.clear()

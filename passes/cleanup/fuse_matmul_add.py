@@ -1,12 +1,12 @@
-"""Make one Gemm of a product and its bias.
+"""Fuse a MatMul and the Add of its bias into one Gemm.
 
     MatMul(x, W) + b  ->  Gemm(x, W, b),   x: M x K, W: K x N, b a constant of N, 1 x N or one element
 
-Exact but for the rounding of sums: Gemm may start from b where Add ended with it. One node less, the same constants.
+Exact except for the rounding of sums: Gemm may start with b where Add ended with it. One node less, the same constants.
 
-Must not fire: x of another rank (Gemm takes matrices, and a Reshape on both sides costs what is gained); a bias of
-M x N that is computed; integers, which few runtimes multiply by Gemm; a product that is an output or used elsewhere;
-a bias that broadcasts the product to a larger shape.
+Must not fire: x of another rank (Gemm takes matrices, and a Reshape on both sides costs what the fusion saves); a
+computed bias of M x N; integers, for which few runtimes have Gemm; a product that is an output or used elsewhere; a
+bias that broadcasts the product to a larger shape.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class FuseMatmulAdd(Pass):
         """Rewrite each Add where it stands."""
         result, keep = PassResult(), protected(graph)
         for node in [n for n in graph.nodes if n.op == "Add" and n.domain is None and len(n.inputs) == 2]:
-            at = next((i for i in (0, 1) if _is_product(node.inputs[i])), None)
-            if at is None or not isinstance(node.inputs[1 - at], gs.Constant):
+            product_index = next((i for i in (0, 1) if _is_product(node.inputs[i])), None)
+            if product_index is None or not isinstance(node.inputs[1 - product_index], gs.Constant):
                 continue
-            product, bias = node.inputs[at], node.inputs[1 - at]
+            product, bias = node.inputs[product_index], node.inputs[1 - product_index]
             if why := _why_not(product, bias, keep):
                 result.skip(node, why)
                 continue
-            first = product.inputs[0]
+            matmul = product.inputs[0]
             attrs = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-            node.op, node.attrs, node.inputs = "Gemm", attrs, [*first.inputs, bias]
-            prune(graph, first, keep)
+            node.op, node.attrs, node.inputs = "Gemm", attrs, [*matmul.inputs, bias]
+            prune(graph, matmul, keep)
             result.changes += 1
         return result
 
@@ -50,12 +50,12 @@ def _is_product(tensor: gs.Tensor) -> bool:
 def _why_not(product: gs.Tensor, bias: gs.Constant, keep: set[int]) -> str | None:
     x, w = product.inputs[0].inputs
     if rank(x) != 2 or rank(w) != 2:
-        return f"the product has rank {rank(product)}, Gemm takes matrices"
+        return f"the product has rank {rank(product)}, but Gemm takes matrices"
     if id(product) in keep or len(product.outputs) != 1:
         return f"'{product.name}' is also used elsewhere"
     if product.dtype is None or np.dtype(product.dtype).kind != "f":
-        return f"the product is {product.dtype}"
+        return f"the type of the product is {product.dtype}"
     if len(bias.shape) > 2 or (len(bias.shape) == 2 and bias.shape[0] != 1):
         return f"the bias has shape {list(bias.shape)}"
-    size, columns = int(np.prod(bias.shape)), w.shape[1]
-    return None if size in (1, columns) else f"the bias has shape {list(bias.shape)}"
+    size, out_features = int(np.prod(bias.shape)), w.shape[1]
+    return None if size in (1, out_features) else f"the bias has shape {list(bias.shape)}"

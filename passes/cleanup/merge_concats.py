@@ -1,13 +1,13 @@
-"""Flatten nested Concats, and put slices that stand side by side together again.
+"""Flatten nested Concats and merge adjacent slices that a Concat puts together again.
 
     Concat(a, Concat(b, c), d)               ->  Concat(a, b, c, d), along the same axis
-    Concat(x[0:4], x[4:9])                   ->  x[0:9]: x itself where that is all of it, otherwise one Slice
-    Concat(*Split(x))                        ->  x, where every piece is there, in order
+    Concat(x[0:4], x[4:9])                   ->  x[0:9]: x itself if that is all of x, otherwise one Slice
+    Concat(*Split(x))                        ->  x, if every part is there and in order
 
-Exact: all of these copy.
+Exact: all of these ops only copy.
 
-Must not fire: another axis; an inner Concat that is an output or used elsewhere; pieces that overlap, leave a gap or
-come in another order (ShuffleNet's Concat of swapped halves); a Slice with a step; sizes that are unknown.
+Must not fire: different axes; an inner Concat that is an output or used elsewhere; pieces that overlap, leave a gap or
+come in another order (ShuffleNet concatenates swapped halves); a Slice with a step; unknown sizes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from segc.passes.support.edit import Names, forward, insert, ints, optional, pro
 
 @dataclass
 class Piece:
-    """Cells start to end of `source` along the axis of the Concat; `tensor` is what the Concat reads."""
+    """An input `tensor` of the Concat: cells [start, end) of `source` along the Concat's axis.
+
+    end == 0 marks a tensor that is no part of another one: it is its own source.
+    """
 
     tensor: gs.Tensor
     source: gs.Tensor
@@ -34,7 +37,7 @@ class Piece:
 
 
 class MergeConcats(Pass):
-    """Flatten nested Concats and undo cuts that a Concat puts together again. Cost: one walk over the Concats."""
+    """Flatten nested Concats and merge adjacent pieces of one tensor. Cost: one walk over the Concats."""
 
     name = "merge-concats"
     algebra = "Concat(a, Concat(b, c))  ->  Concat(a, b, c);  Concat(x[0:4], x[4:9])  ->  x[0:9]"
@@ -44,7 +47,7 @@ class MergeConcats(Pass):
         result, names, keep = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if _is_concat(n)]:
             result.changes += _flatten(graph, node, keep, result)
-            result.changes += _rejoin(graph, node, names, keep, result)
+            result.changes += _merge_pieces(graph, node, names, keep, result)
         return result
 
 
@@ -61,69 +64,74 @@ def _flatten(graph: gs.Graph, node: gs.Node, keep: set[int], result: PassResult)
     parts: list[gs.Tensor] = []
     inner: list[gs.Node] = []
     for tensor in node.inputs:
-        first = tensor.inputs[0] if tensor.inputs else None
-        if first is None or not _is_concat(first) or _axis(first) is None or _axis(first) != _axis(node):
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is None or not _is_concat(producer) or _axis(producer) is None or _axis(producer) != _axis(node):
             parts.append(tensor)
         elif id(tensor) in keep or len(tensor.outputs) != 1:
             result.skip(node, f"'{tensor.name}' is also used elsewhere")
             parts.append(tensor)
         else:
-            parts.extend(first.inputs)
-            inner.append(first)
+            parts.extend(producer.inputs)
+            inner.append(producer)
     if not inner:
         return 0
     node.inputs = parts
-    for first in inner:
-        prune(graph, first, keep)
+    for producer in inner:
+        prune(graph, producer, keep)
     return len(inner)
 
 
-def _rejoin(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int], result: PassResult) -> int:
+def _merge_pieces(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int], result: PassResult) -> int:
     axis = _axis(node)
     if axis is None or not node.outputs:
         return 0
     parts: list[gs.Tensor] = []
-    joined = 0
-    for run in runs([piece(tensor, axis) for tensor in node.inputs]):
-        whole = _whole(graph, node, run, axis, names, keep, result)
-        parts.extend([p.tensor for p in run] if whole is None else [whole])
-        joined += whole is not None
-    if not joined:
+    merged = 0
+    for run in adjacent_runs([piece_of(tensor, axis) for tensor in node.inputs]):
+        merged_tensor = _merged_piece(graph, node, run, axis, names, keep, result)
+        parts.extend([p.tensor for p in run] if merged_tensor is None else [merged_tensor])
+        merged += merged_tensor is not None
+    if not merged:
         return 0
-    former = [producer for tensor in node.inputs for producer in tensor.inputs]
+    producers = [producer for tensor in node.inputs for producer in tensor.inputs]
     if len(parts) == 1 and forward(graph, node.outputs[0], parts[0], keep) is None:
         node.inputs.clear()
         node.outputs.clear()
         graph.nodes = [n for n in graph.nodes if n is not node]
     else:
         node.inputs = parts
-    for producer in former:
+    for producer in producers:
         prune(graph, producer, keep)
-    return joined
+    return merged
 
 
-def piece(tensor: gs.Tensor, axis: int) -> Piece:
-    """What of which tensor this is along `axis`: a Slice or an output of a Split, otherwise all of itself."""
-    first = tensor.inputs[0] if tensor.inputs else None
+def piece_of(tensor: gs.Tensor, axis: int) -> Piece:
+    """The piece of another tensor that a Slice or a Split makes `tensor`; otherwise `tensor` stands for itself."""
+    producer = tensor.inputs[0] if tensor.inputs else None
     itself = Piece(tensor, tensor, 0, 0)
-    if first is None or first.domain is not None or first.op not in ("Slice", "Split") or rank(first.inputs[0]) is None:
+    if (
+        producer is None
+        or producer.domain is not None
+        or producer.op not in ("Slice", "Split")
+        or rank(producer.inputs[0]) is None
+    ):
         return itself
-    size = first.inputs[0].shape[axis] if axis < len(first.inputs[0].shape) else None
+    size = producer.inputs[0].shape[axis] if axis < len(producer.inputs[0].shape) else None
     if not isinstance(size, (int, np.integer)):
         return itself
-    bounds = _sliced(first, axis, int(size)) if is_slice(first) else _split(first, tensor, axis)
-    return itself if bounds is None else Piece(tensor, first.inputs[0], *bounds)
+    bounds = _slice_bounds(producer, axis, int(size)) if is_slice(producer) else _split_bounds(producer, tensor, axis)
+    return itself if bounds is None else Piece(tensor, producer.inputs[0], *bounds)
 
 
-def _sliced(node: gs.Node, axis: int, size: int) -> tuple[int, int] | None:
-    found = cuts(node)
-    if found is None or list(found) != [axis] or found[axis].step != 1:
+def _slice_bounds(node: gs.Node, axis: int, size: int) -> tuple[int, int] | None:
+    cuts_by_axis = cuts(node)
+    if cuts_by_axis is None or list(cuts_by_axis) != [axis] or cuts_by_axis[axis].step != 1:
         return None
-    cells = positions(found[axis], size)
+    cells = positions(cuts_by_axis[axis], size)
     return (cells.start, cells.stop) if len(cells) else None
 
 
-def _split(node: gs.Node, tensor: gs.Tensor, axis: int) -> tuple[int, int] | None:
+def _split_bounds(node: gs.Node, tensor: gs.Tensor, axis: int) -> tuple[int, int] | None:
     if int(node.attrs.get("axis", 0)) % (rank(node.inputs[0]) or 1) != axis:
         return None
     sizes = node.attrs.get("split", ints(optional(node, 1)))
@@ -132,12 +140,12 @@ def _split(node: gs.Node, tensor: gs.Tensor, axis: int) -> tuple[int, int] | Non
         sizes = [s[axis] if s is not None else 0 for s in shapes]
     if not all(sizes) or len(sizes) != len(node.outputs):
         return None
-    at = next(i for i, t in enumerate(node.outputs) if t is tensor)
-    return sum(sizes[:at]), sum(sizes[: at + 1])
+    index = next(i for i, t in enumerate(node.outputs) if t is tensor)
+    return sum(sizes[:index]), sum(sizes[: index + 1])
 
 
-def runs(pieces: list[Piece]) -> list[list[Piece]]:
-    """Neighbours that continue one another; a piece that is all of its tensor stands alone."""
+def adjacent_runs(pieces: list[Piece]) -> list[list[Piece]]:
+    """Group consecutive pieces that continue each other; a tensor that is no piece forms a group alone."""
     grouped: list[list[Piece]] = []
     for each in pieces:
         last = grouped[-1][-1] if grouped else None
@@ -149,10 +157,10 @@ def runs(pieces: list[Piece]) -> list[list[Piece]]:
     return grouped
 
 
-def _whole(
+def _merged_piece(
     graph: gs.Graph, node: gs.Node, run: list[Piece], axis: int, names: Names, keep: set[int], result: PassResult
 ) -> gs.Tensor | None:
-    """One tensor for the pieces of a run, None where they stay."""
+    """One tensor for all pieces of a run, None if they cannot be merged."""
     if len(run) < 2:
         return None
     source, start, end = run[0].source, run[0].start, run[-1].end

@@ -1,11 +1,11 @@
-"""Make one Pad of two.
+"""Merge two consecutive Pads into one.
 
     Pad(Pad(x, p, v), q, v)  ->  Pad(x, p + q, v),   for mode constant with the same v, and for mode edge
 
-Exact: a Pad copies. Edge repeats the border, and the border of a padded map is that border.
+Exact: a Pad only copies. Mode edge repeats the border, and the padded map has the same border.
 
 Must not fire: other modes (reflect of reflect mirrors what was mirrored); different modes or values; negative pads,
-which cut away what the first one added; pads that are not constant; a value between that is an output or used
+which crop what the first Pad added; pads that are not constant; an intermediate result that is an output or used
 elsewhere.
 """
 
@@ -29,15 +29,15 @@ class MergePads(Pass):
         result, names, keep = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if is_pad(n)]:
             x = node.inputs[0]
-            first = x.inputs[0] if x.inputs else None
-            if first is None or not is_pad(first):
+            inner = x.inputs[0] if x.inputs else None
+            if inner is None or not is_pad(inner):
                 continue
-            if why := _why_not(first, node, keep):
+            if why := _why_not(inner, node, keep):
                 result.skip(node, why)
                 continue
-            total = [a + b for a, b in zip(pads(first) or [], pads(node) or [], strict=True)]
-            _write(graph, node, first, total, names)
-            prune(graph, first, keep)
+            total = [a + b for a, b in zip(pads(inner) or [], pads(node) or [], strict=True)]
+            _rewrite(graph, node, inner, total, names)
+            prune(graph, inner, keep)
             result.changes += 1
         return result
 
@@ -48,55 +48,55 @@ def is_pad(node: gs.Node) -> bool:
 
 
 def mode(node: gs.Node) -> str:
-    """constant, reflect, edge or wrap."""
-    found = node.attrs.get("mode", "constant")
-    return found.decode() if isinstance(found, bytes) else str(found)
+    """The mode of a Pad: constant, reflect, edge or wrap."""
+    value = node.attrs.get("mode", "constant")
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def pads(node: gs.Node) -> list[int] | None:
-    """Cells added before each axis, then behind each axis; None when they are not constant."""
+    """Cells added before each axis, then after each axis; None if they are not constant."""
     dims = rank(node.inputs[0])
-    given = list(node.attrs["pads"]) if "pads" in node.attrs else ints(optional(node, 1))
-    if given is None or dims is None:
+    values = list(node.attrs["pads"]) if "pads" in node.attrs else ints(optional(node, 1))
+    if values is None or dims is None:
         return None
     if optional(node, 3) is None:
-        return given if len(given) == 2 * dims else None
+        return values if len(values) == 2 * dims else None
     axes = ints(optional(node, 3))
-    if axes is None or len(given) != 2 * len(axes):
+    if axes is None or len(values) != 2 * len(axes):
         return None
-    whole = [0] * (2 * dims)
-    for at, axis in enumerate(axes):
-        whole[axis % dims], whole[axis % dims + dims] = given[at], given[at + len(axes)]
-    return whole
+    all_axes = [0] * (2 * dims)
+    for i, axis in enumerate(axes):
+        all_axes[axis % dims], all_axes[axis % dims + dims] = values[i], values[i + len(axes)]
+    return all_axes
 
 
 def value(node: gs.Node) -> float | None:
-    """What a constant Pad fills in; None when it is computed."""
+    """The value that a Pad of mode constant fills in; None if it is computed."""
     if "value" in node.attrs:
         return float(node.attrs["value"])
-    given = optional(node, 2)
-    return 0.0 if given is None else scalar(given)
+    fill_value = optional(node, 2)
+    return 0.0 if fill_value is None else scalar(fill_value)
 
 
-def _why_not(first: gs.Node, then: gs.Node, keep: set[int]) -> str | None:
-    between = first.outputs[0]
-    if id(between) in keep or len(between.outputs) != 1:
-        return f"'{between.name}' is also used elsewhere"
-    if mode(first) != mode(then) or mode(first) not in ("constant", "edge"):
-        return f"Pad is {mode(first)}, then {mode(then)}"
-    before, after = pads(first), pads(then)
-    if before is None or after is None:
-        return "pads that are not constant"
-    if min([*before, *after], default=0) < 0:
-        return "a negative pad cuts"
-    if mode(first) == "constant" and (value(first) is None or value(first) != value(then)):
-        return f"Pad fills in {value(first)}, then {value(then)}"
+def _why_not(inner: gs.Node, outer: gs.Node, keep: set[int]) -> str | None:
+    intermediate = inner.outputs[0]
+    if id(intermediate) in keep or len(intermediate.outputs) != 1:
+        return f"'{intermediate.name}' is also used elsewhere"
+    if mode(inner) != mode(outer) or mode(inner) not in ("constant", "edge"):
+        return f"the modes of the Pads are {mode(inner)}, then {mode(outer)}"
+    inner_pads, outer_pads = pads(inner), pads(outer)
+    if inner_pads is None or outer_pads is None:
+        return "the pads are not constant"
+    if min([*inner_pads, *outer_pads], default=0) < 0:
+        return "a negative pad crops"
+    if mode(inner) == "constant" and (value(inner) is None or value(inner) != value(outer)):
+        return f"the Pads fill in {value(inner)}, then {value(outer)}"
     return None
 
 
-def _write(graph: gs.Graph, node: gs.Node, first: gs.Node, total: list[int], names: Names) -> None:
+def _rewrite(graph: gs.Graph, node: gs.Node, inner: gs.Node, total: list[int], names: Names) -> None:
     if graph.opset < 11:
-        node.inputs, node.attrs["pads"] = [first.inputs[0]], total
+        node.inputs, node.attrs["pads"] = [inner.inputs[0]], total
         return
     fill = [] if optional(node, 2) is None else [node.inputs[2]]
-    node.inputs = [first.inputs[0], names.constant(node.outputs[0], "pads", np.array(total, np.int64)), *fill]
+    node.inputs = [inner.inputs[0], names.constant(node.outputs[0], "pads", np.array(total, np.int64)), *fill]

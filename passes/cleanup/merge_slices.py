@@ -1,15 +1,15 @@
-"""Make one Slice of two.
+"""Merge two consecutive Slices into one.
 
     Slice(Slice(x))  ->  Slice(x)
 
-Along an axis that only one of them cuts, its bounds are taken over. Along an axis that both cut, with size s known,
+An axis that only one of them slices keeps its bounds. For an axis of known size that both slice,
 
-    start = start1 + start2 * step1,   step = step1 * step2,   the count of the result stays,
+    start = start1 + start2 * step1,   step = step1 * step2,   and the result keeps its size,
 
-counted in cells of x. Exact: a Slice copies.
+counted in cells of x. Exact: a Slice only copies.
 
-Must not fire: a bound that is not constant; an axis that both cut and whose size is unknown; steps below 1; where the
-value between is an output or used elsewhere, since both would stay.
+Must not fire: bounds that are not constant; an axis of unknown size that both slice; steps below 1; an intermediate
+result that is an output or used elsewhere, since both Slices would stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.remove_identities import slice_edges
+from segc.passes.cleanup.remove_identities import slice_bounds
 from segc.passes.support.edit import Names, protected, prune, rank
 
 LAST = 2**63 - 1
@@ -28,7 +28,7 @@ LAST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Cut:
-    """Cells start, start + step, ... below end of one axis, as Slice spells them (negative counts from the end)."""
+    """Bounds of a Slice along one axis: cells start, start + step, ... below end; negative counts from the end."""
 
     start: int
     end: int
@@ -46,15 +46,15 @@ class MergeSlices(Pass):
         result, names, keep = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if is_slice(n)]:
             x = node.inputs[0]
-            first = x.inputs[0] if x.inputs else None
-            if first is None or not is_slice(first):
+            inner = x.inputs[0] if x.inputs else None
+            if inner is None or not is_slice(inner):
                 continue
-            merged = _merged(first, node, keep)
+            merged = _merged(inner, node, keep)
             if isinstance(merged, str):
                 result.skip(node, merged)
                 continue
-            _write(graph, node, first.inputs[0], merged, names)
-            prune(graph, first, keep)
+            _rewrite(graph, node, inner.inputs[0], merged, names)
+            prune(graph, inner, keep)
             result.changes += 1
         return result
 
@@ -65,41 +65,41 @@ def is_slice(node: gs.Node) -> bool:
 
 
 def cuts(node: gs.Node) -> dict[int, Cut] | None:
-    """Axis -> what a Slice with constant bounds keeps of it."""
-    edges, dims = slice_edges(node), rank(node.inputs[0])
-    if edges is None or dims is None or any(step < 1 for step in edges[3]):
+    """The cut along each axis, by axis, of a Slice with constant bounds; None for other bounds or steps below 1."""
+    bounds, dims = slice_bounds(node), rank(node.inputs[0])
+    if bounds is None or dims is None or any(step < 1 for step in bounds[3]):
         return None
-    return {axis % dims: Cut(start, end, step) for start, end, axis, step in zip(*edges, strict=True)}
+    return {axis % dims: Cut(start, end, step) for start, end, axis, step in zip(*bounds, strict=True)}
 
 
 def positions(cut: Cut, size: int) -> range:
-    """The cells of an axis of `size` that a cut with a positive step keeps."""
+    """The cells that a cut with a positive step keeps of an axis with `size` cells."""
     return range(*slice(cut.start, cut.end, cut.step).indices(size))
 
 
-def composed(first: Cut, then: Cut, size: int) -> Cut:
-    """One cut of an axis of `size` for two."""
+def compose(first: Cut, then: Cut, size: int) -> Cut:
+    """The one cut of an axis with `size` cells that equals `first` followed by `then`."""
     cells = positions(first, size)[slice(then.start, then.end, then.step)]
     return Cut(cells.start, cells.start + len(cells) * cells.step, cells.step) if len(cells) else Cut(0, 0)
 
 
-def _merged(first: gs.Node, then: gs.Node, keep: set[int]) -> dict[int, Cut] | str:
-    between = first.outputs[0]
-    if id(between) in keep or len(between.outputs) != 1:
-        return f"'{between.name}' is also used elsewhere"
-    before, after = cuts(first), cuts(then)
-    if before is None or after is None:
-        return "bounds that are not constant, or steps below 1"
-    merged = before | after
-    for axis in before.keys() & after.keys():
-        size = first.inputs[0].shape[axis]
+def _merged(inner: gs.Node, outer: gs.Node, keep: set[int]) -> dict[int, Cut] | str:
+    intermediate = inner.outputs[0]
+    if id(intermediate) in keep or len(intermediate.outputs) != 1:
+        return f"'{intermediate.name}' is also used elsewhere"
+    inner_cuts, outer_cuts = cuts(inner), cuts(outer)
+    if inner_cuts is None or outer_cuts is None:
+        return "the bounds are not constant, or a step is below 1"
+    merged = inner_cuts | outer_cuts
+    for axis in inner_cuts.keys() & outer_cuts.keys():
+        size = inner.inputs[0].shape[axis]
         if not isinstance(size, (int, np.integer)):
-            return f"both cut axis {axis}, whose size is unknown"
-        merged[axis] = composed(before[axis], after[axis], int(size))
+            return f"both slice axis {axis}, whose size is unknown"
+        merged[axis] = compose(inner_cuts[axis], outer_cuts[axis], int(size))
     return dict(sorted(merged.items()))
 
 
-def _write(graph: gs.Graph, node: gs.Node, x: gs.Tensor, merged: dict[int, Cut], names: Names) -> None:
+def _rewrite(graph: gs.Graph, node: gs.Node, x: gs.Tensor, merged: dict[int, Cut], names: Names) -> None:
     y = node.outputs[0]
     columns = {
         "starts": [c.start for c in merged.values()],

@@ -1,13 +1,12 @@
 """Remove nodes that return their input.
 
-Identity(x), Dropout(x) in inference, Cast to the type x has, Concat of one, Transpose with perm 0..n-1, Pad by 0,
-Slice from 0 to the end with step 1, Reshape and Expand to the shape x has, Resize to the size x has (in numbers, or in
-symbols where the size is computed), Split into one,
-x + 0, x - 0, x * 1, x / 1 (also by arrays of zeros or ones, such as an empty bias), and Cast(Cast(x, wide), type of
-x) where `wide` holds every value of x  ->  x.
+The following become x: Identity(x); Dropout(x) in inference; Cast to the type of x; Concat of one tensor; Transpose
+with perm 0..n-1; Pad by 0; Slice from 0 to the end with step 1; Reshape and Expand to the shape of x; Resize to the
+size of x (by numbers, or by symbols if the size is computed); Split into one part; x + 0, x - 0, x * 1 and x / 1 (also
+with arrays of zeros or ones, such as an empty bias); Cast(Cast(x, wide), type of x) if `wide` holds every value of x.
 
 Must not fire: a Slice with step -1 keeps the shape but mirrors; a Resize whose scales are not exactly 1 may keep the
-shape and still move samples, as does tf_half_pixel_for_nn; x + 0 where the constant has a larger shape broadcasts;
+shape and still move samples, as does tf_half_pixel_for_nn; x + 0 broadcasts where the constant has a larger shape;
 0 - x and 1 / x are not identities; a Dropout with training_mode drops.
 """
 
@@ -37,7 +36,7 @@ from segc.passes.support.edit import (
 
 
 class RemoveIdentities(Pass):
-    """Remove nodes that return their input unchanged. -0.0 + 0 counts as unchanged. Cost: one walk over the nodes."""
+    """Remove nodes that return their input unchanged; -0.0 + 0 counts as unchanged. Cost: one walk over the nodes."""
 
     name = "remove-identities"
     algebra = "Identity(x), Cast to the same type, no-op Reshape/Transpose/Pad/Slice/Resize, x + 0, x * 1, ...  ->  x"
@@ -46,7 +45,7 @@ class RemoveIdentities(Pass):
         """Walk the sorted graph; removing one node can only help later ones."""
         result, keep = PassResult(), protected(graph)
         for node in list(graph.nodes):
-            source = None if node.domain or not node.outputs else same_as(node, graph.opset)
+            source = None if node.domain or not node.outputs else identity_source(node, graph.opset)
             if source is None or any(t.outputs or id(t) in keep for t in node.outputs[1:]):
                 continue
             if why := forward(graph, node.outputs[0], source, keep):
@@ -60,14 +59,14 @@ class RemoveIdentities(Pass):
         return result
 
 
-def same_as(node: gs.Node, opset: int) -> gs.Tensor | None:
-    """The input that the node returns unchanged, or None."""
+def identity_source(node: gs.Node, opset: int) -> gs.Tensor | None:
+    """The input that the node returns unchanged, None if there is none."""
     rule = RULES.get(node.op)
     return rule(node, opset) if rule is not None and node.inputs else None
 
 
-def when(condition: Callable[[gs.Node], bool]) -> Callable[[gs.Node, int], gs.Tensor | None]:
-    """A rule that returns the first input where `condition` holds."""
+def first_input_if(condition: Callable[[gs.Node], bool]) -> Callable[[gs.Node, int], gs.Tensor | None]:
+    """A rule that returns the first input if `condition` holds, otherwise None."""
     return lambda node, opset: node.inputs[0] if condition(node) else None
 
 
@@ -76,9 +75,9 @@ def _cast(node: gs.Node, _: int) -> gs.Tensor | None:
     if to is not None and x.dtype is not None and dtype_of(x.dtype) == to:
         return x
     if x.inputs and x.inputs[0].op == "Cast" and x.inputs[0].domain is None:
-        first = x.inputs[0].inputs[0]
-        if first.dtype is not None and dtype_of(first.dtype) == to and holds(dtype_of(x.dtype), to):
-            return first
+        source = x.inputs[0].inputs[0]
+        if source.dtype is not None and dtype_of(source.dtype) == to and holds(dtype_of(x.dtype), to):
+            return source
     return None
 
 
@@ -90,7 +89,7 @@ def dtype_of(dtype: Any) -> np.dtype[Any] | None:
 
 
 def holds(wide: np.dtype[Any] | None, narrow: np.dtype[Any] | None) -> bool:
-    """Whether every value of `narrow` survives a cast to `wide` and back. Floats of ml_dtypes are left alone."""
+    """Whether every value of `narrow` survives a cast to `wide` and back. False for the floats of ml_dtypes."""
     if wide is None or narrow is None or wide.kind not in "iufb" or narrow.kind not in "iufb":
         return False
     return bool(np.can_cast(narrow, wide, "safe"))
@@ -114,7 +113,7 @@ def _pad(node: gs.Node) -> bool:
 
 
 def _reshape(node: gs.Node) -> bool:
-    """Equal shapes, where at most one size may be unknown: the element count decides that one."""
+    """Whether the shapes are equal. At most one size may be unknown: the element count determines it."""
     x, y = node.inputs[0].shape, node.outputs[0].shape
     if x is None or y is None or len(x) != len(y):
         return False
@@ -125,28 +124,28 @@ def _reshape(node: gs.Node) -> bool:
 
 def _slice(node: gs.Node) -> bool:
     shape = node.inputs[0].shape
-    edges = slice_edges(node)
+    bounds = slice_bounds(node)
 
     def whole(start: int, end: int, axis: int, step: int) -> bool:
         size = shape[axis] if shape is not None else None
         return start == 0 and step == 1 and (end >= 2**31 - 1 or (isinstance(size, int) and end >= size))
 
-    return edges is not None and all(whole(*each) for each in zip(*edges, strict=True))
+    return bounds is not None and all(whole(*each) for each in zip(*bounds, strict=True))
 
 
-def slice_edges(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
+def slice_bounds(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
     """Constant starts, ends, axes and steps of a Slice of any opset."""
     if "starts" in node.attrs:  # before opset 10
         starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
         return starts, ends, list(node.attrs.get("axes", range(len(starts)))), [1] * len(starts)
-    edges = [ints(optional(node, at)) for at in (1, 2)]
-    if edges[0] is None or edges[1] is None:
+    bounds = [ints(optional(node, index)) for index in (1, 2)]
+    if bounds[0] is None or bounds[1] is None:
         return None
-    axes, steps = (ints(t) if (t := optional(node, at)) is not None else [] for at in (3, 4))
+    axes, steps = (ints(t) if (t := optional(node, index)) is not None else [] for index in (3, 4))
     if axes is None or steps is None:
         return None
-    many = range(len(edges[0]))
-    return edges[0], edges[1], axes or list(many), steps or [1 for _ in many]
+    many = range(len(bounds[0]))
+    return bounds[0], bounds[1], axes or list(many), steps or [1 for _ in many]
 
 
 def _resize(node: gs.Node) -> bool:
@@ -162,15 +161,19 @@ def _resize(node: gs.Node) -> bool:
 
 
 def same_symbols(x: gs.Tensor, y: gs.Tensor) -> bool:
-    """Whether every size has a number or a name, and the same one in both: within a graph equal names are equal."""
+    """Whether both shapes are fully known, by number or by symbol, and equal. A symbol has one value per graph."""
     return x.shape is not None and y.shape is not None and None not in x.shape and list(x.shape) == list(y.shape)
 
 
 def _neutral(value: float, *, right_only: bool) -> Callable[[gs.Node, int], gs.Tensor | None]:
     def rule(node: gs.Node, _: int) -> gs.Tensor | None:
-        for at in (1,) if right_only else (1, 0):
-            x = node.inputs[1 - at]
-            if all_equal(node.inputs[at], value) and rank(x) is not None and reaches_or_one(x, node.inputs[at]):
+        for constant_index in (1,) if right_only else (1, 0):
+            x = node.inputs[1 - constant_index]
+            if (
+                all_equal(node.inputs[constant_index], value)
+                and rank(x) is not None
+                and broadcasts_into(x, node.inputs[constant_index])
+            ):
                 return x
         return None
 
@@ -178,13 +181,13 @@ def _neutral(value: float, *, right_only: bool) -> Callable[[gs.Node, int], gs.T
 
 
 def all_equal(tensor: gs.Tensor, value: float) -> bool:
-    """Whether a small constant holds `value` and nothing else."""
-    found = small_constant(tensor)
-    return found is not None and found.size > 0 and found.dtype.kind in "iuf" and bool(np.all(found == value))
+    """Whether the tensor is a small constant whose every element is `value`."""
+    values = small_constant(tensor)
+    return values is not None and values.size > 0 and values.dtype.kind in "iuf" and bool(np.all(values == value))
 
 
-def reaches_or_one(x: gs.Tensor, constant: gs.Tensor) -> bool:
-    """Whether the constant broadcasts into `x` and not the other way round."""
+def broadcasts_into(x: gs.Tensor, constant: gs.Tensor) -> bool:
+    """Whether the constant broadcasts into `x` without enlarging it."""
     return (int(np.prod(constant.shape)) == 1 and len(constant.shape) <= len(x.shape)) or reaches(
         x.shape, constant.shape
     )
@@ -195,17 +198,17 @@ def _expand(node: gs.Node) -> bool:
 
 
 RULES: dict[str, Callable[[gs.Node, int], gs.Tensor | None]] = {
-    "Identity": when(lambda node: True),
-    "Dropout": when(_dropout),
+    "Identity": first_input_if(lambda node: True),
+    "Dropout": first_input_if(_dropout),
     "Cast": _cast,
-    "Concat": when(lambda node: len(node.inputs) == 1),
-    "Split": when(lambda node: len(node.outputs) == 1),
-    "Transpose": when(_transpose),
-    "Pad": when(_pad),
-    "Reshape": when(_reshape),
-    "Expand": when(_expand),
-    "Slice": when(_slice),
-    "Resize": when(_resize),
+    "Concat": first_input_if(lambda node: len(node.inputs) == 1),
+    "Split": first_input_if(lambda node: len(node.outputs) == 1),
+    "Transpose": first_input_if(_transpose),
+    "Pad": first_input_if(_pad),
+    "Reshape": first_input_if(_reshape),
+    "Expand": first_input_if(_expand),
+    "Slice": first_input_if(_slice),
+    "Resize": first_input_if(_resize),
     "Add": _neutral(0, right_only=False),
     "Sub": _neutral(0, right_only=True),
     "Mul": _neutral(1, right_only=False),

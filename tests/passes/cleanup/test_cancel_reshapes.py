@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segc.passes.cleanup.cancel_reshapes import CancelReshapes, earlier, same, target
+from segc.passes.cleanup.cancel_reshapes import CancelReshapes, constant_shape, same, shape_before_transpose
 from tests.helpers.checks import HEAD, check_pass, check_untouched
 
 CONSTANTS = """<int64[2] flat = {6, 4}, int64[3] cube = {2, 3, 4}, int64[2] free = {-1, 4}, int64[1] zero = {0},
@@ -162,14 +162,14 @@ def test_dropping_axes_of_one_before_or_behind_a_transpose_is_the_same(data: st.
     wanted = [s for s in turned.shape if s != 1]
     for _ in range(data.draw(st.integers(0, 2))):
         wanted.insert(data.draw(st.integers(0, len(wanted))), 1)
-    shape, after = earlier(wanted, [a for a in order if sizes[a] != 1])
+    shape, after = shape_before_transpose(wanted, [a for a in order if sizes[a] != 1])
     np.testing.assert_array_equal(x.reshape(shape).transpose(after), turned.reshape(wanted))
 
 
 @given(SIZES, st.data())
 def test_the_constant_shape_gives_the_wanted_sizes(sizes: list[int], data: st.DataObject) -> None:
     names = [data.draw(st.sampled_from([s, f"d{at}"])) for at, s in enumerate(sizes)]
-    shape = target(names, names)
+    shape = constant_shape(names, names)
     assert shape is not None
     filled = [sizes[at] if s == 0 else s for at, s in enumerate(shape)]
     assert list(np.zeros(sizes).reshape(filled).shape) == sizes
@@ -179,4 +179,4 @@ def test_the_constant_shape_gives_the_wanted_sizes(sizes: list[int], data: st.Da
 def test_same_is_careful() -> None:
     assert not same([2, "N"], [2, 3, 1]) and not same([2, "N"], [3, "N"]) and not same(["A", "B"], ["B", "A"])
     assert same([2, "N"], [2, None]) and not same([0, "N"], [0, None]) and not same(None, [1])
-    assert target([0, 2], [2, 0]) is None and target(["A", "B"], ["B", "A"]) is None
+    assert constant_shape([0, 2], [2, 0]) is None and constant_shape(["A", "B"], ["B", "A"]) is None

@@ -120,7 +120,7 @@ def test_operands_transposed_alike_are_transposed_once(op: str) -> None:
         (
             "t = Transpose <perm = [1, 0, 2]> (x)  u = Transpose <perm = [1, 0, 2]> (x)  y = Add (t, u)  z = Neg (t)",
             "float[3,2,4] y, float[3,2,4] z",
-            "needed so elsewhere",
+            "also used elsewhere",
         ),
         (
             "t = Transpose <perm = [1, 0, 2]> (x)  y = Transpose <perm = [1, 0, 2]> (t)",

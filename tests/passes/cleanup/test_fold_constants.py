@@ -25,7 +25,7 @@ def test_a_small_constant_is_not_blown_up() -> None:
         e = Expand (c, s)  y = Mul (x, e)
     }"""
     )
-    check_untouched(FoldConstants(), text, "grow by 3999980 bytes, over the limit of 1048576")
+    check_untouched(FoldConstants(), text, "grow by 3999980 bytes, more than the limit of 1048576")
     check_pass(FoldConstants(1 << 22), text, None)
 
 

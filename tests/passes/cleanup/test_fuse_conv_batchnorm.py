@@ -104,20 +104,20 @@ NORM = "y = BatchNormalization (a, s, t, m, v)"
         (CONV + "y = BatchNormalization (a, s, t, f, v)", None, "float[N,1,H,W] x, float[2] f", "not constant"),
         (CONV + "y = BatchNormalization (a, s, t, m, bad)", None, None, "not finite"),
         (CONV + "y = Div (a, nil)", None, None, "not finite"),
-        ("a = Conv (x, w)  y = Add (a, k)", None, None, "a bias takes 8 bytes, more than the 4 it replaces"),
+        ("a = Conv (x, w)  y = Add (a, k)", None, None, "a bias takes 8 bytes, more than the 4 bytes it replaces"),
         (CONV + "y = Mul (a, row)", "float[N,2,A,3] y", "float[N,1,H,3] x", None),
         (CONV + "y = Div (k, a)", None, None, None),
         (
             "a = BatchNormalization (x, s, t, m, v)  y = Conv <pads = [1, 1, 1, 1]> (a, u)",
             "float[N,1,A,B] y",
             "float[N,2,H,W] x",
-            "pads with 0, after the shift",
+            "pads with 0 after the shift",
         ),
         (
             'a = BatchNormalization (x, s, t, m, v)  y = Conv <auto_pad = "SAME_UPPER"> (a, u)',
             "float[N,1,A,B] y",
             "float[N,2,H,W] x",
-            "pads with 0, after the shift",
+            "pads with 0 after the shift",
         ),
     ],
 )

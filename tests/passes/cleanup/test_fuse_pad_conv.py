@@ -52,15 +52,15 @@ def test_two_users_both_take_it() -> None:
 @pytest.mark.parametrize(
     ("pad", "user", "reason"),
     [
-        ("Pad (x, p, v)", "Conv (a, w)", "Pad fills in 2.0, Conv would 0"),
+        ("Pad (x, p, v)", "Conv (a, w)", "Pad fills in 2.0, Conv would fill in 0"),
         ('Pad <mode = "reflect"> (x, p)', "Conv (a, w)", "Pad is reflect"),
-        ("Pad (x, c)", "Conv <group = 2> (a, w)", "Pad of the batch or channel axis"),
-        ("Pad (x, less)", "Conv (a, w)", "a negative pad cuts"),
-        ("Pad (x, i)", "Conv (a, w)", "pads that are not constant"),
-        ("Pad (x, p)", 'Conv <auto_pad = "SAME_LOWER"> (a, w)', "auto_pad decides the pads"),
-        ("Pad (x, p)", "MaxPool <kernel_shape = [2, 2]> (a)", "Pad fills in 0.0, MaxPool would -inf"),
+        ("Pad (x, c)", "Conv <group = 2> (a, w)", "pads the batch or channel axis"),
+        ("Pad (x, less)", "Conv (a, w)", "a negative pad crops"),
+        ("Pad (x, i)", "Conv (a, w)", "the pads are not constant"),
+        ("Pad (x, p)", 'Conv <auto_pad = "SAME_LOWER"> (a, w)', "auto_pad determines the pads"),
+        ("Pad (x, p)", "MaxPool <kernel_shape = [2, 2]> (a)", "Pad fills in 0.0, MaxPool would fill in -inf"),
         ("Pad (x, p)", "AveragePool <kernel_shape = [2, 2], ceil_mode = 1> (a)", "ceil_mode or dilations"),
-        ("Pad (x, big)", "AveragePool <kernel_shape = [2, 2]> (a)", "pads as large as the kernel"),
+        ("Pad (x, big)", "AveragePool <kernel_shape = [2, 2]> (a)", "the pads are as large as the kernel"),
         (
             "Pad (x, p)",
             "AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (a)",

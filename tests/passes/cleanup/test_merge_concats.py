@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segc.passes.cleanup.merge_concats import MergeConcats, Piece, runs
+from segc.passes.cleanup.merge_concats import MergeConcats, Piece, adjacent_runs
 from tests.helpers.checks import HEAD, check_pass, check_untouched
 
 CONSTANTS = """<int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] four = {4},
@@ -108,5 +108,5 @@ def test_runs_put_together_the_same_cells(cuts: list[tuple[int, int, int]]) -> N
     sources = [gs.Variable(f"s{at}", np.float32, (9,)) for at in range(2)]
     pieces = [Piece(gs.Variable(f"p{i}"), sources[at], low, low + many) for i, (at, low, many) in enumerate(cuts)]
     flat = [(id(p.source), cell) for p in pieces for cell in range(p.start, p.end)]
-    together = [(id(run[0].source), c) for run in runs(pieces) for c in range(run[0].start, run[-1].end)]
+    together = [(id(run[0].source), c) for run in adjacent_runs(pieces) for c in range(run[0].start, run[-1].end)]
     assert together == flat

@@ -39,19 +39,19 @@ def test_pads_by_axis_are_added_where_they_belong() -> None:
 @pytest.mark.parametrize(
     ("nodes", "y", "reason"),
     [
-        ("a = Pad (x, p, v)  y = Pad (a, q, w)", "float[A,B] y", "Pad fills in 2.0, then 3.0"),
-        ("a = Pad (x, p)  y = Pad (a, q, v)", "float[A,B] y", "Pad fills in 0.0, then 2.0"),
-        ('a = Pad <mode = "edge"> (x, p)  y = Pad (a, q)', "float[A,B] y", "Pad is edge, then constant"),
+        ("a = Pad (x, p, v)  y = Pad (a, q, w)", "float[A,B] y", "Pads fill in 2.0, then 3.0"),
+        ("a = Pad (x, p)  y = Pad (a, q, v)", "float[A,B] y", "Pads fill in 0.0, then 2.0"),
+        ('a = Pad <mode = "edge"> (x, p)  y = Pad (a, q)', "float[A,B] y", "Pads are edge, then constant"),
         (
             'a = Pad <mode = "reflect"> (x, p)  y = Pad <mode = "reflect"> (a, less)',
             "float[A,B] y",
-            "Pad is reflect, then reflect",
+            "Pads are reflect, then reflect",
         ),
-        ("a = Pad (x, p)  y = Pad (a, less)", "float[A,B] y", "a negative pad cuts"),
+        ("a = Pad (x, p)  y = Pad (a, less)", "float[A,B] y", "a negative pad crops"),
         ("a = Pad (x, p)  y = Pad (a, q)  z = Neg (a)", "float[A,B] y, float[3,7] z", "'a' is also used elsewhere"),
         ("a = Pad (x, p)  y = Pad (a, q)", "float[A,B] y, float[3,7] a", "'a' is also used elsewhere"),
-        ("a = Pad (x, i)  y = Pad (a, q)", "float[A,B] y", "pads that are not constant"),
-        ("a = Pad (x, p, f)  y = Pad (a, q, f)", "float[A,B] y", "Pad fills in None"),
+        ("a = Pad (x, i)  y = Pad (a, q)", "float[A,B] y", "the pads are not constant"),
+        ("a = Pad (x, p, f)  y = Pad (a, q, f)", "float[A,B] y", "Pads fill in None"),
     ],
 )
 def test_pads_that_differ_stay_and_say_why(nodes: str, y: str, reason: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segc.passes.cleanup.merge_slices import Cut, MergeSlices, composed, positions
+from segc.passes.cleanup.merge_slices import Cut, MergeSlices, compose, positions
 from tests.helpers.checks import HEAD, check_pass, check_untouched
 
 CONSTANTS = """<int64[1] one = {1}, int64[1] three = {3}, int64[1] four = {4}, int64[1] zero = {0},
@@ -53,19 +53,19 @@ def test_a_chain_becomes_one() -> None:
             "s = Slice (x, one, end, one)  y = Slice (s, one, four, one)",
             "float[A,B] y",
             "float[6,W] x",
-            "both cut axis 1, whose size is unknown",
+            "both slice axis 1, whose size is unknown",
         ),
         (
             "s = Slice (x, minus, start, one, minus)  y = Slice (s, one, four, one)",
             "float[A,B] y",
             "float[6,9] x",
-            "steps below 1",
+            "a step is below 1",
         ),
         (
             "s = Slice (x, i, end, one)  y = Slice (s, one, four, zero)",
             "float[A,B] y",
             "float[6,9] x, int64[1] i",
-            "bounds that are not constant",
+            "the bounds are not constant",
         ),
         (
             "s = Slice (x, one, end, one)  y = Slice (s, one, four, one)  z = Neg (s)",
@@ -91,6 +91,6 @@ BOUND = st.integers(-14, 14)
 @given(st.integers(1, 12), BOUND, BOUND, st.integers(1, 4), BOUND, BOUND, st.integers(1, 4))
 def test_a_composed_cut_keeps_the_same_cells(size: int, a: int, b: int, s: int, c: int, d: int, t: int) -> None:
     x = np.arange(size)
-    cut = composed(Cut(a, b, s), Cut(c, d, t), size)
+    cut = compose(Cut(a, b, s), Cut(c, d, t), size)
     np.testing.assert_array_equal(x[list(positions(cut, size))], x[a:b:s][c:d:t])
     assert cut.start >= 0 and cut.step >= 1
