@@ -29,7 +29,8 @@ from segc.commands.compile import compile_request
 from segc.compilation.cache import Shared
 from segc.compilation.request import Request
 from segc.errors import ShapeError
-from segc.frontend.source import Source, open_source
+from segc.frontend.model import Source
+from segc.frontend.source import open_source
 from segc.parity import metrics
 from segc.parity.reference import reference_of
 from segc.support_matrix.families import FAMILIES

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-BLOCK = 1 << 20
-
 
 def canonical(value: Any) -> bytes:
     """UTF-8, keys sorted, two-space indent, a newline at the end.
@@ -24,9 +22,6 @@ def sha256_of(content: bytes) -> str:
 
 
 def sha256_of_file(path: Path) -> str:
-    """The same for a file, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
+    """The same for a file, read in blocks."""
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

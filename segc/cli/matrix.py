@@ -12,7 +12,7 @@ from segc.cli import arguments
 from segc.errors import UsageError
 
 if TYPE_CHECKING:
-    from segc.support_matrix.run import Cell, Job
+    from segc.support_matrix.cells import Cell, Job
 
 _DESCRIPTION = """\
 Compile and verify every family for every target, static and dynamic, logits and masks, each config in a process of its
@@ -46,6 +46,7 @@ def add_parser(commands: Any) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run, report and write; exit code 9 when a cell failed that PyTorch can run, or fell behind the baseline."""
     from segc.support_matrix import page, run
+    from segc.support_matrix.cells import FAILED
 
     before = page.read(args.baseline) if args.baseline is not None else None
 
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
         args.out.write_text(page.page_of(content), encoding="utf-8")
         args.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=2) if args.json else f"\n{page.summary(cells)}")
-    worse = run.regressions([cell for cell in cells if cell.status == run.FAILED], before or [])
+    worse = run.regressions([cell for cell in cells if cell.status == FAILED], before or [])
     if before is not None:
         for cell in worse:
             print(f"worse than the baseline: {cell.config} {cell.target} {cell.shape} {cell.output}: {cell.reason}")
@@ -98,8 +99,8 @@ def _longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
 def _jobs(args: argparse.Namespace) -> list[Job]:
     from segc import targets
     from segc.frontend.source import zoo_names
+    from segc.support_matrix.cells import OUTPUTS, SHAPES, Job
     from segc.support_matrix.families import FAMILIES
-    from segc.support_matrix.run import OUTPUTS, SHAPES, Job
 
     size = arguments.shape(args.size) if args.size else None
     same: dict[str, tuple[str, ...]] = {}

@@ -24,8 +24,7 @@ from segc.compilation.cache import Shared, Unshared
 from segc.compilation.request import Request, open_fitting, require_sane, with_output
 from segc.compilation.settings import limits_of, settings_of
 from segc.errors import MissingPackageError, ParityError, ShapeError, UsageError
-from segc.frontend.model import ModelInfo
-from segc.frontend.source import Source
+from segc.frontend.model import ModelInfo, Source
 from segc.graph import invariants, ir
 from segc.hybrid.emit import emit as emit_segments
 from segc.hybrid.plan import Plan

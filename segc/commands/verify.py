@@ -12,7 +12,8 @@ from segc import targets
 from segc.bundle.manifest import Input, Manifest
 from segc.compilation.settings import limits_of
 from segc.errors import ParityError, SourceError
-from segc.frontend.source import Source, open_source, zoo_names
+from segc.frontend.model import Source
+from segc.frontend.source import open_source, zoo_names
 from segc.parity import metrics
 from segc.parity.reference import reference_of
 from segc.runtime.engine import Engine, load

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segc.frontend.source import Source
+from segc.frontend.model import Source
 
 if TYPE_CHECKING:
     from segc.frontend.trace import Traced

@@ -19,7 +19,7 @@ from segc.parity import metrics
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from segc.frontend.source import Source
+    from segc.frontend.model import Source
 
 _SMALL = 256  # pixels a side
 Run = Callable[[np.ndarray], np.ndarray]

@@ -10,8 +10,8 @@ from segc import targets
 from segc.compilation import mask_placement as decode
 from segc.compilation.cache import Shared
 from segc.errors import ShapeError, UsageError
-from segc.frontend.model import ModelInfo
-from segc.frontend.source import Source, open_source
+from segc.frontend.model import ModelInfo, Source
+from segc.frontend.source import open_source
 from segc.hybrid.options import Partitioning
 
 

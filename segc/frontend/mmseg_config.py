@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import ShapeError, SourceError, UsageError
 from segc.frontend import calibrate
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
 from segc.frontend.mmseg_env import import_mmseg
-from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, generic_classes, pair, sha256_of
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source, generic_classes, pair
 from segc.frontend.quiet import quiet
 from segc.suggestions import closest
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from segc.frontend.source import Source
 
 _IGNORED_STEPS = {"LoadImageFromFile", "LoadImageFromNDArray", "LoadAnnotations", "PackSegInputs"}
 _CALIBRATION_SIZE = (256, 256)  # divides by every stride of the zoo
@@ -29,8 +29,6 @@ _CALIBRATION_SIZE = (256, 256)  # divides by every stride of the zoo
 
 def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool, mode: str | None) -> Source:
     """Build the model of a config, in eval mode, with the checkpoint's weights or random ones from a fixed seed."""
-    from segc.frontend.source import Source
-
     config = read_config(path)
     from segc.frontend.logits_model import MmsegLogits
 
@@ -43,7 +41,7 @@ def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
     if read is not None:
         mismatch = load_into(segmentor, read, allow_mismatch=allow_mismatch)
         info.weights = "checkpoint"
-        info.checkpoint = {"name": read.path.name, "sha256": sha256_of(read.path)}
+        info.checkpoint = {"name": read.path.name, "sha256": sha256_of_file(read.path)}
         info.notes += [f"--allow-mismatch: {line}" for line in mismatch.lines()]
     else:
         info.weights = "random"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
 
 DEFAULT_SHAPE = (512, 512)
 
@@ -55,10 +57,13 @@ class ModelInfo:
     notes: list[str] = field(default_factory=list)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclass
+class Source:
+    """A model to compile: `module` maps (N, C, H, W) to logits in eager PyTorch, or `onnx_model` is given as it is."""
+
+    info: ModelInfo
+    module: nn.Module | None = None
+    onnx_model: onnx.ModelProto | None = None
 
 
 def generic_classes(channels: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:

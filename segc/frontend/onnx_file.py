@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 import onnx.checker
 import onnx.defs
-from google.protobuf.message import DecodeError
 
-from segc.errors import FileError, SourceError
-from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, sha256_of
-
-if TYPE_CHECKING:
-    from segc.frontend.source import Source
+from segc.bundle.canonical_json import sha256_of_file
+from segc.errors import SourceError
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source
+from segc.graph.onnx_reader import read_model
 
 _STANDARD = {"", "ai.onnx", "segc"}
 _OLDEST = 17  # LayerNormalization, and axes as inputs
@@ -23,49 +20,16 @@ _OLDEST = 17  # LayerNormalization, and axes as inputs
 
 def open_onnx(path: Path) -> Source:
     """Load and check the file: valid protobuf, external data inside its folder, known ops, one image in, logits out."""
-    from segc.frontend.source import Source
-
     model = read_model(path)
     _require_known_ops(model, path)
     _require_valid(model, path)
     batch, channels, height, width = _input_sizes(model, path)
     info = ModelInfo(
-        "onnx", path.stem, sha256_of(path), shape=(height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1]),
+        "onnx", path.stem, sha256_of_file(path), shape=(height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1]),
         in_channels=channels or 3, batch=batch or 1, fixed=(height or None, width or None),
     )  # fmt: skip
     info.notes.append("an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled")
     return Source(info, onnx_model=model)
-
-
-def read_model(path: Path) -> onnx.ModelProto:
-    """The model with its external data. Raises FileError or SourceError."""
-    model = parse_model(path)
-    if external_tensors(model, path):
-        try:
-            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise unreadable_data(path, error) from error
-    return model
-
-
-def parse_model(path: Path) -> onnx.ModelProto:
-    """The model as its own file has it: external data stays where it is. Raises FileError or SourceError."""
-    if not path.is_file():
-        because = "it is a folder" if path.is_dir() else ""
-        raise FileError(f"no ONNX file at '{path}'", because=because, so="give the path of an .onnx file")
-    if path.stat().st_size == 0:
-        raise SourceError(f"'{path}' is empty (0 bytes)", so="export or copy it again")
-    try:
-        model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
-    except OSError as error:
-        raise FileError(f"'{path}' cannot be read", because=error.strerror or str(error)) from error
-    except DecodeError as error:
-        raise SourceError(
-            f"'{path}' is not an ONNX file, or is cut off", because=str(error), so="export or copy it again"
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise SourceError(f"'{path}' is not an ONNX model", because="it holds no graph", so="export or copy it again")
-    return model
 
 
 def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
@@ -86,35 +50,6 @@ def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
         return converted
     except RuntimeError as error:
         raise SourceError(f"opset {opset} cannot be converted to {_OLDEST}", because=str(error)) from error
-
-
-def external_tensors(model: onnx.ModelProto, path: Path) -> list[onnx.TensorProto]:
-    """Tensors with external data, all of which lies in files below the model's folder. Raises SourceError."""
-    root = path.parent.resolve()
-    external = [
-        t for t in onnx.external_data_helper._get_all_tensors(model) if onnx.external_data_helper.uses_external_data(t)
-    ]
-    for tensor in external:
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        file = root / location
-        if Path(location).is_absolute() or not file.resolve().is_relative_to(root):
-            raise SourceError(
-                f"external data of '{path}' points outside its folder",
-                because=f"tensor '{tensor.name}' is at '{location}'",
-                so="keep the data file beside the model",
-            )
-        if not file.is_file():
-            raise SourceError(
-                f"external data of '{path}' is missing",
-                because=f"tensor '{tensor.name}' should be in '{location}'",
-                so=f"copy '{location}' beside the model",
-            )
-    return external
-
-
-def unreadable_data(path: Path, error: Exception) -> SourceError:
-    """What to raise when external data that is there cannot be used."""
-    return SourceError(f"external data of '{path}' cannot be read", because=str(error), so="export or copy it again")
 
 
 def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:

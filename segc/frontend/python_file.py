@@ -9,14 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import MissingPackageError, SourceError
 from segc.frontend import calibrate
-from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, pair, sha256_of
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source, pair
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from segc.frontend.source import Source
 
 _META = {
     "classes", "palette", "mean", "std", "channel_order", "shape", "resize_scale", "keep_ratio", "align_corners",
@@ -28,7 +28,6 @@ _META_HELP = f"meta is a dict; known keys: {', '.join(sorted(_META))}"
 def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool) -> Source:
     """Run the file and take its model. `meta`, a dict, may hold the fields of ModelInfo named in `_META`."""
     from segc.frontend.checkpoint import load_into, read_checkpoint
-    from segc.frontend.source import Source
 
     if importlib.util.find_spec("torch") is None:
         raise MissingPackageError("PyTorch is needed to trace a model", so="pip install 'segc[mmseg]'")
@@ -42,7 +41,7 @@ def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
         read = read_checkpoint(checkpoint)
         mismatch = load_into(model, read, allow_mismatch=allow_mismatch)
         info.weights = "checkpoint"
-        info.checkpoint = {"name": read.path.name, "sha256": sha256_of(read.path)}
+        info.checkpoint = {"name": read.path.name, "sha256": sha256_of_file(read.path)}
         info.notes += [f"--allow-mismatch: {line}" for line in mismatch.lines()]
         info.classes = info.classes or read.classes or ()
         info.palette = info.palette or read.palette or ()
@@ -110,7 +109,7 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
         info = ModelInfo(
             kind="python",
             name=path.stem,
-            sha256=sha256_of(path),
+            sha256=sha256_of_file(path),
             classes=tuple(str(c) for c in meta.get("classes", ())),
             palette=tuple((int(r), int(g), int(b)) for r, g, b in meta.get("palette", ())),
             mean=tuple(float(v) for v in meta.get("mean", (0.0, 0.0, 0.0))),

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segc.errors import SourceError
 from segc.frontend.mmseg_env import config_root
-from segc.frontend.model import ModelInfo
+from segc.frontend.model import Source
 from segc.suggestions import closest
 
-if TYPE_CHECKING:
-    import onnx
-    from torch import nn
-
-
 _NO_SOURCE = (".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".xml")
-
-
-@dataclass
-class Source:
-    """A model to compile: `module` maps (N, C, H, W) to logits in eager PyTorch, or `onnx_model` is given as it is."""
-
-    info: ModelInfo
-    module: nn.Module | None = None
-    onnx_model: onnx.ModelProto | None = None
 
 
 def open_source(

@@ -26,8 +26,8 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from segc.errors import FileError
-from segc.frontend.onnx_file import external_tensors, parse_model, unreadable_data
 from segc.graph import ir
+from segc.graph.onnx_reader import external_tensors, parse_model, unreadable_data
 
 EMBED = 1_900_000_000  # bytes of weights that fit a single protobuf of at most 2 GiB, with room for the graph
 INLINE = 1024  # elements: constants up to here stay in the graph, where shape inference sees them

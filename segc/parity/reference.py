@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from segc.frontend.model import Source
 from segc.frontend.quiet import quiet
-from segc.frontend.source import Source
 
 
 def reference_of(source: Source) -> Callable[[np.ndarray], np.ndarray]:

@@ -21,9 +21,9 @@ from segc.commands.compile import compile_request
 from segc.compilation.cache import Shared
 from segc.compilation.request import Request, open_shared
 from segc.errors import SegcError, ShapeError
-from segc.frontend.source import Source
+from segc.frontend.model import Source
 from segc.parity.reference import reference_of
-from segc.support_matrix.run import CANNOT, FAILED, HYBRID, OK, Cell, Job
+from segc.support_matrix.cells import CANNOT, FAILED, HYBRID, OK, Cell, Job
 
 RELATIVE_ERROR, AGREEMENT = 1.5e-3, 0.999  # deep attention nets with seeded weights need more than the default 1e-3
 _REASONS = 3

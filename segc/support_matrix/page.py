@@ -12,7 +12,7 @@ from typing import Any
 
 from segc.bundle.manifest import hybrid_text
 from segc.errors import FileError
-from segc.support_matrix.run import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
+from segc.support_matrix.cells import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
 
 _VERSIONS = (
     "segc", "torch", "mmsegmentation", "onnx", "onnxruntime", "openvino", "ncnn", "tensorrt-rtx-cu12-bindings",

@@ -17,7 +17,8 @@ from torch import nn
 from segc.commands.compile import compile as compile_source
 from segc.errors import SourceError, UsageError
 from segc.frontend.mmseg_env import config_root
-from segc.frontend.source import Source, open_source
+from segc.frontend.model import Source
+from segc.frontend.source import open_source
 
 
 def opened(folder: Path, **values: str) -> Source:

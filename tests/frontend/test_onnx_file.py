@@ -10,8 +10,9 @@ import onnx.numpy_helper
 import pytest
 
 from segc.errors import ShapeError, SourceError
-from segc.frontend.onnx_file import at_opset, read_model
+from segc.frontend.onnx_file import at_opset
 from segc.frontend.source import open_source
+from segc.graph.onnx_reader import read_model
 from tests.helpers.calls import refused, segc
 from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, onnx_file, parsed
 

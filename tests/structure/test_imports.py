@@ -50,7 +50,7 @@ def imports(name: str, path: Path, known: dict[str, Path], *, inside_functions: 
     return {each for each in asked | parents if each in known and each != name and not name.startswith(f"{each}.")}
 
 
-@pytest.mark.parametrize("inside_functions", [False])
+@pytest.mark.parametrize("inside_functions", [False, True])
 def test_no_import_cycles(inside_functions: bool) -> None:
     known = modules()
     assert len(known) > 200

@@ -15,7 +15,7 @@ from segc.errors import FileError
 from segc.frontend.source import zoo_names
 from segc.support_matrix import job as matrix_job
 from segc.support_matrix import page, run
-from segc.support_matrix.run import CANNOT, FAILED, HYBRID, OK, Cell, Job
+from segc.support_matrix.cells import CANNOT, FAILED, HYBRID, OK, Cell, Job
 from segc.support_matrix.same_models import same_models
 
 TABLES = Path(__file__).parents[2] / "docs" / "tables"

@@ -1,0 +1,72 @@
+"""Read ONNX files, and find the external data that belongs to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.external_data_helper
+from google.protobuf.message import DecodeError
+
+from segc.errors import FileError, SourceError
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model with its external data. Raises FileError or SourceError."""
+    model = parse_model(path)
+    if external_tensors(model, path):
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise unreadable_data(path, error) from error
+    return model
+
+
+def parse_model(path: Path) -> onnx.ModelProto:
+    """The model as its own file has it: external data stays where it is. Raises FileError or SourceError."""
+    if not path.is_file():
+        because = "it is a folder" if path.is_dir() else ""
+        raise FileError(f"no ONNX file at '{path}'", because=because, so="give the path of an .onnx file")
+    if path.stat().st_size == 0:
+        raise SourceError(f"'{path}' is empty (0 bytes)", so="export or copy it again")
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be read", because=error.strerror or str(error)) from error
+    except DecodeError as error:
+        raise SourceError(
+            f"'{path}' is not an ONNX file, or is cut off", because=str(error), so="export or copy it again"
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise SourceError(f"'{path}' is not an ONNX model", because="it holds no graph", so="export or copy it again")
+    return model
+
+
+def external_tensors(model: onnx.ModelProto, path: Path) -> list[onnx.TensorProto]:
+    """Tensors with external data, all of which lies in files below the model's folder. Raises SourceError."""
+    root = path.parent.resolve()
+    external = [
+        t for t in onnx.external_data_helper._get_all_tensors(model) if onnx.external_data_helper.uses_external_data(t)
+    ]
+    for tensor in external:
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        file = root / location
+        if Path(location).is_absolute() or not file.resolve().is_relative_to(root):
+            raise SourceError(
+                f"external data of '{path}' points outside its folder",
+                because=f"tensor '{tensor.name}' is at '{location}'",
+                so="keep the data file beside the model",
+            )
+        if not file.is_file():
+            raise SourceError(
+                f"external data of '{path}' is missing",
+                because=f"tensor '{tensor.name}' should be in '{location}'",
+                so=f"copy '{location}' beside the model",
+            )
+    return external
+
+
+def unreadable_data(path: Path, error: Exception) -> SourceError:
+    """What to raise when external data that is there cannot be used."""
+    return SourceError(f"external data of '{path}' cannot be read", because=str(error), so="export or copy it again")
