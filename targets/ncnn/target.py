@@ -17,6 +17,7 @@ from segc.passes.legalize.einsum import LegalizeEinsum
 from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
 from segc.targets.ncnn.emit import emit
 from segc.targets.ncnn.files.example_cpp import write_example
+from segc.targets.ncnn.net import layer_checks_maps  # noqa: F401 - registers its checks
 from segc.targets.ncnn.ops import rows
 from segc.targets.ncnn.runtime import PACKAGE, load
 from segc.targets.target import Target
