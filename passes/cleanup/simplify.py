@@ -76,7 +76,7 @@ class Simplify(Pass):
         if why := why_not(before, after) or self._differs(graph, candidate, unchanged):
             result.skips.append(Skip("onnxsim", why))
             return result
-        result.changes = len(old) + len(new) - 2 * len(unchanged)
+        result.changes = len(old.keys() | new.keys()) - len(unchanged)
         take_over(graph, candidate, unchanged)
         ir.infer_shapes(graph)
         return result

@@ -69,18 +69,19 @@ def check_pass(
     before: str,
     after: str | None,
     *,
+    changes: int = 1,
     atol: float = 0.0,
     same_outputs: bool = True,
     skips: str | None = None,
 ) -> gs.Graph:
     """`step` turns `before` into `after`, validly, once, and without changing what the graph computes.
 
-    after: None leaves the shape of the result to the caller. atol: largest difference of float outputs; 0 asks for
+    after: None leaves the shape of the result to the caller. changes: exactly what the pass must count. atol: largest difference of float outputs; 0 asks for
     equal numbers. same_outputs: False for passes that change what the graph returns. skips: part of a skip's reason.
     """
     original, graph = graph_of(before), graph_of(before)
     result = apply(step, graph)
-    assert result.changes > 0, f"{step.name} changed nothing; skips: {result.skips}"
+    assert result.changes == changes, f"{step.name} counted {result.changes} changes; skips: {result.skips}"
     if after is not None:
         assert text_of(graph) == text_of(graph_of(after))
     _check_valid(step, graph)

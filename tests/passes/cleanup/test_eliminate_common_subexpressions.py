@@ -15,6 +15,7 @@ def test_equal_nodes_become_one_and_so_do_those_that_read_them() -> None:
             a = Relu (x)  b = Relu (x)  c = Neg (a)  d = Neg (b)  y = Add (c, d)
         }""",
         HEAD + "g (float[N,4] x) => (float[N,4] y) { a = Relu (x)  c = Neg (a)  y = Add (c, c) }",
+        changes=2,
     )
 
 

@@ -15,6 +15,7 @@ def test_a_chain_of_constants_becomes_one() -> None:
             t = Transpose <perm = [1, 0]> (w)  m = Mul (t, c)  y = MatMul (x, m)
         }""",
         HEAD + "g (float[N,2] x) => (float[N,3] y) <float[2,3] m = {2, 6, 10, 4, 8, 12}> { y = MatMul (x, m) }",
+        changes=2,
     )
 
 

@@ -42,6 +42,7 @@ def test_a_chain_becomes_one() -> None:
         MergeSlices(),
         text("a = Slice (x, one, end, zero)  b = Slice (a, one, end, zero)  y = Slice (b, zero, two, zero, one)"),
         None,
+        changes=2,
     )
     assert [n.op for n in graph.nodes] == ["Slice"]
 

@@ -202,6 +202,7 @@ def test_two_pools_of_one_tensor_do_not_share_names() -> None:
           z = segc.AdaptiveAvgPool2d <output_size = [2, 2]> (x) }""",
         None,
         atol=1e-6,
+        changes=2,
     )
 
 
