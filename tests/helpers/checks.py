@@ -76,8 +76,9 @@ def check_pass(
 ) -> gs.Graph:
     """`step` turns `before` into `after`, validly, once, and without changing what the graph computes.
 
-    after: None leaves the shape of the result to the caller. changes: exactly what the pass must count. atol: largest difference of float outputs; 0 asks for
-    equal numbers. same_outputs: False for passes that change what the graph returns. skips: part of a skip's reason.
+    after: None leaves the shape of the result to the caller. changes: the exact number that the pass must count.
+    atol: largest difference of float outputs; 0 asks for equal numbers. same_outputs: False for passes that change what
+    the graph returns. skips: part of a skip's reason.
     """
     original, graph = graph_of(before), graph_of(before)
     result = apply(step, graph)

@@ -1,8 +1,6 @@
-"""PSAMask against a slow loop written from the paper's definition, and against mmcv's own kernel where recorded."""
+"""PSAMask against a slow loop written from the paper's definition, and against recorded calls of mmcv's kernel."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segc.frontend.rewrites.psamask import COLLECT, DISTRIBUTE, psa_mask  # noqa: E402
-
-RECORDED = Path(__file__).parents[4] / "shared" / "facts" / "psamask_reference.npz"
+from tests.helpers.psamask import recorded  # noqa: E402
 
 
 def attention_from_offsets(x: np.ndarray, psa_type: int, mask: tuple[int, int]) -> np.ndarray:
@@ -41,13 +38,9 @@ def test_equals_the_definition(psa_type: int, size: tuple[int, int], mask: tuple
     np.testing.assert_array_equal(result, attention_from_offsets(x, psa_type, mask))
 
 
-@pytest.mark.skipif(not RECORDED.is_file(), reason="the recorded outputs of mmcv's kernel are not beside the project")
-def test_equals_mmcv() -> None:
-    data = np.load(RECORDED)
-    cases = sorted(key[: -len("_x")] for key in data.files if key.endswith("_x"))
-    assert cases
+def test_equals_mmcv_s_kernel_on_recorded_calls() -> None:
+    cases = list(recorded())
+    assert len(cases) == 10
     for case in cases:
-        psa_type, _, _, mask_h, mask_w, _ = (int(v) for v in data[f"{case}_meta"])
-        x = torch.from_numpy(data[f"{case}_x"].astype(np.float32))
-        result = psa_mask(x, psa_type, (mask_h, mask_w)).numpy()
-        np.testing.assert_array_equal(result, data[f"{case}_y"].astype(np.float32), err_msg=case)
+        result = psa_mask(torch.from_numpy(case.x), case.psa_type, case.mask_size).numpy()
+        np.testing.assert_array_equal(result, case.y, err_msg=case.name)

@@ -67,7 +67,7 @@ def test_weights_are_neither_copied_nor_seen_by_onnxsim(monkeypatch: pytest.Monk
         return real(model)
 
     monkeypatch.setattr(simplify, "simplified", spy)
-    assert Simplify().run(graph).changes > 0
+    assert Simplify().run(graph).changes == 4
     weights = [n.inputs[1] for n in graph.nodes if n.op == "MatMul"]
     assert len(weights) == 2 and weights[0] is weights[1]
     assert weights[0].values is values
@@ -76,7 +76,7 @@ def test_weights_are_neither_copied_nor_seen_by_onnxsim(monkeypatch: pytest.Monk
 
 def test_origins_and_names_stay_with_what_they_belong_to() -> None:
     graph = weighted()
-    assert Simplify().run(graph).changes > 0
+    assert Simplify().run(graph).changes == 4
     by_output = {n.outputs[0].name: source_info.of(n) for n in graph.nodes}
     assert by_output["y"].source == "file.py:1 fourth"
     assert by_output["b"].source == "file.py:1 second"
@@ -141,7 +141,7 @@ def test_a_wrong_result_is_refused_with_the_number(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_tolerance_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Simplify(tolerance=1e-2).run(tampered(monkeypatch, slightly_off)).changes > 0
+    assert Simplify(tolerance=1e-2).run(tampered(monkeypatch, slightly_off)).changes == 4
 
 
 def test_a_crash_of_onnxsim_leaves_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_only_what_changed_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     )
     ran = spied(monkeypatch)
-    assert Simplify().run(graph).changes > 0
+    assert Simplify().run(graph).changes == 4
     assert len(ran) == 2 and all("Conv" not in ops for ops in ran), ran
 
 
@@ -211,7 +211,7 @@ def test_a_part_that_counts_on_what_it_is_fed_is_judged_by_the_whole_graph(monke
     graph = graph_of(COUNTS_ON_INPUT.replace("a = Identity (x)  b = Relu (a)", "b = Relu (x)"))
     monkeypatch.setattr(simplify, "simplified", lambda model: _changed(model, relu_of_relu))
     ran = spied(monkeypatch)
-    assert Simplify().run(graph).changes > 0
+    assert Simplify().run(graph).changes == 1
     assert ran == [["Relu"], ["Abs"], ["Relu", "Relu", "Identity", "Neg"], ["Relu", "Abs", "Identity", "Neg"]]
 
 
@@ -225,7 +225,7 @@ def _changed(model: onnx.ModelProto, change: Any) -> onnx.ModelProto:
 def test_a_part_without_known_sizes_is_judged_by_the_whole_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = graph_of(DOUBLE)
     ran = spied(monkeypatch)
-    assert Simplify().run(graph).changes > 0
+    assert Simplify().run(graph).changes == 4
     assert ran == [["Identity", "Relu", "Identity", "Neg"], ["Relu", "Neg"]]
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +8,7 @@ from hypothesis import strategies as st
 from segc.passes.dialect.lower_psa_mask import LowerPSAMask, reachable
 from segc.passes.support import evaluate
 from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched, graph_of
-
-REFERENCE = Path(__file__).parents[4] / "shared" / "facts" / "psamask_reference.npz"  # outputs of mmcv's own kernel
+from tests.helpers.psamask import recorded
 
 
 def mask(shape: str, out: str, kind: int, size: tuple[int, int], head: str = HEAD) -> str:
@@ -113,17 +110,13 @@ def test_body_and_lowering_are_the_definition(
     np.testing.assert_array_equal(evaluate.outputs(graph, {"x": x})["y"], slow(x, kind, size))
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="no reference outputs of mmcv's kernel beside the repository")
 def test_body_and_lowering_agree_with_mmcv_s_kernel() -> None:
-    data = np.load(REFERENCE)
-    for case in range(sum(name.endswith("_meta") for name in data.files)):
-        x, want = (data[f"case{case}_{name}"].astype(np.float32) for name in "xy")
-        kind, _, _, *size = (int(v) for v in data[f"case{case}_meta"][:5])
-        shapes = [",".join(map(str, a.shape)) for a in (x, want)]
-        graph = graph_of(mask(shapes[0], shapes[1], kind, (size[0], size[1])))
-        np.testing.assert_array_equal(evaluate.outputs(graph, {"x": x})["y"], want)
+    for case in recorded():
+        shapes = [",".join(map(str, a.shape)) for a in (case.x, case.y)]
+        graph = graph_of(mask(shapes[0], shapes[1], case.psa_type, case.mask_size))
+        np.testing.assert_array_equal(evaluate.outputs(graph, {"x": case.x})["y"], case.y, err_msg=case.name)
         assert LowerPSAMask().run(graph).changes == 1
-        np.testing.assert_array_equal(evaluate.outputs(graph, {"x": x})["y"], want)
+        np.testing.assert_array_equal(evaluate.outputs(graph, {"x": case.x})["y"], case.y, err_msg=case.name)
 
 
 @given(st.integers(1, 40), st.integers(1, 20))
