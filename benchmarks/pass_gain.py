@@ -91,7 +91,9 @@ def measure(source: str, args: argparse.Namespace) -> str:
     shape: Any = tuple(int(side) for side in args.shape.split("x")) if args.shape else None
     model, size = traced(source, shape)
     target = targets.get(args.target)
-    target = replace(target, skips=target.skips - {args.step})  # asked for by name: what the target does by default
+    target = replace(
+        target, skipped_passes=target.skipped_passes - {args.step}
+    )  # asked for by name: what the target does by default
     with tempfile.TemporaryDirectory() as name:
         ways = {"without": args.step}, {"without": "", "also": args.step}
         graphs = [graph_of(model, target, args.output == "mask", **way) for way in ways]

@@ -1,4 +1,4 @@
-"""What a target is: data that says what one runtime accepts, and three functions that use the runtime.
+"""What a target is: data that says what one runtime accepts, and the functions that use the runtime.
 
 No other code branches on a target's name. Third parties add targets through the entry point group `segc.targets`.
 """
@@ -20,64 +20,106 @@ from segc.targets.checks import BoundaryCheck, Check, static_map
 from segc.targets.protocol import Emitted, Option, Package, Session, Settings
 
 
-@dataclass(frozen=True)
-class Target:
-    """What one runtime accepts, and how to write, load and run its files.
+@dataclass(frozen=True, kw_only=True)
+class DeferredBuild:
+    """How a target leaves its engine to `segc build`, and finishes it there."""
 
-    ops: per op, "domain::Op" for other domains than ONNX's; absent: unsupported; empty: no condition. legalize: passes
-    in this order, after the dialect is lowered. emit(model, directory, settings) writes the files and returns them;
-    load(directory, options, threads) gives a Session. Both import the runtime only when called.
-    package: None where no package index has the runtime. output: of mmseg's models unless asked otherwise, what is
-    faster to a mask on the host: "logits" or "mask". mask_tail: spells segc.ResizeArgMax.
-    configure(target, settings): the target as these settings want it, e.g. with another table or more passes.
-    limits: per precision the (largest relative logit error or None, least share of equal pixels) of the parity gate,
-    where segc's own do not fit. cannot_run(settings): why no engine runs on this machine, or None; the gate then
-    judges the legalized graph in ONNX Runtime, and reports say `unrun` instead of ok. images: whether engines can take
-    uint8 images and normalise them (`--input uint8`). bounded: a dynamic engine has a
-    greatest size and takes one image at a time; without --shape-range the sizes come from the config.
-    explain: more for `segc doctor`. wants_reference: bundles keep the inputs and outputs of the parity gate, and
-    finish(bundle, directory, settings) writes what `emit` left for `segc build`; such bundles name the legalized graph
-    in the option "onnx".
-    isolated: try a fresh engine in a process of its own, for runtimes that crash where others raise. origins: the model
-    that `emit` gets says of each node which line it comes from (segc.graph.source_info).
-    multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession. border: why a tensor cannot
-    go into or out of an engine that is a segment of a graph, or None; the graph's own input and output are not asked.
-    accompany(directory, manifest): write what else the bundle holds, e.g. an example for users without segc.
-    file_opset: of what `emit` writes, where that is older than `opset`. spell: the last of `legalize`, which bring a
-    graph there; they run on every segment again, since the graph as a whole may have no form in that opset.
-    skips: names of clean-up passes that are not worth their rounding in this runtime.
-    """
+    graph: Callable[[Mapping[str, Any]], str | None]
+    """(options of a bundle): the file in the bundle that the engine is built from; None where nothing was deferred."""
+    pending: Callable[[Mapping[str, Any]], bool]
+    """(options of a bundle): whether its engine is still to be built."""
+    finish: Callable[[Path, Path, Settings], Emitted]
+    """(bundle, directory, settings): build the engine of the bundle into the directory."""
+    finish_options: Mapping[str, str] = field(default_factory=dict)
+    """Options of the target under which `finish` runs, whatever the bundle was compiled with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What one runtime accepts, and how to write, load and run its files. Every field says what it is for."""
+
+    # --- identity ---
 
     name: str
+    """What users type after `--target`."""
     summary: str
-    opset: int
-    package: Package | None
-    ops: Mapping[str, tuple[Check, ...]]
-    emit: Callable[[onnx.ModelProto, Path, Settings], Emitted]
-    load: Callable[[Path, Mapping[str, Any], int], Session]
-    legalize: tuple[Pass, ...] = ()
-    output: str = "logits"
-    table: str = ""  # the file with the rows, named in refusals
-    spell: tuple[Pass, ...] = ()
-    file_opset: int | None = None
-    mask_tail: Pass = field(default_factory=LowerResizeArgMax)
-    skips: frozenset[str] = frozenset()
-    precisions: tuple[str, ...] = ("fp32",)
+    """One line for `segc targets`."""
     options: tuple[Option, ...] = ()
+    """Settings of this target alone, with their flags on the command line."""
+    precisions: tuple[str, ...] = ("fp32",)
+    """What `--precision` may ask for; the first is the usual one."""
     configure: Callable[[Target, Settings], Target] = lambda target, _: target
-    limits: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
-    cannot_run: Callable[[Settings], str | None] = lambda _: None
-    unrun: str = "built, not run"
-    images: bool = False
-    isolated: bool = False
-    origins: bool = False
-    multi_io: bool = False
-    border: BoundaryCheck = static_map
-    accompany: Callable[[Path, Manifest], None] = lambda *_: None
-    bounded: bool = False
-    explain: Callable[[], str] = lambda: ""
+    """(target, settings): the target as these settings want it, e.g. with another table or more passes."""
+
+    # --- table: what the runtime accepts ---
+
+    ops: Mapping[str, tuple[Check, ...]]
+    """Checks per op, "domain::Op" for domains other than ONNX's. Absent: unsupported. Empty: no condition."""
+    table: str = ""
+    """The file that holds the rows; refusals name it."""
+    boundary: BoundaryCheck = static_map
+    """Why a tensor cannot enter or leave an engine that is a segment of a graph, or None. The graph's own input and
+    output are not asked about."""
+    accepts_uint8: bool = False
+    """Engines can take uint8 images and normalise them (`--input uint8`)."""
+    needs_shape_range: bool = False
+    """A dynamic engine has a greatest size and takes one image at a time. Without --shape-range the sizes come from the
+    config."""
+
+    # --- pipeline: how a graph becomes acceptable ---
+
+    opset: int
+    """The newest opset that the passes and the table know."""
+    file_opset: int | None = None
+    """The opset of the files that `emit` writes, where it is older than `opset`."""
+    legalize: tuple[Pass, ...] = ()
+    """Passes in this order, run after the dialect is lowered."""
+    segment_passes: tuple[Pass, ...] = ()
+    """The last of `legalize`, which bring a graph to `file_opset`. They run again on every segment of a hybrid, since
+    the graph as a whole may have no form in that opset."""
+    mask_tail: Pass = field(default_factory=LowerResizeArgMax)
+    """Lowers segc.ResizeArgMax."""
+    skipped_passes: frozenset[str] = frozenset()
+    """Names of clean-up passes that are not worth their rounding in this runtime."""
+
+    # --- emission: what lies in a bundle ---
+
+    emit: Callable[[onnx.ModelProto, Path, Settings], Emitted]
+    """(model, directory, settings): write the files and return them. Imports the runtime only when called."""
+    source_info: bool = False
+    """The model that `emit` gets says of each node which source line it comes from (segc.graph.source_info)."""
+    write_extras: Callable[[Path, Manifest], None] = lambda *_: None
+    """(directory, manifest): write what else the bundle holds, e.g. an example for users without segc."""
     wants_reference: bool = False
-    finish: Callable[[Path, Path, Settings], Emitted] | None = None
+    """Bundles keep the inputs and outputs of the parity gate, for `segc build` on another machine."""
+    deferred_build: DeferredBuild | None = None
+    """How `segc build` finishes a bundle whose engine `emit` left to another machine; None where `emit` never does."""
+
+    # --- runtime: how the files are loaded and run ---
+
+    load: Callable[[Path, Mapping[str, Any], int], Session]
+    """(directory, options, threads): a Session. Imports the runtime only when called."""
+    package: Package | None
+    """What brings the runtime; None where no package index has it."""
+    isolated: bool = False
+    """Try a fresh engine in a process of its own, for runtimes that crash where others raise."""
+    multi_io: bool = False
+    """Engines may have several inputs and outputs, and `load` gives a NamedSession."""
+    cannot_run: Callable[[Settings], str | None] = lambda _: None
+    """(settings): why no engine runs on this machine, or None. The gate then judges the legalized graph in ONNX
+    Runtime, and reports say `status_when_not_run` instead of ok."""
+
+    # --- presentation: what users get and read ---
+
+    output: str = "logits"
+    """Of mmseg's models unless asked otherwise: "logits", or "mask" where that is faster to a mask on the host."""
+    limits: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
+    """Per precision the limits of the parity gate where segc's own do not fit: (largest relative logit error or None,
+    least share of equal pixels)."""
+    status_when_not_run: str = "built, not run"
+    """The status of a bundle whose engine cannot run on this machine."""
+    explain: Callable[[], str] = lambda: ""
+    """More for `segc doctor`."""
 
     def why_not(self, node: gs.Node) -> str | None:
         """The first reason this target rejects `node`, or None."""

@@ -5,7 +5,7 @@ BatchNormalization(Concat(Conv(x), Conv(y), axis = 1))
 
 Each part keeps the constants of its channels, so every number stays the same; `fuse-conv-batchnorm` then folds them
 into the weights. Every block of CGNet concatenates a convolution and a dilated convolution that way. Folded weights are
-rounded again, so targets may skip this pass (`Target.skips`).
+rounded again, so targets may skip this pass (`Target.skipped_passes`).
 
 Must not fire: parts that are used elsewhere or are not outputs of a Conv, ConvTranspose or Gemm with constant weights,
 since a BatchNormalization that cannot be folded would only add nodes; parts of unknown width; training mode.

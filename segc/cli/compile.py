@@ -90,6 +90,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _print(bundle: Bundle) -> None:
+    from segc import targets
+
     manifest, report = bundle.manifest, bundle.report
     for note in report["notes"]:
         print(f"note: {note}")
@@ -111,7 +113,8 @@ def _print(bundle: Bundle) -> None:
     else:
         print(f"parity:  against {report['parity']['reference']}")
         console.table(PARITY_HEADERS, [parity_row(case) for case in report["parity"]["cases"]])
-    later = manifest.target.options.get("deferred")
+    deferred = targets.get(manifest.target.name).deferred_build
+    later = deferred is not None and deferred.pending(manifest.target.options)
     print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
 
 

@@ -67,7 +67,7 @@ def _targets() -> list[Finding]:
             so = f"pip install --force-reinstall {package.distribution}" if package else ""
             found.append(Finding(f"target {name}", False, reason, so))
         else:
-            detail = installed if unrun is None else f"{installed}; {target.unrun}: {unrun}"
+            detail = installed if unrun is None else f"{installed}; {target.status_when_not_run}: {unrun}"
             more = target.explain()
             found.append(Finding(f"target {name}", True, f"{detail}; {more}" if more else detail))
     return found

@@ -29,7 +29,7 @@ from segc.parity import metrics, stored_reference
 from segc.parity.ort_stand_in import stand_in
 from segc.runtime.engine import Engine
 from segc.targets.protocol import Session, Settings
-from segc.targets.target import Target
+from segc.targets.target import DeferredBuild, Target
 
 
 def build(
@@ -51,7 +51,9 @@ def build(
     path = Path(bundle)
     progress("checking the bundle's files")
     manifest = bundles.read_bundle(path)
-    target, settings = _configured(manifest, options or {})
+    deferred, graph, settings = _deferred(manifest, options or {})
+    plain = targets.get(manifest.target.name)
+    target = plain.configure(plain, settings)
     runtime = runtime_version(target)
     with bundles.write_bundle(path, force=True) as staging:
         for name in manifest.files:
@@ -59,14 +61,14 @@ def build(
             shutil.copyfile(path / name, staging.directory / name)
         progress(f"building the {target.name} engine")
         start = time.perf_counter()
-        emitted = _finished(path, staging.directory, manifest, target, settings)
+        emitted = _finished(path, staging.directory, graph, target, deferred, settings)
         seconds = {"emit": time.perf_counter() - start}
         unrun = target.cannot_run(settings)
         progress("comparing with the stored outputs")
         staging.report = report = _report(path, target, unrun, seconds)
         start = time.perf_counter()
         if report["parity"] is not None:
-            session = _session(staging.directory, manifest, target, emitted.options, unrun, threads)
+            session = _session(staging.directory, graph, target, emitted.options, unrun, threads)
             _judge(
                 report["parity"], staging.directory / stored_reference.NAME, session, manifest, max_error, min_agreement
             )
@@ -80,44 +82,47 @@ def build(
     return Bundle(path.resolve(), bundles.read_bundle(path), report)
 
 
-def _configured(manifest: Manifest, options: Mapping[str, str]) -> tuple[Target, Settings]:
-    """The target as it builds here. Raises UsageError when the bundle holds nothing to build."""
-    plain = targets.get(manifest.target.name)
-    if plain.finish is None or "onnx" not in manifest.target.options:
+def _deferred(manifest: Manifest, options: Mapping[str, str]) -> tuple[DeferredBuild, str, Settings]:
+    """How the target finishes the bundle, the graph it builds from, and its settings. Raises UsageError without one."""
+    target = targets.get(manifest.target.name)
+    deferred = target.deferred_build
+    graph = deferred.graph(manifest.target.options) if deferred is not None else None
+    if deferred is None or graph is None:
         raise UsageError(
             "the bundle has nothing left to build",
             because=f"it was compiled for {manifest.target.name} without --defer",
             so="segc compile --defer writes bundles that segc build finishes",
         )
-    settings = settings_of(plain, manifest.precision, {**manifest.target.settings, **options, "defer": "no"})
-    return plain.configure(plain, settings), settings
+    chosen = {**manifest.target.settings, **options, **deferred.finish_options}
+    return deferred, graph, settings_of(target, manifest.precision, chosen)
 
 
-def _finished(path: Path, directory: Path, manifest: Manifest, target: Target, settings: Settings) -> targets.Emitted:
-    """Write the engine into `directory`."""
-    assert target.finish is not None
+def _finished(
+    path: Path, directory: Path, graph: str, target: Target, deferred: DeferredBuild, settings: Settings
+) -> targets.Emitted:
+    """Write the engine into `directory`. graph: the file in the bundle that it is built from."""
     try:
-        return target.finish(path, directory, settings)
+        return deferred.finish(path, directory, settings)
     except targets.NodesRefused as error:
-        graph = ir.from_model(onnx.load(path / manifest.target.options["onnx"]))
-        ir.infer_shapes(graph)
-        raise legality.refused_by_runtime(graph, target, error.refusals) from error
+        refused = ir.from_model(onnx.load(path / graph))
+        ir.infer_shapes(refused)
+        raise legality.refused_by_runtime(refused, target, error.refusals) from error
 
 
 def _report(path: Path, target: Target, unrun: str | None, seconds: Mapping[str, float]) -> dict[str, Any]:
     """The bundle's report with the state of now; `seconds` is filled in as time goes by."""
     report: dict[str, Any] = json.loads((path / REPORT).read_bytes())
-    report["status"] = "ok" if unrun is None else f"{target.unrun}: {unrun}"
+    report["status"] = "ok" if unrun is None else f"{target.status_when_not_run}: {unrun}"
     report["timings"] = {**report["timings"], "seconds": seconds}
     return report
 
 
 def _session(
-    directory: Path, manifest: Manifest, target: Target, options: Mapping[str, Any], unrun: str | None, threads: int
+    directory: Path, graph: str, target: Target, options: Mapping[str, Any], unrun: str | None, threads: int
 ) -> Session:
     if unrun is None:
         return target.load(directory, options, threads)
-    return stand_in(onnx.load(directory / manifest.target.options["onnx"]), threads)
+    return stand_in(onnx.load(directory / graph), threads)
 
 
 def _judge(

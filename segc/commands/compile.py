@@ -158,7 +158,7 @@ class _Compilation:
                 options=built.emitted.options, settings=self.settings, output=self.request.output,
                 decode=built.decode, segments=built.segments,
             )  # fmt: skip
-            self.target.accompany(staging.directory, staging.manifest)
+            self.target.write_extras(staging.directory, staging.manifest)
         return Bundle(out.resolve(), bundles.read_bundle(out), report)
 
     def _built(self, model: onnx.ModelProto, source: Source, shape: tuple[int, int], directory: Path) -> _Built:
@@ -184,7 +184,7 @@ class _Compilation:
             manifest_builder.complete_head(source.info, graph)
             plan = self._plan(graph, results, (source.info.batch, *shape))
         with self._step("emit", f"writing the {self.target.name} engine"):
-            final = ir.to_model(graph, functions=False, origins=self.target.origins)
+            final = ir.to_model(graph, functions=False, origins=self.target.source_info)
             emitted, segments = self._emit(graph, final, plan, directory)
             if self.request.keep_onnx:
                 _save(ir.to_model(graph, origins=True), directory / "final.onnx")
@@ -212,7 +212,7 @@ class _Compilation:
     def _settle(self, info: ModelInfo, shape: tuple[int, int]) -> None:
         """What of the settings the source decides: how its images come, and the sizes of a dynamic engine."""
         sizes = self.settings.shape_range
-        if self.request.dynamic and (sizes is not None or self.target.bounded):
+        if self.request.dynamic and (sizes is not None or self.target.needs_shape_range):
             sizes = shape_range.fitted(sizes or shape_range.usual(info, shape), info)
         images = targets.Images(info.mean, info.std, info.channel_order)
         self.settings = replace(self.settings, shape_range=sizes, images=images, threads=self.request.threads)
@@ -308,7 +308,7 @@ class _Compilation:
 
     def _specialized(self, info: ModelInfo, shape: tuple[int, int]) -> tuple[int, int | None, int | None] | None:
         if self.request.dynamic:
-            return (info.batch, None, None) if self.target.bounded else None
+            return (info.batch, None, None) if self.target.needs_shape_range else None
         return (info.batch, *shape)
 
     def _hooks(self, source: Source, shape: tuple[int, int]) -> list[Hook]:
@@ -366,7 +366,7 @@ class _Compilation:
         cases: list[metrics.Case], limits: metrics.Limits, told: dict[str, Any] | None,
     ) -> dict[str, Any]:  # fmt: skip
         return {
-            "status": "ok" if self.unrun is None else f"{self.target.unrun}: {self.unrun}",
+            "status": "ok" if self.unrun is None else f"{self.target.status_when_not_run}: {self.unrun}",
             "parity": {
                 "reference": REFERENCE_ONNX if info.kind == "onnx" else REFERENCE_TORCH,
                 "ran": self.target.name if self.unrun is None else f"the legalized graph in {STAND_IN}",

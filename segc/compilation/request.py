@@ -73,8 +73,8 @@ def require_sane(request: Request, target: targets.Target) -> None:
 
 def _require_images(request: Request, target: targets.Target) -> None:
     """Refuse what uint8 images exclude."""
-    if not target.images:
-        able = [name for name in targets.names() if targets.get(name).images]
+    if not target.accepts_uint8:
+        able = [name for name in targets.names() if targets.get(name).accepts_uint8]
         raise UsageError(f"{target.name} engines take no uint8 images", so=f"--target {' or '.join(able)}")
     if request.dynamic:
         raise UsageError(

@@ -47,7 +47,7 @@ def model_of(graph: gs.Graph, segment: Segment) -> onnx.ModelProto:
             nodes=list(segment.nodes), inputs=list(segment.inputs), outputs=list(segment.outputs), name=graph.name,
             opset=graph.opset, import_domains=graph.import_domains, ir_version=graph.ir_version,
         )  # fmt: skip
-    return ir.to_model(part, functions=segment.on_host, origins=segment.target.origins)
+    return ir.to_model(part, functions=segment.on_host, origins=segment.target.source_info)
 
 
 def _write(

@@ -32,7 +32,7 @@ from segc.targets.target import Target
 class Segment:
     """Nodes that one engine runs, what it needs and what it gives; on_host: ONNX Runtime runs it.
 
-    form: the segment as a graph of its own, where its target has passes for segments (`Target.spell`).
+    form: the segment as a graph of its own, where its target has passes for segments (`Target.segment_passes`).
     """
 
     target: Target
@@ -116,7 +116,7 @@ class _Planner:
     def _weight(self, producer: int, reader: int) -> float:
         """Bytes that stay inside when the edge does; without limit where the edge cannot be a border."""
         between = [t for t in self.borders.nodes[producer].outputs if reader in self.borders.readers(t)]
-        if any(self.target.border(t) for t in between):
+        if any(self.target.boundary(t) for t in between):
             return math.inf
         return sum(self.costs.nbytes(t) or 0 for t in between)
 
@@ -127,10 +127,10 @@ class _Planner:
             whole = kept | self._repeated(kept)
             refused: set[int] = set()
             for tensor in self.borders.inputs(whole):
-                if not self.borders.outer(tensor) and self.target.border(tensor):
+                if not self.borders.outer(tensor) and self.target.boundary(tensor):
                     refused |= self.borders.readers(tensor) & kept
             for tensor in self.borders.outputs(kept):
-                if not self.borders.kept(tensor) and self.target.border(tensor):
+                if not self.borders.kept(tensor) and self.target.boundary(tensor):
                     refused.add(self.borders.producer(tensor) or 0)
             if not refused & kept:
                 return kept
@@ -138,7 +138,7 @@ class _Planner:
 
     def _stretches(self, group: Group) -> list[Group]:
         order = [key for key in self.view if key in group]
-        return [frozenset(found) for found in stretches(order, self.borders, self.work, self.target.border)]
+        return [frozenset(found) for found in stretches(order, self.borders, self.work, self.target.boundary)]
 
     def _repeated(self, keys: Collection[int]) -> set[int]:
         return needed(self.borders, keys, self.free)

@@ -58,7 +58,7 @@ def split(
 def _spelled(graph: gs.Graph, segment: Segment) -> Segment:
     """The segment as its target's files want it. Raises LegalityError where it has no legal form there."""
     target = segment.target
-    if segment.on_host or not target.spell:
+    if segment.on_host or not target.segment_passes:
         return segment
     form = node_legality.part_of(graph, segment.nodes, segment.inputs, segment.outputs)
     skips = {"segment": node_legality.spell(form, target)}

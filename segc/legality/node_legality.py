@@ -39,7 +39,7 @@ def part_of(
 
 def spell(part: gs.Graph, target: Target) -> list[Skip]:
     """Run the target's last passes on a graph, in place; returns what they left alone."""
-    results = Pipeline(f"{target.name} segment", target.spell).run(part)
+    results = Pipeline(f"{target.name} segment", target.segment_passes).run(part)
     return [skip for result in results for skip in result.skips]
 
 

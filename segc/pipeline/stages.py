@@ -85,7 +85,7 @@ def standard(
     mask. images: take uint8 images and normalise them in the graph. simplify: run onnxsim, guarded; it comes after
     segc's own clean-up, which leaves it little, so that its result rarely differs and rarely has to be checked.
     """
-    clean = tuple(step for make in CLEAN if (step := make()).name not in target.skips)
+    clean = tuple(step for make in CLEAN if (step := make()).name not in target.skipped_passes)
     stages: dict[str, tuple[Pass, ...]] = {
         "specialize": (SpecializeShapes(*shape),) if shape else (),
         "clean": clean,

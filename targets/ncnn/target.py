@@ -54,7 +54,7 @@ NCNN = Target(
     precisions=("fp32", "fp16"),
     limits={"fp32": (3e-3, 0.998), "fp16": (None, 0.995)},
     isolated=True,
-    origins=True,
-    border=one_map,
-    accompany=write_example,
+    source_info=True,
+    boundary=one_map,
+    write_extras=write_example,
 )

@@ -26,7 +26,9 @@ OPENVINO = Target(
     load=load,
     table="targets/openvino/target.py",
     mask_tail=LowerResizeArgMaxTiled(),
-    skips=frozenset({SplitBatchnorm.name}),  # it folds the scale into a convolution's tail itself: equally fast
+    skipped_passes=frozenset(
+        {SplitBatchnorm.name}
+    ),  # it folds the scale into a convolution's tail itself: equally fast
     legalize=(
         SinkUpsampleBelowConv(),
         PadChannelsToBlock(),
@@ -34,8 +36,8 @@ OPENVINO = Target(
         LegalizeFloorDivision(),
     ),
     multi_io=True,
-    border=any_tensor,
-    images=True,
+    boundary=any_tensor,
+    accepts_uint8=True,
     options=(WINOGRAD,),
     configure=as_asked,
 )

@@ -32,7 +32,7 @@ def rules(device: str, op: str) -> dict[str, Any]:
     return {rule["check"]: rule["args"] for rule in ops.content()["ops"][device][op]["rules"]}
 
 
-def border(tensor: gs.Tensor) -> str | None:
+def boundary(tensor: gs.Tensor) -> str | None:
     """What goes into or out of an engine: the types that the engine computes with."""
     known = tensor.dtype is not None and np.dtype(tensor.dtype) in (np.float32, np.int64)
     return None if known else f"'{tensor.name}' is {tensor.dtype}, not float32 or int64"
@@ -50,7 +50,7 @@ def configure(target: Target, settings: Settings) -> Target:
     rows = ops.rows(device)
     recast = "recast" in rules(device, "TopK")
     last = spelling(rows, OPSET, recast)
-    return replace(target, ops=rows, legalize=(*legalizations(rows, kinds(device)), *last), spell=last)
+    return replace(target, ops=rows, legalize=(*legalizations(rows, kinds(device)), *last), segment_passes=last)
 
 
 PPLNN = configure(
@@ -69,10 +69,10 @@ PPLNN = configure(
         options=(Option("device", DEVICES, DEVICES[0], "the engine that runs the model"),),
         configure=configure,
         cannot_run=cannot_run,
-        unrun="emitted, not run",
+        status_when_not_run="emitted, not run",
         multi_io=True,
-        border=border,
-        accompany=overview,
+        boundary=boundary,
+        write_extras=overview,
     ),
     Settings(),
 )

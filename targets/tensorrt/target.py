@@ -87,9 +87,9 @@ TENSORRT = Target(
     options=(FLAVOR, ARGMAX, HALF, TF32, deferred.DEFER),
     configure=_configure,
     cannot_run=cannot_run,
-    images=True,
-    origins=True,
-    bounded=True,
+    accepts_uint8=True,
+    source_info=True,
+    needs_shape_range=True,
     explain=explain,
-    finish=deferred.finish,
+    deferred_build=deferred.BUILD_LATER,
 )

@@ -111,7 +111,7 @@ def test_a_mask_in_segments(tmp_path: Path, without: Without) -> None:
 
 
 def test_segments_of_engines_with_one_input_and_output(tmp_path: Path, without: Without) -> None:
-    without("Erf", multi_io=False, border=static_map)
+    without("Erf", multi_io=False, boundary=static_map)
     path = source(tmp_path, NET)
     bundle = compiled(path, tmp_path / "b", shape=(18, 22))
     mine = [s for s in bundle.manifest.segments if s.target == "openvino"]
@@ -280,7 +280,7 @@ def test_ncnn_runs_all_but_what_it_has_no_layer_for(tmp_path: Path, options: dic
 
 def test_a_batch_does_not_go_into_ncnn_map_by_map() -> None:
     pytest.importorskip("ncnn")
-    border = targets.get("ncnn").border
+    border = targets.get("ncnn").boundary
     assert border(gs.Variable("t", np.float32, [1, 8, "H", 4])) is None
     assert "not 1 x C" in str(border(gs.Variable("t", np.float32, [4, 8, 4, 4])))
     assert "not 1 x C" in str(border(gs.Variable("t", np.float32, [1, 8, 4])))

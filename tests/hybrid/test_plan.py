@@ -65,13 +65,13 @@ def test_a_refused_node_splits_a_chain_in_three() -> None:
 
 def test_engines_of_one_input_and_output_get_the_heaviest_stretch() -> None:
     """Five needs two tensors from outside, so it is the host's; three and four are a stretch."""
-    made = planned(graph_of(CHAIN), "two", multi_io=False, border=static_map)
+    made = planned(graph_of(CHAIN), "two", multi_io=False, boundary=static_map)
     assert shown(made) == [("target", "one"), ("host", "two"), ("target", "three four"), ("host", "five")]
     assert made.moved == ("1 node stays on the host: private does not take its borders",)
 
 
 def test_what_stands_at_a_border_the_target_does_not_take_moves_to_the_host() -> None:
-    made = planned(graph_of(CHAIN), "two", border=lambda t: "no b" if t.name == "b" else None)
+    made = planned(graph_of(CHAIN), "two", boundary=lambda t: "no b" if t.name == "b" else None)
     assert shown(made) == [("target", "one"), ("host", "two three"), ("target", "four five")]
 
 

@@ -151,7 +151,7 @@ def test_segments_of_random_models_compute_the_same_bits(seed: int, blocks: int,
 @given(st.integers(0, 2**32 - 1), st.integers(2, 14), st.booleans(), st.integers(0, 2**32))
 def test_segments_of_engines_with_one_input_and_one_output(seed: int, blocks: int, static: bool, labels: int) -> None:
     graph = random_graph(seed, blocks, static)
-    target = refusing(labelled(graph, labels), multi_io=False, border=static_map)
+    target = refusing(labelled(graph, labels), multi_io=False, boundary=static_map)
     made = check(graph, target, EVERYTHING)
     for segment in made.segments:
         if not segment.on_host:
@@ -166,7 +166,7 @@ def test_segments_of_engines_with_one_input_and_one_output(seed: int, blocks: in
 def test_borders_are_legal_for_the_target(seed: int, blocks: int, static: bool, labels: int) -> None:
     """The target takes float32 only, of any shape; sizes and flags stay on one side, or are computed on both."""
     graph = random_graph(seed, blocks, static)
-    made = check(graph, refusing(labelled(graph, labels), border=float32_only), EVERYTHING)
+    made = check(graph, refusing(labelled(graph, labels), boundary=float32_only), EVERYTHING)
     for segment in made.segments:
         if not segment.on_host:
             assert all(tensor.dtype == np.float32 for tensor in (*segment.inputs, *segment.outputs))
@@ -181,7 +181,7 @@ def legal(borders: Borders, free: set[int], inside: set[int], target: Target) ->
     whole = inside | needed(borders, inside, free)
     crossing = [t for t in borders.inputs(whole) if not borders.outer(t)]
     crossing += [t for t in borders.outputs(inside) if not borders.kept(t)]
-    return not any(target.border(t) for t in crossing)
+    return not any(target.boundary(t) for t in crossing)
 
 
 @pytest.mark.parametrize("seed", [*range(0, 40, 2), 394])
@@ -192,7 +192,7 @@ def test_nothing_that_a_border_moved_to_the_host_could_stay(seed: int) -> None:
     border, and fell to the host with it.
     """
     graph = random_graph(seed, 4 + seed % 11, static=False)
-    target = refusing(labelled(graph, seed), border=float32_only)
+    target = refusing(labelled(graph, seed), boundary=float32_only)
     made = plan(graph, target, ONNXRUNTIME, EVERYTHING, {})
     borders = Borders(graph)
     free = repeatable(borders, lambda node: target.why_not(node) is None)

@@ -35,7 +35,10 @@ def target(**ops: tuple[object, ...]) -> Target:
         raise NotImplementedError
 
     package = Package("nothing", "nothing")
-    return Target("small", "a small target", 20, package, ops, emit, load, table="targets/small.py")  # type: ignore[arg-type]
+    return Target(
+        name="small", summary="a small target", opset=20, package=package, ops=ops, emit=emit, load=load,
+        table="targets/small.py",
+    )  # fmt: skip
 
 
 def test_nodes_are_grouped_by_op_and_reason_subgraphs_included() -> None:

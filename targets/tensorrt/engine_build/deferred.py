@@ -19,7 +19,7 @@ from segc import __version__
 from segc.bundle.canonical_json import canonical
 from segc.errors import MissingPackageError
 from segc.targets.protocol import Emitted, Option, Settings
-from segc.targets.target import Target
+from segc.targets.target import DeferredBuild, Target
 from segc.targets.tensorrt.engine_build import build
 from segc.targets.tensorrt.engine_build.network import interface, profile, trtexec_shapes
 from segc.targets.tensorrt.flavor import FLAVORS, Flavor, chosen, version_of
@@ -37,7 +37,7 @@ def asked(settings: Settings) -> bool:
 def configured(target: Target) -> Target:
     """The target when nothing is built here: no TensorRT is needed, and no engine is there to run."""
     return replace(
-        target, package=None, cannot_run=lambda _: LATER, unrun="not built, not run", wants_reference=True
+        target, package=None, cannot_run=lambda _: LATER, status_when_not_run="not built, not run", wants_reference=True
     )  # fmt: skip
 
 
@@ -84,6 +84,14 @@ def finish(source: Path, directory: Path, settings: Settings) -> Emitted:
     built = build.build_file(source / MODEL, job["profile"], directory, flavor, tf32=build.allows_tf32(settings))
     options = {"flavor": flavor.name, "version": built["version"], "onnx": MODEL}
     return Emitted((build.ENGINE, build.SIDECAR), options)
+
+
+BUILD_LATER = DeferredBuild(
+    graph=lambda options: options.get("onnx"),
+    pending=lambda options: bool(options.get("deferred")),
+    finish=finish,
+    finish_options={DEFER.name: "no"},
+)
 
 
 def trtexec(name: str, shapes: Mapping[str, list[int]] | None, tf32: bool) -> dict[str, str]:

@@ -235,7 +235,7 @@ def test_several_inputs_and_outputs_go_by_name(tmp_path: Path, fake: pytest.Monk
 
 def test_only_types_that_it_computes_with_cross_a_border() -> None:
     for dtype, crosses in ((np.float32, True), (np.int64, True), (np.bool_, False), (np.uint8, False), (None, False)):
-        assert (PPLNN.border(gs.Variable("t", dtype and np.dtype(dtype), [1])) is None) == crosses
+        assert (PPLNN.boundary(gs.Variable("t", dtype and np.dtype(dtype), [1])) is None) == crosses
 
 
 def test_the_gate_uses_the_engine(tmp_path: Path, fake: pytest.MonkeyPatch) -> None:
