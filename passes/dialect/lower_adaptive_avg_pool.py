@@ -1,24 +1,23 @@
-"""Spell segc.AdaptiveAvgPool2d in standard ops, exactly for every size.
+"""Lower segc.AdaptiveAvgPool2d to standard ops, exactly for every size.
 
-Bin i of n over a side of length s averages the cells floor(i*s/n) <= cell < ceil((i+1)*s/n). Bins overlap unless n
-divides s; only then is a strided AveragePool right (kernel = stride = s // n is wrong for half of all sizes). A bin
-of a map is a rectangle, so rows and columns average independently:
+Bin i of n along a side of length s averages the cells floor(i*s/n) <= cell < ceil((i+1)*s/n). Bins overlap unless n
+divides s. Only then is a strided AveragePool correct (kernel = stride = s // n is wrong for half of all sizes). A bin
+of a map is a rectangle, so rows and columns can be averaged independently:
 
     y = rows @ x @ cols,    rows[i, cell] = 1/size(i) in bin i, else 0;    cols the same, transposed.
 
-Where a side is known the matrix is a constant, otherwise it is computed from Shape(x) with the same formula in int64.
-One bin is the mean of the side, and -1 (or as many bins as cells) keeps it. There are three spellings, cheapest first:
+For a known side the matrix is a constant, otherwise it is computed from Shape(x) with the same formula in int64. One
+bin is the mean of the side; -1, or as many bins as cells, keeps the side. There are three lowerings, cheapest first:
 
-    native  one AveragePool or ReduceMean, where that is exact; otherwise as matmul
+    native  one AveragePool or ReduceMean where that is exact; otherwise there is none
     matmul  one MatMul for each side that changes
-    slices  Concat of ReduceMean of Slice, for each side that changes; sides must be known
+    slices  Concat of ReduceMean of Slice for each side that changes; sides must be known
 
-One bin is a ReduceMean, not a GlobalAveragePool: over 64 x 128 cells ONNX Runtime's GlobalAveragePool adds in one
+One bin becomes a ReduceMean, not a GlobalAveragePool: over 64 x 128 cells ONNX Runtime's GlobalAveragePool adds in one
 chain and is off by 3e-6, its ReduceMean by 4e-7, PyTorch by 1e-7.
 
-Must not fire: where `ops` names what the target has and no spelling keeps to it; with spelling keep, which leaves the
-op to a target that has it. AveragePool is not used for inputs without a batch axis, which ONNX would read as
-N x C x L.
+Must not fire: if `ops` is given and no lowering uses these ops alone; with lowering keep, which leaves the op to a
+target that has it. AveragePool is not used for inputs without a batch axis, which ONNX would read as N x C x L.
 """
 
 from __future__ import annotations
@@ -37,84 +36,84 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, insert
 
 OP = "AdaptiveAvgPool2d"
-SPELLINGS = ("native", "matmul", "slices")  # cheapest first
+LOWERINGS = ("native", "matmul", "slices")  # cheapest first
 
 
 @dataclass(frozen=True)
 class LowerAdaptiveAvgPool(Pass):
     """Rewrite segc.AdaptiveAvgPool2d into standard ops, exactly, for static and dynamic sides.
 
-    spelling: the cheapest to try, of native, matmul and slices; keep leaves the op as it is. ops: the standard ops
-    that the target has; the first spelling that keeps to them is taken. None takes the first that there is. dynamic:
-    lower pools of unknown sides too, at the price of the nodes that compute their bins.
+    lowering: the first one to try, of native, matmul and slices; keep leaves the op as it is. ops: the standard ops
+    that the target supports; the first lowering that uses no others is taken, without `ops` the first that applies.
+    dynamic: also lower pools with unknown sides, whose bins further nodes compute.
     """
 
     name: ClassVar[str] = "lower-adaptive-avg-pool"
     algebra: ClassVar[str] = "segc.AdaptiveAvgPool2d(x)  ->  AveragePool if bins divide the sides, else rows @ x @ cols"
 
-    spelling: Literal["native", "matmul", "slices", "keep"] = "native"
+    lowering: Literal["native", "matmul", "slices", "keep"] = "native"
     ops: frozenset[str] | None = None
     dynamic: bool = True
 
     def __post_init__(self) -> None:
-        """Promise that no pool is left only where every pool has a spelling."""
-        if self.spelling not in (*SPELLINGS, "keep"):
-            raise ValueError(f"there is no spelling '{self.spelling}'; segc knows {', '.join(SPELLINGS)} and keep")
-        if self.spelling in ("native", "matmul") and self.ops is None and self.dynamic:
+        """Promise that no pool is left only if every pool has a lowering."""
+        if self.lowering not in (*LOWERINGS, "keep"):
+            raise ValueError(f"'{self.lowering}' is not a valid lowering; choose {', '.join(LOWERINGS)} or keep")
+        if self.lowering in ("native", "matmul") and self.ops is None and self.dynamic:
             object.__setattr__(self, "gives", frozenset({"no segc.AdaptiveAvgPool2d"}))
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each pool where it stands."""
         result, names = PassResult(), Names(graph)
         for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, OP)]:
-            spelling = self._choose(graph.opset, node)
-            if spelling is None:
-                result.skip(node, self._why(graph.opset, node))
+            lowering = self._choose(graph.opset, node)
+            if lowering is None:
+                result.skip(node, self._why_not(graph.opset, node))
                 continue
-            lowered = Lowering(graph.opset, names, node).spelled(spelling)
-            assert lowered is not None
-            insert(graph, node, lowered)
+            new_nodes = _PoolNodes(graph.opset, names, node).build(lowering)
+            assert new_nodes is not None
+            insert(graph, node, new_nodes)
             node.inputs.clear()
             graph.nodes = [n for n in graph.nodes if n is not node]
             result.changes += 1
         return result
 
     def _choose(self, opset: int, node: gs.Node) -> str | None:
-        """The first spelling from `spelling` on that the target has the ops for."""
-        for spelling, used in self._spellings(opset, node):
+        """The first lowering, from `self.lowering` on, whose ops the target supports."""
+        for lowering, used in self._applicable(opset, node):
             if self.ops is None or used <= self.ops:
-                return spelling
+                return lowering
         return None
 
-    def _spellings(self, opset: int, node: gs.Node) -> list[tuple[str, set[str]]]:
-        """Spellings of this node with the ops each needs, tried out on a copy."""
-        if self.spelling == "keep" or self._unwanted(node):
+    def _applicable(self, opset: int, node: gs.Node) -> list[tuple[str, set[str]]]:
+        """The lowerings that apply to this node, each with its ops; found by building them for a copy."""
+        if self.lowering == "keep" or self._is_excluded(node):
             return []
-        found = []
-        for spelling in SPELLINGS[SPELLINGS.index(self.spelling) :]:
+        applicable = []
+        for lowering in LOWERINGS[LOWERINGS.index(self.lowering) :]:
             tensors = [gs.Variable(t.name, t.dtype, t.shape) for t in (node.inputs[0], node.outputs[0])]
             copy = gs.Node(OP, attrs=dict(node.attrs), inputs=tensors[:1], outputs=tensors[1:])
-            nodes = Lowering(opset, Names(gs.Graph()), copy).spelled(spelling)
+            nodes = _PoolNodes(opset, Names(gs.Graph()), copy).build(lowering)
             if nodes is not None:
-                found.append((spelling, {n.op for n in nodes}))
-        return found
+                applicable.append((lowering, {n.op for n in nodes}))
+        return applicable
 
-    def _unwanted(self, node: gs.Node) -> bool:
+    def _is_excluded(self, node: gs.Node) -> bool:
         shape = node.inputs[0].shape
         known = shape is not None and all(isinstance(side, int) for side in shape[-2:])
         return not (self.dynamic or known)
 
-    def _why(self, opset: int, node: gs.Node) -> str:
-        if self.spelling == "keep":
-            return "left to the target"
-        if self._unwanted(node):
-            return "its sides are not known"
-        lacking = [f"{s} needs {', '.join(sorted(u - (self.ops or u)))}" for s, u in self._spellings(opset, node)]
-        return "; ".join(lacking) if lacking else f"{self.spelling} needs known sides"
+    def _why_not(self, opset: int, node: gs.Node) -> str:
+        if self.lowering == "keep":
+            return "the target implements it"
+        if self._is_excluded(node):
+            return "its sides are unknown"
+        lacking = [f"{s} needs {', '.join(sorted(u - (self.ops or u)))}" for s, u in self._applicable(opset, node)]
+        return "; ".join(lacking) if lacking else f"{self.lowering} needs known sides"
 
 
 def bin_bounds(size: int, bins: int) -> list[tuple[int, int]]:
-    """First cell and end (excluded) of each bin."""
+    """First cell and end (exclusive) of each bin."""
     return [(i * size // bins, -(-(i + 1) * size // bins)) for i in range(bins)]
 
 
@@ -127,19 +126,19 @@ def bin_matrix(size: int, bins: int) -> np.ndarray:
 
 
 def stride(side: int | None, bins: int) -> int | None:
-    """Kernel and stride of the AveragePool that equals these bins along a side, where there is one."""
+    """Kernel and stride of the AveragePool that equals these bins along a side, None if there is none."""
     if bins == -1:
         return 1
     return side // bins if side is not None and side % bins == 0 else None
 
 
 def columns_first(height: int, width: int, rows: int, cols: int) -> bool:
-    """Whether x @ cols before rows @ costs no more multiplications than the other order."""
+    """Whether rows @ (x @ cols) needs no more multiplications than (rows @ x) @ cols."""
     return height * width * cols + rows * height * cols <= rows * height * width + rows * width * cols
 
 
-class Lowering:
-    """The new nodes for one pool. Its output tensor keeps its name and users; the old node loses it at once."""
+class _PoolNodes:
+    """Builds the nodes that replace one pool. The output tensor keeps its name and users; the old node loses it."""
 
     def __init__(self, opset: int, names: Names, node: gs.Node) -> None:
         self.opset, self.names = opset, names
@@ -149,69 +148,69 @@ class Lowering:
         self.rank = None if shape is None else len(shape)
         self.side = [s if isinstance(s, int) else None for s in shape[-2:]] if shape is not None else [None, None]
         self.bins = [int(b) for b in node.attrs["output_size"]]
-        self.kept = [b == -1 or b == s for s, b in zip(self.side, self.bins, strict=True)]
+        self.unchanged = [b == -1 or b == s for s, b in zip(self.side, self.bins, strict=True)]
         self.nodes: list[gs.Node] = []
 
-    def spelled(self, spelling: str) -> list[gs.Node] | None:
-        """The nodes of a spelling; None where it has none for this pool."""
-        if spelling == "matmul":
-            return self.matmuls()
-        return self.native() if spelling == "native" else self.slices()
+    def build(self, lowering: str) -> list[gs.Node] | None:
+        """The nodes of a lowering, None if it does not apply to this pool."""
+        if lowering == "matmul":
+            return self.matmul_nodes()
+        return self.native_nodes() if lowering == "native" else self.slice_nodes()
 
-    def native(self) -> list[gs.Node] | None:
-        """One standard pooling op, where one is exact; otherwise None."""
-        if all(self.kept):
-            return self._finish("Identity")
+    def native_nodes(self) -> list[gs.Node] | None:
+        """One standard pooling op if one is exact, otherwise None."""
+        if all(self.unchanged):
+            return self._single_op("Identity")
         if self.bins == [1, 1]:
-            return self._mean([-2, -1])
-        if any(b == 1 and k for b, k in zip(self.bins, reversed(self.kept), strict=True)):
-            return self._mean([-2 if self.kept[1] else -1])
+            return self._reduce_mean([-2, -1])
+        if any(b == 1 and k for b, k in zip(self.bins, reversed(self.unchanged), strict=True)):
+            return self._reduce_mean([-2 if self.unchanged[1] else -1])
         step = [stride(s, b) for s, b in zip(self.side, self.bins, strict=True)]
         if self.rank != 4 or None in step:
             return None
-        return self._finish("AveragePool", kernel_shape=step, strides=step)
+        return self._single_op("AveragePool", kernel_shape=step, strides=step)
 
-    def matmuls(self) -> list[gs.Node]:
-        """One matrix product for each side that is not kept, the cheaper one first."""
-        if all(self.kept):
-            return self._finish("Identity")
+    def matmul_nodes(self) -> list[gs.Node]:
+        """One matrix product for each side that changes, the cheaper one first."""
+        if all(self.unchanged):
+            return self._single_op("Identity")
         height, width = self.side
         rows_first = height is not None and width is not None and not columns_first(height, width, *self.bins)
-        order = [axis for axis in ((0, 1) if rows_first else (1, 0)) if not self.kept[axis]]
+        order = [axis for axis in ((0, 1) if rows_first else (1, 0)) if not self.unchanged[axis]]
         matrices = {axis: self._matrix(axis) for axis in order}
-        between = self.x
+        current = self.x
         for axis in order:
             last = axis == order[-1]
-            target = self._target() if last else self._across(axis)
-            pair = [between, matrices[axis]] if axis == 1 else [matrices[axis], between]
-            self.nodes.append(gs.Node("MatMul", inputs=pair, outputs=[target]))
-            between = target
+            output = self._claim_output() if last else self._intermediate(axis)
+            pair = [current, matrices[axis]] if axis == 1 else [matrices[axis], current]
+            self.nodes.append(gs.Node("MatMul", inputs=pair, outputs=[output]))
+            current = output
         return self.nodes
 
-    def slices(self) -> list[gs.Node] | None:
-        """For each side that changes: cut out the bins, average each, put them side by side."""
-        if all(self.kept):
-            return self._finish("Identity")
-        order = [axis for axis in (1, 0) if not self.kept[axis]]
+    def slice_nodes(self) -> list[gs.Node] | None:
+        """For each side that changes: slice out the bins, average each, concatenate the means."""
+        if all(self.unchanged):
+            return self._single_op("Identity")
+        order = [axis for axis in (1, 0) if not self.unchanged[axis]]
         if any(self.side[axis] is None for axis in order):
             return None
-        between: gs.Tensor = self.x
+        current: gs.Tensor = self.x
         for axis in order:
-            target = self._target() if axis == order[-1] else self._across(axis)
-            self._binned(between, target, axis)
-            between = target
+            output = self._claim_output() if axis == order[-1] else self._intermediate(axis)
+            self._add_bins(current, output, axis)
+            current = output
         return self.nodes
 
-    def _binned(self, x: gs.Tensor, y: gs.Variable, axis: int) -> None:
-        """y = x averaged over the bins of one axis."""
+    def _add_bins(self, x: gs.Tensor, y: gs.Variable, axis: int) -> None:
+        """Append the nodes of y = x averaged over the bins of one axis."""
         if self.bins[axis] == 1:
             self.nodes.append(self._mean_node(x, y, [axis - 2], y))
             return
         means = []
         for at, (low, high) in enumerate(bin_bounds(self.side[axis] or 0, self.bins[axis])):
             role = f"{('row', 'col')[axis]}{at}"
-            part = self.names.variable(self.y, role, self.dtype, _with(x.shape, axis - 2, high - low))
-            mean = self.names.variable(self.y, f"{role}_mean", self.dtype, _with(x.shape, axis - 2, 1))
+            part = self.names.variable(self.y, role, self.dtype, _with_size(x.shape, axis - 2, high - low))
+            mean = self.names.variable(self.y, f"{role}_mean", self.dtype, _with_size(x.shape, axis - 2, 1))
             values = (("from", low), ("to", high), ("axis", axis - 2))
             edges = [self.names.constant(part, what, [value]) for what, value in values]
             self.nodes.append(gs.Node("Slice", inputs=[x, *edges], outputs=[part]))
@@ -219,12 +218,12 @@ class Lowering:
             means.append(mean)
         self.nodes.append(gs.Node("Concat", attrs={"axis": axis - 2}, inputs=means, outputs=[y]))
 
-    def _finish(self, op: str, **attrs: object) -> list[gs.Node]:
-        self.nodes.append(gs.Node(op, attrs=attrs, inputs=[self.x], outputs=[self._target()]))
+    def _single_op(self, op: str, **attrs: object) -> list[gs.Node]:
+        self.nodes.append(gs.Node(op, attrs=attrs, inputs=[self.x], outputs=[self._claim_output()]))
         return self.nodes
 
-    def _mean(self, axes: list[int]) -> list[gs.Node]:
-        self.nodes.append(self._mean_node(self.x, self._target(), axes, self.y))
+    def _reduce_mean(self, axes: list[int]) -> list[gs.Node]:
+        self.nodes.append(self._mean_node(self.x, self._claim_output(), axes, self.y))
         return self.nodes
 
     def _mean_node(self, x: gs.Tensor, y: gs.Variable, axes: list[int], serves: gs.Tensor) -> gs.Node:
@@ -233,24 +232,24 @@ class Lowering:
         inputs = [x, self.names.constant(serves, "axes", axes)]
         return gs.Node("ReduceMean", attrs={"keepdims": 1}, inputs=inputs, outputs=[y])
 
-    def _target(self) -> gs.Variable:
+    def _claim_output(self) -> gs.Variable:
         self.y.inputs.clear()
         return self.y
 
-    def _across(self, axis: int) -> gs.Variable:
-        shape = _with(self.x.shape, axis - 2, self.bins[axis])
+    def _intermediate(self, axis: int) -> gs.Variable:
+        shape = _with_size(self.x.shape, axis - 2, self.bins[axis])
         return self.names.variable(self.y, ("down", "across")[axis], self.dtype, shape)
 
     def _matrix(self, axis: int) -> gs.Tensor:
         """Rows as [bins, side], columns as [side, bins]."""
         role, side, bins = ("rows", "cols")[axis], self.side[axis], self.bins[axis]
         if side is None:
-            return self._computed(axis, role, bins)
+            return self._computed_matrix(axis, role, bins)
         matrix = bin_matrix(side, bins).astype(self.dtype)
         return self.names.constant(self.y, role, matrix if axis == 0 else matrix.T)
 
-    def _computed(self, axis: int, role: str, bins: int) -> gs.Tensor:
-        """The matrix of a side that is known at run time only; the same formula as `bin_matrix`, in int64."""
+    def _computed_matrix(self, axis: int, role: str, bins: int) -> gs.Tensor:
+        """The matrix of a side that is known only at run time, by the formula of `bin_matrix` in int64."""
         index = np.arange(bins, dtype=np.int64).reshape((bins, 1) if axis == 0 else (1, bins))
         edge, full = list(index.shape), [bins, None] if axis == 0 else [None, bins]
         side = self._side(axis, role)
@@ -296,26 +295,26 @@ class Lowering:
         return column
 
     def _int(self, op: str, role: str, shape: Sequence[int | None] | None, *inputs: gs.Tensor) -> gs.Variable:
-        made = self.names.variable(self.y, role, np.dtype(np.int64), shape)
-        self.nodes.append(gs.Node(op, inputs=list(inputs), outputs=[made]))
-        return made
+        tensor = self.names.variable(self.y, role, np.dtype(np.int64), shape)
+        self.nodes.append(gs.Node(op, inputs=list(inputs), outputs=[tensor]))
+        return tensor
 
     def _bool(self, op: str, role: str, shape: Sequence[int | None], inputs: list[gs.Tensor]) -> gs.Variable:
-        made = self.names.variable(self.y, role, np.dtype(np.bool_), shape)
-        self.nodes.append(gs.Node(op, inputs=inputs, outputs=[made]))
-        return made
+        tensor = self.names.variable(self.y, role, np.dtype(np.bool_), shape)
+        self.nodes.append(gs.Node(op, inputs=inputs, outputs=[tensor]))
+        return tensor
 
     def _float(self, role: str, shape: Sequence[int | None], value: gs.Tensor) -> gs.Variable:
-        made = self.names.variable(self.y, role, self.dtype, shape)
+        tensor = self.names.variable(self.y, role, self.dtype, shape)
         to = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
-        self.nodes.append(gs.Node("Cast", attrs={"to": to}, inputs=[value], outputs=[made]))
-        return made
+        self.nodes.append(gs.Node("Cast", attrs={"to": to}, inputs=[value], outputs=[tensor]))
+        return tensor
 
 
-def _with(shape: Sequence[int | str | None] | None, axis: int, size: int) -> list[int | str | None] | None:
-    """The shape with another size of one axis."""
+def _with_size(shape: Sequence[int | str | None] | None, axis: int, size: int) -> list[int | str | None] | None:
+    """`shape` with the size of one axis replaced."""
     if shape is None:
         return None
-    made = list(shape)
-    made[axis] = size
-    return made
+    sizes = list(shape)
+    sizes[axis] = size
+    return sizes

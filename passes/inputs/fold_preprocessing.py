@@ -1,11 +1,10 @@
-"""Take images as they are read from files: the normalisation becomes part of the graph.
+"""Fold the preprocessing into the graph: the input becomes a uint8 image as read from a file.
 
     x float32 (N, 3, H, W)  ->  x uint8 (N, H, W, 3) BGR:  ((float)channels of x in the model's order - mean) / std
 
-Exact: the same subtraction and division in float32 that segc's preprocessing does, number by number. The input keeps
-its name.
+Exact: the same float32 subtraction and division as in segc's preprocessing. The input keeps its name.
 
-Must not fire: several inputs, other channels than three, an input that is not float32 or is an output too.
+Must not fire: several inputs; a number of channels other than three; an input that is not float32 or is also an output.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from segc.passes.support.edit import Names
 
 @dataclass(frozen=True)
 class FoldPreprocessing(Pass):
-    """Replace the only input by uint8 (N, H, W, 3) BGR and normalise it in the graph.
+    """Replace the only input by uint8 (N, H, W, 3) BGR and normalize it in the graph.
 
-    mean, std: of the model's channels in their order; rgb: that order is RGB, not BGR.
+    mean, std: per channel, in the model's channel order. rgb: that order is RGB, not BGR.
     """
 
     name: ClassVar[str] = "fold-preprocessing"
@@ -72,12 +71,12 @@ class FoldPreprocessing(Pass):
 
 def _why_not(graph: gs.Graph) -> str | None:
     if len(graph.inputs) != 1:
-        return f"{len(graph.inputs)} inputs, one is needed"
+        return f"the graph has {len(graph.inputs)} inputs; it must have one"
     x = graph.inputs[0]
     if x.shape is None or len(x.shape) != 4 or x.shape[1] != 3 or x.dtype != np.float32:
-        return f"'{x.name}' is {x.dtype} of shape {x.shape}, float32 (N, 3, H, W) is needed"
+        return f"'{x.name}' is {x.dtype} of shape {x.shape}; it must be float32 (N, 3, H, W)"
     if any(x is t for t in graph.outputs):
-        return f"'{x.name}' is an output too"
+        return f"'{x.name}' is also an output"
     return None
 
 

@@ -1,11 +1,11 @@
-"""Bind the sizes of the image input and compute what follows from them.
+"""Specialize the graph to fixed sizes of the image input: bind them and fold the shape arithmetic.
 
 With N, H and W known, Shape(x) is a constant, and so is every chain of Gather, Slice, Concat, Div, Range, ... that
-starts there; each folded chain makes more shapes known, so inference and folding take turns until nothing changes.
-A partial binding folds what it decides: Gather(Shape(x), 2) is known when the height is, whatever the batch.
+starts there. Each folded chain makes more shapes known, so shape inference and folding alternate until nothing changes.
+A partial binding folds what it determines: Gather(Shape(x), 2) is known if the height is, whatever the batch.
 
-Must not fire: a size that is static already and disagrees (the weights may depend on it), a size that does not fit
-the weights (a position embedding of another length), and values that depend on data rather than on shapes.
+Must not fire: a size that differs from a static one (the weights may depend on it); a size that does not fit the
+weights (a position embedding of another length); values that depend on data, not on shapes.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ ARRANGE = {"Cast", "Concat", "ConstantOfShape", "Expand", "Gather", "Identity", 
 ARRANGE |= {"Squeeze", "Tile", "Transpose", "Unsqueeze"}
 ARITHMETIC = frozenset(COMPUTE | ARRANGE)
 
-Partial = np.ndarray  # of dtype object: ints, and None for what is not known
+Partial = np.ndarray  # of dtype object: ints, and None for unknown values
 
 
 @dataclass(frozen=True)
 class SpecializeShapes(Pass):
-    """Fix batch, height and width of the image input (None leaves one as it is) and fold the shape arithmetic.
+    """Fix batch, height and width of the image input (None keeps a size as it is) and fold the shape arithmetic.
 
-    Raises ValueError when a size is not positive, disagrees with a static one or with the weights, or when the graph
-    has no image input; it says which size disagrees with what.
-    Cost: a shape inference without weights per round, two or three rounds as a rule.
+    Raises ValueError, which names both sizes, if a size is not positive or disagrees with a static one or with the
+    weights, and if the graph has no image input.
+    Cost: one shape inference without weights per round; usually two or three rounds.
     """
 
     name: ClassVar[str] = "specialize-shapes"
@@ -51,7 +51,7 @@ class SpecializeShapes(Pass):
     width: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes below 1; promise static shapes only when all three are bound."""
+        """Refuse sizes below 1; promise static shapes only if all three are bound."""
         for what, size in self.sizes.values():
             if size is not None and size < 1:
                 raise ValueError(f"{what} must be at least 1, not {size}")
@@ -60,11 +60,11 @@ class SpecializeShapes(Pass):
 
     @property
     def sizes(self) -> dict[int, tuple[str, int | None]]:
-        """Axis -> what it is called, and its wanted size."""
+        """The name and the requested size of each axis."""
         return {0: ("batch", self.batch), 2: ("height", self.height), 3: ("width", self.width)}
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Bind, then infer and fold in turns."""
+        """Bind the sizes, then alternate inference and folding."""
         result = PassResult(bind(graph, self.sizes))
         skipped: dict[str, str] = {}
         keep = protected(graph)
@@ -83,16 +83,16 @@ Bucket = tuple[int | None, int | None, int | None]
 
 
 def specialize(source: gs.Graph | onnx.ModelProto, buckets: Sequence[Bucket]) -> list[gs.Graph]:
-    """One graph for each bucket (N, H, W), specialized to it; None keeps a size as it is.
+    """One graph per bucket (N, H, W), specialized to it; None keeps a size as it is.
 
-    The source stays as it was, and the graphs share its weights: every bucket adds nodes and shapes only. A model may
-    not be modified afterwards. Raises ValueError that names the bucket and what its size disagrees with.
-    Cost: one SpecializeShapes for each bucket.
+    The source is not modified. The graphs share its weights: a bucket only adds nodes and shapes, so do not modify a
+    model afterwards. Raises ValueError, which names the bucket and the size that disagrees.
+    Cost: one SpecializeShapes per bucket.
     """
     if isinstance(source, onnx.ModelProto):
         source = ir.from_model(source)
         ir.infer_shapes(source)
-    made = []
+    graphs = []
     for bucket in buckets:
         graph = shared_copy(source)
         try:
@@ -101,15 +101,15 @@ def specialize(source: gs.Graph | onnx.ModelProto, buckets: Sequence[Bucket]) ->
             wanted = " x ".join("any" if size is None else str(size) for size in bucket)
             raise ValueError(f"bucket {wanted}: {error}") from error
         graph.cleanup(remove_unused_graph_inputs=False).toposort()
-        made.append(graph)
-    return made
+        graphs.append(graph)
+    return graphs
 
 
 def shared_copy(graph: gs.Graph) -> gs.Graph:
-    """A graph of its own nodes and tensors, over the same arrays."""
+    """A copy with its own nodes and tensors that shares the arrays of the constants."""
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant):
-            tensor.values = evaluate.array(tensor)  # read once, so that the copies do not each read their own
+            tensor.values = evaluate.array(tensor)  # read once, so that the copies share one array
     copy = graph.copy()
     for node, former in zip(copy.nodes, graph.nodes, strict=True):
         source_info.put(node, source_info.of(former))
@@ -122,34 +122,36 @@ BROADCASTS = frozenset(
 
 
 def misfit(graph: gs.Graph) -> str | None:
-    """The first node whose inputs cannot go together, or whose output is empty, as far as sizes are known."""
+    """The first node whose input sizes conflict or whose output would have a negative size; None if there is none."""
     for node in graph.nodes:
         if node.domain:
             continue
-        given = [t for t in node.inputs if not t.is_empty()]
-        shapes = [list(t.shape) for t in given if t.shape is not None]
-        if len(shapes) == len(given) and (why := _quarrel(node, shapes)):
-            names = ", ".join(f"'{t.name}' {list(t.shape)}" for t in given)
-            return f"{node.op} '{node.name}' gets {names}; {why}"
+        operands = [t for t in node.inputs if not t.is_empty()]
+        shapes = [list(t.shape) for t in operands if t.shape is not None]
+        if len(shapes) == len(operands) and (why := _size_conflict(node, shapes)):
+            names = ", ".join(f"'{t.name}' {list(t.shape)}" for t in operands)
+            return f"{node.op} '{node.name}' reads {names}; {why}"
         for tensor in node.outputs:
             if tensor.shape is not None and any(isinstance(s, (int, np.integer)) and s < 0 for s in tensor.shape):
-                return f"{node.op} '{node.name}' would give '{tensor.name}' the shape {list(tensor.shape)}"
+                return f"{node.op} '{node.name}' would make '{tensor.name}' of shape {list(tensor.shape)}"
     return None
 
 
-def _quarrel(node: gs.Node, shapes: list[list[Any]]) -> str | None:
-    """Which sizes of the inputs should be equal and are not."""
+def _size_conflict(node: gs.Node, shapes: list[list[Any]]) -> str | None:
+    """The sizes of the inputs that should be equal and are not, in words."""
     if node.op in BROADCASTS:
-        return _unequal([shape[::-1] for shape in shapes], "from the right", stretch=True)
+        return _unequal_sizes([shape[::-1] for shape in shapes], "from the right", stretch=True)
     if node.op == "Concat" and len({len(shape) for shape in shapes}) == 1:
         axis = node.attrs["axis"] % max(len(shapes[0]), 1)
-        return _unequal([[1 if at == axis else s for at, s in enumerate(shape)] for shape in shapes], "", stretch=False)
+        return _unequal_sizes(
+            [[1 if i == axis else s for i, s in enumerate(shape)] for shape in shapes], "", stretch=False
+        )
     if node.op == "MatMul" and all(len(shape) > 1 for shape in shapes):
-        return _unequal([[shapes[0][-1]], [shapes[1][-2]]], "of the sum", stretch=False)
+        return _unequal_sizes([[shapes[0][-1]], [shapes[1][-2]]], "of the sum", stretch=False)
     return None
 
 
-def _unequal(shapes: list[list[Any]], where: str, *, stretch: bool) -> str | None:
+def _unequal_sizes(shapes: list[list[Any]], where: str, *, stretch: bool) -> str | None:
     for axis in range(max(map(len, shapes), default=0)):
         sizes = {int(s[axis]) for s in shapes if axis < len(s) and isinstance(s[axis], (int, np.integer))}
         sizes -= {1} if stretch else set()
@@ -159,7 +161,7 @@ def _unequal(shapes: list[list[Any]], where: str, *, stretch: bool) -> str | Non
 
 
 def image_input(graph: gs.Graph) -> gs.Variable:
-    """The first input with four dimensions. Raises ValueError when there is none."""
+    """The first input with four dimensions. Raises ValueError if there is none."""
     for tensor in graph.inputs:
         if tensor.shape is not None and len(tensor.shape) == 4:
             return tensor
@@ -168,24 +170,28 @@ def image_input(graph: gs.Graph) -> gs.Variable:
 
 
 def bind(graph: gs.Graph, sizes: dict[int, tuple[str, int | None]]) -> int:
-    """Write the wanted sizes into the image input and wherever its symbols stand; returns the number of sizes bound."""
-    wanted = {axis: (what, size) for axis, (what, size) in sizes.items() if size is not None}
-    if not wanted:
+    """Write the requested sizes into the image input and wherever its symbols occur. Returns how many were bound."""
+    requested = {axis: (what, size) for axis, (what, size) in sizes.items() if size is not None}
+    if not requested:
         return 0
     tensor = image_input(graph)
     shape, bound = list(tensor.shape), 0
     symbols: dict[str, tuple[str, int]] = {}
-    for axis, (what, size) in wanted.items():
-        now = shape[axis]
-        if isinstance(now, (int, np.integer)):
-            if int(now) != size:
-                raise ValueError(f"{what} {size} disagrees with input '{tensor.name}', whose {what} is fixed at {now}")
+    for axis, (what, size) in requested.items():
+        current = shape[axis]
+        if isinstance(current, (int, np.integer)):
+            if int(current) != size:
+                raise ValueError(
+                    f"{what} {size} disagrees with input '{tensor.name}', whose {what} is fixed at {current}"
+                )
             continue
-        if now in symbols and symbols[now][1] != size:
-            other, value = symbols[now]
-            raise ValueError(f"{what} {size} disagrees with {other} {value}: both are '{now}' in input '{tensor.name}'")
-        if now:
-            symbols[now] = (what, size)
+        if current in symbols and symbols[current][1] != size:
+            other, value = symbols[current]
+            raise ValueError(
+                f"{what} {size} disagrees with {other} {value}: both are '{current}' in input '{tensor.name}'"
+            )
+        if current:
+            symbols[current] = (what, size)
         shape[axis], bound = size, bound + 1
     if bound:
         tensor.shape = shape
@@ -200,7 +206,7 @@ def _substitute(graph: gs.Graph, values: dict[str, int]) -> None:
 
 
 def fold_shapes(graph: gs.Graph, keep: set[int], skipped: dict[str, str]) -> int:
-    """Replace what shapes decide by constants, in one walk over the sorted graph; returns how many nodes folded."""
+    """Replace nodes that shapes determine by constants, in one walk over the sorted graph. Returns how many folded."""
     known: dict[int, Partial] = {}
     folded = 0
     for node in list(graph.nodes):
@@ -210,11 +216,11 @@ def fold_shapes(graph: gs.Graph, keep: set[int], skipped: dict[str, str]) -> int
         if values is None:
             continue
         if any(id(t) in keep for t in node.outputs):
-            skipped[node.name] = f"'{node.outputs[0].name}' is an output and its value a constant"
+            skipped[node.name] = f"'{node.outputs[0].name}' is an output, and its value is a constant"
             continue
         for tensor, value in zip(list(node.outputs), values, strict=True):
-            made = gs.Constant(tensor.name, np.ascontiguousarray(value).reshape(np.shape(value)))
-            forward(graph, tensor, made, keep)
+            constant = gs.Constant(tensor.name, np.ascontiguousarray(value).reshape(np.shape(value)))
+            forward(graph, tensor, constant, keep)
         node.inputs.clear()
         node.outputs.clear()
         folded += 1
@@ -224,7 +230,7 @@ def fold_shapes(graph: gs.Graph, keep: set[int], skipped: dict[str, str]) -> int
 
 
 def _values(node: gs.Node, opset: int, known: dict[int, Partial]) -> list[np.ndarray] | None:
-    """Values of a node's outputs where shapes decide them. Half known values are kept in `known` for later nodes."""
+    """The values of a node's outputs if shapes determine them. Partly known values go to `known` for later nodes."""
     partial = PARTIAL[node.op](node, known) if node.op in PARTIAL else None
     if partial is not None:
         if all(v is not None for v in partial.flat):
@@ -233,8 +239,8 @@ def _values(node: gs.Node, opset: int, known: dict[int, Partial]) -> list[np.nda
         return None
     if node.op not in ARITHMETIC or not node.inputs:
         return None
-    given = [t for t in node.inputs if not t.is_empty()]
-    if not given or any(small_constant(t) is None for t in given) or not _small(node):
+    operands = [t for t in node.inputs if not t.is_empty()]
+    if not operands or any(small_constant(t) is None for t in operands) or not _small(node):
         return None
     values = evaluate.by_reference(node, opset)
     return values if all(v.size <= SMALL for v in values) else None
@@ -246,7 +252,7 @@ def _is_int64(node: gs.Node) -> bool:
 
 
 def _small(node: gs.Node) -> bool:
-    """Whether the outputs are known to be small, so that Range or Expand cannot surprise."""
+    """Whether the outputs are small enough to fold; Range or Expand of unknown size are not."""
     shapes = [ir.static_shape(t) for t in node.outputs]
     if all(s is not None for s in shapes):
         return all(int(np.prod(s)) <= SMALL for s in shapes if s is not None)
@@ -254,7 +260,7 @@ def _small(node: gs.Node) -> bool:
 
 
 def _partial(tensor: gs.Tensor | None, known: dict[int, Partial]) -> Partial | None:
-    """What is known of an int64 scalar or vector; None when nothing is."""
+    """The known elements of an int64 scalar or vector; None if nothing is known."""
     if tensor is None:
         return None
     if id(tensor) in known:
@@ -279,15 +285,15 @@ def _size(node: gs.Node, _: dict[int, Partial]) -> Partial | None:
 
 
 def _gather(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
-    data, at = _partial(node.inputs[0], known), small_constant(node.inputs[1])
-    if data is None or at is None or data.ndim != 1 or at.ndim > 1:
+    data, indices = _partial(node.inputs[0], known), small_constant(node.inputs[1])
+    if data is None or indices is None or data.ndim != 1 or indices.ndim > 1:
         return None
-    return np.array(data[at.astype(int)], object)
+    return np.array(data[indices.astype(int)], object)
 
 
 def _slice(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
     data = _partial(node.inputs[0], known)
-    start, end = (ints(optional(node, at)) for at in (1, 2))
+    start, end = (ints(optional(node, index)) for index in (1, 2))
     step = ints(optional(node, 4)) if optional(node, 4) is not None else [1]
     if data is None or data.ndim != 1 or not start or not end or not step or step[0] < 1:
         return None
@@ -298,17 +304,17 @@ def _concat(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
     parts = [_partial(t, known) for t in node.inputs]
     if all(p is None for p in parts):
         return None
-    whole: list[Partial] = []
+    filled: list[Partial] = []
     for part, tensor in zip(parts, node.inputs, strict=True):
         shape = ir.static_shape(tensor)
         if part is None and (shape is None or len(shape) != 1 or tensor.dtype is None or tensor.dtype != np.int64):
             return None
-        whole.append(part if part is not None else np.full(shape or (), None, object))
-    return np.concatenate(whole) if all(p.ndim == 1 for p in whole) else None
+        filled.append(part if part is not None else np.full(shape or (), None, object))
+    return np.concatenate(filled) if all(p.ndim == 1 for p in filled) else None
 
 
-def _reshaped(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
-    """Squeeze and Unsqueeze between a scalar and a vector of one."""
+def _scalar_or_vector(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
+    """Squeeze and Unsqueeze between a scalar and a vector of one element."""
     data = _partial(node.inputs[0], known)
     if data is None or data.size != 1:
         return None
@@ -317,7 +323,7 @@ def _reshaped(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
     return data.reshape(())
 
 
-def _kept(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
+def _unchanged(node: gs.Node, known: dict[int, Partial]) -> Partial | None:
     to = node.attrs.get("to", 7)
     return _partial(node.inputs[0], known) if to in (7, np.int64, np.dtype(np.int64)) else None
 
@@ -346,10 +352,10 @@ PARTIAL: dict[str, Callable[[gs.Node, dict[int, Partial]], Partial | None]] = {
     "Gather": _gather,
     "Slice": _slice,
     "Concat": _concat,
-    "Squeeze": _reshaped,
-    "Unsqueeze": _reshaped,
-    "Cast": _kept,
-    "Identity": _kept,
+    "Squeeze": _scalar_or_vector,
+    "Unsqueeze": _scalar_or_vector,
+    "Cast": _unchanged,
+    "Identity": _unchanged,
     "Add": _elementwise(lambda x, y: x + y),
     "Sub": _elementwise(lambda x, y: x - y),
     "Mul": _elementwise(lambda x, y: x * y),

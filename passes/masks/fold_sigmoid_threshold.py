@@ -1,16 +1,16 @@
-"""Compare logits instead of probabilities.
+"""Fold a threshold through Sigmoid: compare logits instead of probabilities.
 
-Sigmoid grows strictly, so for a constant 0 < t < 1 and l = logit(t) = ln(t / (1 - t))
+Sigmoid is strictly increasing, so for a constant 0 < t < 1 and l = logit(t) = ln(t / (1 - t))
 
     Sigmoid(x) >  t  ->  x >  c,   Sigmoid(x) <= t  ->  x <= c,   c  the largest value of x's type that is <= l
     Sigmoid(x) >= t  ->  x >= d,   Sigmoid(x) <  t  ->  x <  d,   d  the smallest value of x's type that is >= l
 
-and with the operands exchanged. Exact in real arithmetic, for every x; where a float Sigmoid rounds to t itself the
-comparison of logits is the one that is right. No exponential is left, and no map of probabilities.
+and likewise with the operands exchanged. Exact in real arithmetic, for every x; where a float Sigmoid rounds to t
+itself, the comparison of logits is the correct one. No exponential and no map of probabilities is left.
 
-Must not fire: t <= 0 or t >= 1, where a comparison with a float Sigmoid depends on where it saturates; t so near to
-0 or 1 that a float Sigmoid saturates before; a threshold that is not one constant number; probabilities that are an
-output or used elsewhere.
+Must not fire: t <= 0 or t >= 1, where the result depends on where a float Sigmoid saturates; t so near to 0 or 1 that a
+float Sigmoid saturates before it; a threshold that is not one constant number; probabilities that are an output or used
+elsewhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, protected, prune, rank, scalar
 from segc.runtime.masks.sigmoid_threshold import SATURATES
 
-# op -> (what the operator becomes with its operands exchanged, whether the bound is rounded down)
+# op -> (the op with its operands exchanged, whether the bound is rounded down)
 COMPARISONS = {
     "Greater": ("Less", True),
     "LessOrEqual": ("GreaterOrEqual", True),
@@ -44,17 +44,17 @@ class FoldSigmoidThreshold(Pass):
         """Rewrite each comparison where it stands."""
         result, names, keep = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if n.op in COMPARISONS and n.domain is None]:
-            at = next((i for i, t in enumerate(node.inputs) if _is_sigmoid(t)), None)
-            if at is None:
+            index = next((i for i, t in enumerate(node.inputs) if _is_sigmoid(t)), None)
+            if index is None:
                 continue
-            probability = node.inputs[at]
-            bound = _bound(node, at, keep)
+            probability = node.inputs[index]
+            bound = _bound(node, index, keep)
             if isinstance(bound, str):
                 result.skip(node, bound)
                 continue
             sigmoid = probability.inputs[0]
             constant = names.constant(node.outputs[0], "logit", bound)
-            node.inputs = [sigmoid.inputs[0], constant] if at == 0 else [constant, sigmoid.inputs[0]]
+            node.inputs = [sigmoid.inputs[0], constant] if index == 0 else [constant, sigmoid.inputs[0]]
             prune(graph, sigmoid, keep)
             result.changes += 1
         return result
@@ -64,21 +64,21 @@ def _is_sigmoid(tensor: gs.Tensor) -> bool:
     return bool(tensor.inputs) and tensor.inputs[0].op == "Sigmoid" and tensor.inputs[0].domain is None
 
 
-def _bound(node: gs.Node, at: int, keep: set[int]) -> np.ndarray | str:
-    """The constant that logits are compared with, or why there is none."""
-    probability, threshold = node.inputs[at], node.inputs[1 - at]
+def _bound(node: gs.Node, index: int, keep: set[int]) -> np.ndarray | str:
+    """The constant to compare logits with, or the reason why there is none."""
+    probability, threshold = node.inputs[index], node.inputs[1 - index]
     value = scalar(threshold)
     if value is None:
         return "the threshold is not one constant number"
     if len(threshold.shape) > (rank(probability) or 0):
-        return "the threshold makes the result larger"
+        return "the threshold broadcasts the result to a larger shape"
     if id(probability) in keep or len(probability.outputs) != 1:
         return f"'{probability.name}' is also used elsewhere"
-    op = node.op if at == 0 else COMPARISONS[node.op][0]
-    found = logit(value, np.dtype(probability.dtype), down=COMPARISONS[op][1])
-    if found is None:
+    op = node.op if index == 0 else COMPARISONS[node.op][0]
+    bound = logit(value, np.dtype(probability.dtype), down=COMPARISONS[op][1])
+    if bound is None:
         return f"a float Sigmoid saturates at the threshold {value:g}"
-    return found.reshape(threshold.shape)
+    return bound.reshape(threshold.shape)
 
 
 def logit(threshold: float, dtype: np.dtype[Any], *, down: bool) -> np.ndarray | None:
@@ -86,9 +86,9 @@ def logit(threshold: float, dtype: np.dtype[Any], *, down: bool) -> np.ndarray |
     if min(threshold, 1 - threshold) < max(SATURATES, float(np.finfo(dtype).eps)):
         return None
     exact = math.log(threshold) - math.log1p(-threshold)
-    near = dtype.type(exact)
-    if down and float(near) > exact:
-        near = np.nextafter(near, dtype.type(-np.inf))
-    if not down and float(near) < exact:
-        near = np.nextafter(near, dtype.type(np.inf))
-    return np.array(near, dtype)
+    rounded = dtype.type(exact)
+    if down and float(rounded) > exact:
+        rounded = np.nextafter(rounded, dtype.type(-np.inf))
+    if not down and float(rounded) < exact:
+        rounded = np.nextafter(rounded, dtype.type(np.inf))
+    return np.array(rounded, dtype)

@@ -1,9 +1,9 @@
-"""Spell segc.ResizeArgMax as Resize and ArgMax, for runtimes without anything better.
+"""Lower segc.ResizeArgMax to Resize and ArgMax, for runtimes without a faster form.
 
-segc.ResizeArgMax(x, size)  ->  ArgMax over axis 1 of Resize(x, sizes = [N, C, *size]), mode linear. A Squeeze of the
-channel axis that alone reads the result becomes keepdims = 0 of the ArgMax.
+segc.ResizeArgMax(x, size)  ->  ArgMax over axis 1 of Resize(x, sizes = [N, C, *size]), mode linear. If a Squeeze of the
+channel axis is the only reader of the result, it becomes keepdims = 0 of the ArgMax.
 
-Must not fire: nothing; this is the op's definition.
+Must not fire: nothing; this is the definition of the op.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INT64 = np.dtype(np.int64)
 
 
 class LowerResizeArgMax(Pass):
-    """Rewrite segc.ResizeArgMax into Resize and ArgMax. The large logits are stored again."""
+    """Lower segc.ResizeArgMax to Resize and ArgMax. The resized logits are stored."""
 
     name = "lower-resize-argmax"
     algebra = "segc.ResizeArgMax(x, size)  ->  ArgMax(Resize(x, size))"
@@ -38,8 +38,8 @@ class LowerResizeArgMax(Pass):
 
 def _lower(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int]) -> None:
     x, size, y = node.inputs[0], node.inputs[1], node.outputs[0]
-    user = _squeeze_of(y, keep)
-    target = user.outputs[0] if user is not None else y
+    squeeze = _only_squeeze(y, keep)
+    target = squeeze.outputs[0] if squeeze is not None else y
     known = ints(size)
     shape = None if x.shape is None else [*x.shape[:2], *(known if known is not None else (None, None))]
     large = names.variable(target, "large", x.dtype, shape)
@@ -51,39 +51,39 @@ def _lower(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int]) -> None
     target.inputs.clear()
     inputs = [x, gs.Variable.empty(), gs.Variable.empty(), sizes]
     resize = gs.Node("Resize", attrs=attrs, inputs=inputs, outputs=[large])
-    argmax = gs.Node("ArgMax", attrs={"axis": 1, "keepdims": int(user is None)}, inputs=[large], outputs=[target])
+    argmax = gs.Node("ArgMax", attrs={"axis": 1, "keepdims": int(squeeze is None)}, inputs=[large], outputs=[target])
     insert(graph, node, [*prefix, resize, argmax])
-    for done in (node, user):
-        if done is not None:
-            done.inputs.clear()
-            done.outputs.clear()
+    for dead in (node, squeeze):
+        if dead is not None:
+            dead.inputs.clear()
+            dead.outputs.clear()
 
 
-def _squeeze_of(y: gs.Variable, keep: set[int]) -> gs.Node | None:
-    """The Squeeze of axis 1 that alone reads `y`."""
+def _only_squeeze(y: gs.Variable, keep: set[int]) -> gs.Node | None:
+    """The Squeeze of axis 1 that is the only reader of `y`, otherwise None."""
     if id(y) in keep or len(y.outputs) != 1 or y.outputs[0].op != "Squeeze" or y.outputs[0].domain is not None:
         return None
-    user = y.outputs[0]
-    axes = user.attrs.get("axes", ints(optional(user, 1)))
-    return user if axes is not None and list(axes) == [1] else None
+    squeeze = y.outputs[0]
+    axes = squeeze.attrs.get("axes", ints(optional(squeeze, 1)))
+    return squeeze if axes is not None and list(axes) == [1] else None
 
 
 def _sizes(
     graph: gs.Graph, x: gs.Tensor, size: gs.Tensor, serves: gs.Tensor, names: Names
 ) -> tuple[list[gs.Node], gs.Tensor]:
-    """The sizes input of the Resize, and the nodes that compute it; `size` itself where `axes` can say the rest."""
+    """The nodes that compute the sizes input of the Resize, and that input; `size` itself if `axes` names the rest."""
     known, kept = ints(size), ir.static_shape(x)
     if known is not None and kept is not None:
         return [], names.constant(serves, "sizes", [*kept[:2], *known])
     if graph.opset >= 18:
         return [], size
-    whole = names.variable(serves, "shape", INT64, [4])
+    shape = names.variable(serves, "shape", INT64, [4])
     outer = names.variable(serves, "outer", INT64, [2])
     sizes = names.variable(serves, "sizes", INT64, [4])
     edges = [names.constant(serves, f"outer_{what}", [at]) for what, at in (("start", 0), ("end", 2))]
     nodes = [
-        gs.Node("Shape", inputs=[x], outputs=[whole]),
-        gs.Node("Slice", inputs=[whole, *edges], outputs=[outer]),
+        gs.Node("Shape", inputs=[x], outputs=[shape]),
+        gs.Node("Slice", inputs=[shape, *edges], outputs=[outer]),
         gs.Node("Concat", attrs={"axis": 0}, inputs=[outer, size], outputs=[sizes]),
     ]
     return nodes, sizes

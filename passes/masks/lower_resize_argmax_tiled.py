@@ -1,20 +1,21 @@
-"""Spell segc.ResizeArgMax as products with slices of the interpolation matrices, a strip of rows at a time.
+"""Lower segc.ResizeArgMax tile by tile: interpolate bands of columns and strips of rows by matrix products.
 
-    wide = x[l:u] @ cols[l:u, p:q]            (h, C, q - p), a band of columns: all that it reads are columns l to u
-    strip = rows[a:b, i:j] @ wide[i:j]        (b - a, C, q - p), a strip of its rows
-    mask[a:b, p:q] = first largest over C
+    band = x[l:u] @ cols[l:u, p:q]            (h, C, q - p), a band of columns, which reads columns l to u only
+    strip = rows[a:b, i:j] @ band[i:j]        (b - a, C, q - p), a strip of its rows
+    mask[a:b, p:q] = lowest index of the largest over C
 
-Both matrices have two numbers a row; of a band or strip only the block that is not zero is multiplied. Rows of x are
-weighed after columns, with torch's own weights, so that numbers differ from torch's by rounding only: what is added is
-0 * a logit. Each strip is small enough for a processor's cache, and the large logits are never there as a whole.
+Each row of both interpolation matrices has two nonzero numbers, so only the nonzero block of a band or strip is
+multiplied. The weights are torch's, and columns come before rows as in torch, so numbers differ from torch's by
+rounding only: the products add 0 * logit. A strip is small enough for a processor's cache, and the resized logits never
+exist as a whole.
 
-classes_last: the class axis is the last one while the winner is found, with ArgMax; otherwise it is in the middle, with
-TopK of one. Runtimes differ in which is fast. Both give the lowest index of the largest.
+classes_last: the winner is found by ArgMax along the last axis; otherwise by TopK of one along the middle axis.
+Runtimes differ in which is faster. Both return the lowest index of the largest.
 
-Infinite and NaN logits spread over the band they lie in (0 * inf is NaN), farther than with Resize.
+Infinite and NaN logits spread over their band (0 * inf is NaN), farther than with Resize.
 
-Must not fire: sizes that are not static, a smaller result than input, types other than float32. These become Resize and
-ArgMax.
+Must not fire: sizes that are not static; a result smaller than the input; types other than float32. These become Resize
+and ArgMax.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot
 from segc.passes.support.resize_argmax_site import Site, lower, read, weights
 
-MOST_STRIPS = 64
+MAX_STRIPS = 64
 
 
 @dataclass(frozen=True)
 class LowerResizeArgMaxTiled(Pass):
-    """Rewrite segc.ResizeArgMax into MatMuls and TopK or ArgMax, strip by strip.
+    """Lower segc.ResizeArgMax to MatMuls and TopK or ArgMax, strip by strip.
 
-    strip_kb: size of a strip of resized logits, in 1024 bytes; columns: of a band of the result, in pixels.
+    strip_kb: size of a strip of resized logits, in 1024 bytes. columns: width of a band of the result, in pixels.
     """
 
     name: ClassVar[str] = "lower-resize-argmax-tiled"
@@ -49,14 +50,14 @@ class LowerResizeArgMaxTiled(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each node where it stands."""
-        return lower(graph, self.spell)
+        return lower(graph, self.build)
 
-    def spell(self, b: Builder, site: Site) -> gs.Tensor:
-        """The new nodes for one site. Raises Cannot."""
+    def build(self, b: Builder, site: Site) -> gs.Tensor:
+        """Build the nodes that replace one op. Raises Cannot."""
         if b.opset < 13:
-            raise Cannot(f"opset {b.opset} has other spellings")
+            raise Cannot(f"this lowering needs opset 13, the graph has {b.opset}")
         if site.out_height < site.height or site.out_width < site.width:
-            raise Cannot("the result is smaller than the logits")
+            raise Cannot("the resized logits are smaller than the logits")
         n, c, h, w = site.batch, site.classes, site.height, site.width
         cols = weights(w, site.out_width, site.coordinates)
         if self.classes_last:
@@ -70,33 +71,33 @@ class LowerResizeArgMaxTiled(Pass):
             part = b.slice(f"columns{start}", x, [low], [high], [2 if self.classes_last else 1])
             block = cols[start:stop, low:high]
             if self.classes_last:
-                wide = b.op("MatMul", f"band{start}", b.const(f"cols{start}", block), part)
+                band = b.op("MatMul", f"band{start}", b.const(f"cols{start}", block), part)
             else:
-                wide = b.op("MatMul", f"band{start}", part, b.const(f"cols{start}", np.ascontiguousarray(block.T)))
-            flat = b.reshape(f"wide{start}", wide, [h, n * c * (stop - start)])
-            bands.append(self._band(b, site, flat, start, stop - start))
-        whole = bands[0] if len(bands) == 1 else b.op("Concat", "mask_columns", *bands, axis=1)
+                band = b.op("MatMul", f"band{start}", part, b.const(f"cols{start}", np.ascontiguousarray(block.T)))
+            flat = b.reshape(f"wide{start}", band, [h, n * c * (stop - start)])
+            bands.append(self._strips(b, site, flat, start, stop - start))
+        mask = bands[0] if len(bands) == 1 else b.op("Concat", "mask_columns", *bands, axis=1)
         if n == 1:
-            return b.reshape("image", whole, [1, site.out_height, site.out_width])
-        planes = b.reshape("planes", whole, [site.out_height, n, site.out_width])
+            return b.reshape("image", mask, [1, site.out_height, site.out_width])
+        planes = b.reshape("planes", mask, [site.out_height, n, site.out_width])
         return b.transpose("images", planes, [1, 0, 2])
 
-    def _band(self, b: Builder, site: Site, wide: gs.Tensor, left: int, width: int) -> gs.Tensor:
+    def _strips(self, b: Builder, site: Site, band: gs.Tensor, left: int, width: int) -> gs.Tensor:
         """The classes (H * batch, width) of a band of columns, from its logits (h, batch * C * width)."""
         rows = weights(site.height, site.out_height, site.coordinates)
-        a_row = 4 * site.batch * site.classes * width
-        most = -(-MOST_STRIPS * width // site.out_width)
-        step = max(1, 1024 * self.strip_kb // a_row, -(-site.out_height // most))
+        row_bytes = 4 * site.batch * site.classes * width
+        max_strips = -(-MAX_STRIPS * width // site.out_width)
+        strip_rows = max(1, 1024 * self.strip_kb // row_bytes, -(-site.out_height // max_strips))
         shared: dict[tuple[int, bytes], gs.Constant] = {}
         strips = []
-        for start in range(0, site.out_height, step):
-            stop, role = min(start + step, site.out_height), f"{left}_{start}"
+        for start in range(0, site.out_height, strip_rows):
+            stop, role = min(start + strip_rows, site.out_height), f"{left}_{start}"
             low, high = read(rows, start, stop)
             block = np.ascontiguousarray(rows[start:stop, low:high])
             key = stop - start, block.tobytes()
             if key not in shared:
                 shared[key] = b.const(f"rows{role}", block)
-            part = b.slice(f"part{role}", wide, [low], [high], [0])
+            part = b.slice(f"part{role}", band, [low], [high], [0])
             flat = b.op("MatMul", f"flat{role}", shared[key], part)
             strips.append(self._winner(b, site, flat, (stop - start) * site.batch, width, role))
         return strips[0] if len(strips) == 1 else b.op("Concat", f"mask{left}", *strips, axis=0)

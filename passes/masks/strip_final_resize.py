@@ -1,12 +1,12 @@
-"""Leave the resize that ends a graph of logits to whoever reads them.
+"""Strip the Resize at the end of a graph of logits; the caller resizes them.
 
     logits = Resize(x, the input's height and width), linear  ->  logits = x
 
-Whoever reads them resizes and decides at once, which needs no large logits: `segc.runtime.masks` does.
+The caller resizes and takes the argmax in one step, which needs no large logits: `segc.runtime.masks` does.
 
-Must not fire: several outputs; a Resize whose coordinates are others than asked for, that is not linear, that smooths
-(antialias), that resizes other axes or to another size than the input's; where its input is also an output, an input of
-the graph or a constant.
+Must not fire: several outputs; a Resize with coordinates other than requested, that is not linear, has antialias,
+resizes other axes, or resizes to another size than the input's; a Resize whose input is also an output, an input of the
+graph or a constant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 
 @dataclass(frozen=True)
 class StripFinalResize(Pass):
-    """Return what the last Resize reads. align_corners: of the Resize, which the reader does instead."""
+    """Return what the last Resize reads. align_corners: the coordinates of the Resize that the caller will do."""
 
     name: ClassVar[str] = "strip-final-resize"
     algebra: ClassVar[str] = "logits = Resize(x)  ->  logits = x"
@@ -33,7 +33,7 @@ class StripFinalResize(Pass):
     align_corners: bool = False
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Cut the graph before its last node."""
+        """Remove the last node of the graph."""
         result = PassResult()
         if len(graph.outputs) != 1 or not graph.outputs[0].inputs or graph.outputs[0].inputs[0].op != "Resize":
             return result
@@ -52,19 +52,19 @@ class StripFinalResize(Pass):
 
     def _why_not(self, graph: gs.Graph, node: gs.Node, y: gs.Tensor) -> str | None:
         x, image = node.inputs[0], graph.inputs[0]
-        where = text(node, "coordinate_transformation_mode", "half_pixel")
+        coordinate_mode = text(node, "coordinate_transformation_mode", "half_pixel")
         if node.domain or text(node, "mode", "nearest") != "linear" or node.attrs.get("antialias", 0):
-            return "the last Resize is not a plain linear one"
-        if where not in (("align_corners",) if self.align_corners else HALF_PIXEL):
-            return f"its coordinates are {where}"
+            return "the last Resize is not plain linear"
+        if coordinate_mode not in (("align_corners",) if self.align_corners else HALF_PIXEL):
+            return f"its coordinate mode is {coordinate_mode}"
         if text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
             return "it keeps the aspect ratio"
         if len(graph.inputs) != 1 or any(t.shape is None or len(t.shape) != 4 for t in (x, y, image)):
-            return "the sizes of its input and output are not known"
+            return "the shapes of its input and output are unknown"
         if x.shape[1] != y.shape[1] or not isinstance(x.shape[1], int):
             return "it may change the number of classes"
         if any(side is None for side in y.shape[2:]) or list(y.shape[2:]) != list(image.shape[2:]):
-            return f"it resizes to {list(y.shape[2:])}, the input is {list(image.shape[2:])}"
+            return f"it resizes to {list(y.shape[2:])}, but the input is {list(image.shape[2:])}"
         if same_shape(x, y) or not x.inputs or any(x is t for t in graph.outputs):
-            return f"'{x.name}' cannot be the output"
+            return f"'{x.name}' cannot be an output"
         return None

@@ -1,11 +1,11 @@
-"""Give a class map as int64, for runtimes without small integers; whoever runs the engine narrows it.
+"""Widen the mask to int64, for runtimes without small integers; segc's runtime narrows it again.
 
     mask = Cast<uint8>(winner)   ->  mask = winner, int64
     mask = Cast<uint8>(above)    ->  mask = Cast<int64>(above), for booleans
 
 Exact: the numbers are the same, at eight bytes each.
 
-Must not fire: on other outputs than a mask that a Cast to unsigned integers makes; where the winner is an output too.
+Must not fire: outputs other than a mask that a Cast to unsigned integers makes; a winner that is also an output.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INT64 = np.dtype(np.int64)
 
 
 class WidenMask(Pass):
-    """Replace the Cast that makes the mask small."""
+    """Replace the Cast that narrows the mask."""
 
     name = "widen-mask"
     algebra = "mask = Cast<uint8>(winner)  ->  mask = winner, int64"

@@ -1,10 +1,10 @@
-"""Give masks of more than 256 classes as int32, for runtimes without 16-bit integers at the graph's edge.
+"""Widen uint16 masks, those of more than 256 classes, to int32, for runtimes whose outputs cannot be 16-bit integers.
 
 mask = Cast(x, uint16)  ->  mask = Cast(x, int32), where mask is an output of the graph
 
-Class numbers are the same; whoever runs the engine narrows them to what its manifest says.
+The class numbers are the same; segc's runtime narrows them to the type in the manifest.
 
-Must not fire: masks of uint8; outputs that other nodes read too; uint16 outputs that no Cast writes.
+Must not fire: uint8 masks; outputs that nodes also read; uint16 outputs that no Cast writes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class WidenUint16Mask(Pass):
         for output in graph.outputs:
             if output.dtype != np.uint16:
                 continue
-            maker = output.inputs[0] if output.inputs else None
-            if maker is None or maker.op != "Cast" or output.outputs:
+            producer = output.inputs[0] if output.inputs else None
+            if producer is None or producer.op != "Cast" or output.outputs:
                 reason = "other nodes read it" if output.outputs else "no Cast writes it"
-                result.skips.append(Skip(output.name, f"uint16 output stays: {reason}"))
+                result.skips.append(Skip(output.name, f"the output stays uint16: {reason}"))
                 continue
-            maker.attrs["to"] = int(onnx.TensorProto.INT32)
+            producer.attrs["to"] = int(onnx.TensorProto.INT32)
             output.dtype = INT32
             result.changes += 1
         return result

@@ -95,7 +95,7 @@ def test_a_file_is_not_replaced_without_force_nor_touched_by_a_failure(
         (["--pass", "fold-constants:size=1"], "it has size_limit: int = 1048576"),
         (["--pass", "fold-constants:size_limit=big"], "it takes int"),
         (["--pass", "remove-identities:x=1"], "it has none"),
-        (["--pass", "lower-adaptive-avg-pool:spelling=other"], "it takes native | matmul"),
+        (["--pass", "lower-adaptive-avg-pool:lowering=other"], "it takes native | matmul"),
         (["--pass", "specialize-shapes:height=0"], "must be at least 1"),
         (["--pass", "fold-constants", "--target", "openvino"], "exclude each other"),
         (["--target", "nothing"], "nothing"),

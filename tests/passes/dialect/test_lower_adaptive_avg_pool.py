@@ -87,7 +87,7 @@ def test_a_kept_side_needs_one_matmul_only() -> None:
     assert [n.op for n in graph.nodes] == ["MatMul"]
 
 
-def test_the_matmul_spelling_uses_no_pooling_op() -> None:
+def test_the_matmul_lowering_uses_no_pooling_op() -> None:
     graph = check_pass(LowerAdaptiveAvgPool("matmul"), pool("2,3,6,8", "3, 1", "2,3,3,1"), None, atol=1e-6)
     assert [n.op for n in graph.nodes] == ["MatMul", "MatMul"]
 
@@ -137,7 +137,7 @@ def test_slices_of_two_bins_as_text() -> None:
         ({"AveragePool", "Slice", "ReduceMean", "Concat"}, (4, 2), {"Slice", "ReduceMean", "Concat"}),
     ],
 )
-def test_the_cheapest_spelling_that_the_target_has_is_taken(
+def test_the_cheapest_lowering_that_the_target_has_is_taken(
     ops: set[str], bins: tuple[int, int], expected: set[str]
 ) -> None:
     step = LowerAdaptiveAvgPool(ops=frozenset(ops))
@@ -148,8 +148,8 @@ def test_the_cheapest_spelling_that_the_target_has_is_taken(
 @pytest.mark.parametrize(
     ("step", "shape", "reason"),
     [
-        (LowerAdaptiveAvgPool("keep"), "1,2,5,7", "left to the target"),
-        (LowerAdaptiveAvgPool(dynamic=False), "1,2,H,7", "its sides are not known"),
+        (LowerAdaptiveAvgPool("keep"), "1,2,5,7", "the target implements it"),
+        (LowerAdaptiveAvgPool(dynamic=False), "1,2,H,7", "its sides are unknown"),
         (LowerAdaptiveAvgPool("slices"), "1,2,H,7", "slices needs known sides"),
         (
             LowerAdaptiveAvgPool(ops=frozenset({"Slice"})),
@@ -159,30 +159,30 @@ def test_the_cheapest_spelling_that_the_target_has_is_taken(
         (LowerAdaptiveAvgPool(ops=frozenset({"MatMul"})), "1,2,H,7", "matmul needs Add, And, Cast, Div"),
     ],
 )
-def test_a_pool_without_a_spelling_stays_and_says_what_is_lacking(
+def test_a_pool_without_a_lowering_stays_and_says_what_is_lacking(
     step: LowerAdaptiveAvgPool, shape: str, reason: str
 ) -> None:
     check_untouched(step, pool(shape, "2, 3", "1,2,2,3"), reason)
     assert step.gives == frozenset()
 
 
-def test_unknown_spellings_are_refused() -> None:
-    with pytest.raises(ValueError, match="there is no spelling 'pool'; segc knows native, matmul, slices and keep"):
+def test_unknown_lowerings_are_refused() -> None:
+    with pytest.raises(ValueError, match="'pool' is not a valid lowering; choose native, matmul, slices or keep"):
         LowerAdaptiveAvgPool("pool")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("spelling", ["native", "matmul", "slices"])
+@pytest.mark.parametrize("lowering", ["native", "matmul", "slices"])
 @pytest.mark.parametrize(
     ("size", "shape"),
     [(1, (2, 3, 5, 7)), ((3, None), (2, 3, 5, 7)), ((None, 3), (3, 6, 9)), ((1, 1), (3, 5, 7)), (5, (1, 2, 10, 15))],
 )
-def test_every_spelling_is_torchs_pool(spelling: str, size: Any, shape: tuple[int, ...]) -> None:
+def test_every_lowering_is_torchs_pool(lowering: str, size: Any, shape: tuple[int, ...]) -> None:
     """Global pooling, sides that stay (None) and inputs without a batch axis included."""
     pair = (size, size) if isinstance(size, int) else size
     wanted = ", ".join("-1" if s is None else str(s) for s in pair)
     out = [*shape[:-2], *(side if s is None else s for s, side in zip(pair, shape[-2:], strict=True))]
     graph = graph_of(pool(",".join(map(str, shape)), wanted, ",".join(map(str, out)), HEAD20))
-    apply(LowerAdaptiveAvgPool(spelling), graph)  # type: ignore[arg-type]
+    apply(LowerAdaptiveAvgPool(lowering), graph)  # type: ignore[arg-type]
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     np.testing.assert_allclose(evaluate.outputs(graph, {"x": x})["y"], torch_pool(x, pair), atol=2e-6)
 

@@ -49,7 +49,7 @@ def test_slices_and_means_become_the_pool() -> None:
         "  e = AveragePool <kernel_shape = [3, 1]> (c)  y = Concat <axis = 2> (d, e)",
     ],
 )
-def test_other_spellings_of_the_same_bins_are_found_too(nodes: str) -> None:
+def test_other_forms_of_the_same_bins_are_recognized_too(nodes: str) -> None:
     extra = "<int64[1] far = {9223372036854775807}, int64[2,3] rows = {0, 1, 2, 2, 3, 4}, int64[1] z"
     graph = check_pass(RecognizeAdaptiveAvgPool(), text(nodes).replace("<int64[1] z", extra), None, atol=1e-5)
     assert graph.nodes[0].op == "AdaptiveAvgPool2d"

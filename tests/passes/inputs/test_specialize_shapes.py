@@ -94,7 +94,7 @@ def test_values_that_depend_on_data_stay() -> None:
 
 def test_an_output_that_is_a_constant_stays_computed_and_says_why() -> None:
     text = HEAD + "g (float[1,3,4,6] x) => (int64[4] s, float[1,3,4,6] y) { s = Shape (x)  y = Relu (x) }"
-    check_untouched(SpecializeShapes(1, 4, 6), text, "'s' is an output and its value a constant")
+    check_untouched(SpecializeShapes(1, 4, 6), text, "'s' is an output, and its value is a constant")
 
 
 def test_a_static_graph_of_the_wanted_size_is_left_alone() -> None:
@@ -184,12 +184,12 @@ def test_a_wrong_bucket_is_named(bucket: tuple[int | None, int | None, int | Non
     [
         (
             "t = Reshape (x, tokens)  y = Add (t, position)",
-            r"height 4, width 4 does not fit the graph: Add '.*' gets 't' \[1, 16, 1\], 'position' \[1, 6, 1\];"
+            r"height 4, width 4 does not fit the graph: Add '.*' reads 't' \[1, 16, 1\], 'position' \[1, 6, 1\];"
             " axis 1 from the right is 6 and 16",
         ),
         ("t = Reshape (x, tokens)  y = Concat <axis = 0> (t, position)", r"Concat .* axis 1 is 6 and 16"),
         ("t = Reshape (x, rows)  y = MatMul (t, square)", r"MatMul .* axis 0 of the sum is 6 and 16"),
-        ("y = MaxPool <kernel_shape = [9, 1]> (x)", r"MaxPool '.*' would give 'y' the shape \[1, 1, -4, 4\]"),
+        ("y = MaxPool <kernel_shape = [9, 1]> (x)", r"MaxPool '.*' would make 'y' of shape \[1, 1, -4, 4\]"),
     ],
 )
 def test_a_size_that_does_not_fit_the_weights_is_refused(nodes: str, message: str) -> None:

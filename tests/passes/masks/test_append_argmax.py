@@ -102,12 +102,12 @@ def test_half_precision_logits_work() -> None:
     [
         (logits("N,1,H,W"), "one channel needs a threshold"),
         (logits("N,C,H,W"), "the number of channels is unknown"),
-        (logits("N,3"), r"the output's shape is ['N', 3]"),
+        (logits("N,3"), r"the output has shape ['N', 3]"),
         (
             HEAD + "g (float[1,2,3,4] x) => (float[1,2,3,4] y, float[1,2,3,4] z) { y = Neg (x)  z = Abs (x) }",
             "2 outputs",
         ),
-        (HEAD + "g (float[1,2,3,4] mask) => (float[1,2,3,4] y) { y = Neg (mask) }", "an input is called 'mask'"),
+        (HEAD + "g (float[1,2,3,4] mask) => (float[1,2,3,4] y) { y = Neg (mask) }", "an input has the name 'mask'"),
     ],
 )
 def test_what_is_no_logits_map_is_left_alone_and_says_why(text: str, reason: str) -> None:

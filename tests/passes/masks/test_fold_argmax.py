@@ -59,13 +59,13 @@ def test_a_shift_that_is_computed_and_shared_by_the_classes_goes() -> None:
         ("b = Softmax <axis = 2> (x)", "Softmax is over axis 2, ArgMax over 1"),
         ("b = Mul (x, minus)", "Mul by -1 is not strictly increasing"),
         ("b = Mul (x, nil)", "Mul by 0 is not strictly increasing"),
-        ("b = Div (c, x)", "something else than a positive scalar constant"),
-        ("b = Mul (x, classes)", "something else than a positive scalar constant"),
-        ("b = Mul (x, x)", "something else than a positive scalar constant"),
-        ("b = Add (x, classes)", "not a shift that all classes of a pixel share"),
-        ("b = Sub (shift, x)", "not a shift that all classes of a pixel share"),
-        ("b = Relu (x)", "Relu is flat somewhere"),
-        ("b = Clip (x, nil, c)", "Clip is flat somewhere"),
+        ("b = Div (c, x)", "something other than a positive scalar constant"),
+        ("b = Mul (x, classes)", "something other than a positive scalar constant"),
+        ("b = Mul (x, x)", "something other than a positive scalar constant"),
+        ("b = Add (x, classes)", "not a shift by the same value for all classes of a pixel"),
+        ("b = Sub (shift, x)", "not a shift by the same value for all classes of a pixel"),
+        ("b = Relu (x)", "Relu is constant somewhere"),
+        ("b = Clip (x, nil, c)", "Clip is constant somewhere"),
         ("b = LeakyRelu <alpha = 0.0> (x)", "not strictly increasing"),
         ("b = Cast <to = 10> (x)", "Cast to a narrower type makes ties"),
         ('b = Resize <mode = "cubic"> (x, , , big)', "Resize is cubic"),
@@ -109,7 +109,7 @@ def test_logits_that_are_used_elsewhere_stay() -> None:
 
 def test_old_softmax_over_several_axes_stays() -> None:
     text = before("b = Softmax <axis = 1> (x)").replace('"" : 17', '"" : 11')
-    check_untouched(FoldArgMax(), text, "normalises over several axes")
+    check_untouched(FoldArgMax(), text, "normalizes over several axes")
 
 
 def test_a_nearest_resize_resizes_one_small_map() -> None:
@@ -167,7 +167,7 @@ def test_a_crop_moves_behind_the_argmax() -> None:
 
 
 def test_a_slice_of_the_classes_stays() -> None:
-    check_untouched(FoldArgMax(), before("b = Slice (x, from, to, channel)"), "Slice along the class axis")
+    check_untouched(FoldArgMax(), before("b = Slice (x, from, to, channel)"), "the Slice is along the class axis")
 
 
 def test_a_linear_resize_and_its_argmax_become_one_op() -> None:
@@ -200,7 +200,7 @@ def test_a_linear_resize_of_opset_18_with_axes_fuses() -> None:
 def test_scales_fuse_only_where_they_are_the_quotient_of_the_sizes() -> None:
     good = before('b = Resize <mode = "linear"> (x, , twice)', out="int64[1,1,12,14]")
     assert [n.op for n in check_pass(FoldArgMax(), good, None).nodes] == ["ResizeArgMax"]
-    check_untouched(FoldArgMax(), good.replace("{1, 1, 2, 2}", "{1, 1, 2.05, 2}"), "not the quotient of the sizes")
+    check_untouched(FoldArgMax(), good.replace("{1, 1, 2, 2}", "{1, 1, 2.05, 2}"), "not the quotients of the sizes")
 
 
 def test_the_last_index_and_other_axes_do_not_fuse() -> None:
@@ -211,7 +211,7 @@ def test_the_last_index_and_other_axes_do_not_fuse() -> None:
 
 def test_fusing_can_be_switched_off() -> None:
     text = before('b = Resize <mode = "linear"> (x, , , big)', out="int64[1,1,12,14]")
-    check_untouched(FoldArgMax(fuse_resize=False), text, "switched off")
+    check_untouched(FoldArgMax(fuse_resize=False), text, "disabled")
 
 
 def test_a_chain_folds_as_far_as_it_goes() -> None:
@@ -273,10 +273,10 @@ def test_every_border_gives_the_same_map(node: str, argmax: str, head: str) -> N
 @pytest.mark.parametrize(
     ("node", "head", "reason"),
     [
-        ("b = Pad (x, across)", HEAD, "Pad along the class axis"),
-        ("a = Size (x)  s = Cast <to = 1> (a)  b = Pad (x, p, s)", HEAD, "not constant, or NaN"),
-        ("k = Shape (x)  i = Concat <axis = 0> (k, k)  b = Pad (x, i)", HEAD, "amounts that are not constant"),
-        ("b = Pad (x, p)", HEAD.replace("17", "12"), "Pad of opset 12 may not take small integers"),
+        ("b = Pad (x, across)", HEAD, "Pad is along the class axis"),
+        ("a = Size (x)  s = Cast <to = 1> (a)  b = Pad (x, p, s)", HEAD, "fills in NaN or a computed value"),
+        ("k = Shape (x)  i = Concat <axis = 0> (k, k)  b = Pad (x, i)", HEAD, "the pads are not constant"),
+        ("b = Pad (x, p)", HEAD.replace("17", "12"), "Pad of opset 12 does not take small integers"),
     ],
 )
 def test_a_border_that_may_change_the_winner_stays(node: str, head: str, reason: str) -> None:

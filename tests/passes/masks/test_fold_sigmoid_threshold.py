@@ -46,7 +46,7 @@ def test_masks_stay_the_same_for_other_thresholds(threshold: float, op: str) -> 
         ("y = Greater (p, t)", None, "float t = {0.999999}", None, "saturates"),
         ("y = Greater (p, t)", None, "float[2] t = {0.1, 0.2}", "float[N,1,H,2] x", "not one constant number"),
         ("y = Greater (p, f)", None, "float t = {0}", "float[N,1,H,W] x, float f", "not one constant number"),
-        ("y = Greater (p, t)", "bool[1,N,1,H,W] y", "float[1,1,1,1,1] t = {0.5}", None, "makes the result larger"),
+        ("y = Greater (p, t)", "bool[1,N,1,H,W] y", "float[1,1,1,1,1] t = {0.5}", None, "to a larger shape"),
         (
             "y = Greater (p, t)  z = Neg (p)",
             "bool[N,1,H,W] y, float[N,1,H,W] z",

@@ -72,7 +72,7 @@ def test_open_sizes_are_resized_by_axes() -> None:
     ("step", "body", "reason"),
     [
         (LowerResizeArgMaxPairwise(), text(3), "fit a cache"),
-        (LowerResizeArgMaxPairwise(classes=4, scratch=0), text(5), "5 classes, at most 4"),
+        (LowerResizeArgMaxPairwise(classes=4, scratch=0), text(5), "5 classes; at most 4"),
         (
             LowerResizeArgMaxPairwise(scratch=0),
             text(3).replace("[1,3,6,7]", "[1,C,6,7]"),
@@ -81,7 +81,7 @@ def test_open_sizes_are_resized_by_axes() -> None:
         (
             LowerResizeArgMaxPairwise(scratch=0),
             text(3).replace("[1,3,6,7]", "[1,3,H,W]"),
-            "opset 17 has no Resize of axes",
+            "opset 17 has no Resize along axes",
         ),
     ],
 )

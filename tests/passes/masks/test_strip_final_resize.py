@@ -27,8 +27,8 @@ def test_the_last_resize_is_left_and_the_output_keeps_its_name(where: str) -> No
 def test_coordinates_must_be_those_asked_for() -> None:
     aligned = net('mode = "linear", coordinate_transformation_mode = "align_corners"')
     assert [n.op for n in check_pass(StripFinalResize(True), aligned, None, same_outputs=False).nodes] == ["Conv"]
-    check_untouched(StripFinalResize(), aligned, "its coordinates are align_corners")
-    check_untouched(StripFinalResize(True), net(), "its coordinates are half_pixel")
+    check_untouched(StripFinalResize(), aligned, "its coordinate mode is align_corners")
+    check_untouched(StripFinalResize(True), net(), "its coordinate mode is half_pixel")
 
 
 def test_symbolic_sizes_must_be_those_of_the_input() -> None:
@@ -43,14 +43,14 @@ def test_symbolic_sizes_must_be_those_of_the_input() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (net('mode = "nearest"'), "not a plain linear one"),
-        (net('mode = "linear", antialias = 1'), "not a plain linear one"),
+        (net('mode = "nearest"'), "not plain linear"),
+        (net('mode = "linear", antialias = 1'), "not plain linear"),
         (net('mode = "linear", keep_aspect_ratio_policy = "not_larger"'), "aspect ratio"),
         (net(header=STATIC.replace("1,2,8,12", "1,2,16,24")), "it resizes to"),
         (
             f"""{HEAD20} g (float[1,3,8,12] x) => (float[1,3,8,12] y) <int64[4] s = {{1,3,8,12}}>
             {{ y = Resize <mode = "linear"> (x, , , s) }}""",
-            "cannot be the output",
+            "cannot be an output",
         ),
     ],
 )
