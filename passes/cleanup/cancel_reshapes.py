@@ -28,8 +28,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.cancel_transposes import perm
-from segc.passes.support.commute import BINARY, UNARY, Chain, Rules, chains, elementwise, last_axis_only
+from segc.passes.support.commute import BINARY, UNARY, Chain, Rules, chains, elementwise, last_axis_only, perm_of
 from segc.passes.support.edit import forward, prune, rank
 
 KEEPS_ORDER = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
@@ -84,7 +83,7 @@ class _ReshapeRules(Rules):
             return 0
         first, transpose = site
         after, final = (ir.static_shape(n.outputs[0]) for n in (transpose, node))
-        order = perm(transpose)
+        order = perm_of(transpose)
         if order is None or after is None or final is None:
             return 0
         if [size for size in after if size != 1] != [size for size in final if size != 1]:
@@ -168,7 +167,7 @@ def keeps_order(node: gs.Node) -> bool:
         return False
     if node.op in KEEPS_ORDER:
         return node.inputs[0].dtype is not None and rank(node.inputs[0]) is not None
-    order = perm(node)
+    order = perm_of(node)
     shape = node.inputs[0].shape
     if order is None or shape is None or len(shape) != len(order):
         return False

@@ -32,6 +32,7 @@ from segc.passes.support.commute import (
     elementwise,
     identity,
     last_axis_only,
+    perm_of,
     permuted,
 )
 from segc.passes.support.edit import forward, insert, prune, rank, small_constant
@@ -53,13 +54,13 @@ class _TransposeRules(Rules):
     def compose(self, node: gs.Node) -> int:
         """A Transpose of a Transpose becomes one."""
         first = _producer(node)
-        if perm(node) is None or first is None or perm(first) is None:
+        if perm_of(node) is None or first is None or perm_of(first) is None:
             return 0
         return self._set_transpose(node, first.inputs[0], compose(_perm(first), _perm(node)), first)
 
     def sink_through_chain(self, node: gs.Node) -> int:
         """A Transpose before a chain of elementwise nodes moves to the Transpose at the end of the chain."""
-        if (order := perm(node)) is None:
+        if (order := perm_of(node)) is None:
             return 0
         opset = self.graph.opset
         found = chains(node, lambda user, data: _commutes(user, data, order, opset), _is_transpose, self.keep)
@@ -157,17 +158,8 @@ class _TransposeRules(Rules):
         return 1
 
 
-def perm(node: gs.Node) -> list[int] | None:
-    """The permutation of a Transpose of known rank, None for any other node."""
-    if node.op != "Transpose" or node.domain or not node.inputs or not node.outputs:
-        return None
-    rank_ = rank(node.inputs[0]) if rank(node.inputs[0]) is not None else rank(node.outputs[0])
-    order = node.attrs.get("perm", None if rank_ is None else list(reversed(range(rank_))))
-    return None if order is None else [int(axis) for axis in order]
-
-
 def _perm(node: gs.Node) -> list[int]:
-    order = perm(node)
+    order = perm_of(node)
     assert order is not None
     return order
 
@@ -183,12 +175,12 @@ def _common_perm(node: gs.Node) -> list[int] | None:
     if len({id(t) for t in operands}) < 2:
         return None
     producers = [t.inputs[0] if t.inputs else None for t in operands]
-    orders = [None if producer is None else perm(producer) for producer in producers]
+    orders = [None if producer is None else perm_of(producer) for producer in producers]
     return orders[0] if all(order == orders[0] for order in orders) else None
 
 
 def _is_transpose(node: gs.Node) -> bool:
-    return perm(node) is not None
+    return perm_of(node) is not None
 
 
 def _producer(node: gs.Node) -> gs.Node | None:

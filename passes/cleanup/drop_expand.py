@@ -14,8 +14,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.remove_identities import same_symbols
-from segc.passes.support.edit import protected, prune
+from segc.passes.support.edit import protected, prune, same_symbols
 
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean")
 LOGIC = ("And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where")

@@ -15,8 +15,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.fold_constants import RANDOM
 from segc.passes.support.edit import forward, protected, small_constant
+from segc.passes.support.op_sets import RANDOM
 
 Key = tuple[Any, ...]
 

@@ -20,10 +20,8 @@ from segc.graph import ir
 from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
 from segc.passes.support.edit import forward, protected
+from segc.passes.support.op_sets import RANDOM
 
-RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
 NEVER = RANDOM | {"Constant", "Dropout", "DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"}
 
 

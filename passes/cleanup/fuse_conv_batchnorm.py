@@ -23,8 +23,8 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, forward, optional, protected, rank
+from segc.passes.support.op_sets import LINEAR
 
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm"})
 ELEMENTWISE = frozenset({"Mul", "Div", "Add", "Sub"})
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.merge_pads import is_pad, mode, pads, value
 from segc.passes.support.edit import protected, prune, rank
+from segc.passes.support.pads import is_pad, pad_mode, pad_value, pads_of
 
 USERS = frozenset({"Conv", "AveragePool", "MaxPool"})
 
@@ -61,9 +61,9 @@ def _why_pad_stays(pad: gs.Node, keep: set[int]) -> str | None:
 
 def why_not(node: gs.Node, pad: gs.Node) -> str | None:
     """Why `node` cannot take over the padding of `pad`, None if it can."""
-    dims, padding = rank(pad.inputs[0]), pads(pad)
-    if mode(pad) != "constant":
-        return f"the mode of the Pad is {mode(pad)}"
+    dims, padding = rank(pad.inputs[0]), pads_of(pad)
+    if pad_mode(pad) != "constant":
+        return f"the mode of the Pad is {pad_mode(pad)}"
     if padding is None or dims is None:
         return "the pads are not constant"
     if min(padding) < 0:
@@ -71,8 +71,8 @@ def why_not(node: gs.Node, pad: gs.Node) -> str | None:
     if any(padding[axis] or padding[axis + dims] for axis in (0, 1)):
         return "the Pad pads the batch or channel axis"
     fill_value = -math.inf if node.op == "MaxPool" else 0.0
-    if value(pad) != fill_value:
-        return f"the Pad fills in {value(pad)}, {node.op} would fill in {fill_value:g}"
+    if pad_value(pad) != fill_value:
+        return f"the Pad fills in {pad_value(pad)}, {node.op} would fill in {fill_value:g}"
     if _text(node.attrs.get("auto_pad", "NOTSET")) not in ("NOTSET", "VALID"):
         return "auto_pad determines the pads"
     return None if node.op == "Conv" else _why_pool_cannot(node, _spatial(padding, dims))
@@ -92,7 +92,7 @@ def _why_pool_cannot(node: gs.Node, padding: list[int]) -> str | None:
 
 
 def _fuse(node: gs.Node, pad: gs.Node) -> None:
-    padding = _spatial(pads(pad) or [], rank(pad.inputs[0]) or 0)
+    padding = _spatial(pads_of(pad) or [], rank(pad.inputs[0]) or 0)
     own_pads = list(node.attrs.get("pads", [0] * len(padding)))
     node.attrs["pads"] = [a + b for a, b in zip(padding, own_pads, strict=True)]
     node.attrs.pop("auto_pad", None)

@@ -19,8 +19,8 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.merge_slices import cuts, is_slice, positions
 from segc.passes.support.edit import Names, forward, insert, ints, optional, protected, prune, rank
+from segc.passes.support.slices import cuts_of, is_slice, positions
 
 
 @dataclass
@@ -124,7 +124,7 @@ def piece_of(tensor: gs.Tensor, axis: int) -> Piece:
 
 
 def _slice_bounds(node: gs.Node, axis: int, size: int) -> tuple[int, int] | None:
-    cuts_by_axis = cuts(node)
+    cuts_by_axis = cuts_of(node)
     if cuts_by_axis is None or list(cuts_by_axis) != [axis] or cuts_by_axis[axis].step != 1:
         return None
     cells = positions(cuts_by_axis[axis], size)

@@ -15,7 +15,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.edit import Names, ints, optional, protected, prune, rank, scalar
+from segc.passes.support.edit import Names, optional, protected, prune
+from segc.passes.support.pads import is_pad, pad_mode, pad_value, pads_of
 
 
 class MergePads(Pass):
@@ -35,62 +36,26 @@ class MergePads(Pass):
             if why := _why_not(inner, node, keep):
                 result.skip(node, why)
                 continue
-            total = [a + b for a, b in zip(pads(inner) or [], pads(node) or [], strict=True)]
+            total = [a + b for a, b in zip(pads_of(inner) or [], pads_of(node) or [], strict=True)]
             _rewrite(graph, node, inner, total, names)
             prune(graph, inner, keep)
             result.changes += 1
         return result
 
 
-def is_pad(node: gs.Node) -> bool:
-    """Whether this is a Pad of the standard domain."""
-    return bool(node.op == "Pad" and node.domain is None and node.inputs and node.outputs)
-
-
-def mode(node: gs.Node) -> str:
-    """The mode of a Pad: constant, reflect, edge or wrap."""
-    value = node.attrs.get("mode", "constant")
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def pads(node: gs.Node) -> list[int] | None:
-    """Cells added before each axis, then after each axis; None if they are not constant."""
-    dims = rank(node.inputs[0])
-    values = list(node.attrs["pads"]) if "pads" in node.attrs else ints(optional(node, 1))
-    if values is None or dims is None:
-        return None
-    if optional(node, 3) is None:
-        return values if len(values) == 2 * dims else None
-    axes = ints(optional(node, 3))
-    if axes is None or len(values) != 2 * len(axes):
-        return None
-    all_axes = [0] * (2 * dims)
-    for i, axis in enumerate(axes):
-        all_axes[axis % dims], all_axes[axis % dims + dims] = values[i], values[i + len(axes)]
-    return all_axes
-
-
-def value(node: gs.Node) -> float | None:
-    """The value that a Pad of mode constant fills in; None if it is computed."""
-    if "value" in node.attrs:
-        return float(node.attrs["value"])
-    fill_value = optional(node, 2)
-    return 0.0 if fill_value is None else scalar(fill_value)
-
-
 def _why_not(inner: gs.Node, outer: gs.Node, keep: set[int]) -> str | None:
     intermediate = inner.outputs[0]
     if id(intermediate) in keep or len(intermediate.outputs) != 1:
         return f"'{intermediate.name}' is also used elsewhere"
-    if mode(inner) != mode(outer) or mode(inner) not in ("constant", "edge"):
-        return f"the modes of the Pads are {mode(inner)}, then {mode(outer)}"
-    inner_pads, outer_pads = pads(inner), pads(outer)
+    if pad_mode(inner) != pad_mode(outer) or pad_mode(inner) not in ("constant", "edge"):
+        return f"the modes of the Pads are {pad_mode(inner)}, then {pad_mode(outer)}"
+    inner_pads, outer_pads = pads_of(inner), pads_of(outer)
     if inner_pads is None or outer_pads is None:
         return "the pads are not constant"
     if min([*inner_pads, *outer_pads], default=0) < 0:
         return "a negative pad crops"
-    if mode(inner) == "constant" and (value(inner) is None or value(inner) != value(outer)):
-        return f"the Pads fill in {value(inner)}, then {value(outer)}"
+    if pad_mode(inner) == "constant" and (pad_value(inner) is None or pad_value(inner) != pad_value(outer)):
+        return f"the Pads fill in {pad_value(inner)}, then {pad_value(outer)}"
     return None
 
 

@@ -14,25 +14,14 @@ result that is an output or used elsewhere, since both Slices would stay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.remove_identities import slice_bounds
-from segc.passes.support.edit import Names, protected, prune, rank
+from segc.passes.support.edit import Names, protected, prune
+from segc.passes.support.slices import Cut, compose, cuts_of, is_slice
 
 LAST = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Bounds of a Slice along one axis: cells start, start + step, ... below end; negative counts from the end."""
-
-    start: int
-    end: int
-    step: int = 1
 
 
 class MergeSlices(Pass):
@@ -59,35 +48,11 @@ class MergeSlices(Pass):
         return result
 
 
-def is_slice(node: gs.Node) -> bool:
-    """Whether this is a Slice of the standard domain."""
-    return bool(node.op == "Slice" and node.domain is None and node.inputs and node.outputs)
-
-
-def cuts(node: gs.Node) -> dict[int, Cut] | None:
-    """The cut along each axis, by axis, of a Slice with constant bounds; None for other bounds or steps below 1."""
-    bounds, dims = slice_bounds(node), rank(node.inputs[0])
-    if bounds is None or dims is None or any(step < 1 for step in bounds[3]):
-        return None
-    return {axis % dims: Cut(start, end, step) for start, end, axis, step in zip(*bounds, strict=True)}
-
-
-def positions(cut: Cut, size: int) -> range:
-    """The cells that a cut with a positive step keeps of an axis with `size` cells."""
-    return range(*slice(cut.start, cut.end, cut.step).indices(size))
-
-
-def compose(first: Cut, then: Cut, size: int) -> Cut:
-    """The one cut of an axis with `size` cells that equals `first` followed by `then`."""
-    cells = positions(first, size)[slice(then.start, then.end, then.step)]
-    return Cut(cells.start, cells.start + len(cells) * cells.step, cells.step) if len(cells) else Cut(0, 0)
-
-
 def _merged(inner: gs.Node, outer: gs.Node, keep: set[int]) -> dict[int, Cut] | str:
     intermediate = inner.outputs[0]
     if id(intermediate) in keep or len(intermediate.outputs) != 1:
         return f"'{intermediate.name}' is also used elsewhere"
-    inner_cuts, outer_cuts = cuts(inner), cuts(outer)
+    inner_cuts, outer_cuts = cuts_of(inner), cuts_of(outer)
     if inner_cuts is None or outer_cuts is None:
         return "the bounds are not constant, or a step is below 1"
     merged = inner_cuts | outer_cuts

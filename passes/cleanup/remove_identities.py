@@ -13,15 +13,13 @@ shape and still move samples, as does tf_half_pixel_for_nn; x + 0 broadcasts whe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import onnx
-import onnx.helper
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.passes.base import Pass, PassResult
+from segc.passes.support.dtypes import dtype_of, holds
 from segc.passes.support.edit import (
     forward,
     ints,
@@ -30,9 +28,11 @@ from segc.passes.support.edit import (
     rank,
     reaches,
     same_shape,
+    same_symbols,
     scalar,
     small_constant,
 )
+from segc.passes.support.slices import slice_bounds
 
 
 class RemoveIdentities(Pass):
@@ -81,20 +81,6 @@ def _cast(node: gs.Node, _: int) -> gs.Tensor | None:
     return None
 
 
-def dtype_of(dtype: Any) -> np.dtype[Any] | None:
-    """The NumPy type of a NumPy type or of an ONNX type number."""
-    if dtype is None:
-        return None
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(dtype) if isinstance(dtype, int) else dtype)
-
-
-def holds(wide: np.dtype[Any] | None, narrow: np.dtype[Any] | None) -> bool:
-    """Whether every value of `narrow` survives a cast to `wide` and back. False for the floats of ml_dtypes."""
-    if wide is None or narrow is None or wide.kind not in "iufb" or narrow.kind not in "iufb":
-        return False
-    return bool(np.can_cast(narrow, wide, "safe"))
-
-
 def _dropout(node: gs.Node) -> bool:
     training = optional(node, 2)
     return training is None or (scalar(training) == 0)
@@ -133,21 +119,6 @@ def _slice(node: gs.Node) -> bool:
     return bounds is not None and all(whole(*each) for each in zip(*bounds, strict=True))
 
 
-def slice_bounds(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
-    """Constant starts, ends, axes and steps of a Slice of any opset."""
-    if "starts" in node.attrs:  # before opset 10
-        starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
-        return starts, ends, list(node.attrs.get("axes", range(len(starts)))), [1] * len(starts)
-    bounds = [ints(optional(node, index)) for index in (1, 2)]
-    if bounds[0] is None or bounds[1] is None:
-        return None
-    axes, steps = (ints(t) if (t := optional(node, index)) is not None else [] for index in (3, 4))
-    if axes is None or steps is None:
-        return None
-    many = range(len(bounds[0]))
-    return bounds[0], bounds[1], axes or list(many), steps or [1 for _ in many]
-
-
 def _resize(node: gs.Node) -> bool:
     if node.attrs.get("coordinate_transformation_mode") in ("tf_crop_and_resize", "tf_half_pixel_for_nn"):
         return False
@@ -158,11 +129,6 @@ def _resize(node: gs.Node) -> bool:
     if ints(optional(node, 3)) is None:
         return same_symbols(node.inputs[0], node.outputs[0])
     return same_shape(node.inputs[0], node.outputs[0])
-
-
-def same_symbols(x: gs.Tensor, y: gs.Tensor) -> bool:
-    """Whether both shapes are fully known, by number or by symbol, and equal. A symbol has one value per graph."""
-    return x.shape is not None and y.shape is not None and None not in x.shape and list(x.shape) == list(y.shape)
 
 
 def _neutral(value: float, *, right_only: bool) -> Callable[[gs.Node, int], gs.Tensor | None]:

@@ -17,8 +17,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.fuse_conv_batchnorm import LINEAR
 from segc.passes.support.edit import Names, insert, protected
+from segc.passes.support.op_sets import LINEAR
 
 
 class SplitBatchnorm(Pass):

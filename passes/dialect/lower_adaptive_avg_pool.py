@@ -34,6 +34,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import dialect
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, insert
+from segc.passes.support.pooling_bins import bin_bounds
 
 OP = "AdaptiveAvgPool2d"
 LOWERINGS = ("native", "matmul", "slices")  # cheapest first
@@ -110,11 +111,6 @@ class LowerAdaptiveAvgPool(Pass):
             return "its sides are unknown"
         lacking = [f"{s} needs {', '.join(sorted(u - (self.ops or u)))}" for s, u in self._applicable(opset, node)]
         return "; ".join(lacking) if lacking else f"{self.lowering} needs known sides"
-
-
-def bin_bounds(size: int, bins: int) -> list[tuple[int, int]]:
-    """First cell and end (exclusive) of each bin."""
-    return [(i * size // bins, -(-(i + 1) * size // bins)) for i in range(bins)]
 
 
 def bin_matrix(size: int, bins: int) -> np.ndarray:

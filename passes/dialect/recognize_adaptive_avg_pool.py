@@ -26,9 +26,9 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.merge_slices import cuts, positions
-from segc.passes.dialect.lower_adaptive_avg_pool import bin_bounds
 from segc.passes.support.edit import insert, ints, optional, protected, prune, small_constant
+from segc.passes.support.pooling_bins import bin_bounds
+from segc.passes.support.slices import cuts_of, positions
 
 ROOTS = frozenset({"Div", "Mul", "ReduceMean", "Concat"})
 CUTS = frozenset({"Slice", "Gather", "GatherND", "Split"})
@@ -198,7 +198,7 @@ def _transpose(node: gs.Node, known: Known) -> Outputs:
 
 
 def _slice(node: gs.Node, known: Known) -> Outputs:
-    x, cuts_by_axis = _data(node, known), cuts(node)
+    x, cuts_by_axis = _data(node, known), cuts_of(node)
     if x is None or cuts_by_axis is None:
         return None
     index: list[slice] = [slice(None)] * x.divisor.ndim

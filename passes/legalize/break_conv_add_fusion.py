@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard
+from segc.passes.support.residual import own_input
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,6 @@ class BreakConvAddFusion(Pass):
             return False
         size = x.shape[1] if x.shape is not None and len(x.shape) > 1 else None
         return self.channels is None or not isinstance(size, int) or size < self.channels
-
-
-def own_input(add: gs.Node) -> gs.Tensor | None:
-    """The x of Add(Conv(x), x), in either order and with a BatchNormalization after the Conv, else None."""
-    for made, other in ((add.inputs[0], add.inputs[1]), (add.inputs[1], add.inputs[0])):
-        maker = made.inputs[0] if made.inputs else None
-        if maker is not None and maker.op == "BatchNormalization" and maker.inputs[0].inputs:
-            maker = maker.inputs[0].inputs[0]
-        if maker is not None and maker.op == "Conv" and maker.domain is None and maker.inputs[0] is other:
-            return other
-    return None
 
 
 def spelled(b: Builder) -> gs.Tensor:

@@ -21,9 +21,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.legalize.instance_normalization import per_channel
-from segc.passes.legalize.layer_normalization import normalized
 from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.normalization import normalized, per_channel
 
 Spelling = Literal["instance", "means"]
 

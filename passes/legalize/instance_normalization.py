@@ -12,8 +12,8 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.legalize.layer_normalization import normalized
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.normalization import normalized, per_channel
 
 
 class LegalizeInstanceNormalization(Pass):
@@ -38,11 +38,3 @@ def spelled(b: Builder) -> gs.Tensor:
     y = normalized(b, x, list(range(2, dims)), b.node.attrs.get("epsilon", 1e-5))
     y = b.op("Mul", "scaled", y, per_channel(b, "scale", scale, dims))
     return b.op("Add", "shifted", y, per_channel(b, "bias", bias, dims))
-
-
-def per_channel(b: Builder, role: str, values: gs.Tensor, dims: int) -> gs.Tensor:
-    """A vector along axis 1 of a tensor with `dims` axes; a constant is reshaped here and now."""
-    shape = [-1, *[1] * (dims - 2)]
-    if isinstance(values, gs.Constant):
-        return b.const(role, values.values.reshape(shape))
-    return b.op("Reshape", role, values, b.const(f"{role}_shape", shape))

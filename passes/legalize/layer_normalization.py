@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, typed
 from segc.passes.support.edit import optional
+from segc.passes.support.normalization import normalized
 
 FLOAT = np.dtype(np.float32)
 
@@ -48,11 +49,3 @@ def spelled(b: Builder) -> gs.Tensor:
     y = b.op("Mul", "scaled", y, node.inputs[1])
     bias = optional(node, 2)
     return y if bias is None else b.op("Add", "shifted", y, bias)
-
-
-def normalized(b: Builder, x: gs.Tensor, axes: list[int], epsilon: float) -> gs.Variable:
-    """x with mean 0 and variance 1 over `axes`."""
-    d = b.op("Sub", "centered", x, b.reduce("ReduceMean", "mean", x, axes))
-    variance = b.reduce("ReduceMean", "variance", b.op("Mul", "squares", d, d), axes)
-    steady = b.op("Add", "steady", variance, b.const("epsilon", epsilon, x.dtype))
-    return b.op("Div", "normalized", d, b.op("Sqrt", "deviation", steady))

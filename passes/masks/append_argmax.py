@@ -22,11 +22,10 @@ import onnx
 import onnx.helper
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import MASK
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.support.edit import Names, squeeze
 from segc.runtime.masks.sigmoid_threshold import cutoff
-
-MASK = "mask"
 
 
 @dataclass(frozen=True)

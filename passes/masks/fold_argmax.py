@@ -31,8 +31,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.merge_pads import mode, pads, value
-from segc.passes.cleanup.remove_identities import dtype_of, holds
+from segc.passes.support.dtypes import dtype_of, holds
 from segc.passes.support.edit import (
     Names,
     insert,
@@ -46,6 +45,7 @@ from segc.passes.support.edit import (
     small_constant,
     squeeze,
 )
+from segc.passes.support.pads import pad_mode, pad_value, pads_of
 
 INT64 = np.dtype(np.int64)
 STRICTLY_INCREASING = frozenset({"Sigmoid", "Tanh", "Exp", "Softplus", "Softsign", "Erf", "Atan", "Selu", "Celu"})
@@ -192,7 +192,7 @@ def _slice(site: Site) -> str | None:
 
 
 def _pad(site: Site) -> str | None:
-    node, padding, pad_mode = site.before, pads(site.before), mode(site.before)
+    node, padding, mode = site.before, pads_of(site.before), pad_mode(site.before)
     dims, x = rank(site.reduced) or 1, site.before.inputs[0]
     if padding is None:
         return "the pads are not constant"
@@ -201,8 +201,8 @@ def _pad(site: Site) -> str | None:
     if site.graph.opset < 13:
         return f"Pad of opset {site.graph.opset} does not take small integers"
     others = list(node.inputs[1:])
-    if pad_mode == "constant":
-        fill, classes = value(node), x.shape[site.axis] if x.shape is not None else None
+    if mode == "constant":
+        fill, classes = pad_value(node), x.shape[site.axis] if x.shape is not None else None
         if fill is None or math.isnan(fill):
             return "the Pad fills in NaN or a computed value"
         if not isinstance(classes, int):

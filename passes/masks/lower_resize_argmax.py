@@ -15,7 +15,6 @@ from segc.graph import dialect, ir
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, insert, ints, optional, protected
 
-OP = "ResizeArgMax"
 INT64 = np.dtype(np.int64)
 
 
@@ -29,7 +28,7 @@ class LowerResizeArgMax(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each node where it stands."""
         result, names, keep = PassResult(), Names(graph), protected(graph)
-        for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, OP)]:
+        for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, dialect.RESIZE_ARGMAX)]:
             _lower(graph, node, names, keep)
             graph.nodes = [n for n in graph.nodes if n.outputs]
             result.changes += 1

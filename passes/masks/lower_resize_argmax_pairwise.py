@@ -48,7 +48,7 @@ class LowerResizeArgMaxPairwise(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each op in place; where comparing does not pay, lower it to Resize and ArgMax."""
-        sites = [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, "ResizeArgMax")]
+        sites = [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, dialect.RESIZE_ARGMAX)]
         result = rewrite(graph, sites, self._build, PassResult())
         if result.skips:
             result.changes += LowerResizeArgMax().run(graph).changes

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import MASK
 from segc.passes.base import Pass, PassResult
-from segc.passes.masks.append_argmax import MASK
 from segc.passes.support.edit import forward, protected
 
 INT64 = np.dtype(np.int64)

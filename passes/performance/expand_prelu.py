@@ -19,8 +19,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
-
-_BLOCK = 16  # channels that ONNX Runtime keeps together, on processors with AVX-512; 8 on others
+from segc.passes.support.costs import CHANNEL_BLOCK
 
 
 class ExpandPRelu(Pass):
@@ -54,7 +53,12 @@ def spelled(b: Builder) -> gs.Tensor:
 
 def _of_channels(x: gs.Tensor, slope: np.ndarray) -> np.ndarray | None:
     """A slope for each channel of a feature map whose channels fill blocks, or None."""
-    if x.shape is None or len(x.shape) != 4 or not isinstance(x.shape[1], (int, np.integer)) or x.shape[1] % _BLOCK:
+    if (
+        x.shape is None
+        or len(x.shape) != 4
+        or not isinstance(x.shape[1], (int, np.integer))
+        or x.shape[1] % CHANNEL_BLOCK
+    ):
         return None
     shape = (1,) * (4 - slope.ndim) + slope.shape
     if shape[0] != 1 or shape[2:] != (1, 1):

@@ -19,7 +19,8 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot
-from segc.passes.support.channel_blocks import BLOCK, Site, of_channels, rewrite_odd
+from segc.passes.support.channel_blocks import Site, of_channels, rewrite_odd
+from segc.passes.support.costs import CHANNEL_BLOCK
 from segc.passes.support.edit import optional
 
 NEW = -1  # the place of a channel of zeros
@@ -42,7 +43,7 @@ def _spelled(b: Builder, site: Site) -> gs.Tensor:
         raise Cannot("Pad has its numbers as attributes in this opset")
     parts, places, at = list[gs.Tensor](), list[int](), 0
     for i, (tensor, width) in enumerate(zip(site.joined.inputs, site.widths, strict=True)):
-        if new := -width % BLOCK:
+        if new := -width % CHANNEL_BLOCK:
             tensor = b.op("Pad", f"wide{i}", tensor, b.const(f"pads{i}", [0, 0, 0, 0, 0, new, 0, 0]))
         parts.append(tensor)
         places += [*range(at, at + width), *[NEW] * new]

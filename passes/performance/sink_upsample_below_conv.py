@@ -30,17 +30,17 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.analysis.symbolic_sizes import estimate
 from segc.passes.base import Pass, PassResult
-from segc.passes.legalize.dynamic_resize import Sides, require_plain
-from segc.passes.legalize.resize import kind_of, matrices_of
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard
 from segc.passes.support.concat_conv import Part, convolved, cut, maker, tensors_of
+from segc.passes.support.costs import ASSUMED_SIDE
 from segc.passes.support.edit import optional
+from segc.passes.support.resize_kinds import kind_of, matrices_of
+from segc.passes.support.resize_nodes import Sides, require_plain
 
 # What work costs, in products of the convolution: matrices are long and thin, an addition is hardly more than loads
 _TAP, _MATRIX, _ADDITION = 1.2, 2.0, 60
 _WORTH = 0.7  # the new way may cost at most this share,
 _LEAST = 3e7  # and must save so many products: there are a dozen nodes more
-_SIDE = 512  # pixels that stand for a symbol
 _WHOLE = 2**31 - 1  # the end of a Slice that takes the rest
 
 
@@ -206,7 +206,7 @@ def _static(resize: gs.Node) -> bool:
 
 def _sides(tensor: gs.Tensor) -> tuple[int, int]:
     """Height and width, about. Raises Cannot where nothing is known of them."""
-    sizes = [estimate(size, _SIDE) for size in (tensor.shape or [])[2:]]
+    sizes = [estimate(size, ASSUMED_SIDE) for size in (tensor.shape or [])[2:]]
     if len(sizes) != 2 or None in sizes:
         raise Cannot(f"the sizes of '{tensor.name}' are unknown")
     return sizes[0], sizes[1]  # type: ignore[return-value]

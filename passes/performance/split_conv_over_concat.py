@@ -19,7 +19,8 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder
-from segc.passes.support.channel_blocks import BLOCK, Site, of_channels, rewrite_odd
+from segc.passes.support.channel_blocks import Site, of_channels, rewrite_odd
+from segc.passes.support.costs import CHANNEL_BLOCK
 from segc.passes.support.edit import optional
 
 
@@ -58,7 +59,7 @@ def _parts(site: Site) -> tuple[_Side, _Side]:
     """What fills blocks, and the odd rest."""
     full, odd, at = _Side("full", [], []), _Side("odd", [], []), 0
     for tensor, width in zip(site.joined.inputs, site.widths, strict=True):
-        side = odd if width % BLOCK else full
+        side = odd if width % CHANNEL_BLOCK else full
         side.tensors.append(tensor)
         side.channels.extend(range(at, at + width))
         at += width

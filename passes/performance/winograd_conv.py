@@ -37,6 +37,7 @@ import onnx_graphsurgeon as gs
 from segc.graph.analysis.symbolic_sizes import estimate
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.costs import ASSUMED_SIDE
 from segc.passes.support.edit import optional
 
 Size = int | Axis | list[int | Axis]
@@ -46,7 +47,6 @@ POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 _PRODUCTS = 1e8  # that the direct way takes at least
 _LEAST_TILES = 32  # with fewer, most of the time goes into reading four times the weights
 _WASTE = 1.3  # times the pixels that tiles may cover
-_SIDE = 512  # pixels that stand for a symbol
 _COLLIDE = 512  # numbers of 4 bytes: 36 rows at this distance do not fit into the first cache together
 
 
@@ -103,7 +103,7 @@ class WinogradConv(Pass):
     def _require_gain(self, site: _Site) -> None:
         # The input tells of results whose sizes no rule could name, and the two differ by a few pixels
         pairs = zip(site.b.y.shape[2:], site.x.shape[2:], strict=True)
-        height, width = (estimate(out, _SIDE) or estimate(given, _SIDE) for out, given in pairs)
+        height, width = (estimate(out, ASSUMED_SIDE) or estimate(given, ASSUMED_SIDE) for out, given in pairs)
         if height is None or width is None:
             raise Cannot("nothing is known of its size")
         least = self.channels if site.apart == 1 else self.dilated_channels

@@ -26,10 +26,11 @@ import onnx.defs
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.analysis.depth import depths
 from segc.passes.base import Pass, PassResult
+from segc.passes.support.dtypes import F16, F32
 from segc.passes.support.edit import Names, insert, protected
 
-F16, F32 = np.dtype(np.float16), np.dtype(np.float32)
 LARGEST = 65504.0  # of float16
 
 
@@ -96,12 +97,12 @@ class ConvertToFp16(Pass):
         result.changes = len(half)
         return result
 
-
-def convertible(graph: gs.Graph) -> list[gs.Node]:
-    """The nodes that `ConvertToFp16()` makes compute in float16, in the graph's order."""
-    candidates = [n for n in graph.nodes if _computes_floats(n)]
-    kept = _reasons(graph, candidates, 0, frozenset())
-    return [n for n in candidates if id(n) not in kept]
+    @staticmethod
+    def convertible(graph: gs.Graph) -> list[gs.Node]:
+        """The nodes that `ConvertToFp16()` makes compute in float16, in the graph's order."""
+        candidates = [n for n in graph.nodes if _computes_floats(n)]
+        kept = _reasons(graph, candidates, 0, frozenset())
+        return [n for n in candidates if id(n) not in kept]
 
 
 def _computes_floats(node: gs.Node) -> bool:
@@ -112,15 +113,6 @@ def _computes_floats(node: gs.Node) -> bool:
     if node.op == "Cast" and any(t.dtype == F16 for t in tensors):
         return False
     return any(isinstance(t, gs.Variable) and t.dtype == F32 for t in tensors)
-
-
-def depths(graph: gs.Graph) -> dict[int, int]:
-    """Nodes on the longest path from an input to each node, itself included, by id. Casts do not count."""
-    found: dict[int, int] = {}
-    for node in graph.nodes:
-        before = max((found[id(n)] for t in ir.reads(node) for n in t.inputs if id(n) in found), default=0)
-        found[id(node)] = before + (node.op != "Cast")
-    return found
 
 
 def _reasons(graph: gs.Graph, candidates: Sequence[gs.Node], depth: int, large: frozenset[str]) -> dict[int, str]:

@@ -20,11 +20,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.analysis.depth import depths
 from segc.parity import metrics
 from segc.passes.base import Pass, PassResult, Skip
-from segc.passes.precision.convert_to_fp16 import F16, F32, ConvertToFp16, convertible, depths
+from segc.passes.precision.convert_to_fp16 import ConvertToFp16
 from segc.passes.precision.materialize_fp16_rounding import MaterializeFp16Rounding
 from segc.passes.support import evaluate
+from segc.passes.support.dtypes import F16, F32
 from segc.passes.support.edit import Names
 
 STEPS = 16  # depths tried: one for each such share of the convertible nodes, and all those of the last share
@@ -123,7 +125,7 @@ class ConvertToFp16Measured(Pass):
 def candidates(graph: gs.Graph) -> list[int]:
     """0 and depths behind which ever fewer convertible nodes lie, to the last: a single one may be what costs most."""
     levels = depths(graph)
-    ordered = sorted(levels[id(node)] for node in convertible(graph))
+    ordered = sorted(levels[id(node)] for node in ConvertToFp16.convertible(graph))
     last = len(ordered) * (STEPS - 1) // STEPS
     shares = (ordered[len(ordered) * step // STEPS] for step in range(1, STEPS) if ordered)
     return sorted({0, *shares, *ordered[last:]})
@@ -133,7 +135,7 @@ def measured_graph(graph: gs.Graph) -> tuple[gs.Graph, dict[str, str]]:
     """A copy with the largest magnitude of each tensor that may become float16 as further outputs, by tensor."""
     copy, peaks = graph.copy(), {}
     names = Names(copy)
-    tensors = {t.name: t for node in convertible(copy) for t in [*node.inputs, *node.outputs]}
+    tensors = {t.name: t for node in ConvertToFp16.convertible(copy) for t in [*node.inputs, *node.outputs]}
     for name, tensor in tensors.items():
         if not isinstance(tensor, gs.Variable) or tensor.dtype != F32:
             continue

@@ -16,7 +16,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from segc.passes.base import Pass, PassResult
-from segc.passes.precision.convert_to_fp16 import F16, F32
+from segc.passes.support.dtypes import F16, F32
 from segc.passes.support.edit import Names
 
 _EXACT = frozenset(

@@ -11,9 +11,9 @@ import onnx_graphsurgeon as gs
 from segc.passes.base import PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard
 from segc.passes.support.concat_conv import maker
+from segc.passes.support.costs import CHANNEL_BLOCK
 from segc.passes.support.edit import protected
 
-BLOCK = 16  # channels that runtimes keep together, on processors with AVX-512; 8 or 4 on others
 BY_CHANNEL = ("BatchNormalization", "PRelu", "Relu")
 
 
@@ -46,7 +46,7 @@ def joins_odd(conv: gs.Node) -> gs.Node | None:
         return None
     widths = [tensor.shape[1] for tensor in made.inputs if tensor.shape is not None and len(tensor.shape) == 4]
     known = len(widths) == len(made.inputs) and all(isinstance(width, (int, np.integer)) for width in widths)
-    odd = sum(width % BLOCK != 0 for width in widths) if known else 0
+    odd = sum(width % CHANNEL_BLOCK != 0 for width in widths) if known else 0
     return made if 0 < odd < len(widths) else None
 
 
@@ -65,7 +65,7 @@ def site_of(conv: gs.Node, keep: set[int]) -> Site:
         if step.op == "PRelu" and len(step.inputs[1].shape) in (1, 2) and step.inputs[1].shape[-1] != 1:
             raise Cannot(f"the slopes of '{step.name}' lie along rows")
     site = Site(joined, steps, weights)
-    if (odd := sum(width for width in site.widths if width % BLOCK)) >= BLOCK:
+    if (odd := sum(width for width in site.widths if width % CHANNEL_BLOCK)) >= CHANNEL_BLOCK:
         raise Cannot(f"{odd} channels of parts that fill no block are too many")
     return site
 

@@ -118,3 +118,12 @@ class Rules:
 
     def _each(self, rule: Callable[[gs.Node], int]) -> int:
         return sum(rule(node) for node in list(self.graph.nodes) if node.outputs and node.domain is None)
+
+
+def perm_of(node: gs.Node) -> list[int] | None:
+    """The permutation of a Transpose of known rank, None for any other node."""
+    if node.op != "Transpose" or node.domain or not node.inputs or not node.outputs:
+        return None
+    rank_ = rank(node.inputs[0]) if rank(node.inputs[0]) is not None else rank(node.outputs[0])
+    order = node.attrs.get("perm", None if rank_ is None else list(reversed(range(rank_))))
+    return None if order is None else [int(axis) for axis in order]

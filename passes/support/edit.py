@@ -150,3 +150,8 @@ def insert(graph: gs.Graph, at: gs.Node, nodes: Iterable[gs.Node]) -> None:
     """Put `nodes` into the graph's list where `at` stands, so that a sorted graph stays sorted."""
     index = next(i for i, node in enumerate(graph.nodes) if node is at)
     graph.nodes[index:index] = list(nodes)
+
+
+def same_symbols(x: gs.Tensor, y: gs.Tensor) -> bool:
+    """Whether both shapes are fully known, by number or by symbol, and equal. A symbol has one value per graph."""
+    return x.shape is not None and y.shape is not None and None not in x.shape and list(x.shape) == list(y.shape)

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
 from segc.passes.base import PassResult
-from segc.passes.masks.lower_resize_argmax import OP, LowerResizeArgMax
+from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.support.builder import Builder, Cannot, text
 from segc.passes.support.edit import Names, ints, optional, protected
 from segc.passes.support.resize_matrix import interpolation_matrix
@@ -35,11 +35,6 @@ class Site:
         """The smallest type that holds a class."""
         return np.dtype(np.uint8) if self.classes <= 256 else np.dtype(np.uint16)
 
-    @property
-    def large_bytes(self) -> int:
-        """Size of the resized logits of one image."""
-        return 4 * self.classes * self.out_height * self.out_width
-
 
 Spell = Callable[[Builder, Site], gs.Tensor]  # to (batch, out_height, out_width) of the type `narrow`
 
@@ -47,7 +42,7 @@ Spell = Callable[[Builder, Site], gs.Tensor]  # to (batch, out_height, out_width
 def lower(graph: gs.Graph, spell: Spell) -> PassResult:
     """Spell every segc.ResizeArgMax with `spell`; where it raises Cannot, as Resize and ArgMax, and say why."""
     result, names, keep = PassResult(), Names(graph), protected(graph)
-    for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, OP)]:
+    for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, dialect.RESIZE_ARGMAX)]:
         builder, followed = Builder(graph, node, names), followers(node, keep)
         builder.y = followed[-1].outputs[0] if followed else node.outputs[0]
         try:

@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 
 DOMAIN = "segc"
 VERSION = 1
+RESIZE_ARGMAX = "ResizeArgMax"
 
 Dim = int | str | None
 TypeAndShape = tuple[Any, list[Dim]]
@@ -177,7 +178,7 @@ _OPS = (
         _adaptive_avg_pool_shape,
     ),
     DialectOp(
-        "ResizeArgMax",
+        RESIZE_ARGMAX,
         "argmax over channels of bilinearly resized logits; size = [height, width], lowest index wins a tie",
         "<coordinate_transformation_mode> (x, size) => (y)",
         """

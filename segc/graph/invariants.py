@@ -8,6 +8,8 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
 
+MASK = "mask"  # what the only output of a mask engine is called
+
 # Standard ops that a pass of their own rewrites for runtimes and opsets without them.
 LEGALIZED = (
     "ArgMax",
@@ -91,7 +93,7 @@ def mask_output(graph: gs.Graph) -> str | None:
     if len(graph.outputs) != 1:
         return f"{len(graph.outputs)} outputs"
     mask = graph.outputs[0]
-    if mask.name != "mask":
+    if mask.name != MASK:
         return f"the output is called '{mask.name}'"
     if mask.dtype not in ("uint8", "uint16", "int32", "int64"):
         return f"the output is {mask.dtype}"

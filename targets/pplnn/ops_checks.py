@@ -10,10 +10,10 @@ import onnx
 import onnx.helper
 import onnx_graphsurgeon as gs
 
-from segc.passes.legalize.break_conv_add_fusion import own_input
-from segc.passes.legalize.resize import kind_of
 from segc.passes.support.builder import text
 from segc.passes.support.edit import ints, optional, rank, small_constant
+from segc.passes.support.residual import own_input
+from segc.passes.support.resize_kinds import kind_of
 from segc.targets.checks import Check
 
 SAME = ("SAME_UPPER", "SAME_LOWER")

@@ -27,10 +27,11 @@ from segc.passes.legalize.layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize.logic import LegalizeLogic
 from segc.passes.legalize.lower_opset import LowerOpset
 from segc.passes.legalize.name_dimensions import NameDimensions
-from segc.passes.legalize.resize import LegalizeResize, Modes
+from segc.passes.legalize.resize import LegalizeResize
 from segc.passes.legalize.types import LegalizeTypes
 from segc.passes.legalize.vector_products import LegalizeVectorProducts
 from segc.passes.masks.widen_mask import WidenMask
+from segc.passes.support.resize_kinds import Modes
 
 WIDE_ENOUGH = 32  # channels from which the sum of a Conv and its own input was measured to be right
 # Ops that the table has for floats, or that are spelled otherwise for them; LegalizeArithmetic looks at integers.

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.errors import UsageError
-from segc.passes.legalize.resize import Modes
+from segc.passes.support.resize_kinds import Modes
 from segc.targets.pplnn import ops
 from segc.targets.pplnn.emit import emit
 from segc.targets.pplnn.passes import legalizations, spelling

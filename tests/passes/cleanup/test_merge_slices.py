@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segc.passes.cleanup.merge_slices import Cut, MergeSlices, compose, positions
+from segc.passes.cleanup.merge_slices import MergeSlices
+from segc.passes.support.slices import Cut, compose, positions
 from tests.helpers.checks import HEAD, check_pass, check_untouched
 
 CONSTANTS = """<int64[1] one = {1}, int64[1] three = {3}, int64[1] four = {4}, int64[1] zero = {0},

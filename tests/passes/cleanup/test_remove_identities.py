@@ -4,7 +4,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
-from segc.passes.cleanup.remove_identities import RemoveIdentities, holds
+from segc.passes.cleanup.remove_identities import RemoveIdentities
+from segc.passes.support.dtypes import holds
 from tests.helpers.checks import HEAD, apply, check_pass, check_untouched, graph_of
 
 CONSTANTS = """<int64[4] shape = {2, 3, 4, 5}, int64[8] pads = {0, 0, 0, 0, 0, 0, 0, 0}, int64[2] from = {0, 0},

@@ -8,14 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segc.passes.dialect.lower_adaptive_avg_pool import (
-    LowerAdaptiveAvgPool,
-    bin_bounds,
-    bin_matrix,
-    columns_first,
-    stride,
-)
+from segc.passes.dialect.lower_adaptive_avg_pool import LowerAdaptiveAvgPool, bin_matrix, columns_first, stride
 from segc.passes.support import evaluate
+from segc.passes.support.pooling_bins import bin_bounds
 from tests.helpers.checks import HEAD, HEAD20, apply, check_pass, check_untouched, graph_of
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segc.passes.precision.convert_to_fp16 import F16, ConvertToFp16, depths
+from segc.graph.analysis.depth import depths
+from segc.passes.precision.convert_to_fp16 import ConvertToFp16
 from segc.passes.support import evaluate
+from segc.passes.support.dtypes import F16
 from tests.helpers.checks import HEAD20, apply, check_pass, check_untouched, graph_of
 
 

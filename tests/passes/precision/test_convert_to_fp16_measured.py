@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
-from segc.passes.precision.convert_to_fp16 import F16
 from segc.passes.precision.convert_to_fp16_measured import STEPS, ConvertToFp16Measured, candidates
+from segc.passes.support.dtypes import F16
 from tests.helpers.checks import HEAD20, apply, check_pass, check_untouched, graph_of
 
 WELL = (
