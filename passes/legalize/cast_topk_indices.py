@@ -5,7 +5,7 @@
 Where the indices are an output of the graph, TopK writes another tensor and the Cast the output. Exact: in ONNX they
 are int64 already, and the Cast does nothing.
 
-Must not fire: where only Casts read the indices, and where they are the output of a subgraph.
+Must not fire: where only Casts read the indices, or nobody; and where they are the output of a subgraph.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class CastTopKIndices(Pass):
         """Insert the Casts."""
         result, names, keep = PassResult(), Names(graph), protected(graph)
         for node in standard(graph, "TopK"):
-            indices = node.outputs[1] if len(node.outputs) > 1 and not node.outputs[1].is_empty() else None
+            indices = node.outputs[1]
             given = any(indices is t for t in graph.outputs)
-            if indices is not None and id(indices) in keep and not given:
+            if id(indices) in keep and not given:
                 result.skip(node, f"a subgraph gives '{indices.name}'")
                 continue
-            if indices is None or (not given and all(user.op == "Cast" for user in indices.outputs)):
+            if not given and all(user.op == "Cast" for user in indices.outputs):
                 continue
             if given:
                 narrow, wide = names.variable(indices, "narrow", INT64, indices.shape), indices

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 
 from segc.passes.cleanup.fuse_conv_batchnorm import FuseConvBatchnorm
@@ -73,7 +74,72 @@ def test_a_concat_along_another_axis_is_none_of_its_business() -> None:
     assert result.changes == 0 and not result.skips and len(graph.nodes) == 2
 
 
-def test_training_mode_is_left_alone() -> None:
-    body = "a = Conv (x, w)  b = Conv (x, k)  c = Concat <axis = 1> (a, b)  "
-    node = "y, p, q = BatchNormalization <training_mode = 1> (c, s, t, m, v)"
-    check_untouched(SplitBatchnorm(), text(body + node), "training mode")
+JOINED = BODY.partition("y =")[0]
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "y = BatchNormalization <training_mode = 1> (c, s, t, m, v)",
+        "y, p, q = BatchNormalization <training_mode = 0> (c, s, t, m, v)",
+        "y, p, q = BatchNormalization <training_mode = 1> (c, s, t, m, v)",
+    ],
+)
+def test_training_mode_and_running_statistics_are_left_alone(node: str) -> None:
+    check_untouched(SplitBatchnorm(), text(JOINED + node), "training mode")
+
+
+def test_computed_statistics_and_weights_are_left_alone() -> None:
+    computed = JOINED + "r = Relu (s)  y = BatchNormalization (c, r, t, m, v)"
+    check_untouched(SplitBatchnorm(), text(computed), "the statistics are not constant")
+    computed = BODY.replace("b = Conv (x, k)", "r = Relu (k)  b = Conv (x, r)")
+    check_untouched(SplitBatchnorm(), text(computed), "the weights of 'b' are computed")
+
+
+@pytest.mark.parametrize("also", ["a", "c"])
+def test_a_part_or_a_whole_that_is_an_output_too_is_left_alone(also: str) -> None:
+    shape = {"a": "float[1,1,2,2] a", "c": "float[1,3,2,2] c"}[also]
+    check_untouched(SplitBatchnorm(), text(BODY, f"float[1,3,2,2] y, {shape}"), f"'{also}' is also used")
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "a = Conv (x, w)  b = Conv (x, k)  c = Concat <axis = 1> (a, b)  y = Relu (c)",
+        "c = Conv (x, h)  y = BatchNormalization (c, s, t, m, v)",
+        "y = BatchNormalization (x, one, one, one, one)",
+    ],
+    ids=["no BatchNormalization", "no Concat", "nothing before it"],
+)
+def test_other_patterns_are_none_of_its_business(nodes: str) -> None:
+    more = text(nodes).replace(
+        "<float[1,1,1,1] w", "<float[3,1,1,1] h = {1, 2, 3}, float[1] one = {1}, float[1,1,1,1] w"
+    )
+    check_untouched(SplitBatchnorm(), more.replace("float[1,3,2,2] y", "float[1,K,2,2] y"), None)
+
+
+@pytest.mark.parametrize(("op", "skips"), [("BatchNormalization", 0), ("Concat", 0), ("Conv", 1)])
+def test_nodes_of_another_domain_are_left_alone(op: str, skips: int) -> None:
+    graph = graph_of(text(BODY))
+    next(node for node in graph.nodes if node.op == op).domain = "other"
+    result = SplitBatchnorm().run(graph)
+    assert (result.changes, len(result.skips)) == (0, skips)
+
+
+def test_an_input_of_the_graph_is_no_convolution() -> None:
+    both = f"""{HEAD20} g (float[1,1,2,2] x, float[1,2,2,2] z) => (float[1,3,2,2] y) {CONSTANTS} {{
+        a = Conv (x, w)  c = Concat <axis = 1> (a, z)  y = BatchNormalization (c, s, t, m, v) }}"""
+    check_untouched(SplitBatchnorm(), both, "'z' is not the output of a convolution")
+
+
+@pytest.mark.parametrize("shape", [None, (1, "K", 2, 2)])
+def test_a_part_of_unknown_width_is_left_alone(shape: tuple[object, ...] | None) -> None:
+    graph = graph_of(text(BODY))
+    graph.nodes[0].outputs[0].shape = shape
+    assert "the width of a part is unknown" in [skip.reason for skip in SplitBatchnorm().run(graph).skips]
+
+
+def test_an_omitted_bias_is_no_computed_weight() -> None:
+    graph = graph_of(text(BODY))
+    graph.nodes[0].inputs.append(gs.Variable.empty())
+    assert SplitBatchnorm().run(graph).changes == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import onnx_graphsurgeon as gs
+
 from segc.passes.legalize.cast_topk_indices import CastTopKIndices
 from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
@@ -56,3 +58,20 @@ def test_what_a_subgraph_gives_is_left_alone() -> None:
         subgraph.outputs = [graph.nodes[0].outputs[1]]
     result = CastTopKIndices().run(graph)
     assert result.changes == 0 and [skip.reason for skip in result.skips] == ["a subgraph gives 'i'"]
+
+
+def test_indices_that_nobody_reads_get_no_cast() -> None:
+    text = HEAD + " g (float[N,5] x) => (float[N,2] v) <int64[1] k = {2}> { v, i = TopK (x, k) }"
+    check_untouched(CastTopKIndices(), text, None)
+    graph = graph_of(text)
+    graph.nodes[0].outputs[1] = gs.Variable.empty()
+    result = CastTopKIndices().run(graph)
+    assert (result.changes, result.skips, len(graph.nodes)) == (0, [], 1)
+
+
+def test_a_sorted_graph_stays_sorted() -> None:
+    graph = graph_of(
+        FORM.format(cast="", used="i").replace("TopK (x, k)", "TopK (r, k)").replace("v,", "r = Relu (x) v,")
+    )
+    assert CastTopKIndices().run(graph).changes == 1
+    assert [node.op for node in graph.nodes[:3]] == ["Relu", "TopK", "Cast"]

@@ -44,3 +44,8 @@ def test_a_winner_that_is_an_output_too_is_left_alone() -> None:
     graph = graph_of(text)
     result = WidenMask().run(graph)
     assert result.changes == 0 and "are both outputs" in result.skips[0].reason
+
+
+def test_a_mask_that_no_cast_makes_is_left_alone() -> None:
+    check_untouched(WidenMask(), HEAD + " g (uint8[N,H] mask) => (uint8[N,H] mask) { }", None)
+    check_untouched(WidenMask(), HEAD + " g (uint8[N,H] x) => (uint8[N,H] mask) { mask = Add (x, x) }", None)
