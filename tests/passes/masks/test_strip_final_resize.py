@@ -81,7 +81,8 @@ def test_a_resize_of_another_domain_is_left_alone() -> None:
     "text",
     [
         net(header=STATIC.replace("x) =>", "x, float[1] more) =>")),
-        f"""{HEAD20} g (float[1,3,12] x) => (float[1,2,12] y) <float[2,3,1] w = {{1,2,3,4,5,6}}, int64[3] s = {{1,2,12}}>
+        f"""{HEAD20} g (float[1,3,12] x) => (float[1,2,12] y)
+        <float[2,3,1] w = {{1,2,3,4,5,6}}, int64[3] s = {{1,2,12}}>
         {{ a = Conv <strides = [2]> (x, w)  y = Resize <mode = "linear"> (a, , , s) }}""",
     ],
     ids=["a second input", "a signal of three axes"],
@@ -93,7 +94,8 @@ def test_what_is_no_map_of_one_image_is_left_alone(text: str) -> None:
 def test_maps_of_unknown_rank_are_left_alone() -> None:
     graph = graph_of(net())
     graph.nodes[0].outputs[0].shape = None
-    assert [s.reason for s in StripFinalResize().run(graph).skips] == ["the shapes of its input and output are unknown"]
+    skips = StripFinalResize().run(graph).skips
+    assert [skip.reason for skip in skips] == ["the shapes of its input and output are unknown"]
 
 
 @pytest.mark.parametrize(("classes", "given"), [("4", "2"), ("C", "C")])
