@@ -7,7 +7,7 @@ DEMO ?= demo-out
 MATRIX ?= matrix-out.md
 JOBS ?= 2
 
-.PHONY: demo test test-slow matrix check generated format clean
+.PHONY: demo test test-slow matrix check docs generated format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
@@ -27,8 +27,13 @@ check: $(STAMP)  ## all static checks
 	$(BIN)/mypy segc
 	$(BIN)/mypy --config-file tests/mypy.ini tests
 
+docs: $(STAMP)  ## the site, in site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --quiet
+
 generated: $(STAMP)  ## files that are written from the code, kept in git
 	$(BIN)/python -m segc.passes.registry
+	$(BIN)/python tools/layout.py
+	PYTHONPATH=. $(BIN)/python tools/draw_pipeline.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -41,4 +46,4 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(MATRIX) $(MATRIX:.md=.json) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(MATRIX) $(MATRIX:.md=.json) build dist site *.egg-info

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import segc
 from segc.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +34,62 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "segc" / "data" / "natural.jpg", tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def pages() -> list[Path]:
+    """Every Markdown file that git knows."""
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True)
+    found = [ROOT / name for name in names.stdout.decode().split()]
+    return [path for path in found if path.is_file()] or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in pages()])
+def test_links_between_files_lead_somewhere(page: str) -> None:
+    """Files of the repository only, and headings in them: nothing here asks the network."""
+    broken = []
+    for path, anchor in links(ROOT / page):
+        target = (ROOT / page).parent / path if path else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(f"{path}#{anchor}" if anchor else path)
+    assert broken == []
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """(path, anchor) of each link of a page that is no address; either may be empty."""
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(r"\]\(([^)\s]+)\)|(?:src|href|srcset)=\"([^\"]+)\"", prose)
+    local = [a or b for a, b in found if not re.match(r"https?://|mailto:", a or b)]
+    return [(path, anchor) for path, _, anchor in (link.partition("#") for link in local)]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One two\n[a](b.md) [c](#one-two) [d](https://e.f) `[g](h.md)`\n```\n[i](j.md)\n```\n")
+    assert links(page) == [("b.md", ""), ("", "one-two")]
+    assert anchors(page) == {"one-two"}
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """`make docs`: every page in the navigation, every link and cross-reference resolved, all from this folder."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "NO_MKDOCS_2_WARNING": "1",
+        "PATH": "/usr/bin:/bin",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    public = (tmp_path / "site" / "reference" / "index.html").read_text(encoding="utf-8")
+    assert [name for name in segc.__all__ if not name.startswith("_") and f">{name}<" not in public] == []
 
 
 def test_the_commands_of_the_readme_run(workplace: Path) -> None:

@@ -1,0 +1,87 @@
+"""Train the tutorial's model on drawn pictures, in seconds; write its weights and a picture it has not seen.
+
+    python examples/tutorial/train.py [--steps N] [--out DIR]
+
+Writes my_model.pth, shapes.png and shapes.ppm, the same picture for the C++ program.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from my_model import CLASSES, meta, model
+from torch.nn import functional as F
+
+HEIGHT, WIDTH = meta["shape"]
+UNSEEN = 10**6  # seed of the first picture that training never draws
+
+
+def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(image uint8 (H, W, 3) BGR, mask uint8 (H, W)): disks and squares of random colours on a noisy background."""
+    random = np.random.default_rng(seed)
+    image = np.full((HEIGHT, WIDTH, 3), random.integers(0, 256, 3), np.uint8)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for _ in range(5):
+        x, y, size = int(random.integers(WIDTH)), int(random.integers(HEIGHT)), int(random.integers(8, 20))
+        kind, colour = int(random.integers(1, 3)), tuple(map(int, random.integers(0, 256, 3)))
+        for canvas, value in ((image, colour), (mask, kind)):
+            if kind == 1:
+                cv2.circle(canvas, (x, y), size, value, -1)
+            else:
+                cv2.rectangle(canvas, (x - size, y - size), (x + size, y + size), value, -1)
+    noise = random.normal(0, 8, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8), mask
+
+
+def batch(seeds: range) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalized images (N, 3, H, W) and classes (N, H, W)."""
+    drawn = [picture(seed) for seed in seeds]
+    images = np.stack([image[..., ::-1] for image, _ in drawn]).astype(np.float32)
+    normalized = (images - np.float32(meta["mean"])) / np.float32(meta["std"])
+    return torch.from_numpy(normalized.transpose(0, 3, 1, 2).copy()), torch.from_numpy(
+        np.stack([mask for _, mask in drawn]).astype(np.int64)
+    )
+
+
+def train(steps: int, size: int = 8) -> None:
+    """Adam on fresh pictures, with a learning rate that falls to zero."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
+    model.train()
+    for step in range(steps):
+        images, classes = batch(range(step * size, (step + 1) * size))
+        loss = F.cross_entropy(model(images), classes)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    model.eval()
+
+
+def agreement() -> float:
+    """The share of pixels of unseen pictures that get the right class."""
+    images, classes = batch(range(UNSEEN, UNSEEN + 16))
+    with torch.no_grad():
+        return float((model(images).argmax(1) == classes).float().mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path())
+    args = parser.parse_args()
+    train(args.steps)
+    torch.save({"state_dict": model.state_dict()}, args.out / "my_model.pth")
+    image, _ = picture(UNSEEN)
+    for name in ("shapes.png", "shapes.ppm"):
+        cv2.imwrite(str(args.out / name), image)
+    print(f"{len(CLASSES)} classes; {agreement():.1%} of the pixels of 16 unseen pictures are right")
+
+
+if __name__ == "__main__":
+    main()
