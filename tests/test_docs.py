@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import segc
+from segc.bundle.store import read_bundle
 from segc.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def blocks(file: str, language: str) -> list[str]:
@@ -25,15 +30,6 @@ def blocks(file: str, language: str) -> list[str]:
     found = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     assert found, f"no {language} block in {file}"
     return found
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with the examples and a photograph, as the README assumes."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    shutil.copy(ROOT / "segc" / "data" / "natural.jpg", tmp_path / "photo.jpg")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def pages() -> list[Path]:
@@ -79,12 +75,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """`make docs`: every page in the navigation, every link and cross-reference resolved, all from this folder."""
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "NO_MKDOCS_2_WARNING": "1",
-        "PATH": "/usr/bin:/bin",
-        "http_proxy": "http://127.0.0.1:9",
-    }
+    environment = {**ENVIRONMENT, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -92,16 +83,64 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert [name for name in segc.__all__ if not name.startswith("_") and f">{name}<" not in public] == []
 
 
-def test_the_commands_of_the_readme_run(workplace: Path) -> None:
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the examples and a small photograph, as README and tutorial assume; made once for all tests."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    photo = cv2.imread(str(ROOT / "segc" / "data" / "natural.jpg"))
+    cv2.imwrite(str(folder / "photo.jpg"), cv2.resize(photo, (225, 150)))
+    return folder
+
+
+def test_the_commands_of_the_readme_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand, but for the size that the dynamic model is traced at, which the example's config makes large."""
     pytest.importorskip("mmseg")
-    for line in "".join(blocks("README.md", "bash")).splitlines():
-        words = shlex.split(line)
-        assert words[0] == "segc"
-        assert main(words[1:]) == 0, line
+    monkeypatch.chdir(workplace)
+    lines = "".join(blocks("README.md", "bash")).splitlines()
+    assert {line.split()[1] for line in lines} == {"compile", "run", "verify", "bench", "inspect"}
+    for line in lines:
+        run(line.replace(" --dynamic ", " --dynamic --trace-shape 64x128 "))
     mask = cv2.imread(str(workplace / "masks" / "photo_mask.png"), cv2.IMREAD_UNCHANGED)
-    photo = cv2.imread(str(workplace / "photo.jpg"))
-    assert mask is not None and photo is not None
-    assert mask.shape[:2] == photo.shape[:2]
+    assert mask is not None and mask.shape[:2] == (150, 225)
+
+
+def run(line: str) -> None:
+    """One command as it is typed."""
+    words = shlex.split(line)
+    if words[0] == "python":
+        subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, env=ENVIRONMENT)
+        return
+    assert words[0] == "segc"
+    assert main(words[1:]) == 0, line
+
+
+def test_the_commands_of_the_tutorial_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From training to masks, by ncnn and by ONNX Runtime, which agree; without segc too."""
+    pytest.importorskip("torch")
+    pytest.importorskip("ncnn")
+    monkeypatch.chdir(workplace)
+    for line in "".join(blocks("docs/tutorial.md", "bash")).splitlines():
+        run(line)
+    meta, without_segc = blocks("docs/tutorial.md", "python")
+    assert meta in (workplace / "examples" / "tutorial" / "my_model.py").read_text(encoding="utf-8")
+    scope: dict[str, Any] = {}
+    exec(compile(without_segc, "tutorial.md", "exec"), scope)
+    masks = [np.asarray(Image.open(workplace / folder / "shapes_mask.png")) for folder in ("masks", "masks-ort")]
+    assert [(mask == scope["mask"]).mean() > 0.999 for mask in masks] == [True, True]
+    counts = np.bincount(masks[0].ravel(), minlength=3)
+    assert (counts > 100).all()  # it has learnt all three classes
+    assert read_bundle(workplace / "shapes-ncnn").classes == ("background", "disk", "square")
+
+
+@pytest.mark.skipif("NCNN_CMAKE_DIR" not in os.environ, reason="NCNN_CMAKE_DIR names no build of ncnn")
+def test_the_program_of_the_tutorial_gives_the_mask_of_segc(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    for line in "".join(blocks("docs/tutorial.md", "console")).splitlines():
+        command = line.removeprefix("$ ").replace("/path/to/ncnn/lib/cmake/ncnn", os.environ["NCNN_CMAKE_DIR"])
+        subprocess.run(shlex.split(command), check=True, capture_output=True)
+    mask = np.asarray(Image.open(workplace / "masks" / "shapes_mask.png"))
+    np.testing.assert_array_equal(cv2.imread("mask.pgm", cv2.IMREAD_UNCHANGED), mask)
 
 
 def test_every_segc_command_shown_exists() -> None:
@@ -112,8 +151,11 @@ def test_every_segc_command_shown_exists() -> None:
         parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
-def test_the_python_of_the_readme_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_readme_runs(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("mmseg")
+    monkeypatch.chdir(workplace)
     exec(compile("\n".join(blocks("README.md", "python")), "README.md", "exec"), {"__name__": "readme"})
     assert (workplace / "photo_overlay.png").is_file()
     counts = re.findall(r"(\d+)", capsys.readouterr().out.splitlines()[-1])

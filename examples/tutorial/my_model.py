@@ -20,10 +20,10 @@ class ShapesNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(block(3, 16, stride=2), block(16, 16))
+        self.fine = nn.Sequential(block(3, 8, stride=2), block(8, 16))
         self.coarse = nn.Sequential(block(16, 32, stride=2), block(32, 32))
         self.pool = nn.AdaptiveAvgPool2d(3)
-        self.head = nn.Sequential(block(16 + 32 + 32, 32), nn.Conv2d(32, len(CLASSES), 1))
+        self.head = nn.Sequential(block(16 + 32 + 32, 16), nn.Conv2d(16, len(CLASSES), 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits at the size of the image."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 
-import pytest
-
+from tests.structure.test_imports import modules, statements
+from tests.structure.test_layers import package
 from tools import draw_pipeline, layout
-
-COMPILER = {"passes", "graph", "frontend", "pipeline", "legality", "hybrid", "compilation", "commands", "cli"}
 
 
 def test_the_tree_and_the_table_are_those_of_the_code() -> None:
@@ -26,30 +24,20 @@ def test_every_folder_says_what_it_holds() -> None:
     assert [folder for folder in folders if not layout.sentence(folder).endswith(".")] == []
 
 
-@pytest.mark.parametrize(
-    ("package", "never"),
-    [
-        ("passes", {"targets", "pipeline", "frontend", "legality", "hybrid", "compilation", "commands", "cli"}),
-        ("frontend", {"passes", "targets", "pipeline", "graph", "hybrid", "compilation", "commands", "cli"}),
-        ("runtime", COMPILER | {"parity"}),
-        ("bundle", COMPILER | {"targets", "runtime"}),
-    ],
-)
-def test_a_package_imports_nothing_from_above_it(package: str, never: set[str]) -> None:
-    assert layout.imports()[package] & never == set()
-
-
-def test_commands_are_imported_by_the_command_line_and_the_matrix_alone() -> None:
-    users = {name for name, uses in layout.imports().items() if "commands" in uses}
-    assert users - {"segc"} == {"cli", "support_matrix"}
-    assert {name for name, uses in layout.imports().items() if "cli" in uses} <= {"__main__"}
-
-
-def test_torch_and_mmseg_are_imported_by_three_packages_alone() -> None:
-    found = {
-        layout.package_of(name)
-        for name, path in layout.modules().items()
-        for asked in layout.asked_for(ast.parse(path.read_text(encoding="utf-8")))
-        if asked.split(".")[0] in ("torch", "mmseg", "mmengine", "mmcv")
+def test_torch_and_mmseg_are_imported_where_the_page_says() -> None:
+    known = modules()
+    asked = {
+        (package(name), word)
+        for name, path in known.items()
+        for node in statements(ast.parse(path.read_text(encoding="utf-8")).body, inside_functions=True)
+        for word in words(node)
     }
-    assert found == {"frontend", "parity", "support_matrix"}
+    assert {name for name, word in asked if word == "torch"} == {"frontend", "parity"}
+    assert {name for name, word in asked if word in ("mmseg", "mmengine", "mmcv")} == {"frontend"}
+
+
+def words(node: ast.AST) -> set[str]:
+    """The top packages that a statement imports."""
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    return {node.module.split(".")[0]} if isinstance(node, ast.ImportFrom) and node.module else set()
