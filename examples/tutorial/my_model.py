@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 CLASSES = ("background", "disk", "square")
 
@@ -30,9 +30,9 @@ class ShapesNet(nn.Module):
         fine = self.fine(image)
         coarse = self.coarse(fine)
         levels = [coarse, self.pool(coarse)]
-        enlarged = [F.interpolate(x, fine.shape[2:], mode="bilinear", align_corners=False) for x in levels]
+        enlarged = [functional.interpolate(x, fine.shape[2:], mode="bilinear", align_corners=False) for x in levels]
         logits = self.head(torch.cat([fine, *enlarged], 1))
-        return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
+        return functional.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
 
 
 model = ShapesNet()

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from my_model import CLASSES, meta, model
-from torch.nn import functional as F
+from torch.nn import functional
 
 HEIGHT, WIDTH = meta["shape"]
 UNSEEN = 10**6  # seed of the first picture that training never draws
@@ -56,7 +56,7 @@ def train(steps: int, size: int = 4) -> None:
     model.train()
     for step in range(steps):
         images, classes = batch(range(step * size, (step + 1) * size))
-        loss = F.cross_entropy(model(images), classes)
+        loss = functional.cross_entropy(model(images), classes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
