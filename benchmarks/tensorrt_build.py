@@ -36,6 +36,7 @@ import onnx.helper
 from segc.errors import SegcError
 from segc.support_matrix.families import FAMILIES
 from segc.targets.protocol import NodesRefused
+from segc.targets.tensorrt import runtime
 from segc.targets.tensorrt.engine_build import build
 from segc.targets.tensorrt.flavor import chosen
 
@@ -115,7 +116,7 @@ def built(bundle: Path, folder: Path, asked: Row, limit: float) -> tuple[Row, fl
     except (SegcError, NodesRefused) as error:
         raise Failed(str(error)) from error
     took = time.perf_counter() - start
-    size = (folder / build.ENGINE).stat().st_size
+    size = (folder / runtime.ENGINE).stat().st_size
     return {"bytes": size, "sha256": sidecar["engine_sha256"], "version": sidecar["version"]}, took
 
 

@@ -23,18 +23,21 @@ if TYPE_CHECKING:
     from segc.targets.protocol import NodesRefused as NodesRefused
     from segc.targets.protocol import Option as Option
     from segc.targets.protocol import Package as Package
+    from segc.targets.protocol import Runtime as Runtime
     from segc.targets.protocol import Session as Session
     from segc.targets.protocol import Settings as Settings
     from segc.targets.protocol import ShapeRange as ShapeRange
     from segc.targets.registry import get as get
     from segc.targets.registry import names as names
+    from segc.targets.registry import runtime as runtime
+    from segc.targets.registry import runtime_names as runtime_names
     from segc.targets.target import Target as Target
 
-_PROTOCOL = ("Emitted", "Images", "NodesRefused", "Option", "Package", "Session", "Settings", "ShapeRange")
+_PROTOCOL = ("Emitted", "Images", "NodesRefused", "Option", "Package", "Runtime", "Session", "Settings", "ShapeRange")
 _HOME = {
     "Check": "segc.targets.checks",
     "Target": "segc.targets.target",
-    **dict.fromkeys(("get", "names"), "segc.targets.registry"),
+    **dict.fromkeys(("get", "names", "runtime", "runtime_names"), "segc.targets.registry"),
     **dict.fromkeys(_PROTOCOL, "segc.targets.protocol"),
 }
 

@@ -5,8 +5,9 @@ Nothing here imports the compiler: loading a bundle needs these types and no pas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,3 +98,21 @@ class Package:
     def install(self) -> str:
         """The exact command that installs it."""
         return f"pip install 'segc[{self.extra}]'" if self.extra else f"pip install {self.distribution}"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How the engines of one target are loaded and run: all that running a bundle needs to know of the target.
+
+    load(directory, options, threads) gives a Session; it imports the runtime's package only when called.
+    package: None where no package index has the runtime.
+    multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession.
+    concurrent: several threads may call one session at the same time. Otherwise an Engine calls it from one at a time.
+    configure(runtime, options): the runtime as the user's options of the target want it, e.g. with another package.
+    """
+
+    load: Callable[[Path, Mapping[str, Any], int], Session]
+    package: Package | None = None
+    multi_io: bool = False
+    concurrent: bool = False
+    configure: Callable[[Runtime, Mapping[str, str]], Runtime] = lambda runtime, _: runtime

@@ -1,4 +1,8 @@
-"""Targets by name: segc's own and those other packages offer in the entry point group `segc.targets`."""
+"""Targets and their runtimes by name: segc's own, and those that other packages offer as entry points.
+
+Group `segc.targets` holds Targets, which import the compiler. Group `segc.runtimes` may hold the Runtime of the same
+name in a module that does not: bundles then load without the compiler.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ import difflib
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from segc.errors import MissingPackageError, UsageError
-from segc.targets.target import Target
+from segc.targets.protocol import Runtime
 
-GROUP = "segc.targets"
+if TYPE_CHECKING:
+    from segc.targets.target import Target
+
+GROUP, RUNTIMES = "segc.targets", "segc.runtimes"
 BUILT_IN = {
     "onnxruntime": "segc.targets.onnxruntime.target:ONNXRUNTIME",
     "openvino": "segc.targets.openvino.target:OPENVINO",
@@ -25,13 +33,37 @@ def names() -> list[str]:
     return [*BUILT_IN, *sorted(set(_offered()) - set(BUILT_IN))]
 
 
+def runtime_names() -> list[str]:
+    """All names `runtime` knows."""
+    return [*names(), *sorted(set(_offered(RUNTIMES)) - set(names()))]
+
+
 @cache
 def get(name: str) -> Target:
     """The target `name`. Raises UsageError for an unknown name and MissingPackageError for a broken plug-in."""
     if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        return _as_target(name, getattr(import_module(module), attribute))
-    offered = _offered()
+        return _as_target(name, _attribute(BUILT_IN[name]))
+    return _as_target(name, _loaded(_point(name, GROUP)))
+
+
+@cache
+def runtime(name: str) -> Runtime:
+    """What loads the bundles of target `name`, without the compiler where it can be had so. Raises as `get`."""
+    if name in BUILT_IN:
+        return _as_runtime(name, _attribute(f"segc.targets.{name}.runtime:RUNTIME"))
+    if name in _offered(RUNTIMES):
+        return _as_runtime(name, _loaded(_point(name, RUNTIMES)))
+    return get(name).runtime
+
+
+def _attribute(path: str) -> object:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _point(name: str, group: str) -> EntryPoint:
+    """The entry point that another package offers under this name. Raises UsageError where there is none."""
+    offered = _offered(group)
     if name not in offered:
         close = difflib.get_close_matches(name, names(), n=2, cutoff=0.5)
         raise UsageError(
@@ -39,17 +71,22 @@ def get(name: str) -> Target:
             because=f"segc knows {', '.join(names())}",
             so=f"did you mean {' or '.join(close)}?" if close else "segc targets lists them",
         )
+    return offered[name]
+
+
+def _loaded(point: EntryPoint) -> object:
     try:
-        return _as_target(name, offered[name].load())
+        return point.load()
     except ImportError as error:
         raise MissingPackageError(
-            f"target '{name}' cannot be imported", because=str(error), where=offered[name].value
-        ) from error
+            f"target '{point.name}' cannot be imported", because=str(error), where=point.value,
+            so="install the package that it needs, or uninstall the one that offers the target",
+        ) from error  # fmt: skip
 
 
-def _offered() -> dict[str, EntryPoint]:
+def _offered(group: str = GROUP) -> dict[str, EntryPoint]:
     offered: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
+    for point in entry_points(group=group):
         if point.value == BUILT_IN.get(point.name):
             continue
         if point.name in offered or point.name in BUILT_IN:
@@ -60,7 +97,15 @@ def _offered() -> dict[str, EntryPoint]:
     return offered
 
 
+def _as_runtime(name: str, value: object) -> Runtime:
+    if not isinstance(value, Runtime):
+        raise UsageError(f"the entry point '{name}' of {RUNTIMES} is not a Runtime", because=repr(type(value)))
+    return value
+
+
 def _as_target(name: str, value: object) -> Target:
+    from segc.targets.target import Target
+
     if not isinstance(value, Target) or value.name != name:
         raise UsageError(f"the entry point '{name}' of {GROUP} is not a Target of that name", because=repr(type(value)))
     return value

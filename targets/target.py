@@ -17,7 +17,7 @@ from segc.bundle.manifest import Manifest
 from segc.passes.base import Pass
 from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
 from segc.targets.checks import BoundaryCheck, Check, static_map
-from segc.targets.protocol import Emitted, Option, Package, Session, Settings
+from segc.targets.protocol import Emitted, Option, Package, Runtime, Session, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +97,10 @@ class Target:
 
     # --- runtime: how the files are loaded and run ---
 
-    load: Callable[[Path, Mapping[str, Any], int], Session]
-    """(directory, options, threads): a Session. Imports the runtime only when called."""
-    package: Package | None
-    """What brings the runtime; None where no package index has it."""
+    runtime: Runtime
+    """How engines are loaded and run; the same object loads bundles where the compiler is not installed."""
     isolated: bool = False
     """Try a fresh engine in a process of its own, for runtimes that crash where others raise."""
-    multi_io: bool = False
-    """Engines may have several inputs and outputs, and `load` gives a NamedSession."""
     cannot_run: Callable[[Settings], str | None] = lambda _: None
     """(settings): why no engine runs on this machine, or None. The gate then judges the legalized graph in ONNX
     Runtime, and reports say `status_when_not_run` instead of ok."""
@@ -120,6 +116,21 @@ class Target:
     """The status of a bundle whose engine cannot run on this machine."""
     explain: Callable[[], str] = lambda: ""
     """More for `segc doctor`."""
+
+    @property
+    def package(self) -> Package | None:
+        """The package that brings the runtime."""
+        return self.runtime.package
+
+    @property
+    def load(self) -> Callable[[Path, Mapping[str, Any], int], Session]:
+        """The runtime's `load`."""
+        return self.runtime.load
+
+    @property
+    def multi_io(self) -> bool:
+        """Whether engines may have several inputs and outputs."""
+        return self.runtime.multi_io
 
     def why_not(self, node: gs.Node) -> str | None:
         """The first reason this target rejects `node`, or None."""

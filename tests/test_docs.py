@@ -173,6 +173,8 @@ def test_the_target_of_the_guide_compiles_and_runs(tmp_path: Path, monkeypatch: 
     known = registry.get
     monkeypatch.setattr("segc.targets.get", lambda name: scope["REFERENCE"] if name == "reference" else known(name))
     monkeypatch.setattr("segc.targets.names", lambda: ["reference"])
+    monkeypatch.setattr("segc.targets.runtime_names", lambda: ["reference"])
+    monkeypatch.setattr("segc.targets.runtime", lambda _: getattr(scope["REFERENCE"], "runtime"))  # noqa: B009
     source = tmp_path / "net.py"
     source.write_text(
         "import torch\n"

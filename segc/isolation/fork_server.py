@@ -48,7 +48,7 @@ class Engine:
         sys.path[:] = self.path
         from segc import targets
 
-        return targets.get(self.target).load(self.directory, dict(self.options), self.threads)
+        return targets.runtime(self.target).load(self.directory, dict(self.options), self.threads)
 
 
 def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
@@ -132,7 +132,7 @@ def _prepare(target: str) -> None:
     with contextlib.suppress(Exception):
         from segc import targets
 
-        targets.get(target)
+        targets.runtime(target)
 
 
 def _tell(fate: int, what: int, value: int) -> None:

@@ -11,6 +11,7 @@ Where `segment` cannot do what mmseg does it deviates, as docs/bundle.md says:
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from segc.runtime.masks.dispatch import Via, resize_argmax, resize_threshold
 from segc.runtime.preprocessing import Floats, preprocess, resized
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
+from segc.runtime.sessions import OneAtATime
 from segc.runtime.slide import SlidingRows
-from segc.targets.protocol import Session, Settings
-from segc.targets.target import Target
+from segc.targets.protocol import Runtime, Session
 
 Array = npt.NDArray[Any]
 
@@ -43,54 +44,61 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     if threads < 0:
         raise UsageError(f"threads is {threads}", because="it is a number of threads, or 0 for the runtime's choice")
     root, manifest = Path(path), read_bundle(path)
-    settings = Settings(manifest.precision, options=manifest.target.settings)
+    made, settings = manifest.target, manifest.target.settings
     if not manifest.segments:
-        made = manifest.target
-        return Engine(manifest, _load(root, root, made.name, made.runtime, made.options, settings, threads)[1], threads)
+        where = f"{root}, made with {made.name} {made.runtime}"
+        return Engine(manifest, _load(root, made.name, made.options, settings, threads, where)[1], threads)
     steps = []
     for at, part in enumerate(manifest.segments):
-        target, session = _load(root, root / part.directory, part.target, part.runtime, part.options, settings, threads)
+        where = f"{root}, made with {part.target} {part.runtime}"
+        runtime, session = _load(root / part.directory, part.target, part.options, settings, threads, where)
         inputs, outputs = ([border.name for border in borders] for borders in (part.inputs, part.outputs))
-        steps.append(step(f"segment {at} ({part.target})", target.multi_io, session, inputs, outputs))
+        steps.append(step(f"segment {at} ({part.target})", runtime.multi_io, session, inputs, outputs))
     return Engine(manifest, HybridSession(steps, manifest.input.name, manifest.output.name), threads)
 
 
 def _load(
-    bundle: Path, directory: Path, name: str, runtime: str, options: Mapping[str, Any], settings: Settings, threads: int
-) -> tuple[Target, Session]:
-    """Load the files that one target wrote into `directory`."""
+    directory: Path, name: str, options: Mapping[str, Any], settings: Mapping[str, str], threads: int, where: str
+) -> tuple[Runtime, Session]:
+    """Load the files that one target wrote into `directory`. where: the bundle, in words."""
     from segc import targets
 
-    made = f"{bundle}, made with {name} {runtime}"
-    if name not in targets.names():
+    if name not in targets.runtime_names():
         raise MissingPackageError(
             f"no installed package offers the target '{name}'",
-            where=made,
+            where=where,
             so="install the package that adds it to segc",
         )
-    plain = targets.get(name)
-    target = plain.configure(plain, settings)
-    package = target.package
+    plain = targets.runtime(name)
+    runtime = plain.configure(plain, settings)
+    package = runtime.package
     if package is not None and not _installed(package.module):
-        raise MissingPackageError(f"{package.distribution} is not installed", where=made, so=package.install)
+        raise MissingPackageError(f"{package.distribution} is not installed", where=where, so=package.install)
     try:
-        return target, target.load(directory, options, threads)
+        session = runtime.load(directory, options, threads)
     except ImportError as error:
         named, so = (package.distribution, package.install) if package is not None else (name, ())
-        raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=made, so=so) from error
+        raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=where, so=so) from error
     except (SegcError, MemoryError):
         raise
     except Exception as error:  # each runtime has exceptions of its own, and some are private
-        raise CompileError(f"{name} cannot load the engine", because=str(error), where=made) from error
+        raise CompileError(f"{name} cannot load the engine", because=str(error), where=where) from error
+    return runtime, session if runtime.concurrent else OneAtATime(session)
 
 
 class Engine:
-    """A bundle ready to run. Not for use by several threads at once unless the runtime's session is."""
+    """A bundle ready to run, in any number of threads at once: results are those of calls one after the other.
+
+    ONNX Runtime, OpenVINO and ncnn run calls side by side; the calls of other runtimes wait for each other. Memory for
+    intermediate results grows with the calls that run at the same time. An engine belongs to the process that loaded
+    it: after a fork the child loads its own (UsageError says so), because the threads of a runtime do not come along.
+    """
 
     def __init__(self, manifest: Manifest, session: Session, threads: int = 0) -> None:
         self.manifest = manifest
         self._session = session
         self._threads = threads
+        self._process = os.getpid()
 
     def __repr__(self) -> str:
         m = self.manifest
@@ -208,6 +216,8 @@ class Engine:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _call(self, x: Array, least: int) -> Array:
+        if os.getpid() != self._process:
+            raise _other_process(self._process)
         wanted = len(x)
         if wanted < least:
             x = np.concatenate([x, np.repeat(x[-1:], least - wanted, axis=0)])
@@ -284,6 +294,14 @@ def _out_of_range(side: int, axis: int, wanted: Input) -> ShapeError:
         f"the {'height' if axis == 2 else 'width'} {side} is outside of what the engine takes",
         because=f"it takes {limits} pixels{divisor}",
         so="compile the model with --dynamic or for this --shape",
+    )
+
+
+def _other_process(owner: int) -> UsageError:
+    return UsageError(
+        "the engine was loaded in another process",
+        because=f"process {owner} loaded it and this one is a fork of it; a runtime's threads are not copied by a fork",
+        so="call segc.load in each process, and start processes with multiprocessing's 'spawn' or 'forkserver'",
     )
 
 

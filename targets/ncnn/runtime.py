@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from segc.errors import CompileError
-from segc.targets.protocol import Package, Session
+from segc.targets.protocol import Package, Runtime, Session
 
 PACKAGE = Package("ncnn", "ncnn", extra="ncnn")
-
 PARAM, BIN = "model.param", "model.bin"
 # ncnn's options that the bundle decides, as the bundle has them
 FLAGS = (
@@ -21,7 +20,7 @@ FLAGS = (
 
 
 class NcnnSession:
-    """One loaded net. ncnn takes one image at a time: a batch is a loop."""
+    """One loaded net, which runs do not change. ncnn takes one image at a time: a batch is a loop."""
 
     def __init__(self, directory: Path, options: Mapping[str, Any], threads: int) -> None:
         import ncnn
@@ -59,3 +58,6 @@ class NcnnSession:
 def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
     """The engine that `emit` wrote into `directory`."""
     return NcnnSession(directory, options, threads)
+
+
+RUNTIME = Runtime(load, PACKAGE, concurrent=True)

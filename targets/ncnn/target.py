@@ -19,7 +19,7 @@ from segc.targets.ncnn.emit import emit
 from segc.targets.ncnn.files.example_cpp import write_example
 from segc.targets.ncnn.net import layer_checks_maps  # noqa: F401 - registers its checks
 from segc.targets.ncnn.ops import rows
-from segc.targets.ncnn.runtime import PACKAGE, load
+from segc.targets.ncnn.runtime import RUNTIME
 from segc.targets.target import Target
 
 # one image at a time, whatever batch the graph was traced with
@@ -44,10 +44,9 @@ NCNN = Target(
     name="ncnn",
     summary="ncnn, CPU: .param and .bin in stock layers",
     opset=20,
-    package=PACKAGE,
+    runtime=RUNTIME,
     ops=rows(),
     emit=emit,
-    load=load,
     legalize=LEGALIZE,
     output="mask",  # docs/ncnn.md, "Masks and logits"
     table="targets/ncnn",

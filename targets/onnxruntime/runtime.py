@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segc.errors import CompileError
-from segc.targets.protocol import NamedSession
+from segc.targets.protocol import NamedSession, Package, Runtime
 
 FILE = "model.onnx"
 
@@ -46,3 +46,6 @@ class OrtSession:
 def load(directory: Path, _options: Mapping[str, Any], threads: int) -> NamedSession:
     """The engine that `emit` wrote into `directory`."""
     return OrtSession(directory / FILE, threads)
+
+
+RUNTIME = Runtime(load, Package("onnxruntime", "onnxruntime", extra="onnxruntime"), multi_io=True, concurrent=True)

@@ -12,25 +12,22 @@ from segc.passes.performance.winograd_conv import WinogradConv
 from segc.targets.checks import any_tensor
 from segc.targets.onnxruntime.emit import emit
 from segc.targets.onnxruntime.ops import rows
-from segc.targets.onnxruntime.runtime import load
+from segc.targets.onnxruntime.runtime import RUNTIME
 from segc.targets.options.half import HALF, by_types
 from segc.targets.options.winograd import WINOGRAD, as_asked
-from segc.targets.protocol import Package
 from segc.targets.target import Target
 
 ONNXRUNTIME = Target(
     name="onnxruntime",
     summary="ONNX Runtime, CPU: the embedded default",
     opset=20,
-    package=Package("onnxruntime", "onnxruntime"),
+    runtime=RUNTIME,
     ops=rows(),
     emit=emit,
-    load=load,
     table="targets/onnxruntime/target.py",
     legalize=(SinkUpsampleBelowConv(), SplitConvOverConcat(), WinogradConv(), ExpandPRelu(), ExpandTop2()),
     mask_tail=LowerResizeArgMaxCells(),
     skipped_passes=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
-    multi_io=True,
     boundary=any_tensor,
     accepts_uint8=True,
     precisions=("fp32", "fp16"),

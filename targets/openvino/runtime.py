@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from segc.errors import CompileError
-from segc.targets.protocol import NamedSession
+from segc.targets.protocol import NamedSession, Package, Runtime
 
 FILES = ("model.xml", "model.bin")
 
 
 class OvSession:
-    """A compiled model."""
+    """A compiled model, for any number of threads: each run has an infer request of its own meanwhile."""
 
     def __init__(self, path: Path, options: Mapping[str, Any], threads: int) -> None:
         import openvino
@@ -26,22 +26,35 @@ class OvSession:
             self._compiled = core.compile_model(path, "CPU", settings)
         except Exception as error:
             raise CompileError("OpenVINO cannot load the engine", because=str(error), where=path.name) from error
-        self._request = self._compiled.create_infer_request()
+        self._idle = [self._compiled.create_infer_request()]  # append and pop are atomic
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """x: float32 (N, C, H, W), or an image where the engine takes images. Returns the only output."""
-        result = self._request.infer([x], share_inputs=True, share_outputs=False)
-        return np.asarray(result[0])
+        return np.asarray(self._infer([x])[0])
 
     def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """All inputs by name to all outputs by name."""
         # NumPy has two int64 types, C's long and long long, and OpenVINO knows the one that this spelling gives
         given = {name: array.view(np.dtype(array.dtype.str)) for name, array in inputs.items()}
-        result = self._request.infer(given, share_inputs=True, share_outputs=False)
+        result = self._infer(given)
         ports = enumerate(self._compiled.outputs)
         return {name: np.asarray(result[at]) for at, port in ports for name in port.get_names()}
+
+    def _infer(self, inputs: Any) -> Any:
+        """Outputs by number, copied out of the request, which the next run may use."""
+        try:
+            request = self._idle.pop()
+        except IndexError:  # as many runs at once as never before
+            request = self._compiled.create_infer_request()
+        try:
+            return request.infer(inputs, share_inputs=True, share_outputs=False)
+        finally:
+            self._idle.append(request)
 
 
 def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSession:
     """The engine that `emit` wrote into `directory`."""
     return OvSession(directory / FILES[0], options, threads)
+
+
+RUNTIME = Runtime(load, Package("openvino", "openvino", extra="openvino"), multi_io=True, concurrent=True)

@@ -11,19 +11,17 @@ from segc.passes.performance.winograd_conv import WinogradConv
 from segc.targets.checks import any_tensor
 from segc.targets.openvino.emit import emit
 from segc.targets.openvino.ops import rows
-from segc.targets.openvino.runtime import load
+from segc.targets.openvino.runtime import RUNTIME
 from segc.targets.options.winograd import WINOGRAD, as_asked
-from segc.targets.protocol import Package
 from segc.targets.target import Target
 
 OPENVINO = Target(
     name="openvino",
     summary="OpenVINO, CPU, float32",
     opset=20,
-    package=Package("openvino", "openvino", extra="openvino"),
+    runtime=RUNTIME,
     ops=rows(),
     emit=emit,
-    load=load,
     table="targets/openvino/target.py",
     mask_tail=LowerResizeArgMaxTiled(),
     skipped_passes=frozenset(
@@ -35,7 +33,6 @@ OPENVINO = Target(
         WinogradConv(channels=100, dilated_channels=120, by_products=True),
         LegalizeFloorDivision(),
     ),
-    multi_io=True,
     boundary=any_tensor,
     accepts_uint8=True,
     options=(WINOGRAD,),

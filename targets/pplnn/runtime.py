@@ -13,7 +13,7 @@ from typing import Any
 
 from segc.errors import CompileError
 from segc.isolation.session import IsolatedSession
-from segc.targets.protocol import NamedSession, Settings
+from segc.targets.protocol import NamedSession, Runtime, Settings
 
 ABSENT = (
     "no pyppl.nn here; it comes from a build of OpenPPL's ppl.nn (docs/pplnn.md), from no package index: what is"
@@ -62,3 +62,6 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSess
         )  # fmt: skip
     limit = float(options["time_limit"])
     return IsolatedSession("pplnn", directory, {**options, IN_CHILD: True}, threads, limit)
+
+
+RUNTIME = Runtime(load, multi_io=True)  # not concurrent: one child answers one question at a time

@@ -14,7 +14,7 @@ from segc.targets.pplnn import ops
 from segc.targets.pplnn.emit import emit
 from segc.targets.pplnn.passes import legalizations, spelling
 from segc.targets.pplnn.readme_hybrid import overview
-from segc.targets.pplnn.runtime import cannot_run, load
+from segc.targets.pplnn.runtime import RUNTIME, cannot_run
 from segc.targets.protocol import Option, Settings
 from segc.targets.target import Target
 
@@ -59,10 +59,9 @@ PPLNN = configure(
         summary="PPLNN (OpenPPL's ppl.nn), x86 or CUDA: ONNX of opset 11",
         opset=20,
         file_opset=OPSET,
-        package=None,
+        runtime=RUNTIME,
         ops={},
         emit=emit,
-        load=load,
         table="targets/pplnn/capabilities.json",
         precisions=("fp32", "fp16"),
         limits={"fp32": (1.5e-3, 0.999)},  # of the legalized graph without ONNX Runtime's own optimizations
@@ -70,7 +69,6 @@ PPLNN = configure(
         configure=configure,
         cannot_run=cannot_run,
         status_when_not_run="emitted, not run",
-        multi_io=True,
         boundary=boundary,
         write_extras=overview,
     ),

@@ -8,13 +8,14 @@ import onnx
 
 from segc.targets.protocol import Emitted, Settings
 from segc.targets.tensorrt.engine_build import build, deferred
-from segc.targets.tensorrt.flavor import chosen
+from segc.targets.tensorrt.flavor import chosen, defers
+from segc.targets.tensorrt.runtime import ENGINE, SIDECAR
 
 
 def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
     """Write the engine, or with `--defer` the graph and the options that `segc build` takes."""
     flavor = chosen(settings.options)
-    if deferred.asked(settings):
+    if defers(settings.options):
         return deferred.write(model, directory, settings, flavor)
     built = build.build(model, directory, settings, flavor)
-    return Emitted((build.ENGINE, build.SIDECAR), {"flavor": flavor.name, "version": built["version"]})
+    return Emitted((ENGINE, SIDECAR), {"flavor": flavor.name, "version": built["version"]})

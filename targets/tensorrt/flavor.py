@@ -20,6 +20,7 @@ from segc.targets.protocol import Option, Settings
 
 AUTO, RTX, ENTERPRISE = "auto", "rtx", "enterprise"
 FLAVOR = Option("flavor", (AUTO, RTX, ENTERPRISE), AUTO, "which TensorRT builds the engine; auto: what is installed")
+DEFER = Option("defer", ("no", "yes"), "no", "write what the build needs instead of building (--defer)")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def chosen(options: Mapping[str, str]) -> Flavor:
     if asked != AUTO:
         return FLAVORS[asked]
     return next((f for f in FLAVORS.values() if installed(f)), FLAVORS[RTX])
+
+
+def defers(options: Mapping[str, str]) -> bool:
+    """Whether the build is left to `segc build`."""
+    return options.get(DEFER.name) == "yes"
 
 
 def installed(flavor: Flavor) -> bool:

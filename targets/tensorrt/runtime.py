@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from segc.errors import CompileError
-from segc.targets.protocol import Session
+from segc.targets.protocol import Package, Runtime, Session
 from segc.targets.tensorrt.cuda import Buffer, CudaError, Device
-from segc.targets.tensorrt.engine_build.build import ENGINE, SIDECAR, platform_name
-from segc.targets.tensorrt.flavor import FLAVORS, why_no_gpu
+from segc.targets.tensorrt.flavor import ENTERPRISE, FLAVORS, RTX, chosen, defers, distribution_of, why_no_gpu
 
+ENGINE, SIDECAR = "model.engine", "engine.json"
+_EXTRAS = {RTX: "tensorrt", ENTERPRISE: None}
 _DTYPES = {"FLOAT": "f4", "HALF": "f2", "UINT8": "u1", "INT8": "i1", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
 _REBUILD = "build it again here: segc compile, or segc build for a bundle that was written with --defer"
 _DIAGNOSTICS = {
@@ -57,6 +60,25 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
             "a TensorRT engine runs on an NVIDIA GPU only", because=why, so="run the bundle on a machine with one"
         )
     return _GpuSession(trt, directory / ENGINE)
+
+
+def platform_name() -> str:
+    """Operating system and machine; engines run on the platform they were built on."""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def _configure(runtime: Runtime, options: Mapping[str, str]) -> Runtime:
+    """The package of the flavor: what is installed, or else the usual distribution; none for a deferred build."""
+    if defers(options):
+        return replace(runtime, package=None)
+    flavor = chosen(options)
+    name = distribution_of(flavor) or flavor.distributions[0]
+    return replace(runtime, package=Package(flavor.modules[-1], name, extra=_EXTRAS[flavor.name]))
+
+
+RUNTIME = Runtime(
+    load, Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings", extra="tensorrt"), configure=_configure
+)
 
 
 class Log:

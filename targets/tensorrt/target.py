@@ -17,23 +17,13 @@ from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.masks.lower_resize_argmax_pairwise import LowerResizeArgMaxPairwise
 from segc.passes.masks.widen_uint16_mask import WidenUint16Mask
 from segc.targets.options.half import HALF, by_types
-from segc.targets.protocol import Option, Package, Settings
+from segc.targets.protocol import Option, Settings
 from segc.targets.target import Target
 from segc.targets.tensorrt import ops
 from segc.targets.tensorrt.emit import emit
 from segc.targets.tensorrt.engine_build import deferred
-from segc.targets.tensorrt.flavor import (
-    ENTERPRISE,
-    FLAVOR,
-    FLAVORS,
-    RTX,
-    Flavor,
-    cannot_run,
-    chosen,
-    distribution_of,
-    explain,
-)
-from segc.targets.tensorrt.runtime import load
+from segc.targets.tensorrt.flavor import DEFER, FLAVOR, RTX, cannot_run, chosen, defers, explain
+from segc.targets.tensorrt.runtime import RUNTIME
 
 ARGMAX = Option(
     "argmax",
@@ -47,7 +37,6 @@ TF32 = Option(
     "off",
     "let float32 products round what they multiply to 10 bits, as TensorRT does by itself: faster, no longer float32",
 )
-_EXTRAS = {RTX: "tensorrt", ENTERPRISE: None}
 _TAILS: Mapping[str, Pass] = {
     "auto": LowerResizeArgMaxPairwise(),
     "plain": LowerResizeArgMax(),
@@ -62,29 +51,23 @@ def _configure(target: Target, settings: Settings) -> Target:
         by_types(target, settings),
         ops=ops.RTX if flavor == RTX else ops.ENTERPRISE,
         mask_tail=_TAILS[settings.options.get("argmax", "auto")],
-        package=_package(FLAVORS[flavor]),
+        runtime=target.runtime.configure(target.runtime, settings.options),
     )
-    return deferred.configured(target) if deferred.asked(settings) else target
-
-
-def _package(flavor: Flavor) -> Package:
-    """What brings the flavor: the distribution that is installed, the usual one where none is."""
-    return Package(flavor.modules[-1], distribution_of(flavor) or flavor.distributions[0], extra=_EXTRAS[flavor.name])
+    return deferred.configured(target) if defers(settings.options) else target
 
 
 TENSORRT = Target(
     name="tensorrt",
     summary="NVIDIA TensorRT: engines for NVIDIA GPUs, built without one by TensorRT for RTX",
     opset=20,
-    package=Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings", extra="tensorrt"),
+    runtime=RUNTIME,
     ops=ops.RTX,
     emit=emit,
-    load=load,
     legalize=(LowerPSAMask(), LegalizeTopK(ops.MOST_K), WidenUint16Mask(), LegalizeUnsignedInput()),
     table="targets/tensorrt/ops.py",
     mask_tail=LowerResizeArgMaxPairwise(),
     precisions=("fp32", "fp16"),
-    options=(FLAVOR, ARGMAX, HALF, TF32, deferred.DEFER),
+    options=(FLAVOR, ARGMAX, HALF, TF32, DEFER),
     configure=_configure,
     cannot_run=cannot_run,
     accepts_uint8=True,

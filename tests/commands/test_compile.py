@@ -217,7 +217,9 @@ def private(monkeypatch: pytest.MonkeyPatch) -> Any:
         made = dataclasses.replace(targets.get("onnxruntime"), name="private", **changes)
         original = registry.get
         monkeypatch.setattr(targets, "get", lambda name: made if name == "private" else original(name))
-        monkeypatch.setattr(targets, "names", lambda: [*registry.names(), "private"])
+        monkeypatch.setattr(targets, "runtime", lambda _: made.runtime)
+        for names in ("names", "runtime_names"):
+            monkeypatch.setattr(targets, names, lambda: [*registry.names(), "private"])
 
     return register
 
@@ -294,7 +296,7 @@ def test_an_engine_that_cannot_be_run_is_no_bug_of_segc(tmp_path: Path, private:
     def load(directory: Path, options: Mapping[str, Any], threads: int) -> Broken:
         return Broken()
 
-    private(load=load)
+    private(runtime=targets.Runtime(load))
     result = segc("compile", onnx_file(tmp_path), "--target", "private", "-o", tmp_path / "b")
     refused(result, 9, "private engine fails", "out of registers", "1x3x8x12")
     assert not (tmp_path / "b").exists()

@@ -118,7 +118,7 @@ def test_what_cannot_run_here_is_judged_in_onnx_runtime_and_never_called_ok(
     def load(*_: object) -> targets.Session:
         raise AssertionError("an engine that cannot run is not loaded")
 
-    offer(replace(TARGET, load=load, cannot_run=lambda _: "no such chip"))
+    offer(replace(TARGET, runtime=targets.Runtime(load, TARGET.package), cannot_run=lambda _: "no such chip"))
     bundle = package.compile(model(tmp_path), target="private", out=tmp_path / "b")
     assert bundle.report["status"] == "built, not run: no such chip"
     assert bundle.report["parity"]["ran"] == "the legalized graph in ONNX Runtime"

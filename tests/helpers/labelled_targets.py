@@ -18,6 +18,7 @@ from segc.runtime.hybrid_session import HybridSession, step
 from segc.targets import Target
 from segc.targets.onnxruntime.target import ONNXRUNTIME
 
+ONE_IO = dataclasses.replace(ONNXRUNTIME.runtime, multi_io=False)
 EVERYTHING = Partitioning(min_nodes=1, work_per_byte=0, min_share=0)
 
 

@@ -17,7 +17,7 @@ from segc.hybrid.plan import Plan, plan
 from segc.hybrid.split import nominal_shapes, split, told
 from segc.targets.checks import static_map
 from segc.targets.onnxruntime.target import ONNXRUNTIME
-from tests.helpers.labelled_targets import EVERYTHING, refusing, run_plan, run_whole
+from tests.helpers.labelled_targets import EVERYTHING, ONE_IO, refusing, run_plan, run_whole
 from tests.helpers.tiny_models import parsed
 
 WIDE = ", ".join(f"{i % 7 - 3}" for i in range(4 * 4 * 9))
@@ -65,7 +65,7 @@ def test_a_refused_node_splits_a_chain_in_three() -> None:
 
 def test_engines_of_one_input_and_output_get_the_heaviest_stretch() -> None:
     """Five needs two tensors from outside, so it is the host's; three and four are a stretch."""
-    made = planned(graph_of(CHAIN), "two", multi_io=False, boundary=static_map)
+    made = planned(graph_of(CHAIN), "two", runtime=ONE_IO, boundary=static_map)
     assert shown(made) == [("target", "one"), ("host", "two"), ("target", "three four"), ("host", "five")]
     assert made.moved == ("1 node stays on the host: private does not take its borders",)
 

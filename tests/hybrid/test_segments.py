@@ -32,7 +32,7 @@ from segc.targets import Target
 from segc.targets.checks import static_map
 from segc.targets.onnxruntime.target import ONNXRUNTIME
 from tests.helpers import random_models
-from tests.helpers.labelled_targets import EVERYTHING, refusing, run_plan, run_whole
+from tests.helpers.labelled_targets import EVERYTHING, ONE_IO, refusing, run_plan, run_whole
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 SIZE = (2, 19, 23)  # N, H, W
@@ -151,7 +151,7 @@ def test_segments_of_random_models_compute_the_same_bits(seed: int, blocks: int,
 @given(st.integers(0, 2**32 - 1), st.integers(2, 14), st.booleans(), st.integers(0, 2**32))
 def test_segments_of_engines_with_one_input_and_one_output(seed: int, blocks: int, static: bool, labels: int) -> None:
     graph = random_graph(seed, blocks, static)
-    target = refusing(labelled(graph, labels), multi_io=False, boundary=static_map)
+    target = refusing(labelled(graph, labels), runtime=ONE_IO, boundary=static_map)
     made = check(graph, target, EVERYTHING)
     for segment in made.segments:
         if not segment.on_host:

@@ -16,8 +16,7 @@ from segc import targets
 from segc.errors import BundleError, CompileError, MissingPackageError, SegcError, ShapeError, UsageError
 from segc.runtime.engine import Engine, load
 from segc.targets import registry
-from segc.targets.protocol import Package
-from segc.targets.target import Target
+from segc.targets.protocol import Package, Runtime
 from tests.helpers.tiny_bundles import LOGITS, MASK, Recorder, bundle, content, manifest, model, photograph
 
 STATIC = {"input__shape": [1, 3, 24, 32], "input__dynamic": None}
@@ -88,13 +87,9 @@ def test_an_engine_the_runtime_refuses_is_a_segc_error(tmp_path: Path) -> None:
 
 
 def private_target(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    fields: dict[str, Any] = {
-        "name": "private", "summary": "", "opset": 20, "package": Package("numpy", "numpy"), "ops": {},
-        "emit": None, "load": lambda *_: Recorder(), **changes,
-    }  # fmt: skip
-    target = Target(**fields)
-    monkeypatch.setattr(targets, "names", lambda: ["private"])
-    monkeypatch.setattr(targets, "get", {"private": target}.__getitem__)
+    runtime = Runtime(**{"load": lambda *_: Recorder(), "package": Package("numpy", "numpy"), **changes})
+    monkeypatch.setattr(targets, "runtime_names", lambda: ["private"])
+    monkeypatch.setattr(targets, "runtime", {"private": runtime}.__getitem__)
 
 
 def test_the_target_gets_directory_options_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

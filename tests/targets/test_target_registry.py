@@ -36,9 +36,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on sys.path; what was imported from it is forgotten afterwards."""
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     registry.get.cache_clear()
+    registry.runtime.cache_clear()
     import sys
 
-    for name in ("plugin_module", "second_module"):
+    for name in ("plugin_module", "second_module", "light_module"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path / "site"
 
@@ -108,3 +109,35 @@ def test_a_target_whose_package_is_broken_says_what_cannot_be_imported(site: Pat
     install(site, "other = plugin_module:OTHER", module="import nothing_like_this\n")
     with pytest.raises(MissingPackageError, match="nothing_like_this"):
         targets.get("other")
+
+
+RUNTIME = """
+from segc.targets.protocol import Package, Runtime
+from segc.targets.onnxruntime.runtime import load
+LIGHT = Runtime(load, Package("onnxruntime", "onnxruntime"), multi_io=True)
+"""
+
+
+def test_a_runtime_that_is_offered_alone_is_taken_before_the_target(site: Path) -> None:
+    install(site, "other = plugin_module:OTHER", module="raise AssertionError('the compiler is imported')\n")
+    (site / "light_module.py").write_text(RUNTIME)
+    with (site / "plugin-1.0.dist-info" / "entry_points.txt").open("a") as file:
+        file.write(
+            "[segc.runtimes]\nother = light_module:LIGHT\nnumber = plugin_module:GONE\nthird = light_module:load\n"
+        )
+    assert targets.runtime("other").multi_io and not targets.runtime("other").concurrent
+    assert targets.runtime_names()[-3:] == ["other", "number", "third"]
+    with pytest.raises(UsageError, match=r"the entry point 'third' of segc\.runtimes is not a Runtime"):
+        targets.runtime("third")
+
+
+def test_the_runtime_of_a_target_without_one_of_its_own_is_the_target_s(site: Path) -> None:
+    install(site, "other = plugin_module:OTHER")
+    assert targets.runtime("other") is targets.get("onnxruntime").runtime
+
+
+def test_built_in_targets_have_the_runtime_that_loads_their_bundles() -> None:
+    for name in registry.BUILT_IN:
+        assert targets.get(name).runtime is targets.runtime(name) or name == "tensorrt"
+    tensorrt = targets.get("tensorrt")
+    assert tensorrt.runtime.load is targets.runtime("tensorrt").load

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from segc.targets.ncnn.lower.layout import Layout, dims, layout_of
 from segc.targets.ncnn.lower.size_expressions import LETTERS, is_size
+from segc.targets.ncnn.net import layer_checks_maps as layer_checks_maps  # registers what it checks
 from segc.targets.ncnn.net.layer_checks import REST, check
 from segc.targets.ncnn.net.net import Blob, Layer, Net, Param, Refused, Shape, Weight, agree, require, text, total
 

@@ -7,7 +7,6 @@ live on. Everything that could change the plan is fixed, so that equal graphs gi
 from __future__ import annotations
 
 import json
-import platform
 import re
 import signal
 import subprocess
@@ -26,8 +25,8 @@ from segc.graph.external_weights import fits_one_file
 from segc.targets.protocol import NodesRefused, Settings
 from segc.targets.tensorrt.engine_build.network import Profile, interface, profile
 from segc.targets.tensorrt.flavor import Flavor, why_no_gpu
+from segc.targets.tensorrt.runtime import ENGINE, SIDECAR, platform_name
 
-ENGINE, SIDECAR = "model.engine", "engine.json"
 WORKSPACE = 16 * 2**30  # bytes, an upper bound: without one it depends on the GPU, and with it the plan
 LIMIT = 3600.0  # seconds for one build
 _CHILD = Path(__file__).with_name("child.py")
@@ -108,11 +107,6 @@ def build_file(
     }
     (directory / SIDECAR).write_bytes(canonical(sidecar))
     return sidecar
-
-
-def platform_name() -> str:
-    """Operating system and machine; engines run on the platform they were built on."""
-    return f"{platform.system()} {platform.machine()}"
 
 
 def run_child(job: Mapping[str, Any], limit: float = LIMIT) -> dict[str, Any]:

@@ -18,27 +18,20 @@ import onnx
 from segc import __version__
 from segc.bundle.canonical_json import canonical
 from segc.errors import MissingPackageError
-from segc.targets.protocol import Emitted, Option, Settings
+from segc.targets.protocol import Emitted, Settings
 from segc.targets.target import DeferredBuild, Target
 from segc.targets.tensorrt.engine_build import build
 from segc.targets.tensorrt.engine_build.network import interface, profile, trtexec_shapes
-from segc.targets.tensorrt.flavor import FLAVORS, Flavor, chosen, version_of
+from segc.targets.tensorrt.flavor import DEFER, FLAVORS, Flavor, chosen, version_of
+from segc.targets.tensorrt.runtime import ENGINE, SIDECAR
 
-DEFER = Option("defer", ("no", "yes"), "no", "write what the build needs instead of building (--defer)")
 MODEL, BUILD, README = "model.onnx", "build.json", "README.md"
 LATER = "segc build finishes it on the machine with the GPU"
 
 
-def asked(settings: Settings) -> bool:
-    """Whether the build is put off."""
-    return settings.options.get("defer") == "yes"
-
-
 def configured(target: Target) -> Target:
-    """The target when nothing is built here: no TensorRT is needed, and no engine is there to run."""
-    return replace(
-        target, package=None, cannot_run=lambda _: LATER, status_when_not_run="not built, not run", wants_reference=True
-    )  # fmt: skip
+    """The target when nothing is built here: no engine is there to run."""
+    return replace(target, cannot_run=lambda _: LATER, status_when_not_run="not built, not run", wants_reference=True)
 
 
 def write(model: onnx.ModelProto, directory: Path, settings: Settings, flavor: Flavor) -> Emitted:
@@ -83,7 +76,7 @@ def finish(source: Path, directory: Path, settings: Settings) -> Emitted:
     flavor = chosen(settings.options)
     built = build.build_file(source / MODEL, job["profile"], directory, flavor, tf32=build.allows_tf32(settings))
     options = {"flavor": flavor.name, "version": built["version"], "onnx": MODEL}
-    return Emitted((build.ENGINE, build.SIDECAR), options)
+    return Emitted((ENGINE, SIDECAR), options)
 
 
 BUILD_LATER = DeferredBuild(
@@ -98,7 +91,7 @@ def trtexec(name: str, shapes: Mapping[str, list[int]] | None, tf32: bool) -> di
     """The exact command of each TensorRT's own tool, to be run in the bundle's folder."""
     options = [
         f"--onnx={MODEL}",
-        f"--saveEngine={build.ENGINE}",
+        f"--saveEngine={ENGINE}",
         *trtexec_shapes(name, dict(shapes) if shapes else None),
         f"--memPoolSize=workspace:{build.WORKSPACE // 2**20}",
         *([] if tf32 else ["--noTF32"]),
