@@ -13,7 +13,7 @@ from segc.graph import ir, source_info
 from segc.legality import report
 from segc.passes.base import Skip
 from segc.targets.checks import attr_in, attr_is, constant_input, input_dtype, no_subgraph
-from segc.targets.protocol import Emitted, Package, Session
+from segc.targets.protocol import Emitted, Runtime, Session
 from segc.targets.target import Target
 from tests.helpers.tiny_models import parsed
 
@@ -34,9 +34,8 @@ def target(**ops: tuple[object, ...]) -> Target:
     def load(directory: Path, options: object, threads: int) -> Session:
         raise NotImplementedError
 
-    package = Package("nothing", "nothing")
     return Target(
-        name="small", summary="a small target", opset=20, package=package, ops=ops, emit=emit, load=load,
+        name="small", summary="a small target", opset=20, runtime=Runtime(load), ops=ops, emit=emit,
         table="targets/small.py",
     )  # fmt: skip
 
