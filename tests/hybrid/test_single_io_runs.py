@@ -60,3 +60,24 @@ def test_a_long_chain_takes_no_time() -> None:
     start = time.perf_counter()
     assert stretches(order, Borders(graph), dict.fromkeys(order, 1), any_tensor) == [order]
     assert time.perf_counter() - start < 10  # all pairs of ends would take minutes
+
+
+def test_a_run_is_given_up_at_its_second_input() -> None:
+    """Each node reads the two before it, so no run of three has one input: a scan of all pairs would be quadratic."""
+    length = 400
+    nodes = [onnx.helper.make_node("Add", [f"t{i}", f"t{i + 1}"], [f"t{i + 2}"]) for i in range(length)]
+    shape = [1, 3, 8, 8]
+    given, made = ([onnx.helper.make_tensor_value_info(n, 1, shape) for n in names] for names in
+                   (("t0", "t1"), (f"t{length + 1}",)))  # fmt: skip
+    graph = ir.from_model(onnx.helper.make_model(onnx.helper.make_graph(nodes, "braid", given, made)))
+
+    class Counting(Borders):
+        reads_asked = 0
+
+        def reads(self, key: int) -> list[gs.Variable]:
+            Counting.reads_asked += 1
+            return super().reads(key)
+
+    order = [id(node) for node in graph.nodes]
+    assert stretches(order, Counting(graph), dict.fromkeys(order, 1), any_tensor) == []
+    assert Counting.reads_asked == length

@@ -108,3 +108,9 @@ def test_ops_of_other_domains_are_named_with_their_domain() -> None:
     graph = ir.from_model(parsed("g (float[1,3,8,8] x) => (y) { y = segc.AdaptiveAvgPool2d<output_size = [1, 1]>(x) }"))
     small = target(AdaptiveAvgPool2d=())
     assert small.why_not(graph.nodes[0]) == "no segc::AdaptiveAvgPool2d in small"
+
+
+def test_a_refused_node_without_inputs_has_an_input_of_unknown_type() -> None:
+    graph = ir.from_model(parsed("g () => (float[2] y) { [noise] y = RandomNormal<shape = [2]>() }"))
+    with pytest.raises(LegalityError, match="RandomNormal 'noise': input of unknown type"):
+        report.require_legal(graph, target())

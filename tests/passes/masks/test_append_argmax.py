@@ -12,6 +12,8 @@ from segc.passes.support import evaluate
 from segc.runtime.masks.sigmoid_threshold import cutoff
 from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
+MASK = "i = ArgMax <axis = 1, keepdims = 0> (y)  mask = Cast <to = 2> (i)"
+
 
 def logits(shape: str, dtype: str = "float") -> str:
     return HEAD + f"g ({dtype}[{shape}] x) => ({dtype}[{shape}] y) {{ y = Neg (x) }}"
@@ -102,6 +104,9 @@ def test_half_precision_logits_work() -> None:
     [
         (logits("N,1,H,W"), "one channel needs a threshold"),
         (logits("N,C,H,W"), "the number of channels is unknown"),
+        (logits("N,70000,H,W"), "70000 classes do not fit uint16"),
+        (f"{HEAD} g (float[N,2,H,W] x) => (float[N,2,H,W] y, uint8[N,H,W] mask) {{ y = Neg (x) {MASK} }}", "2 outputs"),
+        (f"{HEAD} g (float[N,2,H,W] x) => (uint8[N,H,W] mask, float[N,2,H,W] y) {{ y = Neg (x) {MASK} }}", "2 outputs"),
         (logits("N,3"), r"the output has shape ['N', 3]"),
         (
             HEAD + "g (float[1,2,3,4] x) => (float[1,2,3,4] y, float[1,2,3,4] z) { y = Neg (x)  z = Abs (x) }",
@@ -118,3 +123,8 @@ def test_a_tensor_that_is_called_mask_already_makes_room() -> None:
     text = HEAD + "g (float[1,2,3,4] x) => (float[1,2,3,4] y) { mask = Neg (x)  y = Abs (mask) }"
     graph = check_pass(AppendArgMax(), text, None, same_outputs=False)
     assert [t.name for t in graph.outputs] == ["mask"]
+
+
+def test_a_graph_that_ends_in_a_mask_already_is_left_alone() -> None:
+    text = HEAD + f"g (float[N,2,H,W] x) => (uint8[N,H,W] mask) {{ y = Neg (x) {MASK} }}"
+    check_untouched(AppendArgMax(), text, None)

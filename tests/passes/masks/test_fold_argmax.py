@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from segc.passes.masks.fold_argmax import FoldArgMax
-from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched
+from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched, graph_of
 
 CONSTANTS = """<float c = {2.5}, float minus = {-1}, float nil = {0}, float[3] shifts = {1, 2, 3},
     float[3,1,1] classes = {1, 2, 3}, float[1] shift = {4}, int64[2] from = {1, 0}, int64[2] to = {4, 3},
     int64[2] sides = {2, 3}, int64[2] channel = {1, 2}, int64[4] big = {1, 3, 12, 14}, int64[4] more = {1, 5, 6, 7},
-    float[4] twice = {1, 1, 2, 2}, int64[2] size = {12, 14}>"""
+    float[4] twice = {1, 1, 2, 2}, float[4] odd = {1, 1.2, 2, 2}, int64[2] size = {12, 14},
+    int64[4] from4 = {0, 0, 1, 0}, int64[4] to4 = {1, 3, 4, 3}, float[8] roi = {0, 0, 0, 0, 1, 1, 1, 1}>"""
 
 
 def before(nodes: str, head: str = HEAD, out: str = "int64[1,1,H,W]", argmax: str = "axis = 1") -> str:
@@ -66,7 +67,9 @@ def test_a_shift_that_is_computed_and_shared_by_the_classes_goes() -> None:
         ("b = Sub (shift, x)", "not a shift by the same value for all classes of a pixel"),
         ("b = Relu (x)", "Relu is constant somewhere"),
         ("b = Clip (x, nil, c)", "Clip is constant somewhere"),
-        ("b = LeakyRelu <alpha = 0.0> (x)", "not strictly increasing"),
+        ("b = LeakyRelu <alpha = 0.0> (x)", "LeakyRelu with alpha 0.0 is not strictly increasing"),
+        ("b = Selu <gamma = -1.0> (x)", "Selu with these coefficients is not strictly increasing"),
+        ("b = Selu <alpha = 0.0> (x)", "Selu with these coefficients is not strictly increasing"),
         ("b = Cast <to = 10> (x)", "Cast to a narrower type makes ties"),
         ('b = Resize <mode = "cubic"> (x, , , big)', "Resize is cubic"),
         (
@@ -74,6 +77,14 @@ def test_a_shift_that_is_computed_and_shared_by_the_classes_goes() -> None:
             "keeps the aspect ratio",
         ),
         ('b = Resize <mode = "linear", antialias = 1> (x, , , big)', "antialias"),
+        ('b = Resize <mode = "nearest", axes = [1, 2]> (x, , , size)', "the Resize is along the class axis"),
+        ('b = Resize <mode = "nearest"> (x, , odd)', "not 1 for the class axis"),
+        ('b = Resize <mode = "linear", axes = [3, 2]> (x, , , size)', "the Resize is along axes [3, 2]"),
+        (
+            'b = Resize <mode = "nearest", coordinate_transformation_mode = "tf_crop_and_resize"> (x, roi, , big)',
+            "tf_crop_and_resize may read beyond the map's edge",
+        ),
+        ("b = Slice (x, from4, to4)", "the axes of the Slice are not constant"),
         ('b = Resize <mode = "nearest"> (x, , , more)', "may change the number of classes"),
         ('b = Resize <mode = "linear"> (x, , , more)', "may change the number of classes"),
     ],
@@ -201,6 +212,20 @@ def test_scales_fuse_only_where_they_are_the_quotient_of_the_sizes() -> None:
     good = before('b = Resize <mode = "linear"> (x, , twice)', out="int64[1,1,12,14]")
     assert [n.op for n in check_pass(FoldArgMax(), good, None).nodes] == ["ResizeArgMax"]
     check_untouched(FoldArgMax(), good.replace("{1, 1, 2, 2}", "{1, 1, 2.05, 2}"), "not the quotients of the sizes")
+    dynamic = good.replace("float[1,3,6,7]", "float[1,3,H,W]").replace("1,1,12,14", "1,1,P,Q")
+    check_untouched(FoldArgMax(), dynamic, "the Resize has scales, and its sizes are not static")
+
+
+def test_scales_that_are_computed_are_not_known_to_keep_the_classes() -> None:
+    computed = 'f = Mul (twice, c)  b = Resize <mode = "nearest"> (x, , f)'
+    graph = graph_of(before(computed, out="int64[1,1,P,Q]"))
+    graph.nodes[1].outputs[0].shape = [1, 3, 15, 17]
+    assert [s.reason[:36] for s in FoldArgMax().run(graph).skips] == ["the scales of the Resize are not con"]
+
+
+def test_a_constant_border_of_an_unknown_number_of_classes_stays() -> None:
+    text = padded("b = Pad (x, p)").replace("float[1,3,6,7] x", "float[1,C,6,7] x")
+    check_untouched(FoldArgMax(), text, "the number of classes is unknown")
 
 
 def test_the_last_index_and_other_axes_do_not_fuse() -> None:
