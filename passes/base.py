@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import RECENT_OPSET, SINGLE
+
 
 @dataclass(frozen=True, slots=True)
 class Skip:
@@ -31,16 +33,18 @@ class PassResult:
 class Pass:
     """A graph edit in place.
 
-    Facts are short strings that name a property of a graph; `segc.graph.invariants` holds a predicate for each. The
-    pipeline refuses, before a model is loaded, a pass whose `needs` no earlier pass `gives`. Subclasses are frozen
-    dataclasses when they have options; every option is a field with a default, so that `segc passes` can list it.
+    Invariants are short strings that name a property of a graph; `segc.graph.invariants` holds a check for each. The
+    pipeline refuses, before a model is loaded, a pass that `requires` what no earlier pass `ensures`, or what one
+    between `invalidates`. Subclasses are frozen dataclasses when they have options; every option is a field with a
+    default, so that `segc passes` can list it.
     """
 
     name: ClassVar[str]
     algebra: ClassVar[str]  # one line for `segc passes`: left side -> right side
-    needs: ClassVar[frozenset[str]] = frozenset()  # must hold before
-    gives: ClassVar[frozenset[str]] = frozenset()  # holds after
-    drops: ClassVar[frozenset[str]] = frozenset()  # may no longer hold after
+    # must hold before; a subclass that adds to it writes `requires = Pass.requires | {...}`
+    requires: ClassVar[frozenset[str]] = frozenset({RECENT_OPSET, SINGLE})
+    ensures: ClassVar[frozenset[str]] = frozenset()  # holds after, but for what the pass skipped
+    invalidates: ClassVar[frozenset[str]] = frozenset()  # may no longer hold after
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Edit `graph` in place; count the changes honestly."""

@@ -27,6 +27,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.commute import BINARY, UNARY, Chain, Rules, chains, elementwise, last_axis_only, perm_of
 from segc.passes.support.edit import forward, prune, rank
@@ -39,6 +40,8 @@ class CancelReshapes(Pass):
 
     name = "cancel-reshapes"
     algebra = "Reshape(f(Squeeze(x)))  ->  Reshape(f(x)), or f(x) if the shape is that of x"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    invalidates = REVEALED | {"batchnorms fused", "convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Apply the three rules until none applies."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.commute import (
     BINARY,
@@ -43,6 +44,8 @@ class CancelTransposes(Pass):
 
     name = "cancel-transposes"
     algebra = "Transpose(f(Transpose(x, p)), q)  ->  Transpose(f(x), p[q]), or f(x) if p[q] = 0..n-1"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    invalidates = REVEALED | {"batchnorms fused", "convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Apply the three rules until none applies."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import protected, prune, same_symbols
 
@@ -26,6 +27,8 @@ class DropExpand(Pass):
 
     name = "drop-expand"
     algebra = "Div(y, Expand(x))  ->  Div(y, x), where y has the shape of Expand(x)"
+    requires = Pass.requires | {PORTABLE, "constants folded"}
+    invalidates = REVEALED
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each reader on its own; the Expand is removed with its last reader."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import forward, protected, small_constant
 from segc.passes.support.op_sets import RANDOM
@@ -26,6 +27,9 @@ class EliminateCommonSubexpressions(Pass):
 
     name = "eliminate-common-subexpressions"
     algebra = "y1 = f(x), y2 = f(x)  ->  y1 = f(x), y2 := y1"
+    requires = Pass.requires | {PORTABLE, "constants folded"}
+    ensures = frozenset({"lowerings merged"})
+    invalidates = REVEALED | {"convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph until no two nodes are equal: merging inputs makes later nodes equal."""

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
 from segc.passes.support.edit import forward, protected
@@ -34,6 +35,14 @@ class FoldConstants(Pass):
 
     name: ClassVar[str] = "fold-constants"
     algebra: ClassVar[str] = "f(constants)  ->  constant, unless f is random or the model would grow too much"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE}
+    ensures: ClassVar[frozenset[str]] = frozenset({"constants folded"})
+    invalidates: ClassVar[frozenset[str]] = REVEALED | {
+        "identities removed",
+        "pads merged",
+        "batchnorms fused",
+        "convolutions hoisted",
+    }
 
     size_limit: int = 1 << 20
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, forward, optional, protected, rank
 from segc.passes.support.op_sets import LINEAR
@@ -41,6 +42,9 @@ class FuseConvBatchnorm(Pass):
 
     name = "fuse-conv-batchnorm"
     algebra = "s * Conv(x, W, b) + t  ->  Conv(x, s W, s b + t), s and t per channel"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    ensures = frozenset({"batchnorms fused"})
+    invalidates = REVEALED | {"convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph: the node after a fused node is fused next."""

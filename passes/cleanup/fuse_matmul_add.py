@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import protected, prune, rank
 
@@ -23,6 +24,8 @@ class FuseMatmulAdd(Pass):
 
     name = "fuse-matmul-add"
     algebra = "MatMul(x, W) + b  ->  Gemm(x, W, b), for matrices"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    invalidates = REVEALED | {"batchnorms fused"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each Add where it stands."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import protected, prune, rank
 from segc.passes.support.pads import is_pad, pad_mode, pad_value, pads_of
@@ -31,6 +32,8 @@ class FusePadConv(Pass):
 
     name = "fuse-pad-conv"
     algebra = "Conv(Pad(x, p), pads = q)  ->  Conv(x, pads = p + q), and so for pools"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed", "pads merged"}
+    invalidates = REVEALED | {"convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Fuse the Pad into each user; it is removed with the last one."""

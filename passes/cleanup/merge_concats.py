@@ -18,6 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, forward, insert, ints, optional, protected, prune, rank
 from segc.passes.support.slices import cuts_of, is_slice, positions
@@ -41,6 +42,8 @@ class MergeConcats(Pass):
 
     name = "merge-concats"
     algebra = "Concat(a, Concat(b, c))  ->  Concat(a, b, c);  Concat(x[0:4], x[4:9])  ->  x[0:9]"
+    requires = Pass.requires | {PORTABLE, "identities removed"}
+    invalidates = REVEALED | {"batchnorms fused", "convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph, so that inner Concats come first."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, optional, protected, prune
 from segc.passes.support.pads import is_pad, pad_mode, pad_value, pads_of
@@ -24,6 +25,9 @@ class MergePads(Pass):
 
     name = "merge-pads"
     algebra = "Pad(Pad(x, p, v), q, v)  ->  Pad(x, p + q, v)"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    ensures = frozenset({"pads merged"})
+    invalidates = REVEALED
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph: a chain of any length becomes one."""

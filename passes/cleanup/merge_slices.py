@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, protected, prune
 from segc.passes.support.slices import Cut, compose, cuts_of, is_slice
@@ -29,6 +30,8 @@ class MergeSlices(Pass):
 
     name = "merge-slices"
     algebra = "Slice(Slice(x))  ->  Slice(x)"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    invalidates = REVEALED | {"batchnorms fused", "convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph: a chain of any length becomes one."""

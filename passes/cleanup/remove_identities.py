@@ -18,6 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.dtypes import dtype_of, holds
 from segc.passes.support.edit import (
@@ -40,6 +41,9 @@ class RemoveIdentities(Pass):
 
     name = "remove-identities"
     algebra = "Identity(x), Cast to the same type, no-op Reshape/Transpose/Pad/Slice/Resize, x + 0, x * 1, ...  ->  x"
+    requires = Pass.requires | {PORTABLE, "constants folded"}
+    ensures = frozenset({"identities removed"})
+    invalidates = REVEALED | {"pads merged", "batchnorms fused", "convolutions hoisted"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph; removing one node can only help later ones."""

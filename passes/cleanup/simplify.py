@@ -31,6 +31,7 @@ import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir, source_info
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.support import evaluate
 from segc.passes.support.edit import SMALL
@@ -52,6 +53,13 @@ class Simplify(Pass):
 
     name: ClassVar[str] = "simplify"
     algebra: ClassVar[str] = "g  ->  onnxsim(g), if smaller and numerically equal in ONNX Runtime"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {
+        PORTABLE,
+        "constants folded",
+        "identities removed",
+        "batchnorms fused",
+    }
+    invalidates: ClassVar[frozenset[str]] = frozenset({"lowerings merged"})
 
     tolerance: float | None = None
     max_nodes: int = 5_000

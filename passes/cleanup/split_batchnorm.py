@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, insert, protected
 from segc.passes.support.op_sets import LINEAR
@@ -26,6 +27,8 @@ class SplitBatchnorm(Pass):
 
     name = "split-batchnorm"
     algebra = "BN(Concat(Conv, Conv))  ->  Concat(BN(Conv), BN(Conv))"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    invalidates = REVEALED | {"batchnorms fused"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Split each BatchNormalization that `fuse-conv-batchnorm` can fold afterwards."""

@@ -32,6 +32,7 @@ import onnx.helper
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, insert
 from segc.passes.support.pooling_bins import bin_bounds
@@ -51,17 +52,23 @@ class LowerAdaptiveAvgPool(Pass):
 
     name: ClassVar[str] = "lower-adaptive-avg-pool"
     algebra: ClassVar[str] = "segc.AdaptiveAvgPool2d(x)  ->  AveragePool if bins divide the sides, else rows @ x @ cols"
+    invalidates: ClassVar[frozenset[str]] = NODE_RULES | {
+        "constants folded", "identities removed", "lowerings merged"
+    }  # fmt: skip
 
     lowering: Literal["native", "matmul", "slices", "keep"] = "native"
     ops: frozenset[str] | None = None
     dynamic: bool = True
 
     def __post_init__(self) -> None:
-        """Promise that no pool is left only if every pool has a lowering."""
+        """Promise that no pool is left, but for skips, only where this pass is asked to leave none."""
         if self.lowering not in (*LOWERINGS, "keep"):
             raise ValueError(f"'{self.lowering}' is not a valid lowering; choose {', '.join(LOWERINGS)} or keep")
-        if self.lowering in ("native", "matmul") and self.ops is None and self.dynamic:
-            object.__setattr__(self, "gives", frozenset({"no segc.AdaptiveAvgPool2d"}))
+        if self.lowering != "keep" and self.dynamic:
+            object.__setattr__(self, "ensures", frozenset({"no segc.AdaptiveAvgPool2d"}))
+        last = self.ops is None and self.dynamic  # lowers what is left, at any price: of a graph that is cleaned up
+        needed = {"identities removed", "lowerings merged"} if last else {"pools recognized"}
+        object.__setattr__(self, "requires", Pass.requires | {PORTABLE} | needed)
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each pool where it stands."""

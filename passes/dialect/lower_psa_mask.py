@@ -26,6 +26,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, typed
 
@@ -38,7 +39,8 @@ class LowerPSAMask(Pass):
 
     name = "lower-psa-mask"
     algebra = "segc.PSAMask(x)  ->  rows, then columns, skewed by Pad, Reshape and Slice"
-    gives = frozenset({"no segc.PSAMask"})
+    ensures = frozenset({"no segc.PSAMask"})
+    invalidates = NODE_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each node where it stands."""

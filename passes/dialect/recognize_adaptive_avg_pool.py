@@ -25,6 +25,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import insert, ints, optional, protected, prune, small_constant
 from segc.passes.support.pooling_bins import bin_bounds
@@ -64,7 +65,9 @@ class RecognizeAdaptiveAvgPool(Pass):
 
     name: ClassVar[str] = "recognize-adaptive-avg-pool"
     algebra: ClassVar[str] = "gathers, sums and means over exactly the bins of x  ->  segc.AdaptiveAvgPool2d(x)"
-    drops: ClassVar[frozenset[str]] = frozenset({"no segc dialect", "no segc.AdaptiveAvgPool2d"})
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "constants folded", "identities removed"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"pools recognized"})
+    invalidates: ClassVar[frozenset[str]] = frozenset({"no segc dialect", "no segc.AdaptiveAvgPool2d"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Try each node that may be the last of a pool, from the end of the graph."""

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.support.edit import Names
 
@@ -29,6 +30,8 @@ class FoldPreprocessing(Pass):
 
     name: ClassVar[str] = "fold-preprocessing"
     algebra: ClassVar[str] = "f(x)  ->  f(((float)x[..., order] - mean) / std)"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "planar input"}
+    invalidates: ClassVar[frozenset[str]] = frozenset({"planar input", "bytes widened"})
 
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)

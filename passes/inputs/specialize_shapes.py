@@ -19,6 +19,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir, source_info
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
 from segc.passes.support.edit import SMALL, forward, ints, optional, protected, small_constant
@@ -45,18 +46,24 @@ class SpecializeShapes(Pass):
 
     name: ClassVar[str] = "specialize-shapes"
     algebra: ClassVar[str] = "Shape(x), x: N x C x H x W  ->  constant [N, C, H, W], and all that follows from it"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "planar input"}
+    invalidates: ClassVar[frozenset[str]] = REVEALED | {
+        "constants folded", "identities removed", "pads merged", "convolutions hoisted"
+    }  # fmt: skip
 
     batch: int | None = None
     height: int | None = None
     width: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes below 1; promise static shapes only if all three are bound."""
+        """Refuse sizes below 1; promise what the sizes that are bound decide, and no more."""
         for what, size in self.sizes.values():
             if size is not None and size < 1:
                 raise ValueError(f"{what} must be at least 1, not {size}")
         if all(size is not None for _, size in self.sizes.values()):
-            object.__setattr__(self, "gives", frozenset({"static-shapes"}))
+            object.__setattr__(self, "ensures", frozenset({"static shapes"}))
+        if self.height is None and self.width is None:  # the batch alone reveals nothing to what reads maps
+            object.__setattr__(self, "invalidates", frozenset({"constants folded"}))
 
     @property
     def sizes(self) -> dict[int, tuple[str, int | None]]:
@@ -76,7 +83,15 @@ class SpecializeShapes(Pass):
         for node in graph.nodes:
             if node.name in skipped and node.outputs:
                 result.skip(node, skipped[node.name])
+            elif "static shapes" in self.ensures and _open_by_itself(node):
+                result.skip(node, "the size of its result depends on data, or ONNX does not infer it")
         return result
+
+
+def _open_by_itself(node: gs.Node) -> bool:
+    """Whether the sizes of all inputs are numbers, and one of an output is not."""
+    given = all(t.is_empty() or ir.static_shape(t) is not None for t in node.inputs)
+    return given and any(not t.is_empty() and ir.static_shape(t) is None for t in node.outputs)
 
 
 Bucket = tuple[int | None, int | None, int | None]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
 
@@ -28,7 +29,9 @@ class LegalizeArgMax(Pass):
 
     name = "legalize-argmax"
     algebra = "ArgMax(x)  ->  n - ReduceMax(rank - rank * (ReduceMax(x) > x)) with rank = [n .. 1]"
-    gives = frozenset({"no ArgMax"})
+    requires = Pass.requires | {"no segc.ResizeArgMax"}
+    ensures = frozenset({"no ArgMax"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

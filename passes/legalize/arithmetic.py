@@ -29,6 +29,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
 from segc.passes.support.edit import ints, optional, small_constant
@@ -43,6 +44,9 @@ class LegalizeArithmetic(Pass):
 
     name: ClassVar[str] = "legalize-arithmetic"
     algebra: ClassVar[str] = "Abs, Reciprocal, Mean, Mod, ReduceL1, ...  ->  Max, Div, Sub, Mul, ReduceSum, ..."
+    requires: ClassVar[frozenset[str]] = frozenset({SINGLE})
+    ensures: ClassVar[frozenset[str]] = frozenset({"arithmetic legalized"})
+    invalidates: ClassVar[frozenset[str]] = FORM_RULES | {PORTABLE, "types legalized"}
 
     ops: tuple[str, ...] = (
         "Abs", "GlobalMaxPool", "GreaterOrEqual", "HardSigmoid", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Pow",

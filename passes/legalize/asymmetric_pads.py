@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, text, typed
 
@@ -35,7 +36,9 @@ class LegalizeAsymmetricPads(Pass):
 
     name = "legalize-asymmetric-pads"
     algebra = "Conv(x, pads = p)  ->  Conv(Pad(x, p - q), pads = q) with q the same at both ends, and so for pools"
-    gives = frozenset({"symmetric pads"})
+    requires = frozenset({SINGLE})
+    ensures = frozenset({"symmetric pads"})
+    invalidates = frozenset({PORTABLE, "defaults written"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

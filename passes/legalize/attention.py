@@ -19,6 +19,7 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, typed
 from segc.passes.support.edit import optional
@@ -29,7 +30,8 @@ class LegalizeAttention(Pass):
 
     name = "legalize-attention"
     algebra = "Attention(q, k, v, mask)  ->  Softmax(q * scale @ transpose(k) + mask) @ v"
-    gives = frozenset({"no Attention"})
+    ensures = frozenset({"no Attention"})
+    invalidates = NODE_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

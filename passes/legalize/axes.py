@@ -22,6 +22,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Cannot
 from segc.passes.support.edit import Names, ints, optional, rank, small_constant
@@ -59,7 +60,9 @@ class LegalizeAxes(Pass):
 
     name = "legalize-axes"
     algebra = "axis = -k of n axes  ->  axis = n - k;  Slice bounds  ->  0 <= start <= end <= side"
-    gives = frozenset({"axes in order"})
+    requires = frozenset({SINGLE})
+    ensures = frozenset({"axes in order"})
+    invalidates = frozenset({PORTABLE, "defaults written"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite nodes in place."""

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard
 from segc.passes.support.residual import own_input
@@ -26,6 +27,9 @@ class BreakConvAddFusion(Pass):
 
     name: ClassVar[str] = "break-conv-add-fusion"
     algebra: ClassVar[str] = "Conv(x) + x  ->  Conv(x) - (-x)"
+    requires: ClassVar[frozenset[str]] = frozenset({SINGLE})
+    ensures: ClassVar[frozenset[str]] = frozenset({"sums kept apart"})
+    invalidates: ClassVar[frozenset[str]] = FORM_RULES | {PORTABLE}
 
     channels: int | None = None
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import standard
 from segc.passes.support.edit import Names, protected, redirect
@@ -26,6 +27,9 @@ class CastTopKIndices(Pass):
 
     name = "cast-topk-indices"
     algebra = "Gather(x, i) with v, i = TopK(x, k)  ->  Gather(x, Cast<int64>(i))"
+    requires = frozenset({SINGLE})
+    ensures = frozenset({"top-k indices cast"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Insert the Casts."""

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
 
@@ -32,6 +33,8 @@ class LegalizeConvTranspose(Pass):
 
     name = "legalize-conv-transpose"
     algebra = "ConvTranspose(x, w, pads = (p, q))  ->  ConvTranspose(x, [w, 0 ... 0], pads = (p, p)), without groups"
+    ensures = frozenset({"transposed convolutions legalized"})
+    invalidates = FORM_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

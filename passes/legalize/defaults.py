@@ -20,6 +20,7 @@ import onnx.defs
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Cannot, text
 from segc.passes.support.edit import Names, optional, rank
@@ -32,6 +33,9 @@ class LegalizeDefaults(Pass):
 
     name = "legalize-defaults"
     algebra = "Conv(x, w)  ->  Conv<kernel_shape, strides, pads, dilations, group>(x, w), and so for others"
+    requires = frozenset({SINGLE})
+    ensures = frozenset({"defaults written"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite nodes in place."""

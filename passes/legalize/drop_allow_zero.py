@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import standard
 from segc.passes.support.edit import ints
@@ -22,6 +23,8 @@ class DropAllowZero(Pass):
 
     name = "drop-allow-zero"
     algebra = "Reshape<allowzero = 1>(x, sizes)  ->  Reshape(x, sizes) for an x that holds something"
+    ensures = frozenset({"zeros of reshapes dropped"})
+    invalidates = FORM_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node in place."""

@@ -28,6 +28,7 @@ from typing import ClassVar
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard
 from segc.passes.support.resize_kinds import EVERYWHERE, Modes, kind_of
@@ -44,6 +45,9 @@ class LegalizeDynamicResize(Pass):
 
     name: ClassVar[str] = "legalize-dynamic-resize"
     algebra: ClassVar[str] = "Resize(x)  ->  Resize of an allowed kind, else rows @ x @ cols computed from the sizes"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {"no segc.ResizeArgMax"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"dynamic resizes legalized"})
+    invalidates: ClassVar[frozenset[str]] = FORM_RULES | {PORTABLE, "types legalized"}
 
     modes: Modes = EVERYWHERE
     several: bool = False

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, text, typed
 
@@ -32,7 +33,8 @@ class LegalizeEinsum(Pass):
 
     name = "legalize-einsum"
     algebra = "Einsum(a, b)  ->  MatMul(a[batch, left, inner], b[batch, inner, right]), reshaped and transposed"
-    gives = frozenset({"no Einsum"})
+    ensures = frozenset({"no Einsum"})
+    invalidates = NODE_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

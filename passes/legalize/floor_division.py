@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import INT64, Builder, Cannot, rewrite, standard
 
@@ -28,6 +29,8 @@ class LegalizeFloorDivision(Pass):
 
     name = "legalize-floor-division"
     algebra = "Floor(Div(Cast(a), b))  ->  Cast(Div(a - Mod(a, b), b))"
+    ensures = frozenset({"floor division legalized"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each Floor that divides integers."""

@@ -21,6 +21,7 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
 
@@ -32,7 +33,8 @@ class LegalizeGatherElements(Pass):
 
     name = "legalize-gather-elements"
     algebra = "GatherElements(x, Expand(i))  ->  Gather(Reshape(x), i + first cells), or the same cell by cell"
-    gives = frozenset({"no GatherElements"})
+    ensures = frozenset({"no GatherElements"})
+    invalidates = NODE_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

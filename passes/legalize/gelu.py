@@ -14,6 +14,7 @@ import math
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
 
@@ -23,7 +24,8 @@ class LegalizeGelu(Pass):
 
     name = "legalize-gelu"
     algebra = "Gelu(x)  ->  x * (0.5 + 0.5 * Erf(x / sqrt(2))), or the form with Tanh if that is asked for"
-    gives = frozenset({"no Gelu"})
+    ensures = frozenset({"no Gelu"})
+    invalidates = NODE_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

@@ -27,6 +27,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
 
@@ -39,7 +40,8 @@ class LegalizeGridSample(Pass):
 
     name = "legalize-grid-sample"
     algebra = "GridSample(x, grid)  ->  sum over corners of Gather(x, y * W + x) * weight"
-    gives = frozenset({"no GridSample"})
+    ensures = frozenset({"no GridSample"})
+    invalidates = NODE_RULES | {PORTABLE, "no GatherElements"}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
 from segc.passes.support.normalization import normalized, per_channel
@@ -33,7 +34,8 @@ class LegalizeGroupNormalization(Pass):
 
     name: ClassVar[str] = "legalize-group-normalization"
     algebra: ClassVar[str] = "GroupNormalization(x)  ->  Reshape(InstanceNormalization(Reshape(x))) * scale + bias"
-    gives: ClassVar[frozenset[str]] = frozenset({"no GroupNormalization"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"no GroupNormalization"})
+    invalidates: ClassVar[frozenset[str]] = NODE_RULES | {PORTABLE, "no InstanceNormalization"}
 
     spelling: Spelling = "instance"
 

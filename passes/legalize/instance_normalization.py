@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
 from segc.passes.support.normalization import normalized, per_channel
@@ -21,7 +22,8 @@ class LegalizeInstanceNormalization(Pass):
 
     name = "legalize-instance-normalization"
     algebra = "InstanceNormalization(x)  ->  (x - mean) / Sqrt(variance + epsilon) * scale + bias"
-    gives = frozenset({"no InstanceNormalization"})
+    ensures = frozenset({"no InstanceNormalization"})
+    invalidates = NODE_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, typed
 from segc.passes.support.edit import optional
@@ -29,7 +30,8 @@ class LegalizeLayerNormalization(Pass):
 
     name = "legalize-layer-normalization"
     algebra = "LayerNormalization(x)  ->  (x - mean) / Sqrt(mean of squares + epsilon) * scale + bias"
-    gives = frozenset({"no LayerNormalization"})
+    ensures = frozenset({"no LayerNormalization"})
+    invalidates = NODE_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard
 
@@ -26,6 +27,9 @@ class LegalizeLogic(Pass):
 
     name: ClassVar[str] = "legalize-logic"
     algebra: ClassVar[str] = "Or(a, b)  ->  Not(And(Not(a), Not(b)));  Xor(a, b)  ->  Not(Equal(a, b)) of integers"
+    requires: ClassVar[frozenset[str]] = frozenset({SINGLE})
+    ensures: ClassVar[frozenset[str]] = frozenset({"logic legalized"})
+    invalidates: ClassVar[frozenset[str]] = FORM_RULES | {PORTABLE, "types legalized"}
 
     ops: tuple[str, ...] = ("Or", "Xor")
 

@@ -30,9 +30,20 @@ import onnx.helper
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
+from segc.graph.invariants import FORM_RULES, LEGALIZED, PORTABLE, RECENT_OPSET
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, text
 from segc.passes.support.edit import Names, ints, optional, rank, small_constant
+
+
+def first_opset(op: str) -> int:
+    """The opset that brought a standard op."""
+    return min(schema.since_version for schema in onnx.defs.get_all_schemas_with_history() if _is(schema, op))
+
+
+def _is(schema: onnx.defs.OpSchema, op: str) -> bool:
+    return bool(schema.name == op and not schema.domain)
+
 
 INT_MAX = 2**63 - 1
 DIALECT_BODIES = 15  # opset of the dialect's reference bodies
@@ -111,12 +122,18 @@ class LowerOpset(Pass):
         "graph of opset n  ->  the same graph in an older opset, if every node has a spelling there"
     )
 
+    ensures: ClassVar[frozenset[str]] = frozenset({"opset lowered"})
+    invalidates: ClassVar[frozenset[str]] = FORM_RULES | {RECENT_OPSET, PORTABLE, "types legalized", "logic legalized"}
+
     opset: int = field(default=13)
 
     def __post_init__(self) -> None:
-        """Refuse opsets whose ops this pass does not know."""
+        """Refuse opsets whose ops this pass does not know; require that no op is left that the opset lacks."""
         if self.opset < 11:
             raise ValueError(f"opset {self.opset} is older than 11, the oldest that segc writes")
+        newer = {f"no {op}" for op in LEGALIZED if first_opset(op) > self.opset}
+        forms = {"arithmetic legalized", "types legalized"} if self.opset < 13 else set()
+        object.__setattr__(self, "requires", Pass.requires | newer | forms)
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Plan all nodes, then write all of them or none."""

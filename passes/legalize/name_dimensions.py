@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 
 
@@ -19,6 +20,9 @@ class NameDimensions(Pass):
 
     name = "name-dimensions"
     algebra = "input of size ?  ->  input of size input_dim0"
+    requires = frozenset({SINGLE})
+    ensures = frozenset({"dimensions named"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Edit the shapes of the inputs."""

@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard
 from segc.passes.support.resize_kinds import EVERYWHERE, Kind, Modes, kind_of, pairs_of
@@ -46,6 +47,9 @@ class LegalizeResize(Pass):
 
     name: ClassVar[str] = "legalize-resize"
     algebra: ClassVar[str] = "Resize(x)  ->  Resize of an allowed kind where equal, else rows @ x @ cols"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {"no segc.ResizeArgMax"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"resizes legalized"})
+    invalidates: ClassVar[frozenset[str]] = FORM_RULES | {PORTABLE, "types legalized"}
 
     modes: Modes = EVERYWHERE
     roundings: tuple[str, ...] = ("floor",)

@@ -25,6 +25,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
 from segc.passes.support.edit import ints, optional, rank
@@ -36,7 +37,8 @@ class LegalizeScatterElements(Pass):
 
     name: ClassVar[str] = "legalize-scatter-elements"
     algebra: ClassVar[str] = "ScatterElements(data, i, u)  ->  Where(any hot, u @ hot, data) with hot = Equal(i, cells)"
-    gives: ClassVar[frozenset[str]] = frozenset({"no ScatterElements"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"no ScatterElements"})
+    invalidates: ClassVar[frozenset[str]] = NODE_RULES | {PORTABLE}
 
     limit: int = 2**26
 

@@ -24,6 +24,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, standard, typed
 from segc.passes.support.edit import Names, insert, ints
@@ -37,6 +38,9 @@ class LegalizeTopK(Pass):
 
     name: ClassVar[str] = "legalize-top-k"
     algebra: ClassVar[str] = "TopK(x, K)  ->  Concat(TopK(x, k1), TopK(x without those, k2), ...)"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {"lowerings merged", "identities removed"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"top-k bounded"})
+    invalidates: ClassVar[frozenset[str]] = frozenset({PORTABLE})
 
     most: int = 3840
 

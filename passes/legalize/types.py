@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard, typed
 from segc.passes.support.edit import optional
@@ -47,6 +48,9 @@ class LegalizeTypes(Pass):
 
     name: ClassVar[str] = "legalize-types"
     algebra: ClassVar[str] = "Op(x) of int32 or bool  ->  Cast(Op(Cast<int64>(x))) where Op moves, selects or compares"
+    requires: ClassVar[frozenset[str]] = frozenset({SINGLE})
+    ensures: ClassVar[frozenset[str]] = frozenset({"types legalized"})
+    invalidates: ClassVar[frozenset[str]] = FORM_RULES | {PORTABLE}
 
     keep: tuple[str, ...] = ()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import standard
 from segc.passes.support.edit import Names, insert, protected
@@ -28,6 +29,9 @@ class LegalizeUnsignedInput(Pass):
 
     name = "legalize-unsigned-input"
     algebra = "Cast(f(x))  ->  f(Cast(x)), x a uint8 input, f a move"
+    requires = Pass.requires | {"lowerings merged", "identities removed"}
+    ensures = frozenset({"bytes widened"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Move casts; the other nodes keep their places."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard, typed
 from segc.passes.support.edit import rank
@@ -22,6 +23,8 @@ class LegalizeVectorProducts(Pass):
 
     name = "legalize-vector-products"
     algebra = "MatMul(v, b)  ->  Squeeze(MatMul(Unsqueeze(v), b)) for a v of one axis, and so for the right side"
+    ensures = frozenset({"vector products legalized"})
+    invalidates = FORM_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

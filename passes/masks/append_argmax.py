@@ -22,7 +22,7 @@ import onnx
 import onnx.helper
 import onnx_graphsurgeon as gs
 
-from segc.graph.invariants import MASK
+from segc.graph.invariants import MASK, PORTABLE
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.support.edit import Names, squeeze
 from segc.runtime.masks.sigmoid_threshold import cutoff
@@ -37,7 +37,11 @@ class AppendArgMax(Pass):
 
     name: ClassVar[str] = "mask-output"
     algebra: ClassVar[str] = "logits  ->  mask = ArgMax(logits), or for one channel logits > ln(t / (1 - t))"
-    gives: ClassVar[frozenset[str]] = frozenset({"mask-output"})
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE}
+    ensures: ClassVar[frozenset[str]] = frozenset({"mask output"})
+    invalidates: ClassVar[frozenset[str]] = frozenset(
+        {"argmax folded", "thresholds folded", "no ArgMax", "mask widened", "uint16 mask widened"}
+    )
 
     threshold: float | None = None
 

@@ -30,6 +30,7 @@ import onnx.helper
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.dtypes import dtype_of, holds
 from segc.passes.support.edit import (
@@ -80,7 +81,9 @@ class FoldArgMax(Pass):
 
     name: ClassVar[str] = "fold-argmax"
     algebra: ClassVar[str] = "ArgMax(increasing(x))  ->  ArgMax(x);  ArgMax(nearest(x))  ->  nearest(ArgMax(x))"
-    drops: ClassVar[frozenset[str]] = frozenset({"no segc dialect", "no segc.ResizeArgMax"})
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "convolutions hoisted"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"argmax folded"})
+    invalidates: ClassVar[frozenset[str]] = frozenset({"no segc dialect", "no segc.ResizeArgMax", "identities removed"})
 
     fuse_resize: bool = True
 

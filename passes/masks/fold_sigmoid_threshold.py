@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, protected, prune, rank, scalar
 from segc.runtime.masks.sigmoid_threshold import SATURATES
@@ -39,6 +40,8 @@ class FoldSigmoidThreshold(Pass):
 
     name = "fold-sigmoid-threshold"
     algebra = "Sigmoid(x) > t  ->  x > ln(t / (1 - t))"
+    requires = Pass.requires | {PORTABLE}
+    ensures = frozenset({"thresholds folded"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each comparison where it stands."""

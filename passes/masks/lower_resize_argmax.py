@@ -12,6 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, insert, ints, optional, protected
 
@@ -23,7 +24,9 @@ class LowerResizeArgMax(Pass):
 
     name = "lower-resize-argmax"
     algebra = "segc.ResizeArgMax(x, size)  ->  ArgMax(Resize(x, size))"
-    gives = frozenset({"no segc.ResizeArgMax"})
+    requires = Pass.requires | {PORTABLE, "argmax folded", "thresholds folded"}
+    ensures = frozenset({"no segc.ResizeArgMax"})
+    invalidates = frozenset({"argmax folded", "no ArgMax", "identities removed", "lowerings merged"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each node where it stands."""

@@ -27,6 +27,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
 from segc.passes.support.builder import Builder, Cannot
@@ -43,7 +44,11 @@ class LowerResizeArgMaxCells(Pass):
 
     name: ClassVar[str] = "lower-resize-argmax-cells"
     algebra: ClassVar[str] = "segc.ResizeArgMax(x, size)  ->  ArgMax(x) spread, mixed cells interpolated"
-    gives: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "argmax folded", "thresholds folded"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
+    invalidates: ClassVar[frozenset[str]] = frozenset(
+        {"argmax folded", "no ArgMax", "identities removed", "lowerings merged", "static shapes"}
+    )
 
     part_kb: int = 4096
 

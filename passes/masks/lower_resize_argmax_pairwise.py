@@ -23,6 +23,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.support.builder import Builder, Cannot, rewrite, typed
@@ -39,7 +40,11 @@ class LowerResizeArgMaxPairwise(Pass):
 
     name: ClassVar[str] = "lower-resize-argmax-pairwise"
     algebra: ClassVar[str] = "segc.ResizeArgMax(x, size)  ->  Greater, Where and Max over the planes of Resize(x, size)"
-    gives: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "argmax folded", "thresholds folded"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
+    invalidates: ClassVar[frozenset[str]] = frozenset(
+        {"argmax folded", "no ArgMax", "identities removed", "lowerings merged"}
+    )
 
     whole: int = 28
     group: int = 25

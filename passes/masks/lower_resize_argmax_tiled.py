@@ -26,6 +26,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot
 from segc.passes.support.resize_argmax_site import Site, lower, read, weights
@@ -42,7 +43,11 @@ class LowerResizeArgMaxTiled(Pass):
 
     name: ClassVar[str] = "lower-resize-argmax-tiled"
     algebra: ClassVar[str] = "segc.ResizeArgMax(x, size)  ->  Concat of TopK(rows_i @ (x @ cols))"
-    gives: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "argmax folded", "thresholds folded"}
+    ensures: ClassVar[frozenset[str]] = frozenset({"no segc.ResizeArgMax"})
+    invalidates: ClassVar[frozenset[str]] = frozenset(
+        {"argmax folded", "no ArgMax", "identities removed", "lowerings merged"}
+    )
 
     strip_kb: int = 2048
     columns: int = 512

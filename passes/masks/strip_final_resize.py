@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import text
 from segc.passes.support.edit import Names, prune, same_shape
@@ -29,6 +30,7 @@ class StripFinalResize(Pass):
 
     name: ClassVar[str] = "strip-final-resize"
     algebra: ClassVar[str] = "logits = Resize(x)  ->  logits = x"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE, "planar input", "convolutions hoisted"}
 
     align_corners: bool = False
 

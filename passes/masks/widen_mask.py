@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from segc.graph.invariants import MASK
+from segc.graph.invariants import MASK, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import forward, protected
 
@@ -26,6 +26,8 @@ class WidenMask(Pass):
 
     name = "widen-mask"
     algebra = "mask = Cast<uint8>(winner)  ->  mask = winner, int64"
+    ensures = frozenset({"mask widened"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite the Cast before the output."""

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult, Skip
 
 INT32 = np.dtype(np.int32)
@@ -23,6 +24,9 @@ class WidenUint16Mask(Pass):
 
     name = "widen-uint16-mask"
     algebra = "mask = Cast(x, uint16)  ->  mask = Cast(x, int32)"
+    requires = Pass.requires | {"no segc.ResizeArgMax"}
+    ensures = frozenset({"uint16 mask widened"})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Widen in place."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
 from segc.passes.support.costs import CHANNEL_BLOCK
@@ -27,7 +28,9 @@ class ExpandPRelu(Pass):
 
     name = "expand-prelu"
     algebra = "PRelu(x, slope)  ->  Relu(x) + slope * Min(x, 0), or an equal spelling that is quicker"
-    gives = frozenset({"no PRelu"})
+    requires = Pass.requires | {"channel blocks filled"}
+    ensures = frozenset({"no PRelu"})
+    invalidates = frozenset({PORTABLE, "batchnorms fused"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard
 from segc.passes.support.edit import ints, protected
@@ -27,6 +28,7 @@ class ExpandTop2(Pass):
 
     name = "expand-top2"
     algebra = "values of TopK(x, 2)  ->  Max and Min of halves, merged"
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""

@@ -20,6 +20,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph.analysis.symbolic_sizes import estimate
+from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text
 from segc.passes.support.concat_conv import Part, convolved, cut, maker, tensors_of
@@ -34,6 +35,9 @@ class HoistConvAboveResize(Pass):
 
     name = "hoist-conv-above-resize"
     algebra = "Conv1x1(Resize(x))  ->  Resize(Conv1x1(x)), also behind a Concat of channels"
+    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed", "batchnorms fused"}
+    ensures = frozenset({"convolutions hoisted"})
+    invalidates = REVEALED
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""

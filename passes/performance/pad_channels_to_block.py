@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot
 from segc.passes.support.channel_blocks import Site, of_channels, rewrite_odd
@@ -32,6 +33,9 @@ class PadChannelsToBlock(Pass):
 
     name = "pad-channels-to-block"
     algebra = "Conv(f(Concat(a, b)), W)  ->  Conv(f(Concat(a, Pad(b))), W'), for channels b that fill no block of 16"
+    requires = Pass.requires | {"lowerings merged", "identities removed", "batchnorms fused"}
+    ensures = frozenset({"channel blocks filled"})
+    invalidates = frozenset({PORTABLE, "convolutions hoisted"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""

@@ -29,6 +29,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.graph.analysis.symbolic_sizes import estimate
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard
 from segc.passes.support.concat_conv import Part, convolved, cut, maker, tensors_of
@@ -49,6 +50,15 @@ class SinkUpsampleBelowConv(Pass):
 
     name = "sink-upsample-below-conv"
     algebra = "Conv(Resize(p), W)  ->  sum over taps of A_dy @ Conv1x1(p, W_dy,dx) @ B_dx, also behind a Concat"
+    requires = Pass.requires | {
+        PORTABLE,
+        "constants folded",
+        "identities removed",
+        "lowerings merged",
+        "batchnorms fused",
+        "convolutions hoisted",
+    }
+    invalidates = frozenset({PORTABLE, "constants folded", "convolutions hoisted", "channel blocks filled"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""

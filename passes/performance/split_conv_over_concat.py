@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder
 from segc.passes.support.channel_blocks import Site, of_channels, rewrite_odd
@@ -29,6 +30,9 @@ class SplitConvOverConcat(Pass):
 
     name = "split-conv-over-concat"
     algebra = "Conv(f(Concat(a, b)))  ->  Conv(f(a)) + Conv(f(b)), for a few channels b that fill no block of 16"
+    requires = Pass.requires | {"lowerings merged", "identities removed", "batchnorms fused"}
+    ensures = frozenset({"channel blocks filled"})
+    invalidates = frozenset({PORTABLE, "batchnorms fused", "convolutions hoisted"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""

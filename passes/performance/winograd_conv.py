@@ -35,6 +35,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph.analysis.symbolic_sizes import estimate
+from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
 from segc.passes.support.costs import ASSUMED_SIDE
@@ -76,6 +77,8 @@ class WinogradConv(Pass):
 
     name: ClassVar[str] = "winograd"
     algebra: ClassVar[str] = "Conv3x3(x, w)  ->  A^T [(G w G^T) (B^T x B)] A, tiles of 4x4: 2.25 products for 9"
+    requires: ClassVar[frozenset[str]] = Pass.requires | {"channel blocks filled"}
+    invalidates: ClassVar[frozenset[str]] = frozenset({PORTABLE, "constants folded"})
 
     channels: int = 170
     dilated_channels: int = 150

@@ -27,6 +27,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.graph.analysis.depth import depths
+from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.dtypes import F16, F32
 from segc.passes.support.edit import Names, insert, protected
@@ -78,6 +79,7 @@ class ConvertToFp16(Pass):
 
     name: ClassVar[str] = "convert-to-fp16"
     algebra: ClassVar[str] = "y = op(x)  ->  y = op(float16(x)), but for softmax, statistics, coordinates, decisions"
+    invalidates: ClassVar[frozenset[str]] = frozenset({PORTABLE, SINGLE})
 
     depth: int = 0
     large: tuple[str, ...] = ()

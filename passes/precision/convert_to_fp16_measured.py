@@ -21,6 +21,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.graph.analysis.depth import depths
+from segc.graph.invariants import PORTABLE, SINGLE
 from segc.parity import metrics
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.precision.convert_to_fp16 import ConvertToFp16
@@ -44,6 +45,7 @@ class ConvertToFp16Measured(Pass):
 
     name: ClassVar[str] = "convert-to-fp16-measured"
     algebra: ClassVar[str] = "y = op(x)  ->  convert-to-fp16 from the node on from which it keeps the pixels' classes"
+    invalidates: ClassVar[frozenset[str]] = frozenset({PORTABLE, SINGLE})
 
     agreement: float = 0.996
     largest: float = 2.0**14

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from segc.graph.invariants import PORTABLE, RECENT_OPSET
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.dtypes import F16, F32
 from segc.passes.support.edit import Names
@@ -33,6 +34,8 @@ class MaterializeFp16Rounding(Pass):
 
     name = "materialize-fp16-rounding"
     algebra = "y = op(x), float16  ->  y = Cast(Cast(op(x), float16), float32)"
+    requires = frozenset({RECENT_OPSET})
+    invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Widen all tensors but inputs and outputs of the graph, then round what is computed."""

@@ -91,6 +91,7 @@ def _json(args: argparse.Namespace, outcome: Outcome) -> dict[str, Any]:
         "nodes": {"before": outcome.nodes_before, "after": len(outcome.graph.nodes)},
         "passes": [
             {
+                "stage": step.stage,
                 "name": step.name,
                 "changes": step.result.changes,
                 "skips": [{"node": s.node, "reason": s.reason} for s in step.result.skips],

@@ -1,4 +1,4 @@
-"""`segc passes`: every pass with its algebra, facts and options."""
+"""`segc passes`: every pass with its algebra, invariants, options and targets, or the pipeline of one target."""
 
 from __future__ import annotations
 
@@ -6,35 +6,86 @@ import argparse
 import json
 from typing import Any
 
+_KEYS = ("requires", "ensures", "invalidates", "options", "targets")
+
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    p: argparse.ArgumentParser = commands.add_parser("passes", help="list passes: algebra, facts, options")
+    p: argparse.ArgumentParser = commands.add_parser("passes", help="list passes, or the pipeline of a target")
+    p.add_argument(
+        "--target", metavar="T", help="the standard pipeline of this target, in order, instead of all passes"
+    )
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
-    """List all passes."""
-    from segc.passes import REGISTRY
-
-    rows = [_describe(cls) for cls in REGISTRY.values()]
+    """List all passes, or those of a pipeline."""
+    rows = _of_target(args.target) if args.target is not None else _all()
     if args.json:
         print(json.dumps(rows, indent=2))
-        return 0
-    for row in rows:
-        print(row["name"])
-        print(f"  {row['algebra']}")
-        for key in ("needs", "gives", "drops", "options"):
-            if row[key]:
-                print(f"  {key + ':':<9}{', '.join(row[key])}")
+    elif args.target is not None:
+        _print_stages(rows)
+    else:
+        _print_all(rows)
     return 0
 
 
-def _describe(cls: type[Any]) -> dict[str, Any]:
+def _all() -> list[dict[str, Any]]:
+    from segc.passes.registry import REGISTRY, folder_of
     from segc.pipeline.pass_spec import described, options
+    from segc.pipeline.stages import targets_of
 
-    facts = {
-        key: sorted(value) if isinstance(value := getattr(cls, key), frozenset) else []
-        for key in ("needs", "gives", "drops")
-    }
-    return {"name": cls.name, "algebra": cls.algebra, **facts, "options": [described(o) for o in options(cls).values()]}
+    serves = targets_of()
+    return [
+        {
+            "name": cls.name, "folder": folder_of(cls), "algebra": cls.algebra, **_invariants(cls()),
+            "options": [described(o) for o in options(cls).values()], "targets": serves.get(cls.name, []),
+        }
+        for cls in REGISTRY.values()
+    ]  # fmt: skip
+
+
+def _of_target(name: str) -> list[dict[str, Any]]:
+    """The passes of a mask engine of static size. A dynamic one has no stage `specialize`, one of logits no `mask`."""
+    from segc import targets
+    from segc.pipeline import stages
+
+    pipeline = stages.standard(targets.get(name), shape=(1, 512, 512), mask=True, threshold=0.5)
+    return [
+        {"stage": entry.stage, "name": entry.step.name, **_invariants(entry.step)} for entry in pipeline.entries
+    ]  # fmt: skip
+
+
+def _invariants(step: Any) -> dict[str, list[str]]:
+    return {key: sorted(getattr(step, key)) for key in ("requires", "ensures", "invalidates")}
+
+
+def _print_all(rows: list[dict[str, Any]]) -> None:
+    from segc import targets
+
+    folder, names = None, list(targets.names())
+    for row in rows:
+        if row["folder"] != folder:
+            folder = row["folder"]
+            print(f"{folder}/")
+        print(f"  {row['name']}")
+        print(f"    {row['algebra']}")
+        for key in _KEYS:
+            if row[key]:
+                everywhere = key == "targets" and row[key] == names
+                print(f"    {key + ':':<13}{'all' if everywhere else ', '.join(row[key])}")
+
+
+def _print_stages(rows: list[dict[str, Any]]) -> None:
+    """Stage by stage; what nearly every pass requires is left out."""
+    from segc.passes.base import Pass
+
+    stage = None
+    for number, row in enumerate(rows, 1):
+        if row["stage"] != stage:
+            stage = row["stage"]
+            print(f"{stage}:")
+        print(f"  {number:>3} {row['name']}")
+        for key in ("requires", "ensures"):
+            if named := [name for name in row[key] if name not in Pass.requires]:
+                print(f"      {key + ':':<10}{', '.join(named)}")

@@ -40,7 +40,7 @@ from segc.passes.base import PassResult
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
 from segc.passes.masks.strip_final_resize import StripFinalResize
 from segc.pipeline import hooks, stages
-from segc.pipeline.pipeline import Hook, PipelineError
+from segc.pipeline.pipeline import Hook, Pipeline, PipelineError
 
 if TYPE_CHECKING:
     import onnx
@@ -292,10 +292,10 @@ class _Compilation:
                 images=self._normalisation(source.info),
                 simplify=self.request.simplify,
             )
-            results = pipeline.run(graph, self._hooks(source, shape))
+            results = pipeline.run(graph, self._hooks(source, shape, pipeline))
         except (PipelineError, ValueError) as error:
             raise ShapeError("the graph cannot be specialized", because=str(error)) from error
-        if way == "graph" and (why := invariants.FACTS["mask-output"](graph)):
+        if way == "graph" and (why := invariants.INVARIANTS["mask output"](graph)):
             reasons = [s.reason for result in results for s in result.skips]
             raise UsageError("the output cannot become a mask", because=[why, *reasons], so="--output logits")
         return graph, list(zip((p.name for p in pipeline.passes), results, strict=True))
@@ -311,14 +311,16 @@ class _Compilation:
             return (info.batch, None, None) if self.target.needs_shape_range else None
         return (info.batch, *shape)
 
-    def _hooks(self, source: Source, shape: tuple[int, int]) -> list[Hook]:
+    def _hooks(self, source: Source, shape: tuple[int, int], pipeline: Pipeline) -> list[Hook]:
+        self.timing = hooks.Timing()  # of the transformation that counts: the last
         found: list[Hook] = [self.timing]
         if self.request.dump_ir is not None:
             found.append(hooks.DumpIR(Path(self.request.dump_ir)))
         if self.request.check:
             sizes = (source.info.batch, source.info.in_channels, *shape)
             x = np.random.default_rng(0).standard_normal(sizes).astype(np.float32)
-            found += [hooks.CheckGraph(), hooks.CheckNumerics({_input_name(source): x})]
+            found += [hooks.CheckGraph(), hooks.CheckInvariants(pipeline)]
+            found.append(hooks.CheckNumerics({_input_name(source): x}))
         return found
 
     def _verify(self, source: Source, built: _Built) -> list[metrics.Case]:
@@ -377,11 +379,16 @@ class _Compilation:
             } if cases else None,
             "hybrid": told,
             "ops": {"before": dict(sorted(before.items())), "after": dict(sorted(after.items()))},
+            "passes": [
+                {"stage": entry.stage, "name": name, "changes": r.changes}
+                for (entry, _), (name, r) in zip(self.timing.entries, results, strict=True)
+            ],
             "skips": [{"pass": name, "node": s.node, "reason": s.reason} for name, r in results for s in r.skips],
             "notes": info.notes,
             "timings": {
                 "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
-                "passes": {k: round(v, 4) for k, v in self.timing.seconds},
+                "passes": {k: round(v, 4) for k, v in self.timing.by_name().items()},
+                "pipeline": [round(v, 4) for _, v in self.timing.entries],  # in the order of "passes" above
                 "decode": None if self.choice is None else {k: round(v, 3) for k, v in self.choice.figures().items()},
                 "peak_memory_mb": peak_memory_mb(),
             },

@@ -19,13 +19,14 @@ import onnx_graphsurgeon as gs
 from segc import targets
 from segc.errors import CompileError, SourceError, UsageError
 from segc.graph import external_weights, ir
+from segc.graph.invariants import CLEANED, INVARIANTS
 from segc.passes.base import Pass, PassResult
 from segc.passes.cleanup.simplify import SIDES, rebuilt, take_over
 from segc.passes.inputs.specialize_shapes import SpecializeShapes, specialize
 from segc.passes.support import evaluate
 from segc.pipeline import hooks, stages
 from segc.pipeline.pass_spec import parse
-from segc.pipeline.pipeline import Hook, Pipeline, PipelineError
+from segc.pipeline.pipeline import Entry, Hook, Pipeline, PipelineError
 
 _NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
 OLDEST_OPSET = 17  # what targets' pipelines expect at least
@@ -33,7 +34,7 @@ OLDEST_OPSET = 17  # what targets' pipelines expect at least
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass did. seconds: the pass with the clean-up after it, without hooks."""
+    """What one pass did. seconds: the pass with the clean-up after it, without hooks. stage: "" for passes of yours."""
 
     name: str
     result: PassResult
@@ -41,6 +42,7 @@ class Step:
     nodes_before: int
     nodes_after: int
     error: float | None = None  # with check: relative error of the outputs, where they could be compared
+    stage: str = ""
 
 
 @dataclass
@@ -90,6 +92,7 @@ def optimize(
         external_weights.require_free(file, force=force)
     graph = read(Path(source))
     notes = raise_opset(graph, targets.get(target).opset) if target is not None else []
+    _require_assumed(pipeline, graph)
     count = len(graph.nodes)
     found = _Hooks(graph, pipeline, check, tolerance, dump_ir, stop_after, shape, batch)
     try:
@@ -100,6 +103,19 @@ def optimize(
     for made, file in zip(_specialized(graph, buckets, batch), files, strict=bool(files)):
         outcome.files += external_weights.write_graph(made, file, embed=embed, force=force)
     return outcome
+
+
+def _require_assumed(pipeline: Pipeline, graph: gs.Graph) -> None:
+    """Refuse a file that breaks what the passes require and none of them ensures. Raises UsageError."""
+    for name in sorted(pipeline.assumed - CLEANED):
+        invariant = INVARIANTS.get(name)
+        if invariant is None or invariant.settled or (why := invariant(graph)) is None:
+            continue
+        steps = [step.name for step in pipeline.passes if name in step.requires]
+        raise UsageError(
+            f"{' and '.join(dict.fromkeys(steps))} requires '{name}'", because=why,
+            so="put a pass before it that ensures this: `segc passes` lists them",
+        )  # fmt: skip
 
 
 def _files(out: Path, buckets: Sequence[tuple[int, int]]) -> list[Path]:
@@ -134,11 +150,11 @@ def build(
         if target is not None:
             return stages.standard(targets.get(target), shape=None if shape is None else (batch or 1, *shape))
         if passes:
-            return Pipeline("the given passes", tuple(p if isinstance(p, Pass) else parse(p) for p in passes))
+            return stages.chosen("the given passes", [p if isinstance(p, Pass) else parse(p) for p in passes])
         return stages.shared()
     except PipelineError as error:
         raise UsageError(
-            "the passes cannot run in this order", because=str(error), so="`segc passes` lists what each needs"
+            "the passes cannot run in this order", because=str(error), so="`segc passes` lists what each requires"
         ) from error
 
 
@@ -191,7 +207,7 @@ class _Hooks:
             self.all.append(hooks.DumpIR(Path(dump_ir)))
         if check:
             self.numbers = hooks.CheckNumerics(feeds(graph, pipeline, shape, batch), tolerance)
-            self.all += [hooks.CheckGraph(), self.numbers]
+            self.all += [hooks.CheckGraph(), hooks.CheckInvariants(pipeline), self.numbers]
         self.all.append(_Settle(self.watch))
         if stop_after is not None:
             self.all.append(hooks.StopAfter(stop_after))
@@ -200,26 +216,26 @@ class _Hooks:
         """One for each pass that ran."""
         errors = self.numbers.figures if self.numbers is not None else {}
         return [
-            Step(name, result, seconds, before, after, errors.get(at))
-            for at, ((name, seconds, before, after), result) in enumerate(zip(self.watch.rows, results, strict=True))
+            Step(entry.step.name, result, seconds, before, after, errors.get(entry.index), entry.stage)
+            for (entry, seconds, before, after), result in zip(self.watch.rows, results, strict=True)
         ]
 
 
 @dataclass
 class _Watch(hooks.Silent):
-    """Name, seconds, nodes before and after, of each pass."""
+    """Each pass with its seconds, and the nodes before and after it."""
 
-    rows: list[tuple[str, float, int, int]] = field(default_factory=list)
+    rows: list[tuple[Entry, float, int, int]] = field(default_factory=list)
     start: float = 0.0
     count: int = 0
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Count."""
         self.count = len(graph.nodes)
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Count again, and stop the clock."""
-        self.rows.append((step.name, time.perf_counter() - self.start, self.count, len(graph.nodes)))
+        self.rows.append((entry, time.perf_counter() - self.start, self.count, len(graph.nodes)))
 
 
 @dataclass
@@ -228,7 +244,7 @@ class _Settle(hooks.Silent):
 
     watch: _Watch
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Start the clock."""
         self.watch.start = time.perf_counter()
 

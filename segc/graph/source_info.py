@@ -16,11 +16,15 @@ _KEYS = {"segc.source": "source", "segc.scope": "scope", "segc.pass": "made_by"}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """source: 'package/file.py:line function'; scope: dotted module path; made_by: the pass that created the node."""
+    """source: 'package/file.py:line function'; scope: dotted module path; made_by: the pass that created the node.
+
+    for_runtime: that pass rewrites for one runtime; files do not keep this.
+    """
 
     source: str = ""
     scope: str = ""
     made_by: str = ""
+    for_runtime: bool = False
 
     def __str__(self) -> str:
         where = " in ".join(part for part in (self.source, self.scope) if part) or "an unknown place"
@@ -82,12 +86,12 @@ class Adoption:
     def __init__(self, graph: gs.Graph) -> None:
         self.known = {id(t): of(n) for n in graph.nodes for t in n.outputs}
 
-    def adopt(self, graph: gs.Graph, pass_name: str) -> None:
-        """Call after the pass `pass_name`, on the sorted graph."""
+    def adopt(self, graph: gs.Graph, pass_name: str, *, for_runtime: bool = False) -> None:
+        """Call after the pass `pass_name`, on the sorted graph. for_runtime: see Origin."""
         for node in reversed(graph.nodes):
             if hasattr(node, "segc_origin"):
                 continue
-            put(node, replace(self._former(node), made_by=pass_name))
+            put(node, replace(self._former(node), made_by=pass_name, for_runtime=for_runtime))
             if not node.name and node.outputs:
                 node.name = f"{pass_name}/{node.outputs[0].name}"
 

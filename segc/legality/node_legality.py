@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir, source_info
 from segc.graph.analysis.liveness import activations
 from segc.passes.base import Skip
-from segc.pipeline.pipeline import Pipeline
+from segc.pipeline import stages
 from segc.targets.target import Target
 
 
@@ -39,7 +39,7 @@ def part_of(
 
 def spell(part: gs.Graph, target: Target) -> list[Skip]:
     """Run the target's last passes on a graph, in place; returns what they left alone."""
-    results = Pipeline(f"{target.name} segment", target.segment_passes).run(part)
+    results = stages.chosen(f"{target.name} segment", target.segment_passes).run(part)
     return [skip for result in results for skip in result.skips]
 
 

@@ -15,58 +15,75 @@ import onnx_graphsurgeon as gs
 
 from segc.errors import CompileError, FileError
 from segc.graph import ir
-from segc.passes.base import Pass, PassResult
+from segc.graph.invariants import INVARIANTS, Invariant
+from segc.passes.base import PassResult
 from segc.passes.support import evaluate
 from segc.pipeline.first_difference import Snapshot, first_difference, rounding
-from segc.pipeline.pipeline import StopPipeline
+from segc.pipeline.pipeline import Entry, Pipeline, StopPipeline
 
 
 class Silent:
     """A hook that does nothing; base of the others."""
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Nothing."""
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Nothing."""
 
 
 @dataclass
 class Timing(Silent):
-    """Seconds per pass, in order of running."""
+    """Each pass that ran, in order, and its seconds."""
 
-    seconds: list[tuple[str, float]] = field(default_factory=list)
+    entries: list[tuple[Entry, float]] = field(default_factory=list)
     _start: float = 0.0
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Stop it."""
-        self.seconds.append((step.name, time.perf_counter() - self._start))
+        self.entries.append((entry, time.perf_counter() - self._start))
+
+    def by_name(self) -> dict[str, float]:
+        """Seconds by the name of a pass, over all its runs."""
+        total: dict[str, float] = {}
+        for entry, seconds in self.entries:
+            total[entry.step.name] = total.get(entry.step.name, 0.0) + seconds
+        return total
 
 
 @dataclass
 class DumpIR(Silent):
-    """Write numbered ONNX text into `directory` after each pass that changed something, `000-input.onnxtxt` first."""
+    """Write the graph as ONNX text into `directory`: `000-input.onnxtxt`, then a file after each pass that changed it.
+
+    Files are called NUMBER-STAGE-PASS.onnxtxt. `index.txt` lists every pass that ran, with its stage, its changes and
+    the count of nodes behind it.
+    """
 
     directory: Path
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Write the input once."""
-        if at == 0:
-            self._write("000-input", graph)
+        if entry.index == 0:
+            self._write("000-input.onnxtxt", text(graph))
+            self._write("index.txt", f"000 {'':<12} {'input':<32} {'':>8} {len(graph.nodes):>7} nodes\n")
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
-        """Write the graph when it changed."""
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
+        """Write the graph when it changed, and a line of the index."""
+        number, name = f"{entry.index + 1:03d}", entry.step.name
         if result.changes:
-            self._write(f"{at + 1:03d}-{step.name}", graph)
+            self._write("-".join(filter(None, (number, entry.stage, name))) + ".onnxtxt", text(graph))
+        line = f"{number} {entry.stage:<12} {name:<32} {result.changes:>8} {len(graph.nodes):>7} nodes\n"
+        self._write("index.txt", line, mode="a")
 
-    def _write(self, name: str, graph: gs.Graph) -> None:
+    def _write(self, name: str, content: str, mode: str = "w") -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / f"{name}.onnxtxt").write_text(text(graph), encoding="utf-8")
+            with (self.directory / name).open(mode, encoding="utf-8") as file:
+                file.write(content)
         except OSError as error:
             raise FileError(
                 f"the graph cannot be written to '{self.directory}'",
@@ -86,9 +103,9 @@ class StopAfter(Silent):
 
     count: int
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Stop here when the count is reached."""
-        if at + 1 >= self.count:
+        if entry.index + 1 >= self.count:
             raise StopPipeline
 
 
@@ -98,21 +115,83 @@ class CheckGraph(Silent):
     def __init__(self) -> None:
         self._before = ""
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Remember the graph."""
         self._before = text(graph)
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Raise CompileError naming the pass at fault."""
         if result.changes == 0 and text(graph) != self._before:
-            raise CompileError(f"pass '{step.name}' changed the graph but reported no change")
+            raise CompileError(f"{entry} changed the graph but reported no change")
         names = [t.name for node in ir.nodes(graph) for t in node.outputs if t.name]
         if doubled := sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ()):
-            raise CompileError(f"pass '{step.name}' left two tensors named {doubled[0]!r}")
+            raise CompileError(f"{entry} left two tensors named {doubled[0]!r}")
         try:
             onnx.checker.check_model(ir.checkable_model(graph), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise CompileError(f"pass '{step.name}' left an invalid graph", because=str(error)) from error
+            raise CompileError(f"{entry} left an invalid graph", because=str(error)) from error
+
+
+@dataclass
+class _Claim:
+    """An invariant that somebody relies on: who ensured it, and the nodes that stand against it with a reason."""
+
+    invariant: Invariant
+    by: Entry | None
+    excused: set[str] = field(default_factory=set)
+
+
+class CheckInvariants(Silent):
+    """After every pass: what it ensures holds, but for what it skipped, and what held before still does.
+
+    Looks only at what a later pass requires or the pipeline promises. An invariant that is given and that the graph
+    breaks from the start is let go: graphs from elsewhere may be in float16, say. Cost: a walk over the nodes for each
+    invariant, for a settled rewrite another run of its pass on a copy, where a pass changed something.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._relied = pipeline.relied_on()
+        self._given = pipeline.given
+        self._claims: dict[str, _Claim] = {}
+
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
+        """Before the first pass: see which of what is given the graph has."""
+        if entry.index == 0:
+            given = {name: INVARIANTS[name] for name in sorted(self._given & INVARIANTS.keys())}
+            self._claims = {n: _Claim(i, None) for n, i in given.items() if not i.settled and i(graph) is None}
+
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
+        """Raise CompileError naming the pass, the invariant, and the node that breaks it."""
+        for name in entry.step.invalidates:
+            self._claims.pop(name, None)
+        for name in sorted(entry.step.ensures & INVARIANTS.keys()):
+            self._claims[name] = self._ensured(name, entry, graph, result)
+        if result.changes:
+            for name, claim in self._claims.items():
+                if name in self._relied[entry.index] and name not in entry.step.ensures:
+                    self._require(name, claim, entry, graph)
+
+    def _ensured(self, name: str, entry: Entry, graph: gs.Graph, result: PassResult) -> _Claim:
+        """What the pass has just ensured; a node that it skipped may stand against it."""
+        claim, skipped = _Claim(INVARIANTS[name], entry), {skip.node for skip in result.skips}
+        for breach in claim.invariant.breaches(graph, entry.step):
+            if breach.node not in skipped and not (skipped and not breach.node):
+                raise CompileError(
+                    f"{entry} ensures '{name}', and it does not hold", because=breach.why,
+                    so="rerun with --dump-ir to see the graph before and after",
+                )  # fmt: skip
+            claim.excused |= {breach.node, *breach.tensors}
+        return claim
+
+    def _require(self, name: str, claim: _Claim, entry: Entry, graph: gs.Graph) -> None:
+        for breach in claim.invariant.breaches(graph, claim.by.step if claim.by is not None else None):
+            if not claim.excused & {breach.node, *breach.tensors}:
+                ensured = "it held at first" if claim.by is None else f"{claim.by} ensured it"
+                raise CompileError(
+                    f"{entry} breaks '{name}' and does not say that it invalidates it",
+                    because=[breach.why, ensured],
+                    so=f"add '{name}' to the pass's `invalidates`, or mend the pass",
+                )
 
 
 @dataclass
@@ -131,27 +210,27 @@ class CheckNumerics(Silent):
     _baseline: list[np.ndarray] = field(default_factory=list)
     _before: Snapshot | None = None
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Run the input graph once, and remember each pass's input."""
         self._before = Snapshot.of(graph)
-        if at == 0:
+        if entry.index == 0:
             self._baseline = self._run(self._before, "the graph cannot be run before the first pass")
             self.limit = self._limit(self._before) if self.tolerance is None else self.tolerance
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Run again when the graph changed; raise CompileError above the tolerance."""
         if not result.changes:
             return
         now = Snapshot.of(graph)
-        outputs = self._run(now, f"the graph cannot be run after pass {at} '{step.name}'")
+        outputs = self._run(now, f"the graph cannot be run after {entry}")
         if [(o.shape, o.dtype) for o in outputs] != [(o.shape, o.dtype) for o in self._baseline]:
             self._baseline = outputs
             return
         error = max((relative_error(a, b) for a, b in zip(self._baseline, outputs, strict=True)), default=0.0)
-        self.figures[at] = error
+        self.figures[entry.index] = error
         if error > self.limit:
             raise CompileError(
-                f"numbers first differ after pass {at} '{step.name}'",
+                f"numbers first differ after {entry}",
                 because=f"relative error {error:.2e}, tolerance {self.limit:.1e}",
                 where=self._where(now),
                 so="rerun with --dump-ir to see the graph before and after",

@@ -1,15 +1,15 @@
-"""A pipeline is an explicit tuple of passes, checked when it is built and run once in order."""
+"""A pipeline is an explicit tuple of passes in named stages, checked when it is built and run once in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import networkx as nx
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
+from segc.graph.invariants import GIVEN, PORTABLE
 from segc.graph.source_info import Adoption
 from segc.passes.base import Pass, PassResult
 
@@ -18,13 +18,26 @@ class PipelineError(ValueError):
     """The pass list cannot work; raised before any model is loaded."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A pass at its place in a pipeline. index: from 0; stage: "" where the pipeline has no stages."""
+
+    index: int
+    stage: str
+    step: Pass
+
+    def __str__(self) -> str:
+        """How errors name the place."""
+        return f"pass {self.index} '{self.step.name}'" + (f" in stage '{self.stage}'" if self.stage else "")
+
+
 class Hook(Protocol):
     """Called around every pass: timing, dumping, checking and stopping are hooks (see segc.pipeline.hooks)."""
 
-    def before(self, at: int, step: Pass, graph: gs.Graph) -> None:
-        """Called before pass number `at` (from 0) runs."""
+    def before(self, entry: Entry, graph: gs.Graph) -> None:
+        """Called before a pass runs."""
 
-    def after(self, at: int, step: Pass, graph: gs.Graph, result: PassResult) -> None:
+    def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Called after it ran and the graph was cleaned up and sorted."""
 
 
@@ -34,53 +47,99 @@ class StopPipeline(Exception):  # noqa: N818 - a signal, not an error
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order. `given`: facts that hold before the first of them."""
+    """Passes in order.
+
+    given: invariants that hold before the first pass; promised: those that must hold after the last. assumed:
+    invariants that nobody checks here, since the caller answers for them. stages: the stage of each pass; empty where
+    the passes have none. Raises PipelineError when a pass requires what does not hold at its place.
+    """
 
     name: str
     passes: tuple[Pass, ...]
-    given: frozenset[str] = frozenset()
+    given: frozenset[str] = GIVEN
+    promised: frozenset[str] = frozenset()
+    assumed: frozenset[str] = frozenset()
+    stages: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @classmethod
+    def of_stages(
+        cls, name: str, stages: Mapping[str, Sequence[Pass]],
+        given: frozenset[str] = GIVEN, promised: frozenset[str] = frozenset(),
+    ) -> Pipeline:  # fmt: skip
+        """Stages in order: name -> passes."""
+        pairs = [(stage, step) for stage, steps in stages.items() for step in steps]
+        return cls(name, tuple(s for _, s in pairs), given, promised, stages=tuple(stage for stage, _ in pairs))
 
     def __post_init__(self) -> None:
-        """Refuse a list in which some pass needs what no earlier pass gives."""
-        holds = set(self.given)
-        for at, step in enumerate(self.passes):
-            if missing := step.needs - holds:
-                givers = ", ".join(p.name for p in self.passes if missing & p.gives) or "no pass here"
-                raise PipelineError(f"{self.name}: pass {at} '{step.name}' needs {sorted(missing)}, given by {givers}")
-            holds = (holds - step.drops) | step.gives
+        """Refuse an order in which an invariant does not hold where it is required."""
+        if self.stages and len(self.stages) != len(self.passes):
+            raise PipelineError(f"{self.name}: {len(self.stages)} stage names for {len(self.passes)} passes")
+        holds = self.given | self.assumed
+        for entry, after in zip(self.entries, self.claims(), strict=True):
+            if missing := entry.step.requires - holds - self.assumed:
+                raise PipelineError(f"{self.name}: {entry} requires {self._advice(min(missing), entry.index)}")
+            holds = after
+        if missing := self.promised - holds:
+            raise PipelineError(
+                f"{self.name}: the end of the pipeline requires {self._advice(min(missing), len(self.passes))}"
+            )
 
-    def facts_after(self, at: int) -> frozenset[str]:
-        """Facts that are promised to hold after pass number `at`."""
-        holds = set(self.given)
-        for step in self.passes[: at + 1]:
-            holds = (holds - step.drops) | step.gives
-        return frozenset(holds)
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Each pass with its place."""
+        stages = self.stages or ("",) * len(self.passes)
+        return tuple(Entry(i, stage, step) for i, (stage, step) in enumerate(zip(stages, self.passes, strict=True)))
+
+    def claims(self) -> tuple[frozenset[str], ...]:
+        """The invariants that are claimed to hold after each pass."""
+        holds, claimed = self.given | self.assumed, []
+        for step in self.passes:
+            holds = (holds - step.invalidates) | step.ensures | self.assumed
+            claimed.append(holds)
+        return tuple(claimed)
+
+    def relied_on(self) -> tuple[frozenset[str], ...]:
+        """The claims after each pass that must last until a later pass requires them, or until the end, if promised."""
+        relied, found = self.promised, []
+        for step in reversed(self.passes):
+            found.append(relied)
+            relied = (relied - step.ensures - step.invalidates) | step.requires
+        return tuple(reversed(found))
 
     def run(self, graph: gs.Graph, hooks: Iterable[Hook] = ()) -> list[PassResult]:
         """Run each pass once on `graph`, in place; one result a pass that ran (fewer when a hook stopped it)."""
         results: list[PassResult] = []
         hooks = tuple(hooks)
         try:
-            for at, step in enumerate(self.passes):
+            for entry in self.entries:
                 for hook in hooks:
-                    hook.before(at, step, graph)
+                    hook.before(entry, graph)
                 adoption = Adoption(graph)
-                results.append(result := step.run(graph))
+                results.append(result := entry.step.run(graph))
                 if result.changes:
                     ir.cleanup(graph)
-                    adoption.adopt(graph, step.name)
+                    adoption.adopt(graph, entry.step.name, for_runtime=PORTABLE in entry.step.invalidates)
                 for hook in hooks:
-                    hook.after(at, step, graph, result)
+                    hook.after(entry, graph, result)
         except StopPipeline:
             pass
         return results
 
-
-def order(passes: tuple[Pass, ...]) -> tuple[Pass, ...]:
-    """The written order, moved only where a need demands it. Raises PipelineError when needs form a cycle."""
-    at = {p.name: i for i, p in enumerate(passes)}
-    graph = nx.DiGraph((a.name, b.name) for a in passes for b in passes if a is not b and a.gives & b.needs)
-    graph.add_nodes_from(at)
-    if cycle := next(nx.simple_cycles(graph), None):
-        raise PipelineError("passes need each other: " + " -> ".join([*cycle, cycle[0]]))
-    return tuple(passes[at[n]] for n in nx.lexicographical_topological_sort(graph, key=at.__getitem__))
+    def _advice(self, invariant: str, index: int) -> str:
+        """The invariant that does not hold before pass `index`, what ensures or invalidates it, and what to do."""
+        entries = self.entries
+        broken = [e for e in entries[:index] if invariant in e.step.invalidates]
+        before = [e for e in entries[:index] if invariant in e.step.ensures]
+        behind = [e for e in entries[index:] if invariant in e.step.ensures]
+        here = "the end" if index == len(entries) else f"'{entries[index].step.name}'"
+        if broken and (before or invariant in self.given):
+            last = broken[-1]
+            ensured = f"{before[-1]} ensures it, but " if before else "it holds at first, but "
+            again = f", or '{before[-1].step.name}' once more behind it" if before else ""
+            move = f"{ensured}{last} invalidates it: put '{last.step.name}' "
+            return (
+                f"'{invariant}'; {move}{'before ' + repr(before[-1].step.name) if before else 'behind ' + here}{again}"
+            )
+        if behind:
+            return f"'{invariant}', which {behind[0]} ensures: put '{behind[0].step.name}' before {here}"
+        return f"'{invariant}', which no pass of this pipeline ensures: add one that does (`segc passes` lists them)"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
+from segc import targets
+from segc.errors import SegcError
 from segc.graph import dialect
+from segc.graph.invariants import CLEANED, GIVEN
 from segc.passes.base import Pass
 from segc.passes.cleanup.cancel_reshapes import CancelReshapes
 from segc.passes.cleanup.cancel_transposes import CancelTransposes
@@ -30,6 +35,7 @@ from segc.passes.masks.fold_sigmoid_threshold import FoldSigmoidThreshold
 from segc.passes.masks.strip_final_resize import StripFinalResize
 from segc.passes.performance.hoist_conv_above_resize import HoistConvAboveResize
 from segc.pipeline.pipeline import Pipeline
+from segc.targets.protocol import Settings
 from segc.targets.target import Target
 
 # In this order each pass sees what the one before it has freed; together they leave onnxsim nothing to do as a rule.
@@ -56,16 +62,27 @@ def shared(simplify: bool = True) -> Pipeline:
     recognized and spelled anew in standard ops.
     """
     clean = tuple(make() for make in CLEAN)
-    guarded = (Simplify(),) if simplify else ()
-    passes = (
-        SpecializeShapes(),
-        *clean,
-        RecognizeAdaptiveAvgPool(),
-        *guarded,
-        LowerAdaptiveAvgPool(dynamic=False),
-        *clean,
+    return Pipeline.of_stages(
+        "clean-up",
+        {
+            "specialize": (SpecializeShapes(),),
+            "clean": clean,
+            "recognize": (RecognizeAdaptiveAvgPool(),),
+            "simplify": (Simplify(),) if simplify else (),
+            "lower": (LowerAdaptiveAvgPool(dynamic=False),),
+            "tidy": clean,
+        },
     )
-    return Pipeline("clean-up", passes)
+
+
+def chosen(name: str, passes: Sequence[Pass]) -> Pipeline:
+    """Passes of somebody's choice, in an order that holds among them.
+
+    What none of them ensures is assumed of the graph, and so is what only makes graphs smaller or quicker.
+    """
+    ensured = frozenset[str]().union(*(step.ensures for step in passes))
+    required = frozenset[str]().union(*(step.requires for step in passes))
+    return Pipeline(name, tuple(passes), assumed=(required - ensured - GIVEN) | (required & CLEANED))
 
 
 def standard(
@@ -98,7 +115,42 @@ def standard(
         "images": (images,) if images else (),
         "legalize": target.legalize,
     }
-    return Pipeline(f"{target.name} standard", tuple(step for stage in stages.values() for step in stage))
+    return Pipeline.of_stages(
+        f"{target.name} standard", stages, promised=_promised(target, static=static(shape), mask=mask)
+    )
+
+
+def static(shape: tuple[int | None, int | None, int | None] | None) -> bool:
+    """Whether a shape fixes all sizes."""
+    return shape is not None and None not in shape
+
+
+def _promised(target: Target, *, static: bool, mask: bool) -> frozenset[str]:
+    """What must hold at the end of a target's pipeline: what its own passes ensure, and what all targets ask for."""
+    own = frozenset[str]().union(*(step.ensures for step in target.legalize))
+    pools = {"no segc.AdaptiveAvgPool2d"} if f"{dialect.DOMAIN}::AdaptiveAvgPool2d" not in target.ops else set()
+    sizes, output = {"static shapes"} if static else set(), {"mask output"} if mask else set()
+    return own | {"no segc.ResizeArgMax"} | pools | output | (sizes - target.mask_tail.invalidates)
+
+
+def targets_of() -> dict[str, list[str]]:
+    """Pass name -> the targets in whose standard pipeline it is, with any of the options that the targets offer."""
+    found: dict[str, dict[str, None]] = {}
+    for name in targets.names():
+        for target in _configured(targets.get(name)):
+            steps = [*standard(target, shape=(1, 8, 8), mask=True, threshold=0.5).passes]
+            steps += [StripFinalResize()] + ([FoldPreprocessing()] if target.accepts_uint8 else [])
+            for step in steps:
+                found.setdefault(step.name, {})[name] = None
+    return {name: list(those) for name, those in found.items()}
+
+
+def _configured(target: Target) -> Iterator[Target]:
+    """The target as each precision and each choice of an option makes it, as far as they go together."""
+    choices: list[dict[str, str]] = [{}, *({o.name: choice} for o in target.options for choice in o.choices)]
+    for precision, options in product(target.precisions, choices):
+        with contextlib.suppress(SegcError):
+            yield target.configure(target, Settings(precision=precision, options=options))
 
 
 def _pools(target: Target) -> tuple[Pass, ...]:

@@ -17,6 +17,7 @@ import pytest
 from segc import errors, targets
 from segc.cli import COMMANDS
 from segc.errors import BundleError, FileError, SourceError, UsageError
+from segc.pipeline import stages
 from tests.helpers.calls import Outcome, python, refused, segc, segc_process
 from tests.helpers.tiny_bundles import bundle, photograph
 from tests.helpers.tiny_models import CONV, onnx_file, source
@@ -160,15 +161,40 @@ def test_targets_are_listed_and_shown() -> None:
     refused(segc("targets", "opnvino"), UsageError.exit_code, "opnvino", "did you mean openvino")
 
 
-def test_passes_are_listed_with_algebra_facts_and_options() -> None:
+def test_passes_are_listed_with_algebra_invariants_options_and_targets() -> None:
     from segc.passes import REGISTRY
 
     rows = parsed(segc("passes", "--json"))
     assert isinstance(rows, list)
     assert [row["name"] for row in rows] == list(REGISTRY)
     assert all(row["algebra"] for row in rows)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["winograd"]["targets"] == ["onnxruntime", "openvino"]
+    assert by_name["winograd"]["folder"] == "performance"
+    assert by_name["lower-opset"]["targets"] == ["pplnn"]
+    assert by_name["fold-constants"]["targets"] == list(targets.names())
+    assert by_name["convert-to-fp16"]["targets"] == ["onnxruntime", "tensorrt"], "one of their options"
+    assert by_name["simplify"]["requires"] and by_name["materialize-fp16-rounding"]["targets"] == []
+    assert sum(row["targets"] == ["pplnn"] for row in rows) > 15
     plain = segc("passes")
     assert plain.code == 0 and all(name in plain.out for name in REGISTRY) and "\x1b" not in plain.out
+    assert "legalize/\n" in plain.out and "targets:     all" in plain.out and "targets:     pplnn" in plain.out
+
+
+@pytest.mark.parametrize("target", targets.names())
+def test_the_pipeline_of_a_target_is_listed_in_order_with_its_stages(target: str) -> None:
+    rows = parsed(segc("passes", "--target", target, "--json"))
+    assert isinstance(rows, list)
+    pipeline = stages.standard(targets.get(target), shape=(1, 512, 512), mask=True, threshold=0.5)
+    assert [row["name"] for row in rows] == [step.name for step in pipeline.passes]
+    named = ["specialize", "clean", "recognize", "simplify", "mask", "output", "lower", "tidy", "legalize"]
+    assert [*dict.fromkeys(row["stage"] for row in rows)] == named
+    plain = segc("passes", "--target", target)
+    assert plain.code == 0 and "tidy:\n" in plain.out and "requires: constants folded" in plain.out
+
+
+def test_the_pipeline_of_an_unknown_target_is_refused() -> None:
+    refused(segc("passes", "--target", "opnvino"), UsageError.exit_code, "opnvino", "did you mean openvino")
 
 
 def test_the_doctor_tries_every_target() -> None:

@@ -62,8 +62,11 @@ def test_several_inputs_are_checked_and_a_target_brings_its_pipeline(source: str
     assert errors
     assert all(error is not None and error < 1e-6 for error in errors)
     assert "AdaptiveAvgPool2d" not in ops(out)
-    changed = [f"{at + 1:03d}-{s['name']}.onnxtxt" for at, s in enumerate(said["passes"]) if s["changes"]]
-    assert sorted(f.name for f in dump.iterdir()) == ["000-input.onnxtxt", *changed]
+    changed = [f"{at + 1:03d}-{s['stage']}-{s['name']}.onnxtxt" for at, s in enumerate(said["passes"]) if s["changes"]]
+    assert sorted(f.name for f in dump.iterdir()) == ["000-input.onnxtxt", *changed, "index.txt"]
+    assert [line.split()[:3] for line in (dump / "index.txt").read_text().splitlines()[1:]] == [
+        [f"{at + 1:03d}", s["stage"], s["name"]] for at, s in enumerate(said["passes"])
+    ]
     assert onnx.load(out).graph.input[0].type.tensor_type.shape.dim[2].dim_value == 7
 
 
@@ -109,15 +112,22 @@ def test_a_wrong_command_line_is_explained(source: str, arguments: list[str], sa
     assert said in capsys.readouterr().err
 
 
-def test_needs_that_nobody_gives_are_a_usage_error(source: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_what_no_pass_ensures_is_asked_of_the_file(source: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     class Needy(Pass):
         name = "needy"
         algebra = ""
-        needs = frozenset({"static-shapes"})
+        requires = frozenset({"static shapes"})
 
     monkeypatch.setitem(REGISTRY, "needy", Needy)
     assert main(["opt", source, "--pass", "needy"]) == 2
-    assert "needs ['static-shapes']" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "needy requires 'static shapes'" in said and "has shape" in said
+
+
+def test_an_order_that_undoes_what_a_pass_relies_on_is_a_usage_error(source: str, capsys: Any) -> None:
+    assert main(["opt", source, "--pass", "winograd", "--pass", "fuse-conv-batchnorm"]) == 2
+    said = capsys.readouterr().err
+    assert "'fuse-conv-batchnorm' requires 'portable'" in said and "put 'winograd' behind" in said
 
 
 class Wrong(Pass):

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from segc.graph import ir
-from segc.graph.invariants import FACTS
+from segc.graph.invariants import INVARIANTS
 from segc.graph.source_info import Adoption
 from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
@@ -117,7 +117,7 @@ def _check_valid(step: Pass, graph: gs.Graph) -> None:
     assert not unknown, f"tensors without type or shape: {unknown}"
     names = [node.name for node in graph.nodes]
     assert all(names) and len(set(names)) == len(names), f"node names are not unique: {names}"
-    broken = {fact: why for fact in step.gives if (why := FACTS[fact](graph)) is not None}
+    broken = {name: why for name in step.ensures if (why := INVARIANTS[name](graph, step)) is not None}
     assert not broken, f"promised, but: {broken}"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import segc.passes
-from segc.graph.invariants import FACTS
+from segc.graph.invariants import INVARIANTS
 from segc.passes.base import Pass
 from segc.passes.registry import FOLDERS, REGISTRY, registry, stub
 from tests.helpers.checks import HEAD, graph_of
@@ -47,7 +47,7 @@ def test_the_short_import_name_is_refused() -> None:
 def test_each_pass_says_what_it_does_and_uses_known_facts(name: str) -> None:
     step = REGISTRY[name]()
     assert step.algebra and "->" in step.algebra
-    assert step.needs | step.gives | step.drops <= set(FACTS)
+    assert step.requires | step.ensures | step.invalidates <= set(INVARIANTS)
     module = importlib.import_module(type(step).__module__)
     assert module.__doc__ and "Must not fire" in module.__doc__
 
@@ -71,16 +71,16 @@ MASK = (
 @pytest.mark.parametrize(
     ("fact", "holds", "breaks", "why"),
     [
-        ("static-shapes", STANDARD, DIALECT, "'x' has shape ['N', 1, 'H', 'W']"),
+        ("static shapes", STANDARD, DIALECT, "'x' has shape ['N', 1, 'H', 'W']"),
         ("no segc dialect", STANDARD, DIALECT, "is a segc.AdaptiveAvgPool2d"),
         ("no segc.AdaptiveAvgPool2d", STANDARD, DIALECT, "is a segc.AdaptiveAvgPool2d"),
         ("no Einsum", STANDARD, EINSUM, "is a Einsum"),
-        ("mask-output", MASK, STANDARD, "the output is called 'y'"),
+        ("mask output", MASK, STANDARD, "the output is called 'y'"),
     ],
 )
 def test_facts_name_what_breaks_them(fact: str, holds: str, breaks: str, why: str) -> None:
-    assert FACTS[fact](graph_of(holds)) is None
-    assert why in str(FACTS[fact](graph_of(breaks)))
+    assert INVARIANTS[fact](graph_of(holds)) is None
+    assert why in str(INVARIANTS[fact](graph_of(breaks)))
 
 
 def test_the_mask_fact_looks_at_type_rank_and_count() -> None:
@@ -92,5 +92,5 @@ def test_the_mask_fact_looks_at_type_rank_and_count() -> None:
         ),
         (MASK.replace("mask)", "mask, int64[1,3,3] i)"), "2 outputs"),
     ]:
-        assert why in str(FACTS["mask-output"](graph_of(text)))
-    assert FACTS["no segc.ResizeArgMax"](graph_of(DIALECT)) is None
+        assert why in str(INVARIANTS["mask output"](graph_of(text)))
+    assert INVARIANTS["no segc.ResizeArgMax"](graph_of(DIALECT)) is None

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from segc.passes.cleanup.fold_constants import FoldConstants
+from segc.passes.performance.winograd_conv import WinogradConv
+from segc.pipeline.pipeline import Pipeline, PipelineError
 from tests.helpers.checks import HEAD, graph_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-pass.md"
@@ -32,7 +35,7 @@ def test_the_tests_on_the_page_pass(name: str) -> None:
 
 
 def test_the_page_has_code_and_its_pass_works_on_longer_chains() -> None:
-    assert len(BLOCKS) == 4 and len(TESTS) == 4
+    assert len(BLOCKS) == 5 and len(TESTS) == 4
     graph = graph_of(
         HEAD
         + """ g (float[N,3] x) => (float[N,3] y) <float a = {2}, float b = {3}, float c = {4}>
@@ -41,6 +44,15 @@ def test_the_page_has_code_and_its_pass_works_on_longer_chains() -> None:
     assert NAMES["FuseScalings"]().run(graph).changes == 2
     graph.cleanup()
     assert [float(n.inputs[1].values) for n in graph.nodes] == [24.0]
+
+
+def test_the_pass_of_the_page_is_refused_where_the_page_says() -> None:
+    late, fold, tiles = NAMES["FuseScalingsLate"](), FoldConstants(), WinogradConv()
+    assert Pipeline("p", (fold, late))
+    with pytest.raises(PipelineError, match="requires 'constants folded', which pass 1 'fold-constants' ensures"):
+        Pipeline("p", (late, fold))
+    with pytest.raises(PipelineError, match=r"'constants folded'.* pass 1 'winograd' invalidates it"):
+        Pipeline("p", (fold, tiles, late), assumed=tiles.requires)
 
 
 def test_every_file_that_the_page_names_exists() -> None:

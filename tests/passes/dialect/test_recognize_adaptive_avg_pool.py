@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segc.graph import ir
 from segc.passes.dialect.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.dialect.recognize_adaptive_avg_pool import RecognizeAdaptiveAvgPool
-from segc.pipeline.pipeline import Pipeline
+from segc.pipeline import stages
 from tests.helpers.checks import HEAD, HEAD20, apply, check_numbers, check_pass, check_untouched, graph_of, text_of
 
 CONSTANTS = """<int64[1] z = {0}, int64[1] o = {1}, int64[1] t = {2}, int64[1] h = {3},
@@ -170,6 +170,6 @@ def test_what_the_torch_exporter_unrolls_is_put_together_again(
     before, graph = (ir.from_model(program.model_proto) for _ in range(2))
     for each in (before, graph):
         ir.infer_shapes(each)
-    Pipeline("p", (RecognizeAdaptiveAvgPool(),)).run(graph)
+    stages.chosen("p", [RecognizeAdaptiveAvgPool()]).run(graph)
     assert [n.op for n in graph.nodes] == ["Relu", "AdaptiveAvgPool2d"]
     check_numbers(before, graph, atol=1e-6)

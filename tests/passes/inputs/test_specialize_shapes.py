@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from segc.graph import ir, source_info
-from segc.graph.invariants import FACTS
+from segc.graph.invariants import INVARIANTS
 from segc.passes.inputs.specialize_shapes import SpecializeShapes, image_input, specialize
 from segc.passes.support import evaluate
 from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched, graph_of, text_of
@@ -42,14 +42,14 @@ def test_a_bound_graph_keeps_no_shape_arithmetic() -> None:
         }""",
         changes=14,
     )
-    assert SpecializeShapes(1, 6, 10).gives == {"static-shapes"}
+    assert SpecializeShapes(1, 6, 10).ensures == {"static shapes"}
     assert not [n for n in graph.nodes if n.op == "Shape"]
 
 
 def test_a_partial_binding_folds_what_it_decides() -> None:
     graph = check_pass(SpecializeShapes(height=6, width=10), HEAD + UPSAMPLE, None, changes=10)
     assert sorted(n.op for n in graph.nodes) == ["Concat", "MaxPool", "Resize", "Shape", "Slice"]
-    assert SpecializeShapes(height=6, width=10).gives == frozenset()
+    assert SpecializeShapes(height=6, width=10).ensures == frozenset()
 
 
 def test_shape_with_start_and_end_is_understood() -> None:
@@ -253,7 +253,7 @@ def test_nothing_but_layers_is_left_of_a_bound_export(dynamic: onnx.ModelProto, 
     assert SHAPE_ONLY & {n.op for n in source.nodes} >= {"Shape", "Range"}
     (graph,) = specialize(source, [bucket])
     assert not SHAPE_ONLY & {n.op for n in graph.nodes}, sorted({n.op for n in graph.nodes})
-    assert FACTS["static-shapes"](graph) is None
+    assert INVARIANTS["static shapes"](graph) is None
     x = np.random.default_rng(0).standard_normal((bucket[0], 3, *bucket[1:])).astype(np.float32)
     want, got = (next(iter(evaluate.outputs(g, {"x": x}).values())) for g in (source, graph))
     np.testing.assert_allclose(got, want, atol=1e-5)

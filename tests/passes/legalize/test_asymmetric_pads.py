@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from segc.graph.invariants import FACTS
+from segc.graph.invariants import INVARIANTS
 from segc.passes.legalize.asymmetric_pads import LegalizeAsymmetricPads, apart, cells_inside, same_pads
 from tests.helpers.checks import HEAD, HEAD20, check_numbers, check_pass, check_untouched, graph_of
 
@@ -125,9 +125,9 @@ def test_the_fact_names_what_breaks_it() -> None:
     even = graph_of(conv("1,2,H,W", "1,3,H,W", "pads = [1, 1, 1, 1]"))
     odd = graph_of(conv("1,2,H,W", "1,3,P,Q", "pads = [0, 1, 1, 1]"))
     auto = graph_of(conv("1,2,H,W", "1,3,H,W", 'auto_pad = "SAME_LOWER"'))
-    assert FACTS["symmetric pads"](even) is None
-    assert "pads [0, 1, 1, 1]" in str(FACTS["symmetric pads"](odd))
-    assert "SAME_LOWER" in str(FACTS["symmetric pads"](auto))
+    assert INVARIANTS["symmetric pads"](even) is None
+    assert "pads [0, 1, 1, 1]" in str(INVARIANTS["symmetric pads"](odd))
+    assert "SAME_LOWER" in str(INVARIANTS["symmetric pads"](auto))
 
 
 ends = st.integers(0, 2)
@@ -152,7 +152,7 @@ def test_all_kinds_and_sizes_keep_their_numbers(
     original, graph = graph_of(text), graph_of(text)
     changed = LegalizeAsymmetricPads().run(graph).changes
     assume(changed)
-    assert FACTS["symmetric pads"](graph) is None
+    assert INVARIANTS["symmetric pads"](graph) is None
     check_numbers(original, graph.cleanup().toposort(), atol=1e-5)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segc.graph.invariants import FACTS
+from segc.graph.invariants import INVARIANTS
 from segc.passes.legalize.axes import LegalizeAxes, from_front, inside
 from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched, graph_of
 
@@ -148,8 +148,8 @@ def test_axes_in_order_are_none_of_our_business() -> None:
 
 def test_the_fact_names_what_breaks_it() -> None:
     text = "g (float[2,3] x) => (float[1,1] y) <int64[2] a = {1, 0}> { y = ReduceMax (x, a) }"
-    assert "has axes [1, 0]" in str(FACTS["axes in order"](graph_of(HEAD20 + text)))
-    assert FACTS["axes in order"](graph_of(HEAD20 + text.replace("{1, 0}", "{0, 1}"))) is None
+    assert "has axes [1, 0]" in str(INVARIANTS["axes in order"](graph_of(HEAD20 + text)))
+    assert INVARIANTS["axes in order"](graph_of(HEAD20 + text.replace("{1, 0}", "{0, 1}"))) is None
 
 
 anywhere = st.one_of(st.integers(-12, 12), st.sampled_from([-(2**63), 2**63 - 1]))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from segc.graph.invariants import FACTS
+from segc.graph.invariants import INVARIANTS
 from segc.passes.masks.widen_mask import WidenMask
 from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
@@ -14,7 +14,7 @@ def test_the_winner_is_the_mask() -> None:
         HEAD + " g (float[N,3,H,W] x) => (int64[N,H,W] mask) { mask = ArgMax <axis = 1, keepdims = 0> (x) }",
         same_outputs=False,
     )
-    assert FACTS["mask-output"](graph) is None
+    assert INVARIANTS["mask output"](graph) is None
 
 
 def test_a_comparison_is_cast_to_int64() -> None:
