@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class NcnnSession:
     def __init__(self, directory: Path, options: Mapping[str, Any], threads: int) -> None:
         import ncnn
 
+        _require_threads(threads)
         self._ncnn, self._options = ncnn, options
         self._net = ncnn.Net()
         for flag in FLAGS:  # before the files: layers choose their weights' form as they load
@@ -53,6 +55,21 @@ class NcnnSession:
         made = np.array(result)
         made = made.reshape((1,) * (rank - made.ndim) + made.shape)
         return made.astype(self._options["dtype"], copy=False)
+
+
+_parallel: set[int] = set()  # the processes in which ncnn may have started threads: this one, and those it is a fork of
+
+
+def _require_threads(threads: int) -> None:
+    """Raise CompileError in a fork of a process where ncnn had threads: OpenMP waits for them for ever."""
+    if parents := _parallel - {os.getpid()}:
+        raise CompileError(
+            "ncnn cannot run in a fork of a process that has run it",
+            because=f"process {min(parents)} loaded an ncnn engine; its OpenMP threads are not copied by a fork",
+            so="start processes with multiprocessing's 'spawn' or 'forkserver', or load with threads=1 before the fork",
+        )
+    if threads != 1:
+        _parallel.add(os.getpid())
 
 
 def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:

@@ -1,0 +1,63 @@
+"""Calls a second of one engine that several threads share, and whether each result is that of a call alone.
+
+    python benchmarks/threads.py BUNDLE... [--threads N] [--callers 1,2,4,8] [--seconds S] [--shape HxW]
+
+--threads: of the runtime (0: its own choice). With 1, throughput grows with the callers in runtimes that compute in the
+caller's thread (ONNX Runtime, ncnn); OpenVINO's threads belong to the engine, so give it as many as there are cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+import segc
+from segc.cli.arguments import shape
+
+
+def measured(engine: segc.Engine, x: np.ndarray, callers: int, seconds: float) -> tuple[float, int]:
+    """Calls a second, and how many of them gave another result than a call alone."""
+    kind = engine.manifest.output.kind
+    inputs = [np.roll(x, at, axis=-1) for at in range(callers)]
+    want = [engine.run(each)[kind] for each in inputs]
+    begin = time.perf_counter()
+    end = begin + seconds
+
+    def caller(at: int) -> tuple[int, int]:
+        calls = wrong = 0
+        while time.perf_counter() < end:
+            wrong += not np.array_equal(engine.run(inputs[at])[kind], want[at])
+            calls += 1
+        return calls, wrong
+
+    with ThreadPoolExecutor(callers) as pool:
+        done = list(pool.map(caller, range(callers)))
+    return sum(calls for calls, _ in done) / (time.perf_counter() - begin), sum(wrong for _, wrong in done)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--callers", default="1,2,4,8")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--shape", default="512x512", help="of dynamic engines")
+    args = parser.parse_args()
+    counts = [int(count) for count in args.callers.split(",")]
+    print("bundle", *(f"{count} callers" for count in counts), "wrong", sep="\t")
+    for path in args.bundles:
+        engine = segc.load(path, threads=args.threads)
+        height, width = (
+            fixed or free for fixed, free in zip(engine.manifest.input.shape[2:], shape(args.shape), strict=True)
+        )
+        x = np.random.default_rng(0).standard_normal((1, 3, height, width)).astype(np.float32)
+        rates = [measured(engine, x, count, args.seconds) for count in counts]
+        print(path, *(f"{rate:.1f}/s" for rate, _ in rates), sum(wrong for _, wrong in rates), sep="\t", flush=True)
+
+
+if __name__ == "__main__":
+    main()
