@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segc import targets
-from tests.structure.test_imports import imports, modules
+from tests.helpers.source_tree import imports, modules, package
 
 # Of each package what it may import besides itself and `segc` itself, also inside functions. Absent: anything.
 ALLOWED = {
@@ -25,10 +25,6 @@ ALLOWED = {
     "targets": {"bundle", "errors", "graph", "isolation", "parity", "passes", "runtime"},
 }
 HOST = "onnxruntime"  # the default, and what runs the nodes that another target refuses
-
-
-def package(module: str) -> str:
-    return module.split(".")[1] if "." in module else "segc"
 
 
 @pytest.mark.parametrize("name", ALLOWED)

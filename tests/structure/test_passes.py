@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 
 from segc.passes.base import Pass
-from tests.structure.test_imports import modules
+from tests.helpers.source_tree import modules
 
 NO_PASSES = ("segc.passes.support.", "segc.passes.base", "segc.passes.registry")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.structure.test_imports import modules, statements
-from tests.structure.test_layers import package
+from tests.helpers.source_tree import modules, package, statements
 from tools import draw_pipeline, layout
 
 
