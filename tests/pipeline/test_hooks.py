@@ -14,8 +14,8 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.legalize.logic import LegalizeLogic
 from segc.pipeline import hooks
 from segc.pipeline.pipeline import Pipeline
+from tests.helpers.steps import step
 from tests.helpers.tiny_models import parsed
-from tests.pipeline.test_pipeline import step
 
 CHAIN = """g (float[1,2,3,3] x) => (float[1,2,3,3] y) <float[1] half = {0.5}> { a = Mul(x, half)  y = Relu(a) }"""
 FEEDS = {"x": np.linspace(-1, 1, 18, dtype=np.float32).reshape(1, 2, 3, 3)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,28 +12,11 @@ from segc import targets
 from segc.graph import ir, source_info
 from segc.graph.invariants import INVARIANTS
 from segc.passes import REGISTRY
-from segc.passes.base import Pass, PassResult
+from segc.passes.base import PassResult
 from segc.pipeline import stages
 from segc.pipeline.pipeline import Entry, Pipeline, PipelineError, StopPipeline
+from tests.helpers.steps import step
 from tests.helpers.tiny_models import CONV, parsed
-
-
-def step(
-    name: str,
-    requires: str = "",
-    ensures: str = "",
-    invalidates: str = "",
-    edit: Callable[[gs.Graph], int] = lambda _: 0,
-) -> Pass:
-    """A pass made of a function that returns the number of its changes."""
-
-    class Step(Pass):
-        def run(self, graph: gs.Graph) -> PassResult:
-            return PassResult(edit(graph))
-
-    Step.name = name
-    Step.requires, Step.ensures, Step.invalidates = (frozenset(t.split()) for t in (requires, ensures, invalidates))
-    return Step()
 
 
 @dataclass
