@@ -51,7 +51,7 @@ def _lower(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int]) -> None
         attrs["axes"] = [2, 3]
     y.inputs.clear()
     target.inputs.clear()
-    inputs = [x, gs.Variable.empty(), gs.Variable.empty(), sizes]
+    inputs = [x, *(_omitted(graph, target, role, names) for role in ("roi", "scales")), sizes]
     resize = gs.Node("Resize", attrs=attrs, inputs=inputs, outputs=[large])
     argmax = gs.Node("ArgMax", attrs={"axis": 1, "keepdims": int(squeeze is None)}, inputs=[large], outputs=[target])
     insert(graph, node, [*prefix, resize, argmax])
@@ -59,6 +59,11 @@ def _lower(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int]) -> None
         if dead is not None:
             dead.inputs.clear()
             dead.outputs.clear()
+
+
+def _omitted(graph: gs.Graph, serves: gs.Tensor, role: str, names: Names) -> gs.Tensor:
+    """An input of Resize that is not given: an empty constant where the opset has no optional ones."""
+    return gs.Variable.empty() if graph.opset >= 13 else names.constant(serves, role, np.zeros(0, np.float32))
 
 
 def _only_squeeze(y: gs.Variable, keep: set[int]) -> gs.Node | None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segc.passes.cleanup.cancel_reshapes import CancelReshapes, constant_shape, same, shape_before_transpose
-from tests.helpers.checks import HEAD, check_pass, check_untouched
+from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
 CONSTANTS = """<int64[2] flat = {6, 4}, int64[3] cube = {2, 3, 4}, int64[2] free = {-1, 4}, int64[1] zero = {0},
     int64[1] two = {2}, int64[4] four = {2, 3, 2, 2}, float[4] row = {1, 2, 3, 4}, float half = {0.5},
@@ -179,4 +179,49 @@ def test_the_constant_shape_gives_the_wanted_sizes(sizes: list[int], data: st.Da
 def test_same_is_careful() -> None:
     assert not same([2, "N"], [2, 3, 1]) and not same([2, "N"], [3, "N"]) and not same(["A", "B"], ["B", "A"])
     assert same([2, "N"], [2, None]) and not same([0, "N"], [0, None]) and not same(None, [1])
+    assert constant_shape(None, [1]) is None and constant_shape([1], None) is None
     assert constant_shape([0, 2], [2, 0]) is None and constant_shape(["A", "B"], ["B", "A"]) is None
+
+
+def test_two_transposes_are_left_to_the_pass_that_merges_them() -> None:
+    nodes = "t = Transpose <perm = [1, 0, 2]> (x)  y = Transpose <perm = [0, 2, 1]> (t)"
+    check_untouched(CancelReshapes(), text(nodes, "float[3,4,1] y", "float[1,3,4] x"), None)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "y", "x"),
+    [
+        ("a = Relu (x)  b = Neg (a)  y = Reshape (b, flat)", "float[6,4] y", "float[2,3,4] x"),
+        ("r = Reshape (x, cube)  t = Transpose <perm = [1, 0, 2]> (r)  y = Relu (t)", "float[3,2,4] y", "float[6,4] x"),
+        ("a = Relu (x)  t = Transpose <perm = [1, 0]> (a)  y = Unsqueeze (t, zero)", "float[1,4,6] y", "float[6,4] x"),
+    ],
+)
+def test_a_relu_is_no_reshape(nodes: str, y: str, x: str) -> None:
+    check_untouched(CancelReshapes(), text(nodes, y, x), None)
+
+
+def test_a_reshape_after_a_transpose_that_joins_axes_stays() -> None:
+    nodes = "r = Reshape (x, cube)  t = Transpose <perm = [1, 0, 2]> (r)  y = Reshape (t, flat)"
+    check_untouched(CancelReshapes(), text(nodes, "float[6,4] y", "float[6,4] x"), None)
+
+
+def test_unknown_sizes_around_a_transpose_stay() -> None:
+    nodes = "r = Unsqueeze (x, zero)  t = Transpose <perm = [2, 1, 0]> (r)  y = Squeeze (t, two)"
+    check_untouched(CancelReshapes(), text(nodes, "float[4,N] y", "float[N,4] x"), None)
+
+
+def test_a_reshape_of_another_domain_is_no_reshape() -> None:
+    graph = graph_of(text("r = Reshape (x, flat)  y = Reshape (r, four)", "float[2,3,2,2] y"))
+    graph.nodes[0].domain = "other"
+    result = CancelReshapes().run(graph)
+    assert (result.changes, result.skips, len(graph.nodes)) == (0, [], 2)
+
+
+def test_scalars_keep_the_axis_they_got() -> None:
+    nodes = "r = Unsqueeze (x, zero)  f = Relu (r)  y = Unsqueeze (f, zero)"
+    check_untouched(CancelReshapes(), text(nodes, "float[1,1] y", "float x"), None)
+
+
+def test_a_row_that_is_computed_keeps_the_reshape_before_it() -> None:
+    nodes = "r = Reshape (x, flat)  f = Add (r, z)  y = Reshape (f, cube)"
+    check_untouched(CancelReshapes(), text(nodes, x="float[2,3,4] x, float[4] z"), None)

@@ -128,3 +128,12 @@ def test_weights_are_torchs() -> None:
         eye = torch.eye(side)[:, None, :]
         want = torch.nn.functional.interpolate(eye, size=out, mode="linear", align_corners=align)[:, 0].numpy().T
         np.testing.assert_allclose(weights(side, out, mode), want, atol=1e-7)
+
+
+@pytest.mark.parametrize("step", ["banded", "cells"])
+def test_an_opset_before_13_gets_a_resize_and_an_argmax(step: str) -> None:
+    text = tail(1, 3, 4, 5, (8, 10), end="kept").replace('"" : 20', '"" : 12')
+    graph = check_pass(
+        STEPS[step], text, None, same_outputs=False, skips="this lowering needs opset 13, the graph has 12"
+    )
+    assert [n.op for n in graph.nodes] == ["Resize", "ArgMax"]
