@@ -1,4 +1,4 @@
-"""Writing an engine for ncnn: the graph is lowered to layers, written, read back and tried."""
+"""Emit an ncnn engine: lower the graph to layers, write them, read the files back and run a trial."""
 
 from __future__ import annotations
 
@@ -12,52 +12,56 @@ import onnx_graphsurgeon as gs
 from segc.errors import CompileError, MissingPackageError
 from segc.graph import ir
 from segc.targets.ncnn.files import layer_list
-from segc.targets.ncnn.files.fp16_weights import write_half
+from segc.targets.ncnn.files.fp16_weights import write_fp16_weights
 from segc.targets.ncnn.files.read_back import read_back, unknown_layers
 from segc.targets.ncnn.files.write import write_bin, write_param
-from segc.targets.ncnn.lower.net_builder import build
+from segc.targets.ncnn.lower.lower_graph import lower_graph
+from segc.targets.ncnn.net.net import Net
 from segc.targets.ncnn.runtime import BIN, PACKAGE, PARAM
-from segc.targets.ncnn.trial import inputs as trial
 from segc.targets.ncnn.trial import winograd63
+from segc.targets.ncnn.trial.inputs import trial_inputs
 from segc.targets.protocol import Emitted, Settings
 
 
 def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
-    """Write `.param`, `.bin` and the list of layers. Raises CompileError."""
+    """Write model.param, model.bin and layers.txt into `directory`.
+
+    Raises CompileError: the graph cannot be lowered, the installed ncnn lacks a layer, or a trial run fails.
+    """
     graph = ir.from_model(model)
     ir.infer_shapes(graph)
     require_batch_of_one(graph)
-    net = build(graph)
-    _require_layers(net)
+    net = lower_graph(graph)
+    _require_installed_layers(net)
     write_param(net, directory / PARAM)
     options = _options(graph, net.layers[0].outputs[0].name, net.outputs[0].name, settings)
-    inputs = trial.inputs(net, settings.images)
+    inputs = trial_inputs(net, settings.images)
     if settings.precision == "fp16":
-        options["fp32_layers"] = write_half(net, directory, options, inputs, settings.threads)
+        options["fp32_layers"] = write_fp16_weights(net, directory, options, inputs, settings.threads)
     else:
         write_bin(net, directory / BIN)
     read_back(net, directory / PARAM, directory / BIN)
-    layer_list.write_comments(net, graph, directory / layer_list.FILE)
-    options[winograd63.FLAG] = winograd63.may_use(net, directory, options, inputs, settings.threads)
+    layer_list.write_layer_list(net, graph, directory / layer_list.FILE)
+    options[winograd63.FLAG] = winograd63.try_winograd63(net, directory, options, inputs, settings.threads)
     return Emitted((PARAM, BIN, layer_list.FILE), options)
 
 
-def _options(graph: gs.Graph, entry: str, exit_: str, settings: Settings) -> dict[str, Any]:
-    """What the session needs: blob names, ncnn's flags, and what its float result stands for.
+def _options(graph: gs.Graph, input_blob: str, output_blob: str, settings: Settings) -> dict[str, Any]:
+    """What the session needs: blob names, ncnn's flags, and rank (without batch) and type of the result.
 
-    bfloat16 stays off: grouped convolutions compute nonsense in it.
+    bfloat16 stays off: grouped convolutions compute wrong results in it.
     """
     y = graph.outputs[0]
-    half = settings.precision == "fp16"
+    fp16 = settings.precision == "fp16"
     return {
-        "input": entry, "output": exit_, "rank": len(y.shape) - 1, "dtype": np.dtype(y.dtype).name,
-        "use_fp16_packed": half, "use_fp16_storage": half, "use_fp16_arithmetic": half, "use_bf16_storage": False,
+        "input": input_blob, "output": output_blob, "rank": len(y.shape) - 1, "dtype": np.dtype(y.dtype).name,
+        "use_fp16_packed": fp16, "use_fp16_storage": fp16, "use_fp16_arithmetic": fp16, "use_bf16_storage": False,
         winograd63.FLAG: False,
     }  # fmt: skip
 
 
 def require_batch_of_one(graph: gs.Graph) -> None:
-    """ncnn runs one image at a time. Raises CompileError for a graph that is fixed at another batch."""
+    """Raise CompileError unless the graph has one input and one output, and a batch of 1 or of any size."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise CompileError(f"the graph has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one each")
     shape = graph.inputs[0].shape
@@ -68,8 +72,8 @@ def require_batch_of_one(graph: gs.Graph) -> None:
         )  # fmt: skip
 
 
-def _require_layers(net: Any) -> None:
-    """Every layer exists in the installed ncnn."""
+def _require_installed_layers(net: Net) -> None:
+    """Raise CompileError unless the installed ncnn has every layer type; MissingPackageError without ncnn."""
     try:
         import ncnn
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""The capability table of ncnn: each ONNX op with a function in lower/ops_*.py that lowers it to ncnn's layers.
+"""The capability table of ncnn: the ONNX ops with a lowering in lower/ops_*.py.
 
-Whether a node is legal is tried out by lowering it alone, so what is refused and what is written cannot part.
+A node is legal if lowering it on its own succeeds, so the table and the emitter cannot disagree.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from segc.targets.checks import Check
 from segc.targets.ncnn.lower import ops_maps, ops_math, ops_matrix, ops_movement, ops_selection  # noqa: F401 - they register
-from segc.targets.ncnn.lower.lowering import ROWS, why_not
+from segc.targets.ncnn.lower.net_builder import why_not
+from segc.targets.ncnn.lower.registry import LOWERINGS
 
 
-def rows() -> Mapping[str, tuple[Check, ...]]:
-    """Per op its checks."""
-    return dict.fromkeys(sorted(ROWS), (why_not,))
+def capability_table() -> Mapping[str, tuple[Check, ...]]:
+    """The checks of each supported op: that the node can be lowered."""
+    return dict.fromkeys(sorted(LOWERINGS), (why_not,))

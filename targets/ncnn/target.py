@@ -1,7 +1,7 @@
-"""ncnn on the CPU: segc's own emitter of `.param` and `.bin`, in layers that every ncnn has.
+"""ncnn on the CPU: segc writes `.param` and `.bin` itself, in layers that every ncnn build has.
 
-Every layer is held to a contract (net/layer_checks.py) because ncnn checks nothing at run time; engines are tried in a
-process of their own.
+ncnn checks nothing at run time, so every layer passes a check (net/layer_checks.py) before it is written, and a fresh
+engine runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from segc.passes.legalize.einsum import LegalizeEinsum
 from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
 from segc.targets.ncnn.emit import emit
 from segc.targets.ncnn.files.example_cpp import write_example
-from segc.targets.ncnn.net import layer_checks_maps  # noqa: F401 - registers its checks
-from segc.targets.ncnn.ops import rows
+from segc.targets.ncnn.ops import capability_table
 from segc.targets.ncnn.runtime import RUNTIME
 from segc.targets.target import Target
 
-# one image at a time, whatever batch the graph was traced with
+# ncnn runs one image at a time, whatever batch the graph was traced with
 LEGALIZE: tuple[Pass, ...] = (
     SpecializeShapes(batch=1),
     SplitConvOverConcat(),
@@ -32,12 +31,12 @@ LEGALIZE: tuple[Pass, ...] = (
 )
 
 
-def one_map(tensor: gs.Tensor) -> str | None:
-    """What may go into and out of a net that is a segment: the map of one image; a batch would run map by map."""
+def single_map(tensor: gs.Tensor) -> str | None:
+    """Why a tensor cannot enter or leave a segment, or None: it must be the float32 map (1, C, H, W) of one image."""
     if tensor.dtype != np.float32:
         return f"'{tensor.name}' is {tensor.dtype}, not float32"
-    one = tensor.shape is not None and len(tensor.shape) == 4 and tensor.shape[0] == 1
-    return None if one else f"'{tensor.name}' is not 1 x C x H x W"
+    is_map = tensor.shape is not None and len(tensor.shape) == 4 and tensor.shape[0] == 1
+    return None if is_map else f"'{tensor.name}' is not 1 x C x H x W"
 
 
 NCNN = Target(
@@ -45,7 +44,7 @@ NCNN = Target(
     summary="ncnn, CPU: .param and .bin in stock layers",
     opset=20,
     runtime=RUNTIME,
-    ops=rows(),
+    ops=capability_table(),
     emit=emit,
     legalize=LEGALIZE,
     output="mask",  # docs/ncnn.md, "Masks and logits"
@@ -54,6 +53,6 @@ NCNN = Target(
     limits={"fp32": (3e-3, 0.998), "fp16": (None, 0.995)},
     isolated=True,
     source_info=True,
-    boundary=one_map,
+    boundary=single_map,
     write_extras=write_example,
 )

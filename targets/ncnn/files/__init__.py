@@ -1,1 +1,5 @@
-"""The files of a net: writing and reading them back, the list of layers, the C++ example."""
+"""The files of an ncnn bundle.
+
+write: .param and .bin. read_back: compares them with the net. fp16_weights: which weights are stored as float16.
+layer_list: layers.txt, the source line of each layer. example_cpp: the C++ example.
+"""

@@ -1,4 +1,4 @@
-"""Write a net as ncnn's two files: `.param`, text, and `.bin`, weights back to back."""
+"""Write a net as ncnn's two files: `.param`, which is text, and `.bin`, the weights back to back."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import numpy as np
 from segc.targets.ncnn.net.net import Layer, Net, Param, Weight
 from segc.targets.ncnn.net.params import PARAMS
 
-MAGIC = 7767517
+MAGIC = 7767517  # the first line of every .param file
 FP32_TAG, FP16_TAG = 0, 0x01306B47
 STRING_LIMIT = 255
-HALF_LARGEST = 65504.0
+MAX_FLOAT16 = 65504.0
 
 
 def write_param(net: Net, path: Path) -> None:
-    """The layers, a line each. Equal nets give equal bytes."""
+    """Write the .param file, a line per layer. Equal nets give equal bytes."""
     blobs = sum(len(layer.outputs) for layer in net.layers)
-    lines = [f"{MAGIC}", f"{len(net.layers)} {blobs}", *(line(layer) for layer in net.layers)]
+    lines = [f"{MAGIC}", f"{len(net.layers)} {blobs}", *(layer_line(layer) for layer in net.layers)]
     path.write_text("\n".join(lines) + "\n", encoding="ascii", newline="\n")
 
 
-def line(layer: Layer) -> str:
-    """One layer: type, name, numbers of inputs and outputs, their names, parameters by id."""
+def layer_line(layer: Layer) -> str:
+    """One layer: type, name, numbers of inputs and outputs, blob names, parameters by id."""
     names = [blob.name for blob in (*layer.inputs, *layer.outputs)]
     head = f"{layer.type:<24} {layer.name:<24} {len(layer.inputs)} {len(layer.outputs)}"
-    return " ".join([head, *names, *params(layer)])
+    return " ".join([head, *names, *param_texts(layer)])
 
 
-def params(layer: Layer) -> Iterator[str]:
-    """`id=value`, by ascending id."""
+def param_texts(layer: Layer) -> Iterator[str]:
+    """`id=value` of each parameter, by ascending id; the id of an array is -23300 - id."""
     table = PARAMS[layer.type]
     for name, value in sorted(layer.params.items(), key=lambda item: table[item[0]][0]):
-        at, kind = table[name]
-        yield f"{-23300 - at}={array(value, kind)}" if kind in "IF" else f"{at}={single(value, kind)}"
+        id_, kind = table[name]
+        yield f"{-23300 - id_}={array_text(value, kind)}" if kind in "IF" else f"{id_}={scalar_text(value, kind)}"
 
 
-def single(value: Param, kind: str) -> str:
-    """A number or a quoted string. A float always has a point: an integer's text would be read as another type."""
+def scalar_text(value: Param, kind: str) -> str:
+    """A number or a quoted string. A float always has a decimal point, without which ncnn would read an integer."""
     if kind == "s":
         assert isinstance(value, str) and len(value) <= STRING_LIMIT
         return f'"{value}"'
@@ -53,35 +53,39 @@ def single(value: Param, kind: str) -> str:
     return f"{float(value):.8e}"
 
 
-def array(value: Param, kind: str) -> str:
-    """Length and elements."""
+def array_text(value: Param, kind: str) -> str:
+    """The length and the elements, separated by commas."""
     assert not isinstance(value, (int, float, str))
-    elements = [single(each, {"I": "i", "F": "f"}[kind]) for each in value]
+    elements = [scalar_text(element, {"I": "i", "F": "f"}[kind]) for element in value]
     return ",".join([str(len(elements)), *elements])
 
 
-def write_bin(net: Net, path: Path, *, kept: int | None = None) -> None:
-    """The weights in the layers' order, float16 behind the first `kept` layers that could store it; None: nowhere."""
-    tagged = 0
+def write_bin(net: Net, path: Path, *, fp32_layers: int | None = None) -> None:
+    """Write the weights in the layers' order.
+
+    fp32_layers: how many of the first layers with tagged weights keep float32; the later ones are stored as float16.
+    None stores float32 throughout.
+    """
+    tagged_layers = 0
     with path.open("wb") as file:
         for layer in net.layers:
-            half = kept is not None and tagged >= kept
-            tagged += any(weight.tagged for weight in layer.weights)
+            fp16 = fp32_layers is not None and tagged_layers >= fp32_layers
+            tagged_layers += any(weight.tagged for weight in layer.weights)
             for weight in layer.weights:
-                write_weight(file, weight, half=half)
+                write_weight(file, weight, fp16=fp16)
 
 
-def write_weight(file: BinaryIO, weight: Weight, *, half: bool) -> None:
-    """One weight, padded to four bytes."""
+def write_weight(file: BinaryIO, weight: Weight, *, fp16: bool) -> None:
+    """Write one weight, padded to four bytes. Only tagged weights can be float16; larger values are clipped to it."""
     values = np.ascontiguousarray(weight.values, "<f4").reshape(-1)
     if not weight.tagged:
         file.write(values.data)
         return
-    if not half:
+    if not fp16:
         file.write(struct.pack("<I", FP32_TAG))
         file.write(values.data)
         return
-    small = np.clip(values, -HALF_LARGEST, HALF_LARGEST).astype("<f2")
+    small = np.clip(values, -MAX_FLOAT16, MAX_FLOAT16).astype("<f2")
     file.write(struct.pack("<I", FP16_TAG))
     file.write(small.data)
     file.write(b"\0" * (-small.nbytes % 4))

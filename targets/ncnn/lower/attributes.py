@@ -1,4 +1,4 @@
-"""Attributes and constant inputs of ONNX nodes, read for the rows."""
+"""Readers for attributes and constant inputs of ONNX nodes; Refused where ncnn needs a value known only at run time."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from segc.passes.support.edit import optional
 from segc.targets.ncnn.net.net import Refused, Shape, require
 
 
-def whole(node: gs.Node, name: str, default: int) -> int:
+def int_attr(node: gs.Node, name: str, default: int) -> int:
     """An integer attribute."""
     return int(node.attrs.get(name, default))
 
 
-def real(node: gs.Node, name: str, default: float) -> float:
+def float_attr(node: gs.Node, name: str, default: float) -> float:
     """A float attribute."""
     return float(node.attrs.get(name, default))
 
 
-def wholes(node: gs.Node, name: str, default: Sequence[int]) -> list[int]:
-    """A list of integers."""
+def int_list_attr(node: gs.Node, name: str, default: Sequence[int]) -> list[int]:
+    """An attribute that is a list of integers."""
     return [int(value) for value in node.attrs.get(name, default)]
 
 
-def constant(node: gs.Node, at: int, what: str) -> np.ndarray:
-    """The value of input number `at`. Raises Refused when it is absent or computed at run time."""
-    tensor = optional(node, at)
+def constant_input(node: gs.Node, index: int, what: str) -> np.ndarray:
+    """The value of input number `index`. Raises Refused when it is absent or computed at run time."""
+    tensor = optional(node, index)
     require(tensor is not None, f"its {what} is missing")
     if not isinstance(tensor, gs.Constant):
         raise Refused(f"its {what} is computed at run time")
@@ -36,27 +36,30 @@ def constant(node: gs.Node, at: int, what: str) -> np.ndarray:
     return values
 
 
-def constant_ints(node: gs.Node, at: int, what: str) -> list[int]:
-    """The same as a flat list of integers."""
-    return [int(value) for value in constant(node, at, what).flat]
+def constant_ints(node: gs.Node, index: int, what: str) -> list[int]:
+    """`constant_input` as a flat list of integers."""
+    return [int(value) for value in constant_input(node, index, what).flat]
 
 
-def axes(node: gs.Node, at: int, rank: int) -> list[int] | None:
-    """The axes of a node that has them as input number `at` or, in older opsets, as an attribute; from the front."""
+def axes_of(node: gs.Node, index: int, rank: int) -> list[int] | None:
+    """A node's axes, not negative, ascending; None when it has none.
+
+    They are input number `index` or, in older opsets, an attribute.
+    """
     if "axes" in node.attrs:
-        found = wholes(node, "axes", ())
-    elif optional(node, at) is not None:
-        found = constant_ints(node, at, "list of axes")
+        axes = int_list_attr(node, "axes", ())
+    elif optional(node, index) is not None:
+        axes = constant_ints(node, index, "list of axes")
     else:
         return None
-    return sorted(axis % rank for axis in found)
+    return sorted(axis % rank for axis in axes)
 
 
-def axis(node: gs.Node, rank: int, default: int) -> int:
-    """The axis, from the front."""
-    return whole(node, "axis", default) % rank
+def axis_of(node: gs.Node, rank: int, default: int) -> int:
+    """The attribute `axis`, not negative."""
+    return int_attr(node, "axis", default) % rank
 
 
-def map_of(shape: Shape, what: str) -> None:
-    """Raise Refused unless the shape is that of a map (c, h, w)."""
+def require_map(shape: Shape, what: str) -> None:
+    """Raise Refused unless the blob shape is that of one map (c, h, w)."""
     require(len(shape) == 3, f"{what} is not N x C x H x W with N = 1")

@@ -1,12 +1,13 @@
-"""The largest cells of a row, in descending order, with their places: DetectionOutput sorts boxes by score.
+"""Sort a row in descending order, with the position of each cell. DetectionOutput does it: it sorts boxes by score.
 
-Each cell is a box of size 1 at its own place, so none overlaps another and all survive; what comes back is score and
-place. DetectionOutput compares all boxes of a class with each other, so the cells are dealt out to several classes, and
-cells that cannot be among the largest are left out first:
+Each cell becomes a box of size 1 at its own position, so no box overlaps another and non-maximum suppression keeps all;
+the result is scores and positions. DetectionOutput compares all boxes of a class with each other, which takes quadratic
+time. So the cells are spread over several classes, and cells that cannot be among the largest are masked first:
 
     scores (1, n)  ->  (groups, n / groups), cell i in group i % groups  ->  (1 + groups, n), class 0 is background
 
-A bound below the K-th largest is found by halving: at least K cells reach it. It need not be tight: sorting decides.
+The mask uses a lower bound of the K-th largest score that bisection finds: at least K cells reach it. It need not be
+tight, since sorting decides.
 """
 
 from __future__ import annotations
@@ -15,90 +16,101 @@ from typing import Any
 
 import numpy as np
 
-from segc.targets.ncnn.lower.lowering import Emission
-from segc.targets.ncnn.lower.ops_math import AT_LEAST, threshold, with_scalar
+from segc.targets.ncnn.lower.net_builder import NetBuilder
+from segc.targets.ncnn.lower.ops_math import AT_LEAST_ZERO, threshold, with_scalar
 from segc.targets.ncnn.lower.ops_matrix import reduction
 from segc.targets.ncnn.lower.ops_movement import crop, permute
-from segc.targets.ncnn.net.net import Blob, known, require
+from segc.targets.ncnn.net.net import (
+    Blob,
+    known_sizes,
+    require,
+)
 from segc.targets.ncnn.net.params import BINARY
 
-LOWEST = -3.0e38
-LARGEST_SPAN = 3.0e38
-SORTED_CELLS = 2**22  # boxes whose middle is exact in float32
-GROUPS = (61, 31, 13, 7, 3)  # primes: cells of a column of an image shall not meet in one group
-MOST_SCORES = 2**22  # of all groups together, in memory
-FEW = 512  # boxes that are compared with each other in no time
-HALVINGS = 16
+LOWEST = -3.0e38  # stands for "no score"; finite, since 0 times infinity is NaN
+MAX_SPAN = 3.0e38
+MAX_SORTED_CELLS = 2**22  # boxes whose centre is exact in float32
+GROUP_COUNTS = (61, 31, 13, 7, 3)  # primes, so that the cells of an image column do not share a group
+MAX_SCORES = 2**22  # of all groups together, held in memory
+FEW = 512  # this many boxes are quick to compare in one class
+BISECTIONS = 16
 
 
-def descending(e: Emission, role: str, scores: Blob, count: int) -> tuple[Blob, Blob]:
-    """The `count` largest of a row (1, n), each above LOWEST, and their places, each (count, 1)."""
-    cells = known(scores.shape, "the row")[1]
-    require(cells <= SORTED_CELLS, f"it sorts {cells} cells, the limit is {SORTED_CELLS}")
-    groups = grouping(cells, count)
+def sort_descending(builder: NetBuilder, role: str, scores: Blob, count: int) -> tuple[Blob, Blob]:
+    """The `count` largest of a row (1, n), each above LOWEST, and their positions; both (count, 1). Raises Refused."""
+    cells = known_sizes(scores.shape, "the row")[1]
+    require(cells <= MAX_SORTED_CELLS, f"it sorts {cells} cells, the limit is {MAX_SORTED_CELLS}")
+    groups = group_count(cells, count)
     if groups > 1 and count < cells:
-        scores = promising(e, role, scores, count)
-    each = -(-cells // groups)
-    classes = dealt(e, role, scores, groups, each)
-    index = np.arange(groups * each, dtype=np.float32).reshape(each, groups).T.reshape(-1)
-    boxes = np.stack([index, 0 * index, index + 1, 0 * index + 1], axis=1)
-    moved = e.memory(f"{role}_moved", np.zeros(4 * index.size, np.float32), (4 * index.size,))
-    priors = e.memory(f"{role}_boxes", boxes, (index.size, 4))
-    made = e.layer(
-        "DetectionOutput", role, [moved, classes, priors],
+        scores = mask_non_candidates(builder, role, scores, count)
+    group_cells = -(-cells // groups)
+    class_scores = spread_over_classes(builder, role, scores, groups, group_cells)
+    position = np.arange(groups * group_cells, dtype=np.float32).reshape(group_cells, groups).T.reshape(-1)
+    boxes = np.stack([position, 0 * position, position + 1, 0 * position + 1], axis=1)
+    offsets = builder.add_constant(f"{role}_moved", np.zeros(4 * position.size, np.float32), (4 * position.size,))
+    priors = builder.add_constant(f"{role}_boxes", boxes, (position.size, 4))
+    detections = builder.add_layer(
+        "DetectionOutput", role, [offsets, class_scores, priors],
         num_class=-233, nms_threshold=0.99, nms_top_k=count, keep_top_k=count, confidence_threshold=LOWEST,
     )  # fmt: skip
-    return crop(e, f"{role}_scores", made, [(1, 1, 2)]), crop(e, f"{role}_places", made, [(1, 2, 3)])
+    sorted_scores = crop(builder, f"{role}_scores", detections, [(1, 1, 2)])
+    return sorted_scores, crop(builder, f"{role}_places", detections, [(1, 2, 3)])
 
 
-def grouping(cells: int, count: int) -> int:
-    """How many classes to sort in."""
+def group_count(cells: int, count: int) -> int:
+    """How many classes to spread `cells` cells over, `count` of which are wanted."""
     if count <= FEW:
         return 1
-    return next((g for g in GROUPS if (1 + g) * g * -(-cells // g) <= MOST_SCORES), 1)
+    return next((g for g in GROUP_COUNTS if (1 + g) * g * -(-cells // g) <= MAX_SCORES), 1)
 
 
-def dealt(e: Emission, role: str, scores: Blob, groups: int, each: int) -> Blob:
-    """Scores (1, n) as (1 + groups, groups * each): a class has its own cells, the others are LOWEST.
+def spread_over_classes(builder: NetBuilder, role: str, scores: Blob, groups: int, group_cells: int) -> Blob:
+    """Scores (1, n) as (1 + groups, groups * group_cells): a class has the cells of its group, LOWEST elsewhere.
 
-    The rows of (groups, each), each padded by `groups * each` cells and written back to back, lie one group further
-    with every row of `groups * each` cells.
+    Each row of (groups, group_cells) is padded by `groups * group_cells` cells. Read back to back in rows of
+    `groups * group_cells`, every row then starts one group later than the one before: a block diagonal.
     """
-    cells, whole = known(scores.shape, "the row")[1], groups * each
+    cells, padded_cells = known_sizes(scores.shape, "the row")[1], groups * group_cells
     if groups > 1:
-        filled = padded(e, f"{role}_filled", scores, "right", whole - cells) if whole > cells else scores
-        turned = permute(e, f"{role}_dealt", e.reshape(filled, (each, groups), f"{role}_rows"), [1, 0])
-        line = e.reshape(padded(e, f"{role}_wide", turned, "right", whole), (groups * (each + whole),), f"{role}_line")
-        scores = e.reshape(crop(e, f"{role}_cut", line, [(0, 0, groups * whole)]), (groups, whole), f"{role}_classes")
-    return padded(e, f"{role}_scored", scores, "top", 1)  # class 0 is background, which is never kept
+        missing = padded_cells - cells
+        filled = pad_with_lowest(builder, f"{role}_filled", scores, "right", missing) if missing else scores
+        rows = builder.reshape(filled, (group_cells, groups), f"{role}_rows")
+        by_group = permute(builder, f"{role}_dealt", rows, [1, 0])
+        wide = pad_with_lowest(builder, f"{role}_wide", by_group, "right", padded_cells)
+        line = builder.reshape(wide, (groups * (group_cells + padded_cells),), f"{role}_line")
+        diagonal = crop(builder, f"{role}_cut", line, [(0, 0, groups * padded_cells)])
+        scores = builder.reshape(diagonal, (groups, padded_cells), f"{role}_classes")
+    return pad_with_lowest(builder, f"{role}_scored", scores, "top", 1)  # class 0 is background, which is never kept
 
 
-def padded(e: Emission, role: str, blob: Blob, side: str, cells: int) -> Blob:
-    """Cells of LOWEST on one side of the blob."""
+def pad_with_lowest(builder: NetBuilder, role: str, blob: Blob, side: str, cells: int) -> Blob:
+    """Add `cells` cells of LOWEST on one side ("right" or "top") of the blob."""
     params: dict[str, Any] = {"type": 0, "value": LOWEST, side: cells}
-    return e.layer("Padding", role, [blob], **params)
+    return builder.add_layer("Padding", role, [blob], **params)
 
 
-def promising(e: Emission, role: str, scores: Blob, count: int) -> Blob:
-    """The scores, LOWEST for cells that cannot be among the `count` largest."""
-    low = reduction(e, f"{role}_least", scores, "min", [1])
-    most = reduction(e, f"{role}_most", scores, "max", [1])
-    span = e.layer("BinaryOp", f"{role}_span", [most, low], op_type=BINARY["sub"])
-    step = with_scalar(e, f"{role}_steps", "min", span, LARGEST_SPAN)
-    for i in range(HALVINGS):
-        step = with_scalar(e, f"{role}_step{i}", "mul", step, 0.5)
-        tried = e.layer("BinaryOp", f"{role}_try{i}", [low, step], op_type=BINARY["add"])
-        number = reduction(e, f"{role}_number{i}", reaching(e, f"{role}_{i}", scores, tried), "sum", [1])
-        enough = threshold(e, f"{role}_enough{i}", number, count - 0.5)
-        rise = e.layer("BinaryOp", f"{role}_rise{i}", [enough, step], op_type=BINARY["mul"])
-        low = e.layer("BinaryOp", f"{role}_low{i}", [low, rise], op_type=BINARY["add"])  # `tried`, or as it was
-    mask = reaching(e, f"{role}_last", scores, low)
-    kept = e.layer("BinaryOp", f"{role}_kept", [scores, mask], op_type=BINARY["mul"])
-    lost = with_scalar(e, f"{role}_lost", "mul", with_scalar(e, f"{role}_out", "rsub", mask, 1.0), LOWEST)
-    return e.layer("BinaryOp", f"{role}_promising", [kept, lost], op_type=BINARY["add"])
+def mask_non_candidates(builder: NetBuilder, role: str, scores: Blob, count: int) -> Blob:
+    """The scores with LOWEST for cells that cannot be among the `count` largest."""
+    bound = reduction(builder, f"{role}_least", scores, "min", [1])
+    largest = reduction(builder, f"{role}_most", scores, "max", [1])
+    span = builder.add_layer("BinaryOp", f"{role}_span", [largest, bound], op_type=BINARY["sub"])
+    step = with_scalar(builder, f"{role}_steps", "min", span, MAX_SPAN)
+    for i in range(BISECTIONS):
+        step = with_scalar(builder, f"{role}_step{i}", "mul", step, 0.5)
+        higher = builder.add_layer("BinaryOp", f"{role}_try{i}", [bound, step], op_type=BINARY["add"])
+        reached = reduction(builder, f"{role}_number{i}", at_least(builder, f"{role}_{i}", scores, higher), "sum", [1])
+        enough = threshold(builder, f"{role}_enough{i}", reached, count - 0.5)
+        rise = builder.add_layer("BinaryOp", f"{role}_rise{i}", [enough, step], op_type=BINARY["mul"])
+        # `higher` where enough cells reach it, otherwise unchanged
+        bound = builder.add_layer("BinaryOp", f"{role}_low{i}", [bound, rise], op_type=BINARY["add"])
+    is_candidate = at_least(builder, f"{role}_last", scores, bound)
+    kept = builder.add_layer("BinaryOp", f"{role}_kept", [scores, is_candidate], op_type=BINARY["mul"])
+    others = with_scalar(builder, f"{role}_out", "rsub", is_candidate, 1.0)
+    lowest = with_scalar(builder, f"{role}_lost", "mul", others, LOWEST)
+    return builder.add_layer("BinaryOp", f"{role}_promising", [kept, lowest], op_type=BINARY["add"])
 
 
-def reaching(e: Emission, role: str, scores: Blob, bound: Blob) -> Blob:
-    """1 where a score is at least the bound."""
-    above = e.layer("BinaryOp", f"{role}_above", [scores, bound], op_type=BINARY["sub"])
-    return threshold(e, f"{role}_reached", above, AT_LEAST)
+def at_least(builder: NetBuilder, role: str, scores: Blob, bound: Blob) -> Blob:
+    """A mask: 1 where a score is at least the bound."""
+    difference = builder.add_layer("BinaryOp", f"{role}_above", [scores, bound], op_type=BINARY["sub"])
+    return threshold(builder, f"{role}_reached", difference, AT_LEAST_ZERO)

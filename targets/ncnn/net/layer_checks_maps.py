@@ -1,101 +1,112 @@
-"""Contracts of the layers that work on maps (c, h, w): convolution, pooling, resizing, sampling, shuffling."""
+"""Layer checks of the layers on maps (c, h, w): convolution, pooling, resizing, sampling, shuffling."""
 
 from __future__ import annotations
 
-from segc.targets.ncnn.net.layer_checks import arity, contract, spatial, weighs
-from segc.targets.ncnn.net.net import Dim, Layer, Shape, require, text
+from segc.targets.ncnn.net.layer_checks import input_shapes, layer_check, map_axes, require_weights
+from segc.targets.ncnn.net.net import Dim, Layer, Shape, require, shape_text
 
 
-def _sides(layer: Layer) -> list[tuple[int, int, int, int]]:
-    """Kernel, dilation, stride and both pads together, of rows and of columns."""
-    found = []
+def _window_params(layer: Layer) -> list[tuple[int, int, int, int]]:
+    """(kernel, dilation, stride, sum of both pads) of the rows, then of the columns."""
+    axes = []
     for side, low, high in (("h", "pad_top", "pad_bottom"), ("w", "pad_left", "pad_right")):
-        kernel, dilation, stride = (layer.whole(f"{what}_{side}", 1) for what in ("kernel", "dilation", "stride"))
+        kernel, dilation, stride = (layer.int_param(f"{what}_{side}", 1) for what in ("kernel", "dilation", "stride"))
         require(min(kernel, dilation, stride) >= 1, f"{layer.type} with kernel {kernel} and stride {stride}")
-        require(min(layer.whole(low, 0), layer.whole(high, 0)) >= 0, f"{layer.type} with negative pads")
-        found.append((kernel, dilation, stride, layer.whole(low, 0) + layer.whole(high, 0)))
-    return found
+        require(min(layer.int_param(low, 0), layer.int_param(high, 0)) >= 0, f"{layer.type} with negative pads")
+        axes.append((kernel, dilation, stride, layer.int_param(low, 0) + layer.int_param(high, 0)))
+    return axes
 
 
-def windows(side: Dim, kernel: int, dilation: int, stride: int, pads: int) -> Dim:
-    """How many windows fit on a side."""
+def window_count(side: Dim, kernel: int, dilation: int, stride: int, pads: int) -> Dim:
+    """How many windows fit along a side; None for an unknown side."""
     return None if side is None else (side + pads - dilation * (kernel - 1) - 1) // stride + 1
 
 
-@contract("Convolution", "ConvolutionDepthWise")
+@layer_check("Convolution", "ConvolutionDepthWise")
 def _convolution(layer: Layer) -> list[Shape]:
-    dynamic = layer.whole("dynamic_weight", 0)
-    biased = layer.whole("bias_term", 0)
-    shapes = arity(layer, 1 + dynamic * (1 + biased))
-    channels, height, width = spatial(layer, shapes[0])
-    made, group = layer.whole("num_output", 0), layer.whole("group", 1)
-    rows, cols = _sides(layer)
+    dynamic = layer.int_param("dynamic_weight", 0)
+    biased = layer.int_param("bias_term", 0)
+    shapes = input_shapes(layer, 1 + dynamic * (1 + biased))
+    channels, height, width = map_axes(layer, shapes[0])
+    out_channels, group = layer.int_param("num_output", 0), layer.int_param("group", 1)
+    rows, cols = _window_params(layer)
     require(isinstance(channels, int), f"{layer.type} of an unknown number of channels")
     assert channels is not None
-    require(channels % group == 0 and made % group == 0, f"{channels} channels to {made} in {group} groups")
+    require(
+        channels % group == 0 and out_channels % group == 0, f"{channels} channels to {out_channels} in {group} groups"
+    )
     if dynamic:
-        wanted = (made, channels // group, rows[0], cols[0])
-        require(shapes[1] == wanted, f"weights {text(shapes[1])}, {text(wanted)} wanted")
-        weighs(layer)
+        wanted = (out_channels, channels // group, rows[0], cols[0])
+        require(shapes[1] == wanted, f"weights {shape_text(shapes[1])}, not {shape_text(wanted)}")
+        require_weights(layer)
     else:
-        count = made * (channels // group) * rows[0] * cols[0]
+        count = out_channels * (channels // group) * rows[0] * cols[0]
         require(
-            layer.whole("weight_data_size", 0) == count, f"{layer.whole('weight_data_size', 0)} weights, not {count}"
+            layer.int_param("weight_data_size", 0) == count,
+            f"{layer.int_param('weight_data_size', 0)} weights, not {count}",
         )
-        weighs(layer, count, *[made] * biased)
-    return [(made, windows(height, *rows), windows(width, *cols))]
+        require_weights(layer, count, *[out_channels] * biased)
+    return [(out_channels, window_count(height, *rows), window_count(width, *cols))]
 
 
-@contract("Deconvolution", "DeconvolutionDepthWise")
+@layer_check("Deconvolution", "DeconvolutionDepthWise")
 def _deconvolution(layer: Layer) -> list[Shape]:
-    (shape,) = arity(layer, 1)
-    channels, height, width = spatial(layer, shape)
-    made, group = layer.whole("num_output", 0), layer.whole("group", 1)
+    (shape,) = input_shapes(layer, 1)
+    channels, height, width = map_axes(layer, shape)
+    out_channels, group = layer.int_param("num_output", 0), layer.int_param("group", 1)
     require(isinstance(channels, int), f"{layer.type} of an unknown number of channels")
     assert channels is not None
-    require(channels % group == 0 and made % group == 0, f"{channels} channels to {made} in {group} groups")
-    sides = _sides(layer)
-    count = channels * (made // group) * sides[0][0] * sides[1][0]
-    require(layer.whole("weight_data_size", 0) == count, f"{layer.whole('weight_data_size', 0)} weights, not {count}")
-    weighs(layer, count, *[made] * layer.whole("bias_term", 0))
-    more = [layer.whole("output_pad_bottom", 0), layer.whole("output_pad_right", 0)]
+    require(
+        channels % group == 0 and out_channels % group == 0, f"{channels} channels to {out_channels} in {group} groups"
+    )
+    rows, cols = _window_params(layer)
+    count = channels * (out_channels // group) * rows[0] * cols[0]
+    require(
+        layer.int_param("weight_data_size", 0) == count,
+        f"{layer.int_param('weight_data_size', 0)} weights, not {count}",
+    )
+    require_weights(layer, count, *[out_channels] * layer.int_param("bias_term", 0))
+    output_pads = [layer.int_param("output_pad_bottom", 0), layer.int_param("output_pad_right", 0)]
     sizes = [
         None if side is None else (side - 1) * stride + dilation * (kernel - 1) + 1 - pads + extra
-        for side, (kernel, dilation, stride, pads), extra in zip((height, width), sides, more, strict=True)
+        for side, (kernel, dilation, stride, pads), extra in zip(
+            (height, width), (rows, cols), output_pads, strict=True
+        )
     ]
-    return [(made, *sizes)]
+    return [(out_channels, *sizes)]
 
 
-@contract("Pooling")
+@layer_check("Pooling")
 def _pooling(layer: Layer) -> list[Shape]:
-    (shape,) = arity(layer, 1)
-    channels, height, width = spatial(layer, shape)
-    if layer.whole("adaptive_pooling", 0):
-        bins = [layer.whole("out_h", 0), layer.whole("out_w", 0)]
+    (shape,) = input_shapes(layer, 1)
+    channels, height, width = map_axes(layer, shape)
+    if layer.int_param("adaptive_pooling", 0):
+        bins = [layer.int_param("out_h", 0), layer.int_param("out_w", 0)]
         require(min(bins) >= 1, f"adaptive Pooling to {bins}")
         return [(channels, *bins)]
-    rows, cols = _sides(layer)
+    rows, cols = _window_params(layer)
     names = (("pad_top", "pad_bottom"), ("pad_left", "pad_right"))
-    up = layer.whole("pad_mode", 0) == 0
-    require(up or layer.whole("pad_mode", 0) == 1, "Pooling is written with pad modes 0 and 1 only")
-    require(not up or layer.whole("pooling_type", 0) == 0, "averages that round up divide otherwise in ncnn")
+    ceil = layer.int_param("pad_mode", 0) == 0
+    require(ceil or layer.int_param("pad_mode", 0) == 1, "Pooling is written with pad modes 0 and 1 only")
+    is_max = layer.int_param("pooling_type", 0) == 0
+    require(not ceil or is_max, "with ceil_mode ncnn divides averages by other window sizes than ONNX")
     for (kernel, _, stride, _), (low, high) in zip((rows, cols), names, strict=True):
-        require(layer.whole(low, 0) < kernel, f"Pooling pads {layer.whole(low, 0)} for a kernel of {kernel}")
-        # rounding up, ncnn keeps windows that begin in the padding, unlike ONNX; here none can
-        fits = not up or layer.whole(high, 0) + stride <= kernel
-        require(fits, f"Pooling rounds up, and a window of {kernel} may begin in its padding")
-    if up:
+        require(layer.int_param(low, 0) < kernel, f"Pooling pads {layer.int_param(low, 0)} for a kernel of {kernel}")
+        # with ceil_mode ncnn keeps windows that begin in the padding, unlike ONNX; make sure that none can
+        fits = not ceil or layer.int_param(high, 0) + stride <= kernel
+        require(fits, f"Pooling with ceil_mode, and a window of {kernel} may begin in its padding")
+    if ceil:
         rows, cols = ((k, d, s, pads + s - 1) for k, d, s, pads in (rows, cols))
-    return [(channels, windows(height, *rows), windows(width, *cols))]
+    return [(channels, window_count(height, *rows), window_count(width, *cols))]
 
 
-@contract("Interp")
+@layer_check("Interp")
 def _interp(layer: Layer) -> list[Shape]:
     shape = layer.inputs[0].shape
-    channels, height, width = spatial(layer, shape)
+    channels, height, width = map_axes(layer, shape)
     if "size_expr" in layer.params:
         return [(channels, None, None)]
-    arity(layer, 1)
+    input_shapes(layer, 1)
     if "height_scale" in layer.params:
         scales = [layer.params["height_scale"], layer.params["width_scale"]]
         sizes = [
@@ -103,38 +114,38 @@ def _interp(layer: Layer) -> list[Shape]:
             for side, scale in zip((height, width), scales, strict=True)
         ]
         return [(channels, *sizes)]
-    made = [layer.whole("output_height", 0), layer.whole("output_width", 0)]
-    require(min(made) >= 1, f"Interp to {made}")
-    return [(channels, *made)]
+    target = [layer.int_param("output_height", 0), layer.int_param("output_width", 0)]
+    require(min(target) >= 1, f"Interp to {target}")
+    return [(channels, *target)]
 
 
-@contract("GridSample")
+@layer_check("GridSample")
 def _grid_sample(layer: Layer) -> list[Shape]:
-    shape, grid = arity(layer, 2)
-    channels, _, _ = spatial(layer, shape)
-    planar = layer.whole("permute_fusion", 0) == 1
+    shape, grid = input_shapes(layer, 2)
+    channels, _, _ = map_axes(layer, shape)
+    planar = layer.int_param("permute_fusion", 0) == 1  # x and y as two planes, not as pairs
     pair = grid[0] if planar else grid[-1]
-    require(len(grid) == 3 and pair == 2, f"GridSample at {text(grid)}")
+    require(len(grid) == 3 and pair == 2, f"GridSample at {shape_text(grid)}")
     return [(channels, *(grid[1:] if planar else grid[:2]))]
 
 
-@contract("PixelShuffle")
+@layer_check("PixelShuffle")
 def _pixel_shuffle(layer: Layer) -> list[Shape]:
-    (shape,) = arity(layer, 1)
-    channels, height, width = spatial(layer, shape)
-    factor = layer.whole("upscale_factor", 1)
-    require(channels is not None and channels % factor**2 == 0, f"PixelShuffle by {factor} of {text(shape)}")
+    (shape,) = input_shapes(layer, 1)
+    channels, height, width = map_axes(layer, shape)
+    factor = layer.int_param("upscale_factor", 1)
+    require(channels is not None and channels % factor**2 == 0, f"PixelShuffle by {factor} of {shape_text(shape)}")
     assert channels is not None
     sides = [None if side is None else side * factor for side in (height, width)]
     return [(channels // factor**2, *sides)]
 
 
-@contract("Reorg")
+@layer_check("Reorg")
 def _reorg(layer: Layer) -> list[Shape]:
-    (shape,) = arity(layer, 1)
-    channels, height, width = spatial(layer, shape)
-    step = layer.whole("stride", 1)
-    whole = all(side is None or side % step == 0 for side in (height, width))
-    require(whole and channels is not None, f"Reorg by {step} of {text(shape)}")
+    (shape,) = input_shapes(layer, 1)
+    channels, height, width = map_axes(layer, shape)
+    step = layer.int_param("stride", 1)
+    divisible = all(side is None or side % step == 0 for side in (height, width))
+    require(divisible and channels is not None, f"Reorg by {step} of {shape_text(shape)}")
     assert channels is not None
     return [(channels * step**2, *[None if side is None else side // step for side in (height, width)])]

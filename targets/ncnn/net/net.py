@@ -1,10 +1,10 @@
-"""The typed form of an ncnn network: layers with named parameters, blobs with shapes, weights by reference.
+"""An ncnn net in memory: layers with named parameters, blobs with shapes, weights by reference.
 
-ncnn checks nothing at run time: a wrong shape or parameter reads or writes memory that is not its own. So every layer
-is held to its contract (contracts.py) when it is added here, and knows the shape of each blob it makes.
+ncnn checks nothing at run time: a wrong shape or parameter makes it read or write memory out of bounds. So every layer
+is checked (layer_checks.py) when it is appended, and every blob knows its shape.
 
-A shape counts from the outside in, as NumPy does: (c, d, h, w), (c, h, w), (h, w) or (w,). A size that is known at run
-time only is None; it agrees with every size.
+Shapes list the outermost axis first, as NumPy does: (c, d, h, w), (c, h, w), (h, w) or (w,). A size that is known at
+run time only is None, and is compatible with every size.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Param = int | float | str | Sequence[int] | Sequence[float]
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a defect
-    """What was asked for has no spelling in ncnn's layers; the text is the reason, in a few words."""
+    """ncnn's layers cannot express what was asked for; the text is the reason, in a few words."""
 
 
 @dataclass(eq=False)
 class Blob:
-    """What a layer makes. Blobs are compared by identity."""
+    """A value that a layer computes. Blobs are compared by identity."""
 
     name: str
     shape: Shape
@@ -38,7 +38,7 @@ class Blob:
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """An array of the .bin file, float32. tagged: a word that says how it is stored comes before it."""
+    """An array of the .bin file, float32. tagged: a 4-byte tag before it gives its storage type."""
 
     values: np.ndarray
     tagged: bool = False
@@ -46,7 +46,7 @@ class Weight:
 
 @dataclass(eq=False)
 class Layer:
-    """One line of the .param file. params: by the names in params.py; node: the ONNX node that it serves."""
+    """One line of the .param file. params: by the names in params.py; node: the ONNX node that it was lowered from."""
 
     type: str
     name: str
@@ -56,41 +56,41 @@ class Layer:
     weights: list[Weight] = field(default_factory=list)
     node: str = ""
 
-    def whole(self, name: str, default: int) -> int:
-        """An integer parameter; ncnn's default counts when it is absent."""
+    def int_param(self, name: str, default: int) -> int:
+        """An integer parameter; `default` is ncnn's own."""
         value = self.params.get(name, default)
         assert isinstance(value, int)
         return value
 
-    def wholes(self, name: str) -> list[int]:
-        """A list of integers; empty when it is absent."""
-        value = self.params.get(name, ())
-        assert not isinstance(value, (int, float, str))
-        return [int(v) for v in value]
+    def int_list_param(self, name: str) -> list[int]:
+        """A parameter that is a list of integers; empty when absent."""
+        values = self.params.get(name, ())
+        assert not isinstance(values, (int, float, str))
+        return [int(value) for value in values]
 
 
 @dataclass
 class Net:
-    """Layers in topological order. outputs: blobs that somebody outside reads."""
+    """Layers in topological order. outputs: the blobs that the caller extracts."""
 
     layers: list[Layer] = field(default_factory=list)
     outputs: list[Blob] = field(default_factory=list)
 
     def producers(self) -> dict[int, Layer]:
-        """The layer that makes each blob, by the blob's id."""
+        """The layer that computes each blob, by the blob's id."""
         return {id(blob): layer for layer in self.layers for blob in layer.outputs}
 
-    def users(self) -> dict[int, list[Layer]]:
-        """The layers that read each blob, by the blob's id; a layer that reads it twice is there twice."""
-        found: dict[int, list[Layer]] = {}
+    def readers(self) -> dict[int, list[Layer]]:
+        """The layers that read each blob, by the blob's id; a layer that reads it twice is listed twice."""
+        readers: dict[int, list[Layer]] = {}
         for layer in self.layers:
             for blob in layer.inputs:
-                found.setdefault(id(blob), []).append(layer)
-        return found
+                readers.setdefault(id(blob), []).append(layer)
+        return readers
 
 
-def total(shape: Shape) -> Dim:
-    """Number of elements, None when a size is unknown."""
+def element_count(shape: Shape) -> Dim:
+    """Number of elements; None when a size is unknown."""
     count = 1
     for size in shape:
         if size is None:
@@ -99,27 +99,27 @@ def total(shape: Shape) -> Dim:
     return count
 
 
-def agree(a: Shape, b: Shape) -> bool:
-    """Whether the shapes are equal as far as they are known."""
+def compatible(a: Shape, b: Shape) -> bool:
+    """Whether the shapes may be equal: same rank, and equal sizes wherever both are known."""
     return len(a) == len(b) and all(p == q or p is None or q is None for p, q in zip(a, b, strict=True))
 
 
-def require(holds: bool, reason: str) -> None:
-    """Raise Refused with the reason unless it holds."""
-    if not holds:
+def require(condition: bool, reason: str) -> None:
+    """Raise Refused with the reason unless the condition holds."""
+    if not condition:
         raise Refused(reason)
 
 
-def known(shape: Shape, what: str) -> tuple[int, ...]:
-    """The shape when every size of it is a number."""
+def known_sizes(shape: Shape, what: str) -> tuple[int, ...]:
+    """The shape as numbers. Raises Refused when a size is unknown; what: the shape's name in the message."""
     sizes = tuple(size for size in shape if size is not None)
     require(len(sizes) == len(shape), f"{what} has a size that is known at run time only")
     return sizes
 
 
-def text(shape: Shape) -> str:
-    """A shape for messages."""
+def shape_text(shape: Shape) -> str:
+    """A shape for messages: 64x?x40."""
     return "x".join("?" if size is None else str(size) for size in shape)
 
 
-ParamTable = Mapping[str, tuple[int, str]]
+ParamTable = Mapping[str, tuple[int, str]]  # parameter name -> (id in the .param file, kind), see params.py

@@ -1,7 +1,7 @@
-"""The parameters of ncnn's layers: their ids in the .param file and their kinds.
+"""The parameters of ncnn's layers: the id of each in the .param file, and its kind.
 
-Kinds: i int, f float, I list of ints, F list of floats, s string. The ids are those of ncnn 1.0.20261020 (the layer's
-`load_param`); ids that segc never writes are not listed.
+Kinds: i int, f float, I list of ints, F list of floats, s string. Source: the layers' `load_param` in ncnn
+1.0.20261020. Ids that segc never writes are not listed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from segc.targets.ncnn.net.net import ParamTable
 
 
 def _table(text: str) -> ParamTable:
-    rows = (entry.split(":") for entry in text.split())
-    return {name: (int(at), kind) for name, at, kind in rows}
+    """A table from entries `name:id:kind`."""
+    entries = (entry.split(":") for entry in text.split())
+    return {name: (int(id_), kind) for name, id_, kind in entries}
 
 
 _CONV = _table(
@@ -35,11 +36,11 @@ PARAMS: dict[str, ParamTable] = {
     "CELU": _table("alpha:0:f"),
     "Clip": _table("min:0:f max:1:f"),
     "Concat": _AXIS,
-    "Convolution": {name: row for name, row in _CONV.items() if name != "group"},
+    "Convolution": {name: entry for name, entry in _CONV.items() if name != "group"},
     "ConvolutionDepthWise": _CONV,
     "Crop": _table("starts:9:I ends:10:I axes:11:I"),
     "CumulativeSum": _AXIS,
-    "Deconvolution": {name: row for name, row in _DECONV.items() if name != "group"},
+    "Deconvolution": {name: entry for name, entry in _DECONV.items() if name != "group"},
     "DeconvolutionDepthWise": _DECONV,
     "DetectionOutput": _table("num_class:0:i nms_threshold:1:f nms_top_k:2:i keep_top_k:3:i confidence_threshold:4:f"),
     "ELU": _table("alpha:0:f"),

@@ -1,4 +1,4 @@
-"""Give each reader of a blob a copy of its own: ncnn frees a blob after its only reader, and checks nothing."""
+"""Insert Split layers, so that every blob has one reader: ncnn frees a blob after its reader, and checks nothing."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from segc.targets.ncnn.net.net import Blob, Layer, Net
 
 
 def insert_splits(net: Net) -> None:
-    """Add a Split behind each blob with several readers; an output of the net counts as a reader.
+    """Add a Split behind each blob with several readers; being an output of the net counts as one reader.
 
-    A layer that reads one blob twice (x * x) takes it once from its copy. Those outside know blobs by their names: an
-    input keeps its own, and of any other blob the copy that is an output.
+    A layer that reads one blob twice (x * x) reads one copy twice. Callers address blobs by name: an input keeps its
+    name, and of any other blob that is an output the extracted copy keeps it.
     """
-    outputs = {id(blob) for blob in net.outputs}
-    taken = {blob.name for layer in net.layers for blob in layer.outputs}
-    users = net.users()
+    output_ids = {id(blob) for blob in net.outputs}
+    used_names = {blob.name for layer in net.layers for blob in layer.outputs}
+    all_readers = net.readers()
     layers: list[Layer] = []
     for layer in net.layers:
         layers.append(layer)
-        for at, blob in enumerate(layer.outputs):
-            readers = list({id(user): user for user in users.get(id(blob), [])}.values())
-            external = id(blob) in outputs
-            if len(readers) + external < 2:
+        for index, blob in enumerate(layer.outputs):
+            readers = list({id(reader): reader for reader in all_readers.get(id(blob), [])}.values())
+            is_output = id(blob) in output_ids
+            if len(readers) + is_output < 2:
                 continue
-            whole, copies = blob, [blob] if external else []
-            if layer.type == "Input" and external:
-                copies = [Blob(_free(taken, f"{blob.name}_same"), blob.shape)]
+            source, copies = blob, [blob] if is_output else []
+            if layer.type == "Input" and is_output:
+                copies = [Blob(_free_name(used_names, f"{blob.name}_same"), blob.shape)]
                 net.outputs = [copies[0] if b is blob else b for b in net.outputs]
             elif layer.type != "Input":
-                layer.outputs[at] = whole = Blob(_free(taken, f"{blob.name}_whole"), blob.shape)
+                layer.outputs[index] = source = Blob(_free_name(used_names, f"{blob.name}_whole"), blob.shape)
             for i, reader in enumerate(readers):
-                copy = Blob(_free(taken, f"{blob.name}_for{i}"), blob.shape)
+                copy = Blob(_free_name(used_names, f"{blob.name}_for{i}"), blob.shape)
                 reader.inputs = [copy if b is blob else b for b in reader.inputs]
                 copies.append(copy)
-            layers.append(Layer("Split", f"{whole.name}_split", [whole], copies, node=layer.node))
+            layers.append(Layer("Split", f"{source.name}_split", [source], copies, node=layer.node))
     net.layers = layers
 
 
-def _free(taken: set[str], wanted: str) -> str:
-    while wanted in taken:
+def _free_name(used: set[str], wanted: str) -> str:
+    while wanted in used:
         wanted += "_"
-    taken.add(wanted)
+    used.add(wanted)
     return wanted

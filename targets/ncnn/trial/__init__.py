@@ -1,1 +1,4 @@
-"""Trial runs of a net that was just written."""
+"""Trial runs of a fresh engine. inputs: what it runs on. winograd63: whether 6x6 tiles are exact enough.
+
+files/fp16_weights.py runs trials too.
+"""

@@ -1,4 +1,4 @@
-"""What a fresh engine is tried on while it is emitted: noise, and the photograph where it takes images."""
+"""The inputs of trial runs: noise, and a photograph where the engine takes images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from segc.parity import metrics
 from segc.targets.ncnn.net.net import Net
 from segc.targets.protocol import Images
 
-SIDE = 256  # pixels of an image's side that is known at run time only
-LEAST = 32
+SIDE = 256  # pixels, for the sides of an image that are known at run time only
+MIN_SIDE = 32
 COLORS = 3
 
 
-def inputs(net: Net, images: Images | None) -> list[np.ndarray]:
-    """Batches of one. images: how the model wants its images, which may be far from noise; None: nobody knows."""
+def trial_inputs(net: Net, images: Images | None) -> list[np.ndarray]:
+    """Batches of one image: noise, and a photograph where `images` says how the model's images are normalised."""
     x = noise(net)
     if images is None or x.ndim != 4 or x.shape[1] != COLORS:
         return [x]
@@ -25,12 +25,12 @@ def inputs(net: Net, images: Images | None) -> list[np.ndarray]:
 
 
 def noise(net: Net) -> np.ndarray:
-    """A batch of one for the net's input: float32, seeded, of about as many numbers as an image of `SIDE`.
+    """Seeded white noise for the net's input, float32 (1, ...), with about as many numbers as an image of `SIDE`.
 
-    A segment of a network takes maps of many channels and fewer pixels: at an image's size they would take gigabytes.
+    A segment of a network takes maps with many channels, which would take gigabytes at an image's height and width.
     """
     sizes = net.layers[0].outputs[0].shape
     channels = sizes[0] if len(sizes) == 3 and sizes[0] else COLORS
-    side = max(LEAST, LEAST * round(SIDE * math.sqrt(COLORS / channels) / LEAST))
+    side = max(MIN_SIDE, MIN_SIDE * round(SIDE * math.sqrt(COLORS / channels) / MIN_SIDE))
     shape = (1, *(size or min(side, SIDE) for size in sizes))
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("ncnn")
 
 from segc.graph import ir
-from segc.targets.ncnn.lower.net_builder import build
+from segc.targets.ncnn.lower.lower_graph import lower_graph
 from segc.targets.ncnn.target import NCNN
 from segc.targets.protocol import Settings
 
@@ -65,7 +65,7 @@ def test_attention_is_one_layer_where_it_may_be(what: str, tmp_path: Path) -> No
     body, count = BODIES[what]
     graph = ir.from_model(model_of(body))
     ir.infer_shapes(graph)
-    assert [layer.type for layer in build(graph).layers].count("SDPA") == count
+    assert [layer.type for layer in lower_graph(graph).layers].count("SDPA") == count
     x = np.random.default_rng(2).standard_normal((1, 3, 5, 8)).astype(np.float32)
     want = onnxruntime.InferenceSession(model_of(body).SerializeToString()).run(None, {"x": x})[0]
     emitted = NCNN.emit(model_of(body), tmp_path, Settings())
@@ -77,7 +77,7 @@ def test_a_transpose_before_a_product_is_the_product_by_the_transpose(tmp_path: 
     body = "r = Reshape(x, rows)  u = MatMul(r, m)  k = Transpose<perm = [0, 2, 1]>(u)  y = MatMul(r, k)"
     graph = ir.from_model(model_of(body))
     ir.infer_shapes(graph)
-    net = build(graph)
+    net = lower_graph(graph)
     assert "Permute" not in [layer.type for layer in net.layers] and net.layers[-1].params["trans_b"] == 1
     x = np.random.default_rng(2).standard_normal((1, 3, 5, 8)).astype(np.float32)
     want = onnxruntime.InferenceSession(model_of(body).SerializeToString()).run(None, {"x": x})[0]
@@ -89,4 +89,4 @@ def test_a_transpose_that_somebody_else_reads_stays() -> None:
     body = "r = Reshape(x, rows)  k = Transpose<perm = [0, 2, 1]>(r)  a = MatMul(r, k)  b = MatMul(k, a)  y = Add(b, k)"
     graph = ir.from_model(model_of(body))
     ir.infer_shapes(graph)
-    assert not any("trans_b" in layer.params for layer in build(graph).layers)
+    assert not any("trans_b" in layer.params for layer in lower_graph(graph).layers)

@@ -1,4 +1,4 @@
-"""The typed net, its contracts, and the files: what ncnn would not notice is noticed here."""
+"""The net, its layer checks and its files: what ncnn accepts and computes wrongly is refused here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ pytest.importorskip("ncnn")
 
 from segc.errors import CompileError
 from segc.graph import ir
-from segc.targets.ncnn.files.fp16_weights import fewest
+from segc.targets.ncnn.files.fp16_weights import smallest_agreeing
 from segc.targets.ncnn.files.read_back import read_back, read_param
 from segc.targets.ncnn.files.write import write_bin, write_param
-from segc.targets.ncnn.lower.net_builder import build, verify
+from segc.targets.ncnn.lower.lower_graph import lower_graph, verify
 from segc.targets.ncnn.net import layer_checks, layer_checks_maps
-from segc.targets.ncnn.net.layer_checks import CONTRACTS, check
+from segc.targets.ncnn.net.layer_checks import LAYER_CHECKS, check
 from segc.targets.ncnn.net.net import Blob, Layer, Net, Refused, Weight
 from segc.targets.ncnn.net.params import PARAMS
 from segc.targets.ncnn.net.splits import insert_splits
@@ -44,17 +44,17 @@ def built(model: onnx.ModelProto) -> Net:
     if graph.outputs[0].shape == []:  # the text leaves it open
         graph.outputs[0].shape = None
     ir.infer_shapes(graph)
-    return build(graph)
+    return lower_graph(graph)
 
 
 def files(folder: Path, text: str = BRANCHES, precision: str = "fp32") -> dict[str, object]:
     return dict(NCNN.emit(onnx.parser.parse_model(text), folder, Settings(precision)).options)
 
 
-def test_every_layer_type_has_parameters_a_contract_and_a_class_in_ncnn() -> None:
+def test_every_layer_type_has_parameters_a_check_and_a_class_in_ncnn() -> None:
     import ncnn
 
-    assert PARAMS.keys() == CONTRACTS.keys()
+    assert PARAMS.keys() == LAYER_CHECKS.keys()
     assert [type_ for type_ in PARAMS if ncnn.create_layer(type_) is None] == []
 
 
@@ -63,7 +63,7 @@ def test_a_blob_that_two_layers_read_is_split_and_outsiders_find_their_names() -
     kinds = [layer.type for layer in net.layers]
     assert kinds == ["Input", "Split", "Convolution", "Split", "Sigmoid", "BinaryOp", "BinaryOp"]
     assert net.layers[0].outputs[0].name == "x" and net.outputs[0].name == "y"
-    assert max(len(users) for users in net.users().values()) == 1
+    assert max(len(users) for users in net.readers().values()) == 1
 
 
 def test_a_net_without_its_splits_is_refused() -> None:
@@ -72,7 +72,7 @@ def test_a_net_without_its_splits_is_refused() -> None:
     for each in net.layers:
         each.inputs = [split.inputs[0] if blob in split.outputs else blob for blob in each.inputs]
     net.layers.remove(split)
-    with pytest.raises(CompileError, match="breaks its contract") as error:
+    with pytest.raises(CompileError, match="fails its check") as error:
         verify(net)
     assert "which another layer reads without a Split" in str(error.value)
 
@@ -99,27 +99,27 @@ BROKEN = [
     (layer("Convolution", (3, 4, 4), weights=(17,), **CONV), "reads weights of [18] elements, not [17]"),
     (layer("ConvolutionDepthWise", (3, 4, 4), weights=(18,), group=2, **CONV), "in 2 groups"),
     (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, pad_mode=2), "pad modes 0 and 1 only"),
-    (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, pooling_type=1), "divide otherwise"),
+    (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, pooling_type=1), "divides averages by other window sizes"),
     (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, stride_w=2, pad_right=1), "begin in its padding"),
     (layer("Pooling", (3, 4, 4), kernel_w=2, kernel_h=2, pad_mode=1, pad_top=2), "pads 2 for a kernel of 2"),
     (layer("Scale", (3, 4), weights=(4,), scale_data_size=4), "Scale of 4 on 3x4"),
     (layer("BatchNorm", (3, 4), weights=(4, 4, 4, 4), channels=4), "BatchNorm of 4 channels"),
-    (layer("LayerNorm", (2, 3, 4), weights=(4, 4), affine_size=4), "rows of that size wanted"),
+    (layer("LayerNorm", (2, 3, 4), weights=(4, 4), affine_size=4), "is not rows of that size"),
     (layer("Softmax", (3, 4), axis=-1, fixbug0=1), "axis -1"),
-    (layer("Softmax", (3, 4), axis=1), "old way"),
+    (layer("Softmax", (3, 4), axis=1), "as old versions of ncnn did"),
     (layer("Reduction", (3, 4), axes=[2], fixbug0=1), "over axes [2]"),
-    (layer("Reduction", (3, 4), axes=[0]), "too old"),
+    (layer("Reduction", (3, 4), axes=[0]), "refuses a Reduction without fixbug0"),
     (layer("Concat", (3, 4), (3, 5), axis=0), "Concat of 3x5 to 3x4"),
     (layer("Slice", (4, 4), slices=[1, 2], axis=0), "Slice of 4 into [1, 2]"),
     (layer("Slice", (4, 4), slices=[0, 4], axis=0), "a part is empty"),
     (layer("Crop", (4, 4), starts=[1], ends=[5], axes=[0]), "Crop 1:5"),
-    (layer("Padding", (4, 4), top=-1), "cannot cut"),
+    (layer("Padding", (4, 4), top=-1), "cannot crop"),
     (layer("Padding", (4, 4), left=4, type=2), "reflecting"),
     (layer("Permute", (4, 4), order_type=2), "Permute 2"),
     (layer("Reshape", (4, 4), w=5, h=3), "Reshape of 4x4 to 3x5"),
     (layer("Tile", (4, 4), repeats=[2]), "Tile of 4x4"),
     (layer("MatMul", (2, 3), (2, 3)), "3 columns meet 2 rows"),
-    (layer("Gemm", (2, 3, 4), weights=(8,), trans_b=1, constant_b=1, constant_n=2, constant_k=4), "2 axes wanted"),
+    (layer("Gemm", (2, 3, 4), weights=(8,), trans_b=1, constant_b=1, constant_n=2, constant_k=4), "is not rows of 4"),
     (layer("SDPA", (2, 3, 4), (2, 5, 4), (2, 6, 4)), "SDPA of"),
     (layer("Interp", (3, 4, 4), output_height=0, output_width=4), "Interp to"),
     (layer("GridSample", (3, 4, 4), (4, 4, 3)), "GridSample at"),
@@ -127,8 +127,8 @@ BROKEN = [
     (layer("Reorg", (3, 5, 4), stride=2), "Reorg by 2"),
     (layer("PReLU", (3, 4, 4), weights=(2,), num_slope=2), "PReLU of 2 slopes"),
     (layer("MemoryData"), "without a size"),
-    (layer("InnerProduct", (2, 4), weights=(8,), num_output=2, weight_data_size=8), "one row wanted"),
-    (layer("InnerProduct", (4,), weights=(6,), num_output=2, weight_data_size=6), "6 weights of InnerProduct"),
+    (layer("InnerProduct", (2, 4), weights=(8,), num_output=2, weight_data_size=8), "is not one row"),
+    (layer("InnerProduct", (4,), weights=(6,), num_output=2, weight_data_size=6), "InnerProduct has 6 weights, not 2 x 4"),
     (layer("PReLU", (2, 3, 4, 4), weights=(2,), num_slope=2), "up to 3 axes"),
     (layer("GroupNorm", (4, 8), weights=(4, 4), channels=4, group=2), "takes 3 axes, not 4x8"),
     (layer("InstanceNorm", (4, 8, 8), weights=(3, 3), channels=3), "InstanceNorm of 3 channels on 4x8x8"),
@@ -139,14 +139,14 @@ BROKEN = [
     (layer("Reshape", (4, 4), w=0, h=3), "Reshape to (3, 0)"),
     (layer("Flip", (4, 4), axes=[2]), "Flip [2] of 4x4"),
     (layer("MatMul", (2, 3), (2, 3, 4)), "the ranks differ"),
-    (layer("Gemm", (2, 4), weights=(8,), constant_b=0, constant_n=2, constant_k=4), "only a constant, transposed B"),
-    (layer("SDPA", (2, 3, 4), (3, 4), (2, 3, 4)), "3 axes each wanted"),
+    (layer("Gemm", (2, 4), weights=(8,), constant_b=0, constant_n=2, constant_k=4), "a constant, transposed B only"),
+    (layer("SDPA", (2, 3, 4), (3, 4), (2, 3, 4)), "it takes 3 axes each"),
     (layer("SDPA", (3, 3, 4), (2, 5, 4), (2, 5, 4)), "SDPA of 3x3x4"),
     (layer("DetectionOutput", (8,), (2, 3), (2, 4), keep_top_k=1, nms_top_k=1), "DetectionOutput of 8, 2x3, 2x4"),
     (layer("DetectionOutput", (8,), (1, 2), (2, 4), keep_top_k=1, nms_top_k=1), "DetectionOutput of 8, 1x2, 2x4"),
     (layer("DetectionOutput", (8,), (2, 2), (2, 4), keep_top_k=3, nms_top_k=3), "keeps 3 of 2"),
     (layer("Convolution", (None, 4, 4), weights=(18,), **CONV), "unknown number of channels"),  # type: ignore[arg-type]
-    (layer("Convolution", (2, 4, 4), (2, 2, 3, 3), dynamic_weight=1, **CONV), "weights 2x2x3x3, 2x2x3x1 wanted"),
+    (layer("Convolution", (2, 4, 4), (2, 2, 3, 3), dynamic_weight=1, **CONV), "weights 2x2x3x3, not 2x2x3x1"),
     (layer("Convolution", (2, 4, 4), weights=(12,), **CONV), "18 weights, not 12"),
     (layer("Convolution", (3, 4, 4), weights=(18,), **CONV, stride_h=0), "kernel 3 and stride 0"),
     (layer("Convolution", (3, 4, 4), weights=(18,), **CONV, pad_right=-1), "with negative pads"),
@@ -158,7 +158,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("broken", "reason"), BROKEN, ids=[f"{b.type}-{i}" for i, (b, _) in enumerate(BROKEN)])
-def test_a_layer_that_breaks_its_contract_is_refused(broken: Layer, reason: str) -> None:
+def test_a_layer_that_fails_its_check_is_refused(broken: Layer, reason: str) -> None:
     if reason == "18 weights, not 18":  # 2 x 3 x 3 x 1 is right
         assert check(broken) == [(2, 2, 4)]
         return
@@ -170,7 +170,7 @@ Demand = tuple[str, int, int]  # module, first and last line
 
 
 def demands() -> dict[Demand, str]:
-    """Where the contracts refuse, and in which words."""
+    """Where the layer checks refuse, and in which words."""
     found: dict[Demand, str] = {}
     for module in (layer_checks, layer_checks_maps):
         assert module.__file__ is not None
@@ -181,7 +181,7 @@ def demands() -> dict[Demand, str]:
     return found
 
 
-def test_every_demand_of_every_contract_is_broken_by_some_layer() -> None:
+def test_every_refusal_of_every_layer_check_is_reached() -> None:
     unbroken = demands()
     assert len(unbroken) > 60
     for broken, _ in BROKEN:
@@ -218,9 +218,9 @@ def test_weights_are_consumed_to_the_last_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("7767517", "7767518", "its head says 7767518"),
+        ("7767517", "7767518", "its header says 7767518"),
         ("Sigmoid", "TanH   ", "differs from the net"),
-        ("\n7 9\n", "\n7 8\n", "its head says"),
+        ("\n7 9\n", "\n7 8\n", "its header says"),
     ],
 )
 def test_a_param_file_that_is_not_what_was_meant_is_refused(tmp_path: Path, old: str, new: str, why: str) -> None:
@@ -237,7 +237,7 @@ def test_a_param_file_that_is_not_what_was_meant_is_refused(tmp_path: Path, old:
 
 def test_half_weights_are_tagged_and_half_as_large(tmp_path: Path) -> None:
     net = net_of()
-    write_bin(net, tmp_path / "model.bin", kept=0)
+    write_bin(net, tmp_path / "model.bin", fp32_layers=0)
     assert (tmp_path / "model.bin").read_bytes()[:4] == struct.pack("<I", 0x01306B47)
     assert (tmp_path / "model.bin").stat().st_size == 4 + 4 * 2 + 4 * 2
     write_param(net, tmp_path / "model.param")
@@ -252,7 +252,7 @@ def test_as_many_first_layers_keep_float32_as_agreement_asks_for(least: int, kep
         tried.append(count)
         return count >= least
 
-    assert fewest(16, agrees) == kept and tried == [n for n in (0, 2, 4, 8, 12, 16) if n <= kept]
+    assert smallest_agreeing(16, agrees) == kept and tried == [n for n in (0, 2, 4, 8, 12, 16) if n <= kept]
 
 
 def test_fp16_stores_half_and_computes_nearly_the_same(tmp_path: Path) -> None:

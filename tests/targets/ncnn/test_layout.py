@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segc.targets.ncnn.lower.layout import layout, merged
+from segc.targets.ncnn.lower.layout import layout_of_shape, merge_axes
 from segc.targets.ncnn.lower.ops_movement import two_steps
 from segc.targets.ncnn.net.net import Refused
 
@@ -33,14 +33,14 @@ from segc.targets.ncnn.net.net import Refused
 def test_the_batch_goes_and_at_most_four_axes_stay(
     sizes: tuple[int | None, ...], shape: tuple[int | None, ...], axes: tuple[int, ...] | None
 ) -> None:
-    assert (layout(sizes).shape, layout(sizes).axes) == (shape, axes)
+    assert (layout_of_shape(sizes).shape, layout_of_shape(sizes).axes) == (shape, axes)
 
 
 def test_an_axis_without_a_place_is_refused() -> None:
-    assert layout((1, 4, 5)).place(2) == 1
+    assert layout_of_shape((1, 4, 5)).position(2) == 1
     for sizes in ((1, 4, 5), (2, 3, 4, 5, 6)):
         with pytest.raises(Refused, match="axis 0 has no place"):
-            layout(sizes).place(0)
+            layout_of_shape(sizes).position(0)
 
 
 SIZES = st.lists(st.integers(1, 3), min_size=1, max_size=6)
@@ -51,18 +51,18 @@ def test_moving_the_groups_moves_the_numbers(sizes: list[int], random: object) -
     perm = list(range(len(sizes)))
     random.shuffle(perm)  # type: ignore[attr-defined]
     x = np.arange(np.prod(sizes)).reshape(sizes)
-    groups, order = merged(sizes, perm)
+    groups, order = merge_axes(sizes, perm)
     grouped = x.reshape([int(np.prod([sizes[axis] for axis in group])) for group in groups])
     np.testing.assert_array_equal(grouped.transpose(order).reshape(-1), x.transpose(perm).reshape(-1))
     assert all(sizes[axis] > 1 for group in groups for axis in group)
 
 
-@pytest.mark.parametrize("perm", [p for p in permutations(range(5)) if len(merged([2] * 5, p)[0]) == 5])
+@pytest.mark.parametrize("perm", [p for p in permutations(range(5)) if len(merge_axes([2] * 5, p)[0]) == 5])
 def test_five_groups_move_in_two_steps_of_four(perm: tuple[int, ...]) -> None:
     first, second = two_steps(list(perm))
     x = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
     np.testing.assert_array_equal(x.transpose(first).transpose(second), x.transpose(perm))
-    assert max(len(merged([2] * 5, step)[0]) for step in (first, second)) <= 4
+    assert max(len(merge_axes([2] * 5, step)[0]) for step in (first, second)) <= 4
 
 
 def test_more_than_six_groups_are_refused() -> None:

@@ -76,7 +76,7 @@ FOREIGN = CONV.replace("y = Conv(x, w)", "c = Conv(x, w)  y = RandomNormalLike(c
     ("text", "reason"),
     [
         (LARGE, "ncnn's limit is 2^31 - 1"),
-        (INTEGERS, "holds 16777217, which no float32 is exactly"),
+        (INTEGERS, "holds 16777217, which float32 cannot represent exactly"),
         (DOUBLE, "is float64, ncnn's layers compute in float32"),
         (UNKNOWN, "no Softsign in ncnn"),
         (FOREIGN, "no RandomNormalLike in ncnn"),

@@ -15,9 +15,9 @@ pytest.importorskip("ncnn")
 from segc.errors import CompileError
 from segc.graph import ir
 from segc.pipeline.stages import standard
-from segc.targets.ncnn.lower.lowering import same_sizes
-from segc.targets.ncnn.lower.size_expressions import References, sizes_of
+from segc.targets.ncnn.lower.size_expressions import SizeInputs, sizes_of
 from segc.targets.ncnn.net.net import Refused
+from segc.targets.ncnn.net.reshape_params import same_sizes
 from segc.targets.ncnn.target import NCNN
 from segc.targets.protocol import Session, Settings
 
@@ -138,10 +138,10 @@ def test_a_cut_that_leaves_nothing_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("side", "start", "end", "step", "reason"),
     [
-        ("P", -3, LAST, 1, "may have fewer than 3 cells"),
-        ("P + 1", 0, -3, 1, "may have fewer than 3 cells"),
-        ("P + 1", 2, -3, 1, "may have fewer than 5 cells"),
-        ("P", 0, 4, 1, "may have fewer than 4 cells"),
+        ("P", -3, LAST, 1, "may be shorter than 3 cells"),
+        ("P + 1", 0, -3, 1, "may be shorter than 3 cells"),
+        ("P + 1", 2, -3, 1, "may be shorter than 5 cells"),
+        ("P", 0, 4, 1, "may be shorter than 4 cells"),
         ("P + 9", -3, 2, 1, "its result may be empty"),
         ("P + 9", 3, 2, 1, "its result may be empty"),
         ("P + 9", -2, -3, 1, "its result may be empty"),
@@ -158,7 +158,7 @@ def expression(body: str, tensor: str) -> str:
     graph = ir.from_model(model_of(f"{body} logits = Conv(x, w)"))
     ir.infer_shapes(graph)
     made = next(t for node in graph.nodes for t in node.outputs if t.name == tensor)
-    return References(graph.inputs[0]).text(sizes_of(made))
+    return SizeInputs(graph.inputs[0]).expression(sizes_of(made))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_shape_arithmetic_becomes_an_expression(body: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("s = Shape<start = 3>(x) t = Div(eight, s)", "divided by what is known at run time only"),
+        ("s = Shape<start = 3>(x) t = Div(eight, s)", "divided by a number that is not a positive constant"),
         ("s = Shape<start = 3>(x) t = Mod(s, eight)", "computed by Mod"),
         ("f = ReduceMax<keepdims = 0>(x) u = Cast<to = 7>(f) t = Unsqueeze(u, front)", "computed from data"),
     ],

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 pytest.importorskip("ncnn")
 
 from segc.graph import ir
-from segc.targets.ncnn.lower.lowering import Emission
-from segc.targets.ncnn.lower.net_builder import build
-from segc.targets.ncnn.lower.sorting import FEW, LOWEST, MOST_SCORES, SORTED_CELLS, descending, grouping
+from segc.targets.ncnn.lower.lower_graph import lower_graph
+from segc.targets.ncnn.lower.net_builder import NetBuilder
+from segc.targets.ncnn.lower.sorting import FEW, LOWEST, MAX_SCORES, MAX_SORTED_CELLS, group_count, sort_descending
 from segc.targets.ncnn.net.net import Refused
 from segc.targets.ncnn.target import NCNN
 from segc.targets.protocol import Session, Settings
@@ -73,20 +73,20 @@ def test_the_largest_cells_come_in_order_and_go_back_to_their_places(count: int,
 def test_many_cells_are_sorted_in_groups_after_a_bound() -> None:
     for count, bound in ((FEW, False), (2000, True), (CELLS, False)):
         graph = ir.from_model(model(TOP, count))
-        layers = build(graph).layers
+        layers = lower_graph(graph).layers
         sorter = next(layer for layer in layers if layer.type == "DetectionOutput")
-        assert sorter.inputs[1].shape[0] == 1 + grouping(CELLS, count)
+        assert sorter.inputs[1].shape[0] == 1 + group_count(CELLS, count)
         assert any(layer.type == "Threshold" for layer in layers) == bound
 
 
-@given(st.integers(1, SORTED_CELLS), st.integers(1, SORTED_CELLS))
+@given(st.integers(1, MAX_SORTED_CELLS), st.integers(1, MAX_SORTED_CELLS))
 def test_groups_stay_within_their_memory(cells: int, count: int) -> None:
-    groups = grouping(cells, count)
-    assert groups == 1 or (1 + groups) * (cells + groups - 1) <= MOST_SCORES + groups * (1 + groups)
+    groups = group_count(cells, count)
+    assert groups == 1 or (1 + groups) * (cells + groups - 1) <= MAX_SCORES + groups * (1 + groups)
 
 
 def test_more_cells_than_boxes_can_tell_apart_are_refused() -> None:
-    e = Emission()
-    row = e.memory("row", np.full(SORTED_CELLS + 1, LOWEST, np.float32), (1, SORTED_CELLS + 1))
-    with pytest.raises(Refused, match=f"it sorts {SORTED_CELLS + 1} cells"):
-        descending(e, "sorted", row, 5)
+    builder = NetBuilder()
+    row = builder.add_constant("row", np.full(MAX_SORTED_CELLS + 1, LOWEST, np.float32), (1, MAX_SORTED_CELLS + 1))
+    with pytest.raises(Refused, match=f"it sorts {MAX_SORTED_CELLS + 1} cells"):
+        sort_descending(builder, "sorted", row, 5)

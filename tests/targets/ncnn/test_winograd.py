@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("ncnn")
 
 from segc.graph import ir
-from segc.targets.ncnn.lower.net_builder import build
+from segc.targets.ncnn.lower.lower_graph import lower_graph
 from segc.targets.ncnn.target import NCNN
-from segc.targets.ncnn.trial.winograd63 import FLAG, agree, eligible
+from segc.targets.ncnn.trial.winograd63 import FLAG, eligible, results_agree
 from segc.targets.protocol import Settings
 
 
@@ -43,7 +43,7 @@ def test_only_nets_that_could_use_it_are_tried(
     model = conv(channels, attributes, kernel)
     graph = ir.from_model(model)
     ir.infer_shapes(graph)
-    assert eligible(build(graph)) == could
+    assert eligible(lower_graph(graph)) == could
     emitted = NCNN.emit(conv(channels, attributes, kernel), tmp_path, Settings())
     assert emitted.options[FLAG] == could  # a single convolution amplifies nothing
 
@@ -52,14 +52,14 @@ def test_it_is_off_where_it_moves_logits_or_pixels() -> None:
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((1, 5, 40, 50)).astype(np.float32)
     scale = np.abs(logits).max()
-    assert agree(logits, logits) and agree(logits, logits + np.float32(1e-4) * scale)
-    assert not agree(logits, logits + np.float32(2e-3) * scale)
-    assert not agree(logits, logits * np.float32(np.nan))
+    assert results_agree(logits, logits) and results_agree(logits, logits + np.float32(1e-4) * scale)
+    assert not results_agree(logits, logits + np.float32(2e-3) * scale)
+    assert not results_agree(logits, logits * np.float32(np.nan))
     close = np.where(np.arange(5).reshape(1, 5, 1, 1) == 3, logits[:, 2:3] + 1e-7, logits)
     swapped = close[:, [0, 1, 3, 2, 4]]
-    assert np.abs(close - swapped).max() < 1e-6 and not agree(close, swapped)
+    assert np.abs(close - swapped).max() < 1e-6 and not results_agree(close, swapped)
     mask = logits.argmax(1).astype(np.uint8)
     wrong = mask.copy()
     wrong[0, :2] = 9
-    assert agree(mask, mask) and not agree(mask, wrong)
-    assert agree(logits[:, :1], logits[:, :1])
+    assert results_agree(mask, mask) and not results_agree(mask, wrong)
+    assert results_agree(logits[:, :1], logits[:, :1])
