@@ -1,4 +1,4 @@
-"""Writing an engine for ONNX Runtime: the ONNX file itself."""
+"""Emit an ONNX Runtime engine: the ONNX file itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segc.targets.protocol import Emitted, Settings
 
 
 def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
-    """Write `model.onnx`, with its weights beside it where they do not fit one file."""
+    """Write model.onnx, and model.onnx.data beside it where the weights do not fit one file."""
     if fits_one_file(model):
         (directory / FILE).write_bytes(model.SerializeToString(deterministic=True))
         return Emitted((FILE,))

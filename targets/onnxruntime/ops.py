@@ -1,8 +1,8 @@
 """The capability table of ONNX Runtime on the CPU.
 
-Operators of opset 20 with a CPU kernel or a function body, and the types of their first input, as the kernel
-registry of onnxruntime lists them (`get_all_opkernel_def`; tests/targets/test_onnxruntime.py compares the two).
-float16 is accepted wherever float32 is: the runtime inserts casts around kernels that lack it.
+Operators of opset 20 that have a CPU kernel or a function body, and the types of their first input, as onnxruntime's
+kernel registry lists them (`get_all_opkernel_def`; tests/targets/test_onnxruntime.py compares the two). float16 is
+accepted wherever float32 is: the runtime inserts casts around kernels that lack it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _ANY_TYPE = (
 )
 
 
-def rows() -> dict[str, tuple[Check, ...]]:
-    """Per op its checks."""
-    made: dict[str, tuple[Check, ...]] = dict.fromkeys(_ANY_TYPE.split(), ())
+def capability_table() -> dict[str, tuple[Check, ...]]:
+    """The checks of each supported op."""
+    table: dict[str, tuple[Check, ...]] = dict.fromkeys(_ANY_TYPE.split(), ())
     for types, ops in _BY_TYPE.items():
-        made.update({op: (input_dtype(0, *types),) for op in ops.split()})
-    return made
+        table.update({op: (input_dtype(0, *types),) for op in ops.split()})
+    return table

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, the embedded default."""
+"""The target `onnxruntime`: ONNX Runtime on the CPU, which needs no further package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
 from segc.passes.performance.winograd_conv import WinogradConv
 from segc.targets.checks import any_tensor
 from segc.targets.onnxruntime.emit import emit
-from segc.targets.onnxruntime.ops import rows
+from segc.targets.onnxruntime.ops import capability_table
 from segc.targets.onnxruntime.runtime import RUNTIME
-from segc.targets.options.half import HALF, by_types
-from segc.targets.options.winograd import WINOGRAD, as_asked
+from segc.targets.options.half import HALF, with_fp16_types
+from segc.targets.options.winograd import WINOGRAD, with_winograd_option
 from segc.targets.target import Target
 
 ONNXRUNTIME = Target(
@@ -22,15 +22,15 @@ ONNXRUNTIME = Target(
     summary="ONNX Runtime, CPU: the embedded default",
     opset=20,
     runtime=RUNTIME,
-    ops=rows(),
+    ops=capability_table(),
     emit=emit,
     table="targets/onnxruntime/target.py",
     legalize=(SinkUpsampleBelowConv(), SplitConvOverConcat(), WinogradConv(), ExpandPRelu(), ExpandTop2()),
     mask_tail=LowerResizeArgMaxCells(),
-    skipped_passes=frozenset({SplitBatchnorm.name}),  # saves CGNet 7 % of its time, but it magnifies the new rounding
+    skipped_passes=frozenset({SplitBatchnorm.name}),  # 7 % of CGNet's time, but it magnifies the rounding
     boundary=any_tensor,
     accepts_uint8=True,
     precisions=("fp32", "fp16"),
     options=(HALF, WINOGRAD),
-    configure=lambda target, settings: by_types(as_asked(target, settings), settings),
+    configure=lambda target, settings: with_fp16_types(with_winograd_option(target, settings), settings),
 )

@@ -1,7 +1,6 @@
-"""Writing an engine for OpenVINO: the converted model in float32.
+"""Emit an OpenVINO engine: the converted model in float32.
 
-Parity in float32 needs INFERENCE_PRECISION_HINT=f32: on CPUs with bfloat16 units the plug-in would otherwise compute
-in bfloat16.
+Parity needs INFERENCE_PRECISION_HINT=f32: otherwise the CPU plug-in computes in bfloat16 on CPUs that have it.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from segc.targets.protocol import Emitted, Settings
 
 
 def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
-    """Convert the model and write `model.xml` and `model.bin`. Raises CompileError."""
+    """Convert the model and write model.xml and model.bin. Raises CompileError with OpenVINO's reason."""
     import openvino
 
-    source = directory / "source.onnx"  # read from disk: weights above 2 GB do not fit one message
+    source = directory / "source.onnx"  # by way of a file: weights above 2 GB do not fit one message
     onnx.save_model(model, str(source), save_as_external_data=not fits_one_file(model), location="source.data")
     try:
         converted = openvino.Core().read_model(source)
@@ -36,7 +35,7 @@ def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitte
 
 
 def _name_by_position(model: Any) -> None:
-    """Rename what OpenVINO numbered with a counter of the whole process: equal graphs must give equal files."""
-    for at, node in enumerate(model.get_ordered_ops()):
+    """Rename nodes that OpenVINO named by a process-wide counter, so that equal graphs give equal files."""
+    for position, node in enumerate(model.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():
-            node.set_friendly_name(f"{node.get_type_name()}/{at}")
+            node.set_friendly_name(f"{node.get_type_name()}/{position}")

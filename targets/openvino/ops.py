@@ -1,7 +1,7 @@
 """The capability table of OpenVINO.
 
-ONNX operators that OpenVINO's ONNX front end converts; tests/targets/test_openvino.py converts and runs one model a
-row and compares it with ONNX Runtime.
+ONNX operators that OpenVINO's ONNX front end converts. tests/targets/test_openvino.py converts and runs one model per
+operator and compares it with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -25,6 +25,6 @@ _OPS = (
 )
 
 
-def rows() -> Mapping[str, tuple[Check, ...]]:
-    """Per op its checks."""
+def capability_table() -> Mapping[str, tuple[Check, ...]]:
+    """The checks of each supported op."""
     return dict.fromkeys(_OPS.split(), (no_subgraph,))

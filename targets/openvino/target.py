@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in float32."""
+"""The target `openvino`: OpenVINO on the CPU, in float32."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowCo
 from segc.passes.performance.winograd_conv import WinogradConv
 from segc.targets.checks import any_tensor
 from segc.targets.openvino.emit import emit
-from segc.targets.openvino.ops import rows
+from segc.targets.openvino.ops import capability_table
 from segc.targets.openvino.runtime import RUNTIME
-from segc.targets.options.winograd import WINOGRAD, as_asked
+from segc.targets.options.winograd import WINOGRAD, with_winograd_option
 from segc.targets.target import Target
 
 OPENVINO = Target(
@@ -20,7 +20,7 @@ OPENVINO = Target(
     summary="OpenVINO, CPU, float32",
     opset=20,
     runtime=RUNTIME,
-    ops=rows(),
+    ops=capability_table(),
     emit=emit,
     table="targets/openvino/target.py",
     mask_tail=LowerResizeArgMaxTiled(),
@@ -36,5 +36,5 @@ OPENVINO = Target(
     boundary=any_tensor,
     accepts_uint8=True,
     options=(WINOGRAD,),
-    configure=as_asked,
+    configure=with_winograd_option,
 )

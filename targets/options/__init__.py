@@ -1,1 +1,1 @@
-"""Options that several targets offer."""
+"""Command-line options that several targets offer. half: `--set half=...`. winograd: `--set winograd=...`."""

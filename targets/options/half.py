@@ -1,4 +1,4 @@
-"""`--precision fp16` for targets that compute by the types in the graph."""
+"""`--precision fp16` for targets whose engines compute in the types of the graph."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ HALF = Option(
     "half",
     ("measured", "all"),
     "measured",
-    "with --precision fp16: keep early layers in float32 as far as measuring asks for it, or none of them",
+    "with --precision fp16: keep as many early layers in float32 as measurements ask for, or none",
 )
 
 
-def by_types(target: Target, settings: Settings) -> Target:
-    """The target with half precision written into the graph last, where the settings ask for it. WinogradConv's sums of
-    large numbers stay out of it.
+def with_fp16_types(target: Target, settings: Settings) -> Target:
+    """The target with a last pass that converts the graph to float16, where the settings ask for it.
+
+    WinogradConv is dropped then: its intermediate sums are too large for float16.
     """
     if settings.precision != "fp16":
         return target
     target = without_winograd(target)
-    return replace(target, legalize=(*target.legalize, _half(settings)))
+    return replace(target, legalize=(*target.legalize, _fp16_pass(settings)))
 
 
-def _half(settings: Settings) -> Pass:
+def _fp16_pass(settings: Settings) -> Pass:
     if settings.options.get("half") == "all":
         return ConvertToFp16()
     if settings.images is None:

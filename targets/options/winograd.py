@@ -1,4 +1,4 @@
-"""`--set winograd=off` for targets whose pipeline computes convolutions by fewer products."""
+"""`--set winograd=off` for targets whose pipeline has WinogradConv."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ WINOGRAD = Option(
     "winograd",
     ("on", "off"),
     "on",
-    "on: wide 3x3 convolutions by a quarter of the products, which rounds them by a digit more and holds four times"
-    " their weights in memory; off: as they are",
+    "on: wide 3x3 convolutions with a quarter of the multiplications, one digit less accurate and with four times their"
+    " weights in memory; off: leave them as they are",
 )
 
 
-def as_asked(target: Target, settings: Settings) -> Target:
-    """The target without the pass, where the settings say so."""
+def with_winograd_option(target: Target, settings: Settings) -> Target:
+    """The target with or without WinogradConv, as the settings ask."""
     return target if settings.options.get(WINOGRAD.name, WINOGRAD.default) == "on" else without_winograd(target)
 
 
 def without_winograd(target: Target) -> Target:
-    """The target whose convolutions stay as they are."""
+    """The target without WinogradConv."""
     return replace(target, legalize=tuple(step for step in target.legalize if step.name != WinogradConv.name))

@@ -1,4 +1,4 @@
-"""The capability table as checks. It is generated: see generate.py."""
+"""The capability table of PPLNN: capabilities.json, which generator/ makes from measured facts, as checks."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ FILE = Path(__file__).with_name("capabilities.json")
 
 
 @cache
-def content() -> dict[str, Any]:
-    """The table as it was generated."""
-    loaded: dict[str, Any] = json.loads(FILE.read_text())
-    return loaded
+def generated_table() -> dict[str, Any]:
+    """The content of capabilities.json."""
+    content: dict[str, Any] = json.loads(FILE.read_text())
+    return content
 
 
 @cache
-def rows(device: str) -> Mapping[str, tuple[Check, ...]]:
-    """Per op the checks for this device; what one refuses it says with the fact that the rule stands on."""
-    opset = of_opset(content()["opset"])
+def capability_table(device: str) -> Mapping[str, tuple[Check, ...]]:
+    """The checks of each op on this device; a refusal quotes the measured fact behind the rule."""
+    opset = of_opset(generated_table()["opset"])
     return {
-        op: (opset, *(_cited(CHECKS[r["check"]](**r["args"]), r["fact"]) for r in row["rules"]))
-        for op, row in content()["ops"][device].items()
+        op: (opset, *(_with_fact(CHECKS[rule["check"]](**rule["args"]), rule["fact"]) for rule in entry["rules"]))
+        for op, entry in generated_table()["ops"][device].items()
     }
 
 
-def _cited(check: Check, fact: str) -> Check:
-    def cited(node: gs.Node) -> str | None:
-        why = check(node)
-        return why if why is None else f"{why} ({fact})"
+def _with_fact(check: Check, fact: str) -> Check:
+    def check_and_quote(node: gs.Node) -> str | None:
+        reason = check(node)
+        return reason if reason is None else f"{reason} ({fact})"
 
-    return cited
+    return check_and_quote

@@ -1,4 +1,7 @@
-"""The conditions a rule of the capability table may name. Each gives the reason for a "no" in a few words, or None."""
+"""The checks that rules of capabilities.json name. Each returns the reason why a node is refused, or None.
+
+The names in `CHECKS` and the parameters of its functions are those of the JSON file.
+"""
 
 from __future__ import annotations
 
@@ -20,41 +23,41 @@ SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
 def inputs(types: Sequence[str], at: Sequence[int] | str = (0,)) -> Check:
-    """The inputs at these places ("*": all) have one of these types; an unknown type is none of them."""
+    """The inputs number `at` ("*": all) have one of these types; an unknown type is refused."""
 
     def check(node: gs.Node) -> str | None:
-        places = range(len(node.inputs)) if at == "*" else at
-        for place in places:
-            tensor = optional(node, int(place))
-            if tensor is not None and (got := _type(tensor)) not in types:
-                return f"input {place} is {got}, supported are {', '.join(types)}"
+        indices = range(len(node.inputs)) if at == "*" else at
+        for index in indices:
+            tensor = optional(node, int(index))
+            if tensor is not None and (type_ := _type(tensor)) not in types:
+                return f"input {index} is {type_}, supported are {', '.join(types)}"
         return None
 
     return check
 
 
 def outputs(types: Sequence[str]) -> Check:
-    """Nothing of another type comes out."""
+    """The outputs have one of these types; an unknown type passes."""
 
     def check(node: gs.Node) -> str | None:
         found = [_type(t) for t in node.outputs if not t.is_empty() and t.dtype is not None]
-        return next((f"gives {got}, supported are {', '.join(types)}" for got in found if got not in types), None)
+        return next((f"output is {t}, supported are {', '.join(types)}" for t in found if t not in types), None)
 
     return check
 
 
 def casts_to(types: Sequence[str]) -> Check:
-    """A Cast to one of these types."""
+    """The Cast is to one of these types."""
 
     def check(node: gs.Node) -> str | None:
-        got = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(node.attrs["to"]))).name
-        return None if got in types else f"casts to {got}, supported are {', '.join(types)}"
+        target = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(node.attrs["to"]))).name
+        return None if target in types else f"casts to {target}, supported are {', '.join(types)}"
 
     return check
 
 
 def few_unnamed_outputs() -> Check:
-    """At most one node of the graph leaves an output without a name; the node itself answers for what it can see."""
+    """At most one output of the node has no name. PPLNN refuses two in the whole graph, which a node cannot see."""
 
     def check(node: gs.Node) -> str | None:
         unnamed = [t for t in node.outputs if t.is_empty()]
@@ -64,19 +67,19 @@ def few_unnamed_outputs() -> Check:
 
 
 def nothing_empty(may: Mapping[str, Sequence[int]]) -> Check:
-    """No input without elements, but for these places of these ops."""
+    """Every input has elements; may: per op the inputs that need none."""
 
     def check(node: gs.Node) -> str | None:
-        for at, tensor in enumerate(node.inputs):
-            if not tensor.is_empty() and 0 in (tensor.shape or ()) and at not in may.get(node.op, ()):
-                return f"input {at} has no elements"
+        for index, tensor in enumerate(node.inputs):
+            if not tensor.is_empty() and 0 in (tensor.shape or ()) and index not in may.get(node.op, ()):
+                return f"input {index} has no elements"
         return None
 
     return check
 
 
 def has(names: Sequence[str]) -> Check:
-    """These attributes are written down."""
+    """These attributes are present."""
 
     def check(node: gs.Node) -> str | None:
         missing = [name for name in names if name not in node.attrs]
@@ -86,7 +89,7 @@ def has(names: Sequence[str]) -> Check:
 
 
 def lacks(names: Sequence[str]) -> Check:
-    """None of these attributes is there."""
+    """None of these attributes is present."""
 
     def check(node: gs.Node) -> str | None:
         found = [name for name in names if name in node.attrs]
@@ -99,35 +102,35 @@ def attribute(name: str, wanted: Sequence[Any], default: Any) -> Check:
     """The attribute has one of these values."""
 
     def check(node: gs.Node) -> str | None:
-        got = node.attrs.get(name, default)
-        got = got.decode() if isinstance(got, bytes) else got
-        return None if got in wanted else f"{name}={got!r}, supported is {' or '.join(map(repr, wanted))}"
+        value = node.attrs.get(name, default)
+        value = value.decode() if isinstance(value, bytes) else value
+        return None if value in wanted else f"{name}={value!r}, supported is {' or '.join(map(repr, wanted))}"
 
     return check
 
 
 def ones(name: str) -> Check:
-    """Every entry of the attribute is 1."""
+    """Every element of the attribute is 1."""
 
     def check(node: gs.Node) -> str | None:
-        got = list(node.attrs.get(name, ()))
-        return f"{name}={got}, supported is 1" if any(v != 1 for v in got) else None
+        values = list(node.attrs.get(name, ()))
+        return f"{name}={values}, supported is 1" if any(v != 1 for v in values) else None
 
     return check
 
 
 def given(at: Sequence[int]) -> Check:
-    """These inputs are there."""
+    """The inputs number `at` are present."""
 
     def check(node: gs.Node) -> str | None:
-        missing = [str(place) for place in at if optional(node, place) is None]
-        return f"input {', '.join(missing)} is left out" if missing else None
+        missing = [str(index) for index in at if optional(node, index) is None]
+        return f"input {', '.join(missing)} is missing" if missing else None
 
     return check
 
 
 def all_outputs(count: int) -> Check:
-    """So many outputs, each with a name."""
+    """The node has `count` outputs, each with a name."""
 
     def check(node: gs.Node) -> str | None:
         named = sum(not t.is_empty() for t in node.outputs)
@@ -136,14 +139,14 @@ def all_outputs(count: int) -> Check:
     return check
 
 
-def _has_rank(at: Sequence[int], good: Callable[[int], bool], wanted: str) -> Check:
+def _rank_check(at: Sequence[int], accepted: Callable[[int], bool], wanted: str) -> Check:
     def check(node: gs.Node) -> str | None:
-        for place in at:
-            dims = rank(node.inputs[place])
-            if dims is None:
-                return f"input {place} has an unknown number of axes"
-            if not good(dims):
-                return f"input {place} has {dims} axes, supported are {wanted}"
+        for index in at:
+            axes = rank(node.inputs[index])
+            if axes is None:
+                return f"input {index} has an unknown number of axes"
+            if not accepted(axes):
+                return f"input {index} has {axes} axes, supported are {wanted}"
         return None
 
     return check
@@ -151,16 +154,16 @@ def _has_rank(at: Sequence[int], good: Callable[[int], bool], wanted: str) -> Ch
 
 def rank_in(allowed: Sequence[int]) -> Check:
     """Input 0 has one of these numbers of axes."""
-    return _has_rank([0], lambda dims: dims in allowed, " and ".join(map(str, allowed)))
+    return _rank_check([0], lambda axes: axes in allowed, " and ".join(map(str, allowed)))
 
 
 def least_rank(at: Sequence[int], least: int) -> Check:
-    """These inputs have at least so many axes."""
-    return _has_rank(at, lambda dims: dims >= least, f"{least} and more")
+    """The inputs number `at` have at least `least` axes."""
+    return _rank_check(at, lambda axes: axes >= least, f"{least} and more")
 
 
 def symmetric_pads() -> Check:
-    """Both ends of each side are padded alike."""
+    """The pads before and after each axis are equal."""
 
     def check(node: gs.Node) -> str | None:
         pads = list(node.attrs.get("pads", ()))
@@ -171,28 +174,28 @@ def symmetric_pads() -> Check:
 
 
 def no_auto_pad() -> Check:
-    """Padding is written down, or none."""
+    """The pads are explicit, since PPLNN ignores auto_pad."""
 
     def check(node: gs.Node) -> str | None:
-        got = text(node, "auto_pad", "NOTSET")
-        return None if got == "NOTSET" else f"auto_pad={got!r} is ignored"
+        auto_pad = text(node, "auto_pad", "NOTSET")
+        return None if auto_pad == "NOTSET" else f"PPLNN ignores auto_pad={auto_pad!r}"
 
     return check
 
 
 def no_output_padding() -> Check:
-    """The size of a ConvTranspose follows from kernel, strides and pads."""
+    """The size of a ConvTranspose's result follows from kernel, strides and pads alone."""
 
     def check(node: gs.Node) -> str | None:
         if any(node.attrs.get("output_padding", ())):
-            return f"output_padding={list(node.attrs['output_padding'])} is ignored"
-        return "output_shape is ignored" if "output_shape" in node.attrs else None
+            return f"PPLNN ignores output_padding={list(node.attrs['output_padding'])}"
+        return "PPLNN ignores output_shape" if "output_shape" in node.attrs else None
 
     return check
 
 
 def not_of_own_input(channels: int) -> Check:
-    """No Add of Conv(x) and x where x has fewer channels than this: the fused kernel overwrites x while it reads it."""
+    """No Add of Conv(x) and x where x has fewer than `channels`: the fused kernel overwrites x while reading it."""
 
     def check(node: gs.Node) -> str | None:
         x = own_input(node)
@@ -201,20 +204,20 @@ def not_of_own_input(channels: int) -> Check:
         size = x.shape[1] if x.shape is not None and len(x.shape) > 1 else None
         if isinstance(size, int) and size >= channels:
             return None
-        return f"adds a Conv of '{x.name}' to '{x.name}' itself ({size if size is not None else '?'} channels)"
+        return f"adds '{x.name}' to a Conv of it ({size if size is not None else '?'} channels)"
 
     return check
 
 
 def resize_kind(kinds: Sequence[Sequence[str]]) -> Check:
-    """The pair of mode and coordinates is one of these."""
+    """The pair (mode, coordinate_transformation_mode) of the Resize is one of these."""
     allowed = {(mode, coordinates) for mode, coordinates in kinds}
 
     def check(node: gs.Node) -> str | None:
         kind = kind_of(node)
         pair = (kind.mode, kind.coordinates)
         shown = ", ".join(f"{mode} {coordinates}" for mode, coordinates in sorted(allowed))
-        return None if pair in allowed else f"{' '.join(pair)} is none of {shown}"
+        return None if pair in allowed else f"resizes {' '.join(pair)}, supported are {shown}"
 
     return check
 
@@ -224,56 +227,54 @@ def floors() -> Check:
 
     def check(node: gs.Node) -> str | None:
         kind = kind_of(node)
-        return None if kind.mode != "nearest" or kind.rounding == "floor" else f"nearest_mode={kind.rounding!r}"
+        floor = kind.mode != "nearest" or kind.rounding == "floor"
+        return None if floor else f"nearest_mode={kind.rounding!r}, supported is 'floor'"
 
     return check
 
 
 def usual_cubic() -> Check:
-    """A cubic Resize is that of PyTorch."""
+    """A cubic Resize is PyTorch's: cubic_coeff_a is -0.75 and exclude_outside 0."""
 
     def check(node: gs.Node) -> str | None:
         kind = kind_of(node)
         if kind.mode != "cubic" or (abs(kind.cubic_coeff_a + 0.75) < 1e-6 and not kind.exclude_outside):
             return None
-        return f"cubic_coeff_a={kind.cubic_coeff_a:g}, exclude_outside={int(kind.exclude_outside)}"
+        values = f"cubic_coeff_a={kind.cubic_coeff_a:g}, exclude_outside={int(kind.exclude_outside)}"
+        return f"{values}, supported are -0.75 and 0"
 
     return check
 
 
 def spatial_resize() -> Check:
-    """A Resize changes the last two of four axes."""
+    """A Resize keeps axes 0 and 1; where that cannot be seen it passes."""
 
     def check(node: gs.Node) -> str | None:
         scales, sizes, x = optional(node, 2), optional(node, 3), node.inputs[0]
-        known = None if scales is None else small_constant(scales)
-        if known is not None and known.size:
-            return "scales axes 0 and 1" if list(known.flat[:2]) != [1, 1] else None
-        wanted = ints(sizes)
-        if (
-            wanted is not None
-            and x.shape is not None
-            and list(wanted[:2])
-            != [w if not isinstance(s, int) else s for w, s in zip(wanted, x.shape[:2], strict=False)]
-        ):
-            return "resizes axes 0 and 1"
-        return None
+        factors = None if scales is None else small_constant(scales)
+        if factors is not None and factors.size:
+            return "resizes axes 0 and 1" if list(factors.flat[:2]) != [1, 1] else None
+        target = ints(sizes)
+        if target is None or x.shape is None:
+            return None
+        pairs = zip(target[:2], x.shape[:2], strict=False)
+        return "resizes axes 0 and 1" if any(isinstance(old, int) and new != old for new, old in pairs) else None
 
     return check
 
 
 def not_negative(at: int) -> Check:
-    """A constant without negative entries, or a computed one."""
+    """Input number `at` has no negative elements; one that is computed at run time passes."""
 
     def check(node: gs.Node) -> str | None:
         values = ints(optional(node, at))
-        return f"input {at} is {values}, nothing below 0 is supported" if values and min(values) < 0 else None
+        return f"input {at} is {values}, negative values are not supported" if values and min(values) < 0 else None
 
     return check
 
 
 def plain_axes() -> Check:
-    """Constant axes that ascend from the front."""
+    """The axes of a Slice are constant, not negative and ascending."""
 
     def check(node: gs.Node) -> str | None:
         tensor = optional(node, 3)
@@ -282,13 +283,13 @@ def plain_axes() -> Check:
         axes = ints(tensor)
         if axes is None:
             return "axes are computed at run time"
-        return None if min(axes) >= 0 and axes == sorted(axes) else f"axes={axes} are not in order from the front"
+        return None if min(axes) >= 0 and axes == sorted(axes) else f"axes={axes} are negative or not ascending"
 
     return check
 
 
 def recast(output: int) -> Check:
-    """Only Cast reads this output: its type on the device is not the one ONNX says."""
+    """Only Casts read this output, whose type on the device is not the one that ONNX defines."""
 
     def check(node: gs.Node) -> str | None:
         users = [user.op for user in node.outputs[output].outputs if user.op != "Cast"]
@@ -298,34 +299,36 @@ def recast(output: int) -> Check:
 
 
 def channel_slope() -> Check:
-    """One slope for each channel, or one for all."""
+    """A PRelu has one slope per channel, or one for all."""
 
     def check(node: gs.Node) -> str | None:
         x, slope = node.inputs[0], node.inputs[1]
         if slope.shape is None or x.shape is None:
             return "the shape of the slope is unknown"
         sizes = [1] * (len(x.shape) - len(slope.shape)) + list(slope.shape)
-        return None if all(s == 1 for at, s in enumerate(sizes) if at != 1) else f"slope of shape {list(slope.shape)}"
+        per_channel = all(size == 1 for axis, size in enumerate(sizes) if axis != 1)
+        return None if per_channel else f"slope of shape {list(slope.shape)}, supported is one per channel"
 
     return check
 
 
 def axes_or_flat() -> Check:
-    """Axes are given, unless all are reduced away."""
+    """A reduction has axes, or keepdims=0."""
 
     def check(node: gs.Node) -> str | None:
-        return "no axes with keepdims=1" if "axes" not in node.attrs and node.attrs.get("keepdims", 1) else None
+        without_axes = "axes" not in node.attrs and node.attrs.get("keepdims", 1)
+        return "no axes with keepdims=1" if without_axes else None
 
     return check
 
 
 def ascending_axes() -> Check:
-    """Axes that are reduced away ascend."""
+    """The axes of a reduction with keepdims=0 ascend."""
 
     def check(node: gs.Node) -> str | None:
-        axes, dims = list(node.attrs.get("axes", ())), rank(node.inputs[0])
-        front = [a + dims if a < 0 and dims is not None else a for a in axes]
-        if node.attrs.get("keepdims", 1) or front == sorted(front):
+        axes, count = list(node.attrs.get("axes", ())), rank(node.inputs[0])
+        not_negative = [axis + count if axis < 0 and count is not None else axis for axis in axes]
+        if node.attrs.get("keepdims", 1) or not_negative == sorted(not_negative):
             return None
         return f"axes={axes} do not ascend, with keepdims=0"
 
@@ -333,7 +336,7 @@ def ascending_axes() -> Check:
 
 
 def of_opset(opset: int) -> Check:
-    """The node is one of this opset: no attribute or input that its op does not have there."""
+    """The node is valid in this opset: the op, its attributes and its number of inputs."""
 
     def check(node: gs.Node) -> str | None:
         if node.domain:
@@ -343,9 +346,9 @@ def of_opset(opset: int) -> Check:
         except onnx.defs.SchemaError:
             return f"opset {opset} has no {node.op}"
         if extra := sorted(set(node.attrs) - set(schema.attributes)):
-            return f"{', '.join(extra)} is no attribute in opset {opset}"
+            return f"opset {opset} has no attribute {', '.join(extra)}"
         if len(node.inputs) > schema.max_input:
-            return f"{len(node.inputs)} inputs, {schema.max_input} in opset {opset}"
+            return f"{len(node.inputs)} inputs, opset {opset} has {schema.max_input}"
         return None
 
     return check

@@ -1,4 +1,4 @@
-"""The passes that bring a graph into the region of the table, in their order."""
+"""The passes that legalize a graph for PPLNN, in their order."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from segc.passes.legalize.vector_products import LegalizeVectorProducts
 from segc.passes.masks.widen_mask import WidenMask
 from segc.passes.support.resize_kinds import Modes
 
-WIDE_ENOUGH = 32  # channels from which the sum of a Conv and its own input was measured to be right
-# Ops that the table has for floats, or that are spelled otherwise for them; LegalizeArithmetic looks at integers.
-COMPOSED = ("GreaterOrEqual", "LessOrEqual", "Max", "Min", "Pow")
+MIN_FUSED_CHANNELS = 32  # from here on PPLNN's fused kernel for x + Conv(x) was measured to be correct
+# Supported for float32; LegalizeArithmetic rewrites them for integers.
+FLOAT_ONLY = ("GreaterOrEqual", "LessOrEqual", "Max", "Min", "Pow")
 
 
 def legalizations(ops: Collection[str], kinds: Modes) -> tuple[Pass, ...]:
-    """The passes for a device with these ops and kinds of Resize. What it has natively stays as it is."""
-    lacking = tuple(op for op in SPELLINGS if op not in ops or op in COMPOSED)
+    """The passes for a device with these ops and kinds of Resize; ops that it has natively stay as they are."""
+    unsupported = tuple(op for op in SPELLINGS if op not in ops or op in FLOAT_ONLY)
     return (
         LowerAdaptiveAvgPool(),
         LowerPSAMask(),
@@ -52,7 +52,7 @@ def legalizations(ops: Collection[str], kinds: Modes) -> tuple[Pass, ...]:
         *(() if "InstanceNormalization" in ops else (LegalizeInstanceNormalization(),)),
         LegalizeGridSample(),
         *(() if "GatherElements" in ops else (LegalizeGatherElements(),)),
-        LegalizeArithmetic(lacking),
+        LegalizeArithmetic(unsupported),
         LegalizeConvTranspose(),
         LegalizeVectorProducts(),
         LegalizeResize(kinds),
@@ -63,18 +63,20 @@ def legalizations(ops: Collection[str], kinds: Modes) -> tuple[Pass, ...]:
     )
 
 
-def spelling(ops: Collection[str], opset: int, recast: bool) -> tuple[Pass, ...]:
-    """The passes that come after `legalizations`, on the whole graph or on a part: its nodes in the older opset.
+def to_file_opset(ops: Collection[str], opset: int, cast_topk_indices: bool) -> tuple[Pass, ...]:
+    """The passes that convert a legalized graph, or a segment of one, to the opset of PPLNN's files.
 
-    recast: TopK's indices need a Cast before anything else reads them.
+    cast_topk_indices: TopK's indices need a Cast before other ops read them.
     """
     return (
         LowerOpset(opset),
-        *(() if "HardSigmoid" in ops else (LegalizeArithmetic(("HardSigmoid",)),)),  # of HardSwish
+        *(
+            () if "HardSigmoid" in ops else (LegalizeArithmetic(("HardSigmoid",)),)
+        ),  # that LowerOpset makes of HardSwish
         LegalizeLogic(tuple(op for op in ("Or", "Xor") if op not in ops)),
         LegalizeTypes(),
-        BreakConvAddFusion(WIDE_ENOUGH),
-        *((CastTopKIndices(),) if recast else ()),
+        BreakConvAddFusion(MIN_FUSED_CHANNELS),
+        *((CastTopKIndices(),) if cast_topk_indices else ()),
         LegalizeAxes(),
         LegalizeAsymmetricPads(),
         LegalizeDefaults(),

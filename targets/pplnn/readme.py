@@ -1,4 +1,4 @@
-"""The README of a bundle: how to run the model with PPLNN, from the shell, from Python and from C++."""
+"""README.md of a PPLNN bundle: how to run the model from the shell, from Python and from C++."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import onnx
 TEXT = """\
 # This model in PPLNN
 
-`model.onnx` (opset 11) was written for the {device} engine of PPLNN, `pplnn.json` holds the settings of that engine.
-PPLNN is OpenPPL's ppl.nn, built from its sources (https://github.com/openppl-public/ppl.nn):
+`model.onnx` (opset 11) is for the {device} engine of PPLNN; `pplnn.json` holds the settings of that engine.
+PPLNN is OpenPPL's ppl.nn, which is built from source (https://github.com/openppl-public/ppl.nn):
 
     ./build.sh {build} -DPPLNN_ENABLE_PYTHON_API=ON
 
-What package indexes call pyppl is another project; do not install it.
+Do not install the package pyppl from a package index: it is another project.
 
 {tensors}
 
-`segc.json` of the bundle says how images are normalised (`preprocessing`), and where a bundle has several segments,
-in which order they run and what goes from one to another (`segments`).
+The bundle's `segc.json` gives the normalisation of images (`preprocessing`). In a bundle of several segments it also
+gives their order and the tensors they exchange (`segments`).
 
 ## Shell
 
@@ -58,14 +58,14 @@ check(builder.SetResources(resources))
 check(builder.Preprocess())
 runtime = builder.CreateRuntime()
 
-given = {{  # your values
-{given}}}
-for at in range(runtime.GetInputCount()):
-    tensor = runtime.GetInputTensor(at)
-    check(tensor.ConvertFromHost(given[tensor.GetName()]))
+inputs = {{  # your values
+{inputs}}}
+for i in range(runtime.GetInputCount()):
+    tensor = runtime.GetInputTensor(i)
+    check(tensor.ConvertFromHost(inputs[tensor.GetName()]))
 check(runtime.Run())
-for at in range(runtime.GetOutputCount()):
-    tensor = runtime.GetOutputTensor(at)
+for i in range(runtime.GetOutputCount()):
+    tensor = runtime.GetOutputTensor(i)
     y = numpy.array(tensor.ConvertToHost())
     print(tensor.GetName(), y.shape, y.dtype)
 """
@@ -84,7 +84,7 @@ engine = nn.cuda.EngineFactory.Create(options)
 check(engine.Configure(nn.cuda.ENGINE_CONF_SET_KERNEL_TYPE, common.DATATYPE_{kernel}))
 if os.path.exists("{algorithm_file}"):
     check(engine.Configure(nn.cuda.ENGINE_CONF_IMPORT_ALGORITHMS, "{algorithm_file}"))
-else:  # the first run chooses algorithms and writes them down
+else:  # the first run selects algorithms and saves them
     check(engine.Configure(nn.cuda.ENGINE_CONF_EXPORT_ALGORITHMS, "{algorithm_file}"))
 """,
 }
@@ -101,7 +101,7 @@ using namespace ppl::nn;
 using namespace ppl::common;
 
 template <typename T>
-bool give(Tensor* tensor, datatype_t type, const std::vector<int64_t>& dims, const std::vector<T>& values) {{
+bool set_input(Tensor* tensor, datatype_t type, const std::vector<int64_t>& dims, const std::vector<T>& values) {{
     tensor->GetShape()->Reshape(dims);
     TensorShape shape = *tensor->GetShape();
     shape.SetDataType(type);
@@ -110,7 +110,7 @@ bool give(Tensor* tensor, datatype_t type, const std::vector<int64_t>& dims, con
 }}
 
 template <typename T>
-bool take(const Tensor* tensor, datatype_t type, std::vector<T>* values) {{
+bool get_output(const Tensor* tensor, datatype_t type, std::vector<T>* values) {{
     TensorShape shape = *tensor->GetShape();
     shape.SetDataType(type);
     shape.SetDataFormat(DATAFORMAT_NDARRAY);
@@ -134,19 +134,19 @@ int main() {{
     std::unique_ptr<Runtime> runtime(builder->CreateRuntime());
     if (!runtime) return 1;
 
-{give}    if (runtime->Run() != RC_SUCCESS) return 1;
-{take}    return 0;
+{set_inputs}    if (runtime->Run() != RC_SUCCESS) return 1;
+{get_outputs}    return 0;
 }}
 """
 
-CPP_GIVE = """\
-    std::vector<{kind.cpp}> x{at}({count});  // your values
-    if (!give(runtime->GetTensor({name}), DATATYPE_{kind.ppl}, {{{dims}}}, x{at})) return 1;
+CPP_SET_INPUT = """\
+    std::vector<{kind.cpp}> x{index}({count});  // your values
+    if (!set_input(runtime->GetTensor({name}), DATATYPE_{kind.ppl}, {{{dims}}}, x{index})) return 1;
 """
 
-CPP_TAKE = """\
-    std::vector<{kind.cpp}> y{at};
-    if (!take(runtime->GetTensor({name}), DATATYPE_{kind.ppl}, &y{at})) return 1;
+CPP_GET_OUTPUT = """\
+    std::vector<{kind.cpp}> y{index};
+    if (!get_output(runtime->GetTensor({name}), DATATYPE_{kind.ppl}, &y{index})) return 1;
 """
 
 PYTHON_IMPORTS = {"x86": "", "cuda": "import os\n\n"}
@@ -171,7 +171,7 @@ CPP_CONFIGURE = {
         const uint64_t bytes = text.size();
         const uint32_t import = cuda::ENGINE_CONF_IMPORT_ALGORITHMS_FROM_BUFFER;
         if (engine->Configure(import, text.data(), bytes) != RC_SUCCESS) return 1;
-    }} else {{  // the first run chooses algorithms and writes them down
+    }} else {{  // the first run selects algorithms and saves them
         engine->Configure(cuda::ENGINE_CONF_SET_EXPORT_ALGORITHMS_HANDLER, save, algorithms);
     }}
 """,
@@ -185,20 +185,20 @@ SHELL = {
 
 NOTES = {
     "x86": """
-The x86 engine computes in float32 on AVX512 or FMA. Threads are OpenMP's: set OMP_NUM_THREADS, and build with
-`-DPPLNN_USE_OPENMP=ON`.
+The x86 engine computes in float32 with AVX512 or FMA. For several threads build PPLNN with `-DPPLNN_USE_OPENMP=ON` and
+set OMP_NUM_THREADS.
 """,
     "cuda": """
-The table of what CUDA runs was read from PPLNN's source, not measured. The first run tries algorithms and writes the
-fastest to `{algorithm_file}`; they belong to one kind of GPU and one input size. Later runs read the file: with the
-tool `pplnn`, give `--import-algo-file` in place of `--export-algo-file`. An empty file is refused.
+What the CUDA engine supports was read from PPLNN's source, not measured. The first run tries algorithms and writes the
+fastest to `{algorithm_file}`, which is valid for one GPU model and one input size. Later runs read the file: with the
+tool `pplnn`, pass `--import-algo-file` instead of `--export-algo-file`. PPLNN refuses an empty file.
 """,
 }
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A tensor type as the reader, NumPy, PPLNN and C++ call it."""
+    """The name of a tensor type in NumPy, PPLNN and C++."""
 
     numpy: str
     ppl: str
@@ -209,33 +209,35 @@ KINDS: dict[int, Kind] = {
     onnx.TensorProto.FLOAT: Kind("float32", "FLOAT32", "float"),
     onnx.TensorProto.INT64: Kind("int64", "INT64", "int64_t"),
 }
-IMAGE = (1, 3, 512, 512)  # stands for the sizes that a map leaves open
+EXAMPLE_IMAGE = (1, 3, 512, 512)  # the sizes that examples use where those of a map are symbolic
 
 
-def guide(model: onnx.ModelProto, settings: Mapping[str, Any]) -> str:
-    """README.md for this model and these settings. Inputs and outputs are float32 or int64."""
+def readme(model: onnx.ModelProto, settings: Mapping[str, Any]) -> str:
+    """The text of README.md for this model and the content of pplnn.json. Inputs and outputs are float32 or int64."""
     device = settings["device"]
     own = {**settings[device], "kernel": str(settings[device].get("kernel_type", "")).upper()}
-    given, made = model.graph.input, model.graph.output
-    dims = [", ".join(map(str, _sizes(info))) for info in given]
+    inputs, outputs = model.graph.input, model.graph.output
+    dims = [", ".join(map(str, _sizes(info))) for info in inputs]
     arrays = [
         f"    {json.dumps(x.name)}: numpy.zeros([{sizes}], numpy.{_kind(x).numpy}),\n"
-        for x, sizes in zip(given, dims, strict=True)
+        for x, sizes in zip(inputs, dims, strict=True)
     ]
-    gives = [
-        CPP_GIVE.format(
-            at=at, kind=_kind(x), name=json.dumps(x.name), dims=sizes, count=sizes.replace(", ", " * ") or "1"
+    set_inputs = [
+        CPP_SET_INPUT.format(
+            index=index, kind=_kind(x), name=json.dumps(x.name), dims=sizes, count=sizes.replace(", ", " * ") or "1"
         )
-        for at, (x, sizes) in enumerate(zip(given, dims, strict=True))
+        for index, (x, sizes) in enumerate(zip(inputs, dims, strict=True))
     ]
-    takes = [CPP_TAKE.format(at=at, kind=_kind(y), name=json.dumps(y.name)) for at, y in enumerate(made)]
+    get_outputs = [
+        CPP_GET_OUTPUT.format(index=index, kind=_kind(y), name=json.dumps(y.name)) for index, y in enumerate(outputs)
+    ]
     return TEXT.format(
         device=device,
         build={"x86": "-DPPLNN_USE_X86_64=ON", "cuda": "-DPPLNN_USE_CUDA=ON"}[device],
-        tensors="\n".join([*(_told("input", x) for x in given), *(_told("output", y) for y in made)]),
-        shell=SHELL[device].format(shapes=",".join("_".join(map(str, _sizes(x))) for x in given), **own),
+        tensors="\n".join([*(_list_item("input", x) for x in inputs), *(_list_item("output", y) for y in outputs)]),
+        shell=SHELL[device].format(shapes=",".join("_".join(map(str, _sizes(x))) for x in inputs), **own),
         python=PYTHON.format(
-            imports=PYTHON_IMPORTS[device], engine=PYTHON_ENGINES[device].format(**own), given="".join(arrays)
+            imports=PYTHON_IMPORTS[device], engine=PYTHON_ENGINES[device].format(**own), inputs="".join(arrays)
         ),
         cpp=CPP.format(
             device=device,
@@ -243,8 +245,8 @@ def guide(model: onnx.ModelProto, settings: Mapping[str, Any]) -> str:
             includes=CPP_INCLUDES[device],
             helpers=CPP_HELPERS[device].format(),
             configure=CPP_CONFIGURE[device].format(**own),
-            give="".join(gives),
-            take="".join(takes),
+            set_inputs="".join(set_inputs),
+            get_outputs="".join(get_outputs),
         ),
         notes=NOTES[device].format(**own),
     )
@@ -254,14 +256,14 @@ def _kind(info: onnx.ValueInfoProto) -> Kind:
     return KINDS[info.type.tensor_type.elem_type]
 
 
-def _told(side: str, info: onnx.ValueInfoProto) -> str:
+def _list_item(side: str, info: onnx.ValueInfoProto) -> str:
     dims = info.type.tensor_type.shape.dim
     shape = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
     return f"- {side} `{info.name}`: {_kind(info).numpy} ({shape})"
 
 
 def _sizes(info: onnx.ValueInfoProto) -> list[int]:
-    """The sizes of a tensor, with numbers for those that are open."""
+    """The sizes of a tensor, with example sizes for the symbolic ones."""
     dims = info.type.tensor_type.shape.dim
-    usual = IMAGE if len(dims) == len(IMAGE) else (1,) * len(dims)
-    return [int(d.dim_value) if d.HasField("dim_value") else size for d, size in zip(dims, usual, strict=True)]
+    example = EXAMPLE_IMAGE if len(dims) == len(EXAMPLE_IMAGE) else (1,) * len(dims)
+    return [int(d.dim_value) if d.HasField("dim_value") else size for d, size in zip(dims, example, strict=True)]

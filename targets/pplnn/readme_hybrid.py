@@ -1,4 +1,4 @@
-"""The README of a bundle of which PPLNN runs some segments: what runs in which order, and what goes between them."""
+"""README.md of a hybrid bundle with PPLNN: which segments run in which order, and which tensors they exchange."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ TEXT = """\
 # This model in PPLNN and ONNX Runtime
 
 PPLNN does not run all of this model: {hybrid}.
-The segments run one after the other; each reads the image or what earlier segments gave, by the names in this table.
+The segments run one after the other. Each reads the image or outputs of earlier segments, by the names in this table.
 
-| segment | runs in | reads | gives |
+| segment | runs in | reads | writes |
 |---|---|---|---|
 {rows}
 
-`segc run` and `segc.load` run them all. Without segc, go through the folders in this order: in those of PPLNN a
-README.md says how to run `model.onnx` from the shell, Python and C++; the other `model.onnx` are for ONNX Runtime.
-`segc.json` says how images are normalised (`preprocessing`) and what the output `{output}` holds.
+`segc run` and `segc.load` run them all. Without segc, run the folders in this order. In each PPLNN folder README.md
+shows how to run `model.onnx` from the shell, Python and C++; the other `model.onnx` files are for ONNX Runtime.
+`segc.json` gives the normalisation of images (`preprocessing`) and the meaning of the output `{output}`.
 """
 
 
-def overview(directory: Path, manifest: Manifest) -> None:
-    """Write README.md of a hybrid bundle; a bundle of one engine has its own already."""
+def write_hybrid_readme(directory: Path, manifest: Manifest) -> None:
+    """Write README.md of a hybrid bundle; a bundle with one engine has one already."""
     if not manifest.segments:
         return
     rows = [f"| `{s.directory}` | {s.target} | {_listed(s.inputs)} | {_listed(s.outputs)} |" for s in manifest.segments]

@@ -1,4 +1,4 @@
-"""PPLNN in this process, by the Python API of ppl.nn (docs/en/python-api-reference.md there)."""
+"""PPLNN in this process, through ppl.nn's Python API (docs/en/python-api-reference.md in its repository)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from segc.errors import CompileError
 
 
 class PplnnSession:
-    """The model in a folder, loaded with the settings beside it. Flushes denormals in the thread that makes it."""
+    """A loaded model.onnx with the settings in pplnn.json beside it. Creating one makes its thread flush denormals."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        if threads:  # OpenMP's, read when the library is loaded
+        if threads:  # OpenMP reads it when the library is loaded
             os.environ["OMP_NUM_THREADS"] = str(threads)
         from pyppl import common, nn  # type: ignore[import-not-found]
 
@@ -31,9 +31,9 @@ class PplnnSession:
         resources.engines = [engine]
         self._check("SetResources", builder.SetResources(resources))
         self._check("Preprocess", builder.Preprocess())
-        self._runtime = self._made("CreateRuntime", builder.CreateRuntime())
-        self._kept = (engine, builder)  # the runtime uses both
-        inputs = [self._runtime.GetInputTensor(at) for at in range(self._runtime.GetInputCount())]
+        self._runtime = self._created("CreateRuntime", builder.CreateRuntime())
+        self._keep_alive = (engine, builder)  # the runtime uses both
+        inputs = [self._runtime.GetInputTensor(i) for i in range(self._runtime.GetInputCount())]
         self._inputs = {tensor.GetName(): tensor for tensor in inputs}
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -43,47 +43,47 @@ class PplnnSession:
         return y
 
     def run_named(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs by name. Raises CompileError with what PPLNN says."""
+        """All outputs by name. Raises CompileError with PPLNN's message."""
         for name, array in inputs.items():
             self._check("ConvertFromHost", self._inputs[name].ConvertFromHost(np.ascontiguousarray(array)))
         self._check("Run", self._runtime.Run())
-        outputs = [self._runtime.GetOutputTensor(at) for at in range(self._runtime.GetOutputCount())]
+        outputs = [self._runtime.GetOutputTensor(i) for i in range(self._runtime.GetOutputCount())]
         return {tensor.GetName(): self._array(tensor) for tensor in outputs}
 
     def _array(self, tensor: Any) -> np.ndarray:
         y = np.array(tensor.ConvertToHost())
-        return y.astype(np.float32) if y.dtype == np.float16 else y  # a CUDA engine of half precision
+        return y.astype(np.float32) if y.dtype == np.float16 else y  # a CUDA engine in float16
 
-    def _x86(self, own: Mapping[str, Any], _folder: Path) -> Any:
+    def _x86(self, settings: Mapping[str, Any], _folder: Path) -> Any:
         x86 = self._nn.x86
         options = x86.EngineOptions()
-        options.mm_policy = getattr(x86, own["mm_policy"])
-        options.disable_avx512 = own["disable_avx512"]
-        options.disable_avx_fma3 = own["disable_avx_fma3"]
-        engine = self._made("EngineFactory.Create", x86.EngineFactory.Create(options))
-        self._check("Configure", engine.Configure(x86.ENGINE_CONF_GRAPH_FUSION, int(own["graph_fusion"])))
+        options.mm_policy = getattr(x86, settings["mm_policy"])
+        options.disable_avx512 = settings["disable_avx512"]
+        options.disable_avx_fma3 = settings["disable_avx_fma3"]
+        engine = self._created("EngineFactory.Create", x86.EngineFactory.Create(options))
+        self._check("Configure", engine.Configure(x86.ENGINE_CONF_GRAPH_FUSION, int(settings["graph_fusion"])))
         return engine
 
-    def _cuda(self, own: Mapping[str, Any], folder: Path) -> Any:
+    def _cuda(self, settings: Mapping[str, Any], folder: Path) -> Any:
         cuda = self._nn.cuda
         options = cuda.EngineOptions()
-        options.device_id = own["device_id"]
-        options.mm_policy = getattr(cuda, own["mm_policy"])
-        engine = self._made("EngineFactory.Create", cuda.EngineFactory.Create(options))
-        kind = getattr(self._common, f"DATATYPE_{own['kernel_type'].upper()}")
+        options.device_id = settings["device_id"]
+        options.mm_policy = getattr(cuda, settings["mm_policy"])
+        engine = self._created("EngineFactory.Create", cuda.EngineFactory.Create(options))
+        kind = getattr(self._common, f"DATATYPE_{settings['kernel_type'].upper()}")
         self._check("Configure", engine.Configure(cuda.ENGINE_CONF_SET_KERNEL_TYPE, kind))
-        if own["quick_select"]:
+        if settings["quick_select"]:
             self._check("Configure", engine.Configure(cuda.ENGINE_CONF_USE_DEFAULT_ALGORITHMS))
-        algorithms = folder / own["algorithm_file"]
-        if algorithms.is_file():  # a bundle is not written to: whoever wants algorithms kept puts the file there
+        algorithms = folder / settings["algorithm_file"]
+        if algorithms.is_file():  # segc writes nothing into a bundle: users put the file there to keep algorithms
             self._check("Configure", engine.Configure(cuda.ENGINE_CONF_IMPORT_ALGORITHMS, str(algorithms)))
         return engine
 
     def _check(self, call: str, status: Any) -> None:
         if status != self._common.RC_SUCCESS:
-            raise CompileError("PPLNN refuses", because=f"{call}: {self._common.GetRetCodeStr(status)}")
+            raise CompileError("PPLNN reports an error", because=f"{call}: {self._common.GetRetCodeStr(status)}")
 
-    def _made(self, call: str, made: Any) -> Any:
-        if not made:
-            raise CompileError("PPLNN refuses", because=f"{call} gave nothing")
-        return made
+    def _created(self, call: str, created: Any) -> Any:
+        if not created:
+            raise CompileError("PPLNN reports an error", because=f"{call} returned nothing")
+        return created

@@ -1,4 +1,4 @@
-"""PPLNN as a target: the rows of its device, and the passes that bring graphs there."""
+"""The target `pplnn`: PPLNN (OpenPPL's ppl.nn), on x86 CPUs or CUDA GPUs, by ONNX files of opset 11."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from segc.errors import UsageError
 from segc.passes.support.resize_kinds import Modes
 from segc.targets.pplnn import ops
 from segc.targets.pplnn.emit import emit
-from segc.targets.pplnn.passes import legalizations, spelling
-from segc.targets.pplnn.readme_hybrid import overview
+from segc.targets.pplnn.passes import legalizations, to_file_opset
+from segc.targets.pplnn.readme_hybrid import write_hybrid_readme
 from segc.targets.pplnn.runtime import RUNTIME, cannot_run
 from segc.targets.protocol import Option, Settings
 from segc.targets.target import Target
 
 DEVICES = ("x86", "cuda")
-OPSET = int(ops.content()["opset"])
+OPSET = int(ops.generated_table()["opset"])
 
 
-def kinds(device: str) -> Modes:
-    """The kinds of Resize that the table has for this device."""
+def resize_kinds(device: str) -> Modes:
+    """The pairs (mode, coordinates) of Resize that the device supports."""
     return frozenset((mode, coordinates) for mode, coordinates in rules(device, "Resize")["resize_kind"]["kinds"])
 
 
 def rules(device: str, op: str) -> dict[str, Any]:
-    """The arguments of each check that the table has for this op."""
-    return {rule["check"]: rule["args"] for rule in ops.content()["ops"][device][op]["rules"]}
+    """The arguments of each check that an op has on this device, by the check's name."""
+    return {rule["check"]: rule["args"] for rule in ops.generated_table()["ops"][device][op]["rules"]}
 
 
-def boundary(tensor: gs.Tensor) -> str | None:
-    """What goes into or out of an engine: the types that the engine computes with."""
-    known = tensor.dtype is not None and np.dtype(tensor.dtype) in (np.float32, np.int64)
-    return None if known else f"'{tensor.name}' is {tensor.dtype}, not float32 or int64"
+def float32_or_int64(tensor: gs.Tensor) -> str | None:
+    """Why a tensor cannot enter or leave a segment, or None: PPLNN's engines exchange float32 and int64."""
+    supported = tensor.dtype is not None and np.dtype(tensor.dtype) in (np.float32, np.int64)
+    return None if supported else f"'{tensor.name}' is {tensor.dtype}, not float32 or int64"
 
 
 def configure(target: Target, settings: Settings) -> Target:
-    """The target with the table and the passes of the device. Raises UsageError for a precision it does not have."""
+    """The target with the capability table and the passes of the device. Raises UsageError for fp16 on x86."""
     device = settings.options.get("device", DEVICES[0])
     if device == "x86" and settings.precision != "fp32":
         raise UsageError(
@@ -47,10 +47,10 @@ def configure(target: Target, settings: Settings) -> Target:
             because="its x86 engine has kernels for float32 only",
             so="--precision fp32, or --device cuda",
         )
-    rows = ops.rows(device)
-    recast = "recast" in rules(device, "TopK")
-    last = spelling(rows, OPSET, recast)
-    return replace(target, ops=rows, legalize=(*legalizations(rows, kinds(device)), *last), segment_passes=last)
+    table = ops.capability_table(device)
+    last = to_file_opset(table, OPSET, cast_topk_indices="recast" in rules(device, "TopK"))
+    legalize = (*legalizations(table, resize_kinds(device)), *last)
+    return replace(target, ops=table, legalize=legalize, segment_passes=last)
 
 
 PPLNN = configure(
@@ -64,13 +64,13 @@ PPLNN = configure(
         emit=emit,
         table="targets/pplnn/capabilities.json",
         precisions=("fp32", "fp16"),
-        limits={"fp32": (1.5e-3, 0.999)},  # of the legalized graph without ONNX Runtime's own optimizations
+        limits={"fp32": (1.5e-3, 0.999)},  # measured on the legalized graph, without ONNX Runtime's optimizations
         options=(Option("device", DEVICES, DEVICES[0], "the engine that runs the model"),),
         configure=configure,
         cannot_run=cannot_run,
         status_when_not_run="emitted, not run",
-        boundary=boundary,
-        write_extras=overview,
+        boundary=float32_or_int64,
+        write_extras=write_hybrid_readme,
     ),
     Settings(),
 )

@@ -1,6 +1,6 @@
-"""As much of the CUDA driver API as running an engine takes, through ctypes: no further package is needed.
+"""The part of the CUDA driver API that running an engine needs, called through ctypes: no further package is needed.
 
-Every call raises CudaError with the driver's own words. Pointers are ints.
+Every call raises CudaError with the driver's message. Pointers are ints.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 class CudaError(RuntimeError):
-    """The driver refused a call."""
+    """The CUDA driver returned an error, or is not installed."""
 
 
 @cache
@@ -36,7 +36,7 @@ def _call(name: str, *arguments: Any) -> None:
 
 
 class Device:
-    """The first GPU with its primary context, which TensorRT shares, and one stream."""
+    """The first GPU, with its primary context, which TensorRT uses too, and one stream."""
 
     def __init__(self) -> None:
         device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
@@ -49,30 +49,30 @@ class Device:
         self.stream = int(stream.value or 0)
 
     def make_current(self) -> None:
-        """Use this device in the calling thread."""
+        """Make this device the calling thread's current one."""
         _call("cuCtxSetCurrent", self._context)
 
     def synchronize(self) -> None:
-        """Wait for everything in the stream."""
+        """Wait until the stream has finished."""
         _call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
 
     def upload(self, x: np.ndarray, to: Buffer) -> None:
-        """Copy a contiguous array to the device, in the stream."""
+        """Enqueue a copy of a contiguous array to the device."""
         _call("cuMemcpyHtoDAsync_v2", _pointer(to.address), _host(x), _size(x.nbytes), _pointer(self.stream))
 
     def download(self, y: np.ndarray, source: Buffer) -> None:
-        """Copy from the device into a contiguous array, in the stream."""
+        """Enqueue a copy from the device into a contiguous array; complete after `synchronize`."""
         _call("cuMemcpyDtoHAsync_v2", _host(y), _pointer(source.address), _size(y.nbytes), _pointer(self.stream))
 
 
 class Buffer:
-    """Device memory that grows when it must and is given back with the object."""
+    """Device memory that grows on demand and is freed with the object. size: bytes."""
 
     def __init__(self) -> None:
         self.address, self.size = 0, 0
 
     def reserve(self, size: int) -> int:
-        """At least `size` bytes; returns the address."""
+        """Make the buffer hold at least `size` bytes and return its address; growing discards its content."""
         if size > self.size:
             self.close()
             address = ctypes.c_uint64()
@@ -81,7 +81,7 @@ class Buffer:
         return self.address
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         if self.address:
             _driver().cuMemFree_v2(ctypes.c_uint64(self.address))
         self.address, self.size = 0, 0

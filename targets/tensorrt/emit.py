@@ -1,4 +1,4 @@
-"""Writing an engine for TensorRT: built here, or what the machine with the GPU needs to build it."""
+"""Emit a TensorRT engine, or with `--defer` what another machine needs to build it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from segc.targets.tensorrt.runtime import ENGINE, SIDECAR
 
 
 def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
-    """Write the engine, or with `--defer` the graph and the options that `segc build` takes."""
+    """Write the engine and its sidecar; with `--defer` the graph and the settings that `segc build` reads.
+
+    Raises what `build.build` raises.
+    """
     flavor = chosen(settings.options)
     if defers(settings.options):
         return deferred.write(model, directory, settings, flavor)

@@ -1,7 +1,7 @@
-"""The two TensorRTs: for RTX, which builds engines without a GPU, and the enterprise one, which builds on its GPU.
+"""The two TensorRTs: TensorRT for RTX, which builds engines without a GPU, and the enterprise one, which needs its GPU.
 
-Both have the same Python names. What is installed is found without importing it; whether a GPU is there is asked of
-the driver, whose library both need to run an engine.
+Both have the same Python API. Which one is installed is found without importing it. Whether there is a GPU is asked of
+the driver, which both need to run an engine.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from segc.errors import MissingPackageError
 from segc.targets.protocol import Option, Settings
 
 AUTO, RTX, ENTERPRISE = "auto", "rtx", "enterprise"
-FLAVOR = Option("flavor", (AUTO, RTX, ENTERPRISE), AUTO, "which TensorRT builds the engine; auto: what is installed")
+FLAVOR = Option("flavor", (AUTO, RTX, ENTERPRISE), AUTO, "which TensorRT builds the engine; auto: the installed one")
 DEFER = Option("defer", ("no", "yes"), "no", "write what the build needs instead of building (--defer)")
 
 
 @dataclass(frozen=True)
 class Flavor:
-    """One TensorRT. modules: to import in this order, the last has the API. distributions: any of them brings it."""
+    """One TensorRT. modules: to import, in this order; the last has the API. distributions: any one installs it.
+
+    install: how to install it. needs_gpu: a build needs a GPU.
+    """
 
     name: str
     modules: tuple[str, ...]
     distributions: tuple[str, ...]
     install: str
-    needs_gpu: bool  # to build
+    needs_gpu: bool
 
 
 FLAVORS: Mapping[str, Flavor] = {
@@ -53,7 +56,7 @@ FLAVORS: Mapping[str, Flavor] = {
 
 
 def chosen(options: Mapping[str, str]) -> Flavor:
-    """The flavor that was asked for, or of those installed the first; RTX when none is."""
+    """The requested flavor; for `auto` the first that is installed, or RTX when none is."""
     asked = options.get("flavor", AUTO)
     if asked != AUTO:
         return FLAVORS[asked]
@@ -66,12 +69,12 @@ def defers(options: Mapping[str, str]) -> bool:
 
 
 def installed(flavor: Flavor) -> bool:
-    """Whether its modules are there."""
+    """Whether the flavor's modules can be found."""
     return all(find_spec(module) is not None for module in flavor.modules)
 
 
 def distribution_of(flavor: Flavor) -> str | None:
-    """The installed distribution that brings the flavor; there is one for each version of CUDA."""
+    """The installed distribution of the flavor, or None; there is one for each version of CUDA."""
     for name in flavor.distributions:
         with suppress(PackageNotFoundError):
             version(name)
@@ -80,7 +83,7 @@ def distribution_of(flavor: Flavor) -> str | None:
 
 
 def version_of(flavor: Flavor) -> str:
-    """Installed version. Raises MissingPackageError with the way to install it."""
+    """The installed version. Raises MissingPackageError, which says how to install it."""
     if name := distribution_of(flavor):
         return version(name)
     if installed(flavor):
@@ -90,18 +93,18 @@ def version_of(flavor: Flavor) -> str:
         f"TensorRT ({flavor.name}) is not installed",
         because=f"no module {flavor.modules[-1]}; installed is --flavor {' and '.join(others)}" if others else
         f"no module {flavor.modules[-1]}",
-        so=[flavor.install, "or write the parts of the engine with --defer and build it where TensorRT is"],
+        so=[flavor.install, "or compile with --defer and build the engine on a machine that has TensorRT"],
     )  # fmt: skip
 
 
 def cannot_run(settings: Settings) -> str | None:
-    """Why no engine runs on this machine, or None."""
+    """Why this machine cannot run an engine, or None."""
     return why_no_gpu()
 
 
 @cache
 def why_no_gpu() -> str | None:
-    """Why there is no GPU to use, as the driver says it, or None."""
+    """Why there is no usable NVIDIA GPU, or None."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -115,13 +118,13 @@ def why_no_gpu() -> str | None:
 
 
 def explain() -> str:
-    """Both flavors, and whether an engine would run here, for `segc doctor`."""
-    said = []
+    """For `segc doctor`: which flavors are installed, and how they build."""
+    lines = []
     for flavor in FLAVORS.values():
         try:
             state = f"{version_of(flavor)} installed"
         except MissingPackageError:
             state = f"not installed ({flavor.install})"
-        builds = "builds on its GPU only" if flavor.needs_gpu else "builds without a GPU"
-        said.append(f"flavor {flavor.name}: {state}, {builds}")
-    return "; ".join(said)
+        builds = "builds on a machine with its GPU only" if flavor.needs_gpu else "builds without a GPU"
+        lines.append(f"flavor {flavor.name}: {state}, {builds}")
+    return "; ".join(lines)

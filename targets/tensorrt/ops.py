@@ -1,8 +1,8 @@
-"""What TensorRT's ONNX parser and builder accept, and the reasons of a no.
+"""The capability tables of TensorRT: what its ONNX parser and builder accept.
 
-Rows were tried with TensorRT for RTX 1.7.1 on 946 small models over opsets 7 to 26; no outcome depended on the opset.
-tests/targets/tensorrt/test_tensorrt.py builds one model a row and one for each condition. The enterprise parser
-(10.x, 11.x) accepts some ops more, which are in `ENTERPRISE`.
+Measured with TensorRT for RTX 1.7.1 on 946 small models of opsets 7 to 26; no outcome depended on the opset.
+tests/targets/tensorrt/test_tensorrt.py builds one model for each op and one for each condition. `ENTERPRISE` adds the
+ops that only the enterprise parser (10.x, 11.x) accepts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from segc.graph import ir
 from segc.passes.support.edit import ints, optional, rank
 from segc.targets.checks import Check, attr_in, attr_is
 
-MOST_K = 3840  # elements of a TopK
+MAX_TOP_K = 3840  # elements
 _NUMBERS = (np.float32, np.float16, np.int32, np.int64, np.int8, np.float64)
 
 _PLAIN = (
@@ -35,36 +35,36 @@ _REDUCTIONS = (
 
 
 def no_unsigned_bytes(node: gs.Node) -> str | None:
-    """uint8 exists at the edges of the graph only, and Cast alone may read or write it."""
+    """No input is uint8: only inputs and outputs of the graph are, and only a Cast reads or writes them."""
     if any(t.dtype == np.uint8 for t in node.inputs):
         return "TensorRT computes nothing in uint8: only a Cast may read it"
     return None
 
 
-def static_rank(least: int, at: int = 0) -> Check:
-    """Input `at` has at least this many dimensions."""
+def min_rank(least: int, index: int = 0) -> Check:
+    """Input number `index` has at least this many axes; an unknown rank passes."""
 
     def check(node: gs.Node) -> str | None:
-        found = rank(node.inputs[at])
-        return f"rank {found}, at least {least} is needed" if found is not None and found < least else None
+        axes = rank(node.inputs[index])
+        return f"rank {axes}, at least {least} is needed" if axes is not None and axes < least else None
 
     return check
 
 
 def constant_axes(node: gs.Node) -> str | None:
-    """Axes of a reduction must be constants."""
+    """The axes of a reduction are constant."""
     axes = optional(node, 1)
     return "axes computed at run time" if axes is not None and not isinstance(axes, gs.Constant) else None
 
 
 def one_output(node: gs.Node) -> str | None:
-    """Outputs beyond the first do not exist."""
-    used = [t for t in node.outputs[1:] if not t.is_empty()]
-    return f"output '{used[0].name}': only the first output is supported" if used else None
+    """Only the first output is used."""
+    others = [t for t in node.outputs[1:] if not t.is_empty()]
+    return f"output '{others[0].name}': only the first output is supported" if others else None
 
 
 def resize(node: gs.Node) -> str | None:
-    """Floats only, and linear along at most three dimensions."""
+    """The map is float or int8."""
     x = node.inputs[0]
     if x.dtype is not None and np.dtype(x.dtype).kind not in "f" and x.dtype != np.int8:
         return f"{np.dtype(x.dtype).name} maps cannot be resized"
@@ -72,17 +72,17 @@ def resize(node: gs.Node) -> str | None:
 
 
 def conv_transpose(node: gs.Node) -> str | None:
-    """A strided transposed convolution cannot be dilated; output_shape needs static sides."""
+    """Not strided and dilated at once; output_shape only with static sizes."""
     strides, dilations = node.attrs.get("strides", ()), node.attrs.get("dilations", ())
     if max(strides, default=1) > 1 and max(dilations, default=1) > 1:
         return "strided and dilated at once"
     if "output_shape" in node.attrs and ir.static_shape(node.inputs[0]) is None:
-        return "output_shape with sides known at run time only"
+        return "output_shape with sizes known at run time only"
     return None
 
 
 def conv_kernel(node: gs.Node) -> str | None:
-    """The size of the kernel must be known."""
+    """The kernel's size is static."""
     shape = node.inputs[1].shape
     if shape is not None and not all(isinstance(s, int) for s in shape[2:]):
         return "the kernel's size is known at run time only"
@@ -90,43 +90,43 @@ def conv_kernel(node: gs.Node) -> str | None:
 
 
 def top_k(node: gs.Node) -> str | None:
-    """K is bounded; rank 1 does not work."""
-    known = ints(node.inputs[1])
-    if known is not None and known[0] > MOST_K:
-        return f"K={known[0]}, at most {MOST_K} is supported"
+    """A constant K is at most MAX_TOP_K."""
+    k = ints(node.inputs[1])
+    if k is not None and k[0] > MAX_TOP_K:
+        return f"K={k[0]}, at most {MAX_TOP_K} is supported"
     return None
 
 
 def cast(node: gs.Node) -> str | None:
-    """Between types that TensorRT has."""
-    kinds = {np.dtype(t).name for t in (*_NUMBERS, np.uint8, np.bool_)}
+    """Both types exist in TensorRT."""
+    types = {np.dtype(t).name for t in (*_NUMBERS, np.uint8, np.bool_)}
     for tensor in (*node.inputs, *node.outputs):
-        if tensor.dtype is not None and np.dtype(tensor.dtype).name not in kinds:
+        if tensor.dtype is not None and np.dtype(tensor.dtype).name not in types:
             return f"{np.dtype(tensor.dtype).name} does not exist in TensorRT"
     return None
 
 
 def one_hot(node: gs.Node) -> str | None:
-    """The depth must be a constant."""
+    """The depth is constant."""
     return None if isinstance(node.inputs[1], gs.Constant) else "depth computed at run time"
 
 
 def zero_point(node: gs.Node) -> str | None:
-    """Symmetric int8 only: uint8 is silently read as int8, and other zero points are refused."""
+    """Symmetric int8 quantization: uint8 is silently read as int8, other zero points are refused."""
     point = optional(node, 2)
     if point is None:
-        return "without a zero point the type is uint8, which is read as int8: give an int8 zero point of 0"
+        return "without a zero point the type is uint8, which TensorRT reads as int8: add an int8 zero point of 0"
     if point.dtype != np.int8:
-        return f"zero point of {np.dtype(point.dtype).name}: only int8 is right"
+        return f"zero point of type {np.dtype(point.dtype).name}, only int8 is supported"
     value = ir.constant(point)
-    return None if value is not None and not value.any() else "zero point other than 0"
+    return None if value is not None and not value.any() else "the zero point is not a constant 0"
 
 
 _NO_TRAINING = attr_is("training_mode", 0, default=0)
 
 
 def undilated(node: gs.Node) -> str | None:
-    """Pools have no dilation."""
+    """The pooling is not dilated."""
     dilations = list(node.attrs.get("dilations", ()))
     return f"dilations={dilations}" if any(d != 1 for d in dilations) else None
 
@@ -134,8 +134,8 @@ def undilated(node: gs.Node) -> str | None:
 RTX: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(_PLAIN.split(), (no_unsigned_bytes,)),
     **dict.fromkeys(_REDUCTIONS.split(), (no_unsigned_bytes, constant_axes)),
-    "ArgMax": (no_unsigned_bytes, static_rank(2)),
-    "ArgMin": (no_unsigned_bytes, static_rank(2)),
+    "ArgMax": (no_unsigned_bytes, min_rank(2)),
+    "ArgMin": (no_unsigned_bytes, min_rank(2)),
     "AveragePool": (no_unsigned_bytes, undilated),
     "BatchNormalization": (_NO_TRAINING, one_output),
     "Cast": (cast,),
@@ -158,7 +158,7 @@ RTX: Mapping[str, tuple[Check, ...]] = {
     ),
     "ScatterElements": (attr_is("reduction", "none", default="none"),),
     "ScatterND": (attr_is("reduction", "none", default="none"),),
-    "TopK": (static_rank(2), top_k),
+    "TopK": (min_rank(2), top_k),
 }
 
 ENTERPRISE: Mapping[str, tuple[Check, ...]] = {

@@ -1,8 +1,4 @@
-"""NVIDIA TensorRT: engines built ahead of time, with TensorRT for RTX also where no GPU is.
-
-flavor: the two TensorRTs. engine_build: the build, in a process of its own, here or on another machine. cuda: memory
-and streams of a GPU.
-"""
+"""The target `tensorrt`: NVIDIA TensorRT, in float32 or float16 by the types in the graph."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from segc.passes.legalize.unsigned_input import LegalizeUnsignedInput
 from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.masks.lower_resize_argmax_pairwise import LowerResizeArgMaxPairwise
 from segc.passes.masks.widen_uint16_mask import WidenUint16Mask
-from segc.targets.options.half import HALF, by_types
+from segc.targets.options.half import HALF, with_fp16_types
 from segc.targets.protocol import Option, Settings
 from segc.targets.target import Target
 from segc.targets.tensorrt import ops
@@ -29,15 +25,17 @@ ARGMAX = Option(
     "argmax",
     ("auto", "plain", "planes"),
     "auto",
-    "how a mask is made: ArgMax (plain), comparing planes of one class (planes), or what is cheaper (auto)",
+    "how the mask is computed: with ArgMax (plain), by comparing one class at a time (planes), or the cheaper of both"
+    " (auto)",
 )
 TF32 = Option(
     "tf32",
     ("off", "on"),
     "off",
-    "let float32 products round what they multiply to 10 bits, as TensorRT does by itself: faster, no longer float32",
+    "on: let float32 multiplications round their operands to 10 bits of mantissa, as TensorRT does by default: faster,"
+    " and no longer float32",
 )
-_TAILS: Mapping[str, Pass] = {
+_MASK_LOWERINGS: Mapping[str, Pass] = {
     "auto": LowerResizeArgMaxPairwise(),
     "plain": LowerResizeArgMax(),
     "planes": LowerResizeArgMaxPairwise(classes=65536, scratch=0),
@@ -45,12 +43,15 @@ _TAILS: Mapping[str, Pass] = {
 
 
 def _configure(target: Target, settings: Settings) -> Target:
-    """The rows of the flavor, the spelling of masks, types for fp16, and no package where the build is deferred."""
+    """The target for these settings: the flavor's capability table and package, the mask lowering, types for fp16.
+
+    With a deferred build it needs no package.
+    """
     flavor = chosen(settings.options).name
     target = replace(
-        by_types(target, settings),
+        with_fp16_types(target, settings),
         ops=ops.RTX if flavor == RTX else ops.ENTERPRISE,
-        mask_tail=_TAILS[settings.options.get("argmax", "auto")],
+        mask_tail=_MASK_LOWERINGS[settings.options.get("argmax", "auto")],
         runtime=target.runtime.configure(target.runtime, settings.options),
     )
     return deferred.configured(target) if defers(settings.options) else target
@@ -63,7 +64,7 @@ TENSORRT = Target(
     runtime=RUNTIME,
     ops=ops.RTX,
     emit=emit,
-    legalize=(LowerPSAMask(), LegalizeTopK(ops.MOST_K), WidenUint16Mask(), LegalizeUnsignedInput()),
+    legalize=(LowerPSAMask(), LegalizeTopK(ops.MAX_TOP_K), WidenUint16Mask(), LegalizeUnsignedInput()),
     table="targets/tensorrt/ops.py",
     mask_tail=LowerResizeArgMaxPairwise(),
     precisions=("fp32", "fp16"),

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from segc.targets.ncnn.lower.layout import dims, layout_of
 from segc.targets.ncnn.lower.registry import lowering_of
 from segc.targets.ncnn.lower.size_expressions import computes_sizes
+from segc.targets.ncnn.net import layer_checks_maps  # noqa: F401 - registers its checks
 from segc.targets.ncnn.net.layer_checks import INFERRED, check
 from segc.targets.ncnn.net.net import (
     Blob,

@@ -1,7 +1,7 @@
-"""What the prose of the facts file means for a node, each rule with the words it stands on.
+"""The conditions that the facts file states in prose, as rules; each quotes the words it is based on.
 
-The generator refuses to write a table when one of these quotations is no longer in the facts: then somebody measured
-anew, and the rule has to be looked at again.
+The generator refuses to write a table when a quotation is no longer in the facts: after new measurements the rule has
+to be reviewed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any
 
 X86 = ("x86",)
 CUDA = ("cuda",)
-BOTH = ("x86", "cuda")  # measured on x86; taken over for cuda, which nobody has run
+BOTH = ("x86", "cuda")  # measured on x86 and assumed for cuda, where nothing was run
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One condition on nodes of some ops. check, args: a function of checks.py; note, says: where the facts say it."""
+    """One condition on nodes of some ops.
+
+    ops: separated by blanks; "*": all. check, args: a function of ops_checks.py and its arguments. note: where the
+    facts say it. says: their words.
+    """
 
     ops: str
     check: str
@@ -40,7 +44,7 @@ UNSEEN = "Two nodes that each leave an output name '' are refused"
 SKIPPED = "A kernel whose required input is empty (0 elements) or blank is SKIPPED"
 ONLY_5 = "among fp32, fp64, int32, int64, bool only"
 
-# Types that the list of kernels does not tell, or tells less strictly than the measurements.
+# Types that the facts' list of kernels lacks, or gives less strictly than the measurements.
 TYPE_RULES = (
     Rule("Slice", "inputs", "x86 Slice", "data fp32 or int64 only (not bool, int32)", FP32_INT64),
     Rule("GlobalAveragePool", "inputs", "x86 AveragePool", "4-D fp32", FP32),
@@ -60,7 +64,7 @@ RULES = (
     # every op
     Rule("*", "outputs", "x86 Cast", ONLY_5, {"types": ["float32", "float64", "int32", "int64", "bool"]}),
     Rule("*", "few_unnamed_outputs", "general", UNSEEN),
-    Rule("*", "nothing_empty", "general", SKIPPED, {"may": {"Resize": [1, 2]}}),  # roi and scales, by its own note
+    Rule("*", "nothing_empty", "general", SKIPPED, {"may": {"Resize": [1, 2]}}),  # roi and scales, see "x86 Resize"
     # windows
     Rule("Conv", "has", "x86 Conv", "kernel_shape attribute required", {"names": ["kernel_shape"]}),
     Rule("Conv", "rank", "x86 Conv", "1-D and 2-D (3-D refused)", {"allowed": [3, 4]}),
@@ -88,7 +92,7 @@ RULES = (
     Rule("Add", "not_of_own_input", "x86 Conv+Add fusion", "the Add's other operand is the conv's own input",
          {"channels": 32}, X86),
     Rule("BatchNormalization", "rank", "x86 BatchNormalization", "2-D, 3-D and 4-D measured", {"allowed": [2, 3, 4]}),
-    # Resize; which kinds run on x86 is read from the probes
+    # Resize; the kinds that run on x86 come from the probes
     Rule("Resize", "rank", "x86 Resize", "3-D gives garbage", {"allowed": [4]}),
     Rule("Resize", "spatial_resize", "x86 Resize", "dims 2,3 are read as H,W"),
     Rule("Resize", "floors", "x86 Resize", "nearest ALWAYS floors: nearest_mode is ignored"),

@@ -1,1 +1,5 @@
-"""Building an engine in a child process, here or later on the machine with the GPU."""
+"""Building an engine in a child process.
+
+build: the parent's side. child: the child's program. network: inputs, outputs and the optimization profile. deferred:
+`--defer`, for a build on another machine.
+"""

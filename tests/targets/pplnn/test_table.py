@@ -16,7 +16,7 @@ from segc.targets.pplnn import ops_checks
 from segc.targets.pplnn.generator import rules
 from segc.targets.pplnn.generator.generate import StaleRuleError, write
 from segc.targets.pplnn.generator.generate import table as generated
-from segc.targets.pplnn.target import kinds
+from segc.targets.pplnn.target import resize_kinds
 from tests.helpers.calls import python
 
 FACTS = Path(pplnn.__file__).with_name("facts.json")
@@ -44,11 +44,11 @@ def test_it_is_generated_from_the_command_line(tmp_path: Path) -> None:
         tmp_path / "table.json",
     )
     assert done.code == 0, done.err
-    assert json.loads((tmp_path / "table.json").read_text()) == table.content()
+    assert json.loads((tmp_path / "table.json").read_text()) == table.generated_table()
 
 
 def test_every_rule_cites_a_fact_and_names_a_check(facts: dict[str, Any]) -> None:
-    for device, ops in table.content()["ops"].items():
+    for device, ops in table.generated_table()["ops"].items():
         for op, row in ops.items():
             assert row["opsets"] is None or row["opsets"][0] <= 11 <= row["opsets"][1] or "::" in op
             for rule in row["rules"]:
@@ -91,15 +91,15 @@ def test_an_op_that_the_engine_loses_leaves_the_table(facts: dict[str, Any]) -> 
 
 
 def test_what_the_devices_have() -> None:
-    x86, cuda = (table.rows(device) for device in ("x86", "cuda"))
+    x86, cuda = (table.capability_table(device) for device in ("x86", "cuda"))
     for op in ("Or", "GreaterOrEqual", "LayerNormalization", "GridSample", "Einsum", "Abs", "Dropout", "HardSwish"):
         assert op not in x86
     for op in ("GatherElements", "InstanceNormalization", "Reciprocal", "Mod", "Round"):
         assert op not in x86 and op in cuda
     assert "mmcv::grid_sampler" in x86 and "mmcv::MMCVRoiAlign" not in x86
-    assert kinds("x86") == {
+    assert resize_kinds("x86") == {
         ("linear", "pytorch_half_pixel"),
         ("cubic", "pytorch_half_pixel"),
         ("nearest", "asymmetric"),
     }
-    assert ("linear", "align_corners") in kinds("cuda")
+    assert ("linear", "align_corners") in resize_kinds("cuda")
