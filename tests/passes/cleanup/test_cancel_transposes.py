@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segc.passes.cleanup.cancel_transposes import CancelTransposes
 from segc.passes.support.commute import compose, permuted
-from tests.helpers.checks import HEAD, check_pass, check_untouched
+from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
 CONSTANTS = """<float half = {0.5}, float[3] row = {1, 2, 3}, float[4,5] m = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5,
     6, 7, 8, 9, 1, 2}, float[4] g = {1, 2, 3, 4}>"""
@@ -192,3 +192,32 @@ def test_a_permuted_constant_does_the_same_before_the_transpose(data: st.DataObj
     shape = [s if data.draw(st.booleans()) else 1 for s in x.transpose(order).shape[len(order) - tail :]]
     c = np.arange(int(np.prod(shape))).reshape(shape) + 1
     np.testing.assert_array_equal((x * permuted(c, order)).transpose(order), x.transpose(order) * c)
+
+
+def test_products_of_two_transposed_matrices_stay() -> None:
+    nodes = "a = Transpose <perm = [1, 0]> (x)  b = Transpose <perm = [1, 0]> (z)  y = MatMul (a, b)"
+    check_untouched(CancelTransposes(), text(nodes, "float[3,3] y", "float[3,3] x, float[3,3] z"), None)
+
+
+def test_one_operand_that_is_read_twice_stays() -> None:
+    nodes = "a = Transpose <perm = [1, 0, 2]> (x)  y = Add (a, a)"
+    check_untouched(CancelTransposes(), text(nodes, "float[3,2,4] y"), None)
+
+
+SUM = "a = Transpose <perm = [1, 0, 2]> (x)  b = Transpose <perm = [1, 0, 2]> (z)  y = Add (a, b)"
+BOTH = "float[2,3,4] x, float[2,3,4] z"
+
+
+@pytest.mark.parametrize(("unknown", "changes"), [("y", 1), ("a", 0)])
+def test_an_unknown_shape_stays_unknown_and_an_operand_needs_a_rank(unknown: str, changes: int) -> None:
+    graph = graph_of(text(SUM, "float[3,2,4] y", BOTH))
+    graph.tensors()[unknown].shape = None
+    assert CancelTransposes().run(graph).changes == changes
+    if changes:
+        assert next(n for n in graph.nodes if n.op == "Add").outputs[0].shape is None
+
+
+def test_a_chain_of_unknown_shape_stays() -> None:
+    graph = graph_of(text("a = Transpose <perm = [1, 0, 2]> (x)  r = Relu (a)  y = Transpose <perm = [1, 0, 2]> (r)"))
+    graph.tensors()["r"].shape = None
+    assert CancelTransposes().run(graph).changes == 0

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
+import pytest
 
 from segc.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
-from tests.helpers.checks import HEAD, check_pass, check_untouched
+from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
 
 def test_equal_nodes_become_one_and_so_do_those_that_read_them() -> None:
@@ -75,3 +76,29 @@ def test_large_constants_are_equal_only_when_they_are_one_tensor() -> None:
     second.inputs = [x, v]
     assert EliminateCommonSubexpressions().run(graph).changes == 1
     assert [n.name for n in graph.nodes] == ["first", "add"]
+
+
+def test_omitted_inputs_are_equal() -> None:
+    check_pass(
+        EliminateCommonSubexpressions(),
+        HEAD + "g (float[N] x, float c) => (float[N] y) { a = Clip (x, , c)  b = Clip (x, , c)  y = Add (a, b) }",
+        HEAD + "g (float[N] x, float c) => (float[N] y) { a = Clip (x, , c)  y = Add (a, a) }",
+    )
+
+
+@pytest.mark.parametrize(("second", "changes"), [("1.0", 1), ("2.0", 0)])
+def test_tensors_as_attributes_are_compared_by_value(second: str, changes: int) -> None:
+    nodes = f"""a = ConstantOfShape <value = float[1] {{1.0}}> (s)
+        b = ConstantOfShape <value = float[1] {{{second}}}> (s)  y = Add (a, b)"""
+    graph = graph_of(HEAD + f"g (int64[2] s) => (float[A,B] y) {{ {nodes} }}")
+    assert EliminateCommonSubexpressions().run(graph).changes == changes
+
+
+@pytest.mark.parametrize(("last", "changes"), [(0.0, 1), (1.0, 0)])
+def test_large_arrays_as_attributes_are_compared_to_the_end(last: float, changes: int) -> None:
+    """What NumPy prints of a large array leaves out the middle."""
+    graph = graph_of(HEAD + "g (float[N] x) => (float[N] y) { a = Relu (x)  b = Relu (x)  y = Add (a, b) }")
+    for node, middle in zip(graph.nodes, (0.0, last), strict=False):
+        node.attrs["table"] = np.zeros(5000, np.float32)
+        node.attrs["table"][2500] = middle
+    assert EliminateCommonSubexpressions().run(graph).changes == changes

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
+import pytest
 
 from segc.passes.cleanup.fold_constants import FoldConstants
+from segc.passes.support import evaluate
 from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
 
@@ -77,3 +79,28 @@ def test_nodes_that_read_the_input_are_left_alone() -> None:
     check_untouched(
         FoldConstants(), HEAD + "g (float[N] x) => (float[N] y) <float[1] c = {1}> { y = Add (x, c) }", None
     )
+
+
+def test_what_would_grow_is_not_even_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(evaluate, "by_runtime", refuse)
+    text = HEAD + "g () => (float[1000,1000] y) <int64[2] s = {1000, 1000}> { e = ConstantOfShape (s)  y = Neg (e) }"
+    check_untouched(FoldConstants(), text, "the model would grow by")
+
+
+def test_what_grows_is_seen_where_the_shape_is_unknown_too() -> None:
+    graph = graph_of(
+        HEAD + "g () => (float[A,B] y) <int64[2] s = {1000, 1000}> { e = ConstantOfShape (s)  y = Neg (e) }"
+    )
+    graph.nodes[0].outputs[0].shape = None
+    result = FoldConstants().run(graph)
+    assert result.changes == 0 and "the model would grow by" in result.skips[0].reason
+
+
+def test_nodes_of_another_domain_are_not_computed() -> None:
+    graph = graph_of(HEAD + "g () => (float[1] y) <float[1] c = {2}> { e = Neg (c)  y = Abs (e) }")
+    graph.nodes[0].domain = "other"
+    result = FoldConstants().run(graph)
+    assert (result.changes, result.skips) == (0, [])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from segc.graph import ir
 from segc.passes.cleanup.fuse_conv_batchnorm import FuseConvBatchnorm
-from tests.helpers.checks import HEAD, apply, check_numbers, check_pass, check_untouched
+from tests.helpers.checks import HEAD, apply, check_numbers, check_pass, check_untouched, graph_of
 
 CONSTANTS = """<float[2,1,1,1] w = {2, 3}, float[2,1,1,1] other = {4, 5}, float[2] b = {1, -1}, float[2] s = {2, 0.5},
     float[2] t = {3, 4}, float[2] m = {1, 2}, float[2] v = {0.99999, 3.99999}, float[2] bad = {-1, 1},
@@ -166,3 +166,38 @@ def test_groups_and_transposed_weights_are_scaled_by_output_channel(
     assert apply(FuseConvBatchnorm(), after).changes == 1
     assert [n.op for n in after.nodes] == [op]
     check_numbers(before, after, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "y", "x"),
+    [
+        ("r = Relu (x)  y = Conv (r, w)", "float[N,2,A,B] y", "float[N,1,H,W] x"),
+        ("r = Relu (x)  y = Mul (r, k)", "float[N,1,H,W] y", "float[N,1,H,W] x"),
+        ("r = MatMul (x, g)  y = Mul (r, k)", "float[N,2] y", "float[N,2] x"),
+        ("a = Conv (x, lone)  y = Mul (a, c)", "float[N,2,A,B] y", "float[N,1,H,W] x"),
+        ("a = Gemm (x, whole)  y = Mul (a, three)", "int32[N,2] y", "int32[N,2] x"),
+    ],
+    ids=["no BatchNormalization", "no weights", "a MatMul", "more channels after it", "whole numbers"],
+)
+def test_other_patterns_are_none_of_its_business(nodes: str, y: str, x: str) -> None:
+    more = "<int32[2,2] whole = {1, 2, 3, 4}, int32 three = {3}, float[1,1,1,1] lone = {2}, float[2,1,1,1] w"
+    check_untouched(FuseConvBatchnorm(), text(nodes, y, x).replace("<float[2,1,1,1] w", more), None)
+
+
+def test_arithmetic_of_another_domain_stays() -> None:
+    graph = graph_of(text("a = Conv (x, w)  y = Mul (a, k)"))
+    graph.nodes[1].domain = "other"
+    result = FuseConvBatchnorm().run(graph)
+    assert (result.changes, result.skips, len(graph.nodes)) == (0, [], 2)
+
+
+def test_a_convolution_of_unknown_rank_keeps_its_factor_and_says_why() -> None:
+    graph = graph_of(text("a = Conv (x, w)  y = Mul (a, k)"))
+    graph.nodes[0].outputs[0].shape = None
+    result = FuseConvBatchnorm().run(graph)
+    assert (result.changes, [skip.reason for skip in result.skips]) == (0, ["the rank of 'a' is unknown"])
+
+
+def test_a_factor_alone_makes_no_bias() -> None:
+    graph = check_pass(FuseConvBatchnorm(), text("a = Conv (x, w)  y = Mul (a, k)"), None)
+    assert [len(node.inputs) for node in graph.nodes] == [2]

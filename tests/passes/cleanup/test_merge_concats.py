@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segc.passes.cleanup.merge_concats import MergeConcats, Piece, adjacent_runs
-from tests.helpers.checks import HEAD, check_pass, check_untouched
+from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
 CONSTANTS = """<int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] four = {4},
     int64[1] end = {9223372036854775807}, int64[2] halves = {4, 2}>"""
@@ -110,3 +110,20 @@ def test_runs_put_together_the_same_cells(cuts: list[tuple[int, int, int]]) -> N
     flat = [(id(p.source), cell) for p in pieces for cell in range(p.start, p.end)]
     together = [(id(run[0].source), c) for run in adjacent_runs(pieces) for c in range(run[0].start, run[-1].end)]
     assert together == flat
+
+
+def test_a_concat_of_one_is_left_to_the_pass_that_removes_it() -> None:
+    check_untouched(MergeConcats(), text("a = Relu (x)  y = Concat <axis = 1> (a)", "float[2,6] y"), None)
+
+
+def test_parts_of_another_axis_are_no_pieces() -> None:
+    nodes = "a, b = Split <axis = 0> (x)  y = Concat <axis = 1> (a, b)"
+    check_untouched(MergeConcats(), text(nodes, "float[1,12] y"), None)
+
+
+def test_pieces_of_unknown_rank_stay() -> None:
+    graph = graph_of(text("a, b = Split <axis = 1> (x, halves)  y = Concat <axis = 1> (a, b)", "float[2,6] y"))
+    for tensor in graph.tensors().values():
+        if tensor.name in "aby":
+            tensor.shape = None
+    assert MergeConcats().run(graph).changes == 0 and len(graph.nodes) == 2
