@@ -1,14 +1,14 @@
-"""Spell the two largest of a channel axis as a tournament, for runtimes whose TopK walks through memory for each pixel.
+"""Expand TopK with k = 2 along a channel axis into a tournament of Max and Min.
 
-values of TopK(x, 2, axis)  ->  Concat(first, second, axis), from halves that are merged again and again:
+values of TopK(x, 2, axis)  ->  Concat(first, second, axis), by merging the two halves of the axis repeatedly:
     first = Max(a1, b1);  second = Max(Min(a1, b1), a2, b2)
 
-where (a1, a2) and (b1, b2) are the two largest of either half. Maxima and minima round nothing, and equal numbers count
-twice as in TopK. PointRend takes the distance between the two best classes of all pixels at every step: ONNX Runtime
-needs less than half the time this way.
+where (a1, a2) and (b1, b2) are the two largest values of either half. Max and Min do not round, and equal numbers count
+twice as in TopK. For runtimes whose TopK strides through memory for each pixel: PointRend compares the two best classes
+of all pixels at every step, and ONNX Runtime does that in less than half the time this way.
 
-Must not fire: other counts than 2, indices that are used, the least instead of the largest, an axis of unknown size,
-and the last axis, whose numbers lie side by side. Where a class is NaN both numbers are.
+Must not fire: a k other than 2; indices that are used; the smallest instead of the largest; an axis of unknown size;
+the last axis, whose values are contiguous. If a class is NaN, both results are NaN.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from segc.passes.support.edit import ints, protected
 
 
 class ExpandTop2(Pass):
-    """Rewrite TopK with k = 2 into Split, Max and Min."""
+    """Expand TopK with k = 2 into Split, Max and Min."""
 
     name = "expand-top2"
     algebra = "values of TopK(x, 2)  ->  Max and Min of halves, merged"
@@ -33,20 +33,20 @@ class ExpandTop2(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
         keep = protected(graph)
-        return rewrite(graph, standard(graph, "TopK"), lambda b: spelled(b, keep), PassResult())
+        return rewrite(graph, standard(graph, "TopK"), lambda b: expand(b, keep), PassResult())
 
 
-def spelled(b: Builder, keep: set[int]) -> gs.Tensor:
-    """The new nodes for one site."""
+def expand(b: Builder, keep: set[int]) -> gs.Tensor:
+    """Build the nodes that replace one TopK. Raises Cannot."""
     x, indices = b.node.inputs[0], b.node.outputs[1]
     if len(b.node.inputs) < 2 or ints(b.node.inputs[1]) != [2]:
-        raise Cannot("its count is not 2")
+        raise Cannot("its k is not 2")
     if indices.outputs or id(indices) in keep:
         raise Cannot(f"its indices '{indices.name}' are used")
     if not b.node.attrs.get("largest", 1):
-        raise Cannot("it takes the least")
+        raise Cannot("it takes the smallest values")
     if b.opset < 18:
-        raise Cannot(f"opset {b.opset} has another Split")
+        raise Cannot(f"the expansion needs opset 18, the graph has {b.opset}")
     if x.shape is None:
         raise Cannot(f"the rank of '{x.name}' is unknown")
     axis = b.node.attrs.get("axis", -1) % len(x.shape)
@@ -59,13 +59,13 @@ def spelled(b: Builder, keep: set[int]) -> gs.Tensor:
 
 
 class _Tournament:
-    """Largest and second largest of ever fewer pairs."""
+    """Finds the largest and the second largest value along an axis by merging halves."""
 
     def __init__(self, b: Builder, axis: int) -> None:
         self.b, self.axis, self.round = b, axis, 0
 
     def best(self, first: gs.Tensor, size: int) -> tuple[gs.Tensor, gs.Tensor]:
-        """Both, of size 1 along the axis."""
+        """The largest and the second largest value, each of size 1 along the axis. size: that of `first`."""
         second: gs.Tensor | None = None
         odd: list[tuple[gs.Tensor, gs.Tensor | None]] = []
         while size > 1:
@@ -73,10 +73,10 @@ class _Tournament:
             firsts = self._split("first", first, sizes)
             seconds = [None] * len(sizes) if second is None else self._split("second", second, sizes)
             odd += list(zip(firsts[2:], seconds[2:], strict=True))
-            first, second = self._merged((firsts[0], seconds[0]), (firsts[1], seconds[1]))
+            first, second = self._merge((firsts[0], seconds[0]), (firsts[1], seconds[1]))
             size //= 2
         for left in odd:
-            first, second = self._merged((first, second), left)
+            first, second = self._merge((first, second), left)
         assert second is not None
         return first, second
 
@@ -84,14 +84,14 @@ class _Tournament:
         names = [f"{role}{self.round}_{part}" for part in "abc"[: len(sizes)]]
         return self.b.split("Split", names, x, self.b.const(f"{role}{self.round}_sizes", sizes), axis=self.axis)
 
-    def _merged(
+    def _merge(
         self, a: tuple[gs.Tensor, gs.Tensor | None], b: tuple[gs.Tensor, gs.Tensor | None]
     ) -> tuple[gs.Tensor, gs.Tensor]:
-        """The two largest of two pairs; a pair without a second is one number."""
-        op, at = self.b.op, self.round
+        """The two largest values of two pairs; a pair without a second value is one value."""
+        op, round_ = self.b.op, self.round
         self.round += 1
-        second: gs.Tensor = op("Min", f"lesser{at}", a[0], b[0])
+        second: gs.Tensor = op("Min", f"lesser{round_}", a[0], b[0])
         others = [t for t in (a[1], b[1]) if t is not None]
         if others:
-            second = op("Max", f"second{at}", second, *others)
-        return op("Max", f"first{at}", a[0], b[0]), second
+            second = op("Max", f"second{round_}", second, *others)
+        return op("Max", f"first{round_}", a[0], b[0]), second

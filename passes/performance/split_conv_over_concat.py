@@ -1,14 +1,14 @@
-"""Convolve a few odd channels apart from those that fill blocks.
+"""Split a convolution over the inputs of its Concat: those that fill channel blocks, and the rest.
 
 Conv(f(Concat(a, b)), W)  ->  Conv(f_a(a), W_a) + Conv(f_b(b), W_b)
 
-f is what treats each channel by itself: BatchNormalization, PRelu, Relu, none or several. Runtimes keep the channels of
-maps in blocks of 8 or 16. A Concat that adds three channels to 32 fits none: all are put in order and out of it again,
-before f and behind it. CGNet gives its convolutions the image along that way, which takes a fifth of its time in ncnn.
-Sums are taken in another order, so that only rounding differs.
+f: any number of BatchNormalization, PRelu and Relu, which treat each channel separately. Runtimes store the channels of
+maps in blocks of 8 or 16. A Concat of 32 and 3 channels does not fill its blocks: all channels are reordered before f
+and back after it. CGNet feeds the image to its convolutions that way, which takes a fifth of its time in ncnn. Only
+rounding differs, since the sums are added in another order.
 
-Must not fire: without parts that fill blocks, or where the odd ones are more than a block; groups; weights or constants
-of f that are computed; what is between is also used elsewhere.
+Must not fire: no input fills its blocks, or the unaligned inputs have a block of channels or more; groups; computed
+weights or constants of f; intermediate results that are also used elsewhere.
 """
 
 from __future__ import annotations
@@ -26,57 +26,57 @@ from segc.passes.support.edit import optional
 
 
 class SplitConvOverConcat(Pass):
-    """Split convolutions of a Concat whose parts do not all fill blocks of channels."""
+    """Split convolutions of a Concat whose inputs do not all fill blocks of channels."""
 
     name = "split-conv-over-concat"
-    algebra = "Conv(f(Concat(a, b)))  ->  Conv(f(a)) + Conv(f(b)), for a few channels b that fill no block of 16"
+    algebra = "Conv(f(Concat(a, b)))  ->  Conv(f(a)) + Conv(f(b)), for a few channels b that do not fill a block of 16"
     requires = Pass.requires | {"lowerings merged", "identities removed", "batchnorms fused"}
     ensures = frozenset({"channel blocks filled"})
     invalidates = frozenset({PORTABLE, "batchnorms fused", "convolutions hoisted"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        return rewrite_odd(graph, _spelled)
+        return rewrite_odd(graph, _build)
 
 
-def _spelled(b: Builder, site: Site) -> gs.Tensor:
-    full, odd = _parts(site)
+def _build(b: Builder, site: Site) -> gs.Tensor:
+    aligned, unaligned = _split_inputs(site)
     bias = optional(b.node, 2)
-    sums = []
-    for side, given in ((full, [] if bias is None else [bias]), (odd, [])):
-        x = _treated(b, side, site.steps)
-        mine = b.const(f"{side.role}_weights", site.weights.values[:, side.channels])
-        sums.append(b.op("Conv", side.role, x, mine, *given, **b.node.attrs))
-    return b.op("Add", "whole", *sums)
+    convolutions = []
+    for group, bias_inputs in ((aligned, [] if bias is None else [bias]), (unaligned, [])):
+        x = _apply_steps(b, group, site.steps)
+        weights = b.const(f"{group.role}_weights", site.weights.values[:, group.channels])
+        convolutions.append(b.op("Conv", group.role, x, weights, *bias_inputs, **b.node.attrs))
+    return b.op("Add", "whole", *convolutions)
 
 
 @dataclass(frozen=True)
-class _Side:
-    """Inputs of the Concat that go together, and the places of their channels in it."""
+class _Group:
+    """Inputs of the Concat that are convolved together, and the numbers of their channels in it."""
 
     role: str
     tensors: list[gs.Tensor]
     channels: list[int]
 
 
-def _parts(site: Site) -> tuple[_Side, _Side]:
-    """What fills blocks, and the odd rest."""
-    full, odd, at = _Side("full", [], []), _Side("odd", [], []), 0
-    for tensor, width in zip(site.joined.inputs, site.widths, strict=True):
-        side = odd if width % CHANNEL_BLOCK else full
-        side.tensors.append(tensor)
-        side.channels.extend(range(at, at + width))
-        at += width
-    return full, odd
+def _split_inputs(site: Site) -> tuple[_Group, _Group]:
+    """The inputs whose channels fill blocks, and the others."""
+    aligned, unaligned, start = _Group("full", [], []), _Group("odd", [], []), 0
+    for tensor, width in zip(site.concat.inputs, site.widths, strict=True):
+        group = unaligned if width % CHANNEL_BLOCK else aligned
+        group.tensors.append(tensor)
+        group.channels.extend(range(start, start + width))
+        start += width
+    return aligned, unaligned
 
 
-def _treated(b: Builder, side: _Side, steps: list[gs.Node]) -> gs.Tensor:
-    """The steps again, with the constants of these channels."""
-    x = side.tensors[0] if len(side.tensors) == 1 else b.op("Concat", f"{side.role}_joined", *side.tensors, axis=1)
-    for at, step in enumerate(steps):
-        role = f"{side.role}_step{at}"
+def _apply_steps(b: Builder, group: _Group, steps: list[gs.Node]) -> gs.Tensor:
+    """Apply f to a group of inputs, with the constants of its channels."""
+    x = group.tensors[0] if len(group.tensors) == 1 else b.op("Concat", f"{group.role}_joined", *group.tensors, axis=1)
+    for number, step in enumerate(steps):
+        role = f"{group.role}_step{number}"
         constants = [
-            b.const(f"{role}_{i}", of_channels(t.values, side.channels)) for i, t in enumerate(step.inputs[1:])
+            b.const(f"{role}_{i}", of_channels(t.values, group.channels)) for i, t in enumerate(step.inputs[1:])
         ]
         x = b.op(step.op, role, x, *constants, **step.attrs)
     return x

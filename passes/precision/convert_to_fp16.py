@@ -1,16 +1,15 @@
-"""Write half precision into the graph's types, and keep in single precision what half cannot carry.
+"""Convert the graph to float16 (half precision), except for ops that need the range or precision of float32.
 
-y = op(x), float32  ->  y = op(Cast(x, float16)), float16, for every op but those that must not fire. Casts stand only
-at the borders between the two precisions; constants are rounded once, here. Inputs and outputs of the graph stay
+y = op(x), float32  ->  y = op(Cast(x, float16)), float16, for every op except those listed below. Casts stand only at
+the boundaries between the two precisions; constants are rounded once, here. Inputs and outputs of the graph stay
 float32.
 
-float16 holds 11 bits, nothing above 65504 and nothing but zero below 6e-8. Must not fire, each for its reason:
-softmax and the scores it reads back to their MatMul (sums, and scores of hundreds); sums, means and norms with the
-squares and products they read (statistics, EncNet's distances); roots, powers, logarithms and quotients of them (their
-epsilon would round to zero); comparisons, argmax, top-k and the resized logits they decide on (rounding makes ties);
-coordinates (whole numbers above 2048 are rounded); constants out of range, and tensors that are said to be `large`;
-ops without a float16 form; and the first `depth` layers, where asked for (what is rounded early passes through all
-layers that follow).
+float16 has 11 bits; it holds nothing above 65504 and nothing except zero below 6e-8. Must not fire, each for its
+reason: softmax and the scores it reads, back to their MatMul (sums, and scores of hundreds); sums, means and norms with
+the squares and products they read (statistics, EncNet's distances); roots, powers, logarithms and divisions (their
+epsilon would round to zero); comparisons, argmax, top-k and the resized logits they compare (rounding makes ties);
+coordinates (integers above 2048 are rounded); constants out of range, and tensors listed as `large`; ops without a
+float16 form; the first `depth` layers, if requested (an early rounding error passes through all later layers).
 """
 
 from __future__ import annotations
@@ -60,32 +59,32 @@ _AGNOSTIC = _words("Shape Size")
 
 SOFTMAX = "softmax sums and the scores they read stay in float32"
 STATISTICS = "sums and statistics stay in float32"
-RANGE = "roots, powers and quotients stay in float32: an epsilon would round to zero"
-DECISIONS = "what is decided by comparing stays in float32: rounding makes ties"
-COORDINATES = "coordinates stay in float32: float16 rounds whole numbers above 2048"
-OUTPUT = "the resized output stays in float32: its largest class is decided by comparing"
+RANGE = "roots, powers and divisions stay in float32: an epsilon would round to zero"
+DECISIONS = "compared values stay in float32: rounding makes ties"
+COORDINATES = "coordinates stay in float32: float16 rounds integers above 2048"
+OUTPUT = "the resized output stays in float32: its classes are compared"
 
 
-EARLY = "early layers stay in float32: what is rounded there passes through all others"
+EARLY = "early layers stay in float32: their rounding errors pass through all later layers"
 
 
 @dataclass(frozen=True)
 class ConvertToFp16(Pass):
-    """Compute in float16, but for range-critical parts. Opt-in: it rounds. Cost: one walk, and all weights once.
+    """Compute in float16, except for range-critical parts. Opt-in: it rounds. Cost: one walk, reads all weights once.
 
-    depth: nodes stay in float32 to which no path from an input is longer than this many nodes.
-    large: names of tensors that hold values beyond float16's range; nodes that read or write them stay in float32.
+    depth: a node stays in float32 if no path from an input to it is longer than this many nodes.
+    large: names of tensors with values beyond float16's range; nodes that read or write them stay in float32.
     """
 
     name: ClassVar[str] = "convert-to-fp16"
-    algebra: ClassVar[str] = "y = op(x)  ->  y = op(float16(x)), but for softmax, statistics, coordinates, decisions"
+    algebra: ClassVar[str] = "y = op(x)  ->  y = op(float16(x)), except softmax, statistics, coordinates, comparisons"
     invalidates: ClassVar[frozenset[str]] = frozenset({PORTABLE, SINGLE})
 
     depth: int = 0
     large: tuple[str, ...] = ()
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Decide for each node, then retype tensors and put casts between the two precisions."""
+        """Decide for each node, then retype tensors and insert casts between the two precisions."""
         result = PassResult()
         candidates = [n for n in graph.nodes if _computes_floats(n)]
         kept = _reasons(graph, candidates, self.depth, frozenset(self.large))
@@ -95,20 +94,20 @@ class ConvertToFp16(Pass):
                 result.skip(node, kept[id(node)])
         if not half:
             return result
-        _Retyping(graph, half).run()
+        _Fp16Conversion(graph, half).run()
         result.changes = len(half)
         return result
 
     @staticmethod
     def convertible(graph: gs.Graph) -> list[gs.Node]:
-        """The nodes that `ConvertToFp16()` makes compute in float16, in the graph's order."""
+        """The nodes that `ConvertToFp16()` converts to float16, in the graph's order."""
         candidates = [n for n in graph.nodes if _computes_floats(n)]
         kept = _reasons(graph, candidates, 0, frozenset())
         return [n for n in candidates if id(n) not in kept]
 
 
 def _computes_floats(node: gs.Node) -> bool:
-    """Whether a float32 tensor goes in or out and the node is not a cast that an earlier run has put there."""
+    """Whether the node reads or writes float32 and is not a Cast that an earlier run of this pass inserted."""
     if node.domain is not None or node.op in _AGNOSTIC:
         return False
     tensors = [*node.inputs, *node.outputs]
@@ -118,7 +117,7 @@ def _computes_floats(node: gs.Node) -> bool:
 
 
 def _reasons(graph: gs.Graph, candidates: Sequence[gs.Node], depth: int, large: frozenset[str]) -> dict[int, str]:
-    """Why a candidate stays in float32, by id of the node; what is not in it becomes float16."""
+    """The reasons why candidates stay in float32, by id of the node; the others become float16."""
     levels = depths(graph)
     kept = {id(node): EARLY for node in candidates if levels[id(node)] <= depth}
     for node in candidates:
@@ -127,40 +126,46 @@ def _reasons(graph: gs.Graph, candidates: Sequence[gs.Node], depth: int, large: 
     data = _data_dependent(graph)
     captured = _captured(graph)
     for node in candidates:
-        if why := _why_alone(node, data, captured):
+        if why := _why_kept(node, data, captured):
             kept.setdefault(id(node), why)
         if node.op in _SOFTMAX:
-            _keep_back(node.inputs[:1], _LAYOUT | _SCALING, _PRODUCTS, SOFTMAX, kept)
+            _keep_producers(node.inputs[:1], _LAYOUT | _SCALING, _PRODUCTS, SOFTMAX, kept)
         elif node.op in _STATISTICS:
-            _keep_back(node.inputs[:1], _SCALING - {"Add"} | {"Abs"}, frozenset(), STATISTICS, kept)
+            _keep_producers(node.inputs[:1], _SCALING - {"Add"} | {"Abs"}, frozenset(), STATISTICS, kept)
         elif node.op in _DECISIONS:
-            _keep_back(node.inputs, _LAYOUT | {"Resize"}, frozenset(), DECISIONS, kept)
-    _keep_back(graph.outputs, _LAYOUT | {"Resize", "Cast"}, frozenset(), OUTPUT, kept)
+            _keep_producers(node.inputs, _LAYOUT | {"Resize"}, frozenset(), DECISIONS, kept)
+    _keep_producers(graph.outputs, _LAYOUT | {"Resize", "Cast"}, frozenset(), OUTPUT, kept)
     _keep_between(candidates, kept)
     return kept
 
 
-def _why_alone(node: gs.Node, data: set[int], captured: set[int]) -> str | None:
-    """The reason that lies in the node itself."""
+_KEPT_OPS = {
+    **dict.fromkeys(_SOFTMAX, SOFTMAX),
+    **dict.fromkeys(_STATISTICS, STATISTICS),
+    **dict.fromkeys(_RANGE, RANGE),
+    **dict.fromkeys(_DECISIONS, DECISIONS),
+    "GridSample": COORDINATES,
+}
+
+
+def _why_kept(node: gs.Node, data: set[int], captured: set[int]) -> str | None:
+    """Why the node by itself must stay in float32, None if only its neighbours can keep it there."""
     if any(True for _ in node.subgraphs()) or any(id(t) in captured for t in node.outputs):
-        return "control flow and what it reads stay in float32"
-    if node.op in _SOFTMAX:
-        return SOFTMAX
-    if node.op in _STATISTICS:
-        return STATISTICS
-    if node.op in _RANGE or (node.op == "Div" and not isinstance(node.inputs[1], gs.Constant)):
-        return RANGE
-    if node.op in _DECISIONS:
-        return DECISIONS
-    if node.op == "GridSample" or not any(id(t) in data for t in node.outputs):
-        return COORDINATES
-    if not all(_takes_half(node, at) for at, t in enumerate(node.inputs) if t.dtype == F32 and _converts(node, at)):
+        return "control flow and the tensors it reads stay in float32"
+    if node.op in _KEPT_OPS:
+        return _KEPT_OPS[node.op]
+    if node.op == "Div" and not isinstance(node.inputs[1], gs.Constant):
+        return RANGE  # the divisor may have an epsilon
+    if not any(id(t) in data for t in node.outputs):
+        return COORDINATES  # computed from sizes and constants alone
+    if not _accepts_fp16(node):
         return f"{node.op} has no float16 form"
-    return next((why for t in node.inputs if isinstance(t, gs.Constant) and (why := _out_of_range(t))), None)
+    out_of_range = (_why_out_of_range(t) for t in node.inputs if isinstance(t, gs.Constant))
+    return next((why for why in out_of_range if why), None)
 
 
 def _data_dependent(graph: gs.Graph) -> set[int]:
-    """Ids of the tensors whose values, not only shapes, depend on an input of the graph. The graph is sorted."""
+    """Ids of the tensors whose values, not only shapes, depend on an input of the graph, which must be sorted."""
     data = {id(t) for t in graph.inputs}
     for node in graph.nodes:
         if node.op not in _AGNOSTIC and any(id(t) in data for t in ir.reads(node)):
@@ -173,10 +178,10 @@ def _captured(graph: gs.Graph) -> set[int]:
     return {id(t) for node in graph.nodes if node.subgraphs() for t in ir.reads(node)[len(node.inputs) :]}
 
 
-def _keep_back(
+def _keep_producers(
     tensors: Sequence[gs.Tensor], through: frozenset[str], until: frozenset[str], why: str, kept: dict[int, str]
 ) -> None:
-    """Keep what makes `tensors`, backwards through ops of `through`, the ops of `until` included as the last."""
+    """Keep the producers of `tensors`, upwards through ops of `through`, up to and including ops of `until`."""
     pending, seen = [node for t in tensors for node in t.inputs], set[int]()
     while pending:
         node = pending.pop()
@@ -189,24 +194,24 @@ def _keep_back(
 
 
 def _keep_between(candidates: Sequence[gs.Node], kept: dict[int, str]) -> None:
-    """Keep layout and scaling ops that stand between kept ones only: casting there and back would only round."""
+    """Keep layout and scaling ops whose neighbours are all kept: casting there and back would only round."""
     while True:
-        grown = 0
+        added = 0
         for node in candidates:
             if id(node) in kept or node.op not in _LAYOUT | _SCALING:
                 continue
-            makers = [n for t in node.inputs if t.dtype == F32 for n in t.inputs]
+            producers = [n for t in node.inputs if t.dtype == F32 for n in t.inputs]
             users = [n for t in node.outputs for n in t.outputs]
-            if makers and users and all(id(n) in kept for n in [*makers, *users] if n.op not in _AGNOSTIC):
-                kept[id(node)] = f"between parts that stay: {kept.get(id(makers[0]), RANGE)}"
-                grown += 1
-        if not grown:
+            if producers and users and all(id(n) in kept for n in [*producers, *users] if n.op not in _AGNOSTIC):
+                kept[id(node)] = f"between nodes that stay in float32: {kept.get(id(producers[0]), RANGE)}"
+                added += 1
+        if not added:
             return
 
 
-def _converts(node: gs.Node, at: int) -> bool:
-    """Whether input `at` is computed with: a Resize's region and scales are not."""
-    return not (node.op == "Resize" and at > 0)
+def _is_data(node: gs.Node, index: int) -> bool:
+    """Whether input `index` holds data to convert; the region and scales of a Resize do not."""
+    return not (node.op == "Resize" and index > 0)
 
 
 @cache
@@ -214,14 +219,15 @@ def _schema(op: str) -> onnx.defs.OpSchema:
     return onnx.defs.get_schema(op)
 
 
-def _takes_half(node: gs.Node, at: int) -> bool:
-    schema = _schema(node.op)
-    formal = schema.inputs[min(at, len(schema.inputs) - 1)]
-    return "tensor(float16)" in formal.types
+def _accepts_fp16(node: gs.Node) -> bool:
+    """Whether ONNX defines the op for float16 data."""
+    formals = _schema(node.op).inputs
+    indices = [i for i, t in enumerate(node.inputs) if t.dtype == F32 and _is_data(node, i)]
+    return all("tensor(float16)" in formals[min(i, len(formals) - 1)].types for i in indices)
 
 
-def _out_of_range(constant: gs.Constant) -> str | None:
-    """Why a float32 constant would lose its meaning in float16."""
+def _why_out_of_range(constant: gs.Constant) -> str | None:
+    """Why a float32 constant cannot be rounded to float16, None if it can."""
     if constant.dtype != F32:
         return None
     values = constant.values
@@ -233,8 +239,8 @@ def _out_of_range(constant: gs.Constant) -> str | None:
     return None
 
 
-class _Retyping:
-    """Makes `half` nodes compute in float16. Each tensor and constant is converted at most once each way."""
+class _Fp16Conversion:
+    """Converts the nodes `half` to float16. Each tensor and constant is converted at most once in each direction."""
 
     def __init__(self, graph: gs.Graph, half: Sequence[gs.Node]) -> None:
         self.graph, self.half = graph, half
@@ -244,34 +250,34 @@ class _Retyping:
         self.singles: dict[int, gs.Variable] = {}
 
     def run(self) -> None:
-        """Outputs first, so that the type of every tensor is settled before it is read."""
+        """Convert outputs first, so that the type of every tensor is settled before its readers are converted."""
         made = {id(t) for n in self.half for t in n.outputs if t.dtype == F32}
         for node in self.half:
             self._write_half(node)
         for node in self.half:
             node.inputs = [
-                self._half(node, t) if t.dtype == F32 and _converts(node, at) else t for at, t in enumerate(node.inputs)
+                self._half(node, t) if t.dtype == F32 and _is_data(node, i) else t for i, t in enumerate(node.inputs)
             ]
-        for node in self._others():
-            for reader in _inside(node):
+        for node in self._float32_readers():
+            for reader in _with_subgraphs(node):
                 reader.inputs = [self._single(node, t) if id(t) in made else t for t in reader.inputs]
 
-    def _others(self) -> list[gs.Node]:
-        """Nodes that read float32 still. The casts made here come later and are none of them."""
+    def _float32_readers(self) -> list[gs.Node]:
+        """The nodes that still read float32, without the casts that this pass inserts."""
         inserted = {id(n) for t in [*self.halves.values(), *self.singles.values()] for n in t.inputs}
         return [n for n in self.graph.nodes if id(n) not in self.ids | inserted and (n.op not in _AGNOSTIC or n.domain)]
 
     def _write_half(self, node: gs.Node) -> None:
         if node.op == "Cast":
             node.attrs["to"] = int(onnx.TensorProto.FLOAT16)
-        for at, tensor in enumerate(node.outputs):
+        for i, tensor in enumerate(node.outputs):
             if tensor.dtype != F32:
                 continue
             if id(tensor) not in self.keep:
                 tensor.dtype = F16
                 continue
             half = self.names.variable(tensor, "half", F16, tensor.shape)
-            node.outputs[at] = half
+            node.outputs[i] = half
             self.halves[id(tensor)] = half
             cast = _cast(half, tensor, onnx.TensorProto.FLOAT)
             after = next(i for i, n in enumerate(self.graph.nodes) if n is node)
@@ -279,7 +285,7 @@ class _Retyping:
             self.ids.add(id(cast))
 
     def _half(self, reader: gs.Node, tensor: gs.Tensor) -> gs.Tensor:
-        """`tensor`, float32, as float16: rounded now when it is a constant, cast where it is first read otherwise."""
+        """The float32 `tensor` as float16: a constant is rounded now, a variable is cast before its first reader."""
         if id(tensor) not in self.halves:
             if isinstance(tensor, gs.Constant):
                 self.halves[id(tensor)] = gs.Constant(self.names.derive(tensor, "half"), tensor.values.astype(F16))
@@ -290,7 +296,7 @@ class _Retyping:
         return self.halves[id(tensor)]
 
     def _single(self, reader: gs.Node, tensor: gs.Variable) -> gs.Variable:
-        """`tensor`, float16 by now, as float32."""
+        """`tensor`, which has become float16, as float32."""
         if tensor.dtype == F32:
             return tensor
         if id(tensor) not in self.singles:
@@ -300,7 +306,7 @@ class _Retyping:
         return self.singles[id(tensor)]
 
 
-def _inside(node: gs.Node) -> Iterator[gs.Node]:
+def _with_subgraphs(node: gs.Node) -> Iterator[gs.Node]:
     """The node and the nodes of its subgraphs."""
     yield node
     for subgraph in node.subgraphs():

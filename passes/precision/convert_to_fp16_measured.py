@@ -1,13 +1,13 @@
-"""Write half precision into the graph's types as far as the classes of the pixels allow, by measuring.
+"""Convert the graph to float16 as far as the pixels keep their classes, by measuring.
 
-y = op(x), float32  ->  convert-to-fp16:depth=D, with the least D (0, if that will do) with which at least `agreement`
-of the pixels keep their class; what reads or writes a tensor that held values above `largest` stays in float32. Both
-graphs run in ONNX Runtime, on noise and on the photograph of the parity gate. A rounding error grows with every layer
-behind it, so early layers are where float32 buys most, and as a rule they hold few weights. A trained and
-well-conditioned model is float16 throughout.
+y = op(x), float32  ->  convert-to-fp16:depth=D, with the smallest D (0 if possible) for which at least `agreement` of
+the pixels keep their class. Nodes that read or write a tensor with values above `largest` stay in float32. Both graphs
+run in ONNX Runtime on noise and on the photograph of the parity gate. A rounding error grows with every later layer, so
+float32 helps most in early layers, which usually hold few weights. A trained, well-conditioned model becomes float16
+throughout.
 
-Must not fire: where the graph computes in float16 already (its own result is no reference). Where ONNX Runtime cannot
-run the graph, or its only input is not an image, nothing is measured and no layer is kept for being early.
+Must not fire: the graph already computes in float16 (its own result is no reference). If ONNX Runtime cannot run the
+graph, or its only input is not an image, nothing is measured and no early layer is kept.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from segc.passes.support import evaluate
 from segc.passes.support.dtypes import F16, F32
 from segc.passes.support.edit import Names
 
-STEPS = 16  # depths tried: one for each such share of the convertible nodes, and all those of the last share
+STEPS = 16  # depths to try: one per 1/16 of the convertible nodes, and all depths of the last 1/16
 
 
 @dataclass(frozen=True)
 class ConvertToFp16Measured(Pass):
-    """Compute in float16 where that keeps the classes of the pixels. Opt-in: it rounds. Cost: up to six runs.
+    """Compute in float16 where the pixels keep their classes. Opt-in: it rounds. Cost: up to six runs.
 
-    agreement: least share of pixels that keep their class, a little above what the parity gate asks for. largest: of
-    the values of a tensor in float16, a quarter of what it holds: other images may have larger ones.
-    side: height and width, in pixels, to measure at where the graph leaves them open. mean, std, channel_order: how the
-    model wants its images; ImageNet's are what nearly every model expects.
+    agreement: the least share of pixels that must keep their class, slightly above the parity gate's limit.
+    largest: the largest value allowed in a float16 tensor, a quarter of float16's range: other images may have larger
+    values. side: height and width in pixels to measure at if the graph leaves them open. mean, std, channel_order: the
+    model's preprocessing; the defaults are ImageNet's, which nearly every model expects.
     """
 
     name: ClassVar[str] = "convert-to-fp16-measured"
@@ -60,50 +60,53 @@ class ConvertToFp16Measured(Pass):
         if any(isinstance(t, gs.Variable) and t.dtype == F16 for t in graph.tensors().values()):
             return result
         try:
-            form = self._form(graph)
+            conversion = self._conversion(graph)
         except evaluate.CannotRun as why:
             result.skips.append(Skip(graph.name or "graph", f"not measured: {why}"))
-            form = ConvertToFp16()
-        converted = form.run(graph)
+            conversion = ConvertToFp16()
+        converted = conversion.run(graph)
         result.changes, result.skips = converted.changes, [*result.skips, *converted.skips]
         return result
 
-    def _form(self, graph: gs.Graph) -> ConvertToFp16:
-        """The conversion of least depth that is good, else of the greatest. Raises CannotRun."""
-        feeds, choices = self._feeds(graph), candidates(graph)
+    def _conversion(self, graph: gs.Graph) -> ConvertToFp16:
+        """The conversion of the smallest depth that keeps the classes, else of the largest depth. Raises CannotRun."""
+        feeds, depths_to_try = self._feeds(graph), candidates(graph)
         if not feeds:
             return ConvertToFp16()
-        measured, ranged = measured_graph(graph)
+        measured, peaks = measured_graph(graph)
         runs = [evaluate.outputs(measured, feed) for feed in feeds]
-        wanted = [_classes(run) for run in runs]
-        large = tuple(name for name, peak in ranged.items() if not all(float(r[peak]) <= self.largest for r in runs))
+        expected = [_classes(run) for run in runs]
+        large = tuple(name for name, peak in peaks.items() if not all(float(r[peak]) <= self.largest for r in runs))
 
-        def good(depth: int) -> bool:
-            kept = self._kept(graph, ConvertToFp16(depth, large), feeds, wanted)
-            gc.collect()  # nodes and tensors refer to each other: the weights of all trials would pile up
+        def keeps_classes(depth: int) -> bool:
+            kept = self._keeps_classes(graph, ConvertToFp16(depth, large), feeds, expected)
+            gc.collect()  # nodes and tensors form reference cycles: without this the weights of all trials pile up
             return kept
 
-        if good(0):
+        if keeps_classes(0):
             return ConvertToFp16(0, large)
-        low, high = 0, len(choices) - 1  # the choice at `low` is not good; at `high` it is, or nothing is
+        low, high = (
+            0,
+            len(depths_to_try) - 1,
+        )  # the depth at `low` is too small; the one at `high` suffices, or none does
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if good(choices[middle]) else (middle, high)
-        return ConvertToFp16(choices[high], large)
+            low, high = (low, middle) if keeps_classes(depths_to_try[middle]) else (middle, high)
+        return ConvertToFp16(depths_to_try[high], large)
 
-    def _kept(
-        self, graph: gs.Graph, form: ConvertToFp16, feeds: list[evaluate.Arrays], wanted: list[np.ndarray]
+    def _keeps_classes(
+        self, graph: gs.Graph, conversion: ConvertToFp16, feeds: list[evaluate.Arrays], expected: list[np.ndarray]
     ) -> bool:
-        """Whether the pixels keep their classes in this form."""
+        """Whether the pixels keep their classes after this conversion."""
         trial = graph.copy()
-        form.run(trial)
+        conversion.run(trial)
         ir.cleanup(trial)
         MaterializeFp16Rounding().run(trial)
         got = (_classes(evaluate.outputs(trial, feed)) for feed in feeds)
-        return all(float((a == b).mean()) >= self.agreement for a, b in zip(wanted, got, strict=True))
+        return all(float((a == b).mean()) >= self.agreement for a, b in zip(expected, got, strict=True))
 
     def _feeds(self, graph: gs.Graph) -> list[evaluate.Arrays]:
-        """Noise and the photograph, for the only input (N, C, H, W) or uint8 (N, H, W, 3); empty when it is neither."""
+        """Noise and the photograph for the only input, (N, C, H, W) or uint8 (N, H, W, 3); empty if it is neither."""
         shape = graph.inputs[0].shape if len(graph.inputs) == 1 else None
         if shape is None or len(shape) != 4:
             return []
@@ -125,7 +128,7 @@ class ConvertToFp16Measured(Pass):
 
 
 def candidates(graph: gs.Graph) -> list[int]:
-    """0 and depths behind which ever fewer convertible nodes lie, to the last: a single one may be what costs most."""
+    """The depths to try: 0, then depths that leave ever fewer nodes to convert, since the last few may matter most."""
     levels = depths(graph)
     ordered = sorted(levels[id(node)] for node in ConvertToFp16.convertible(graph))
     last = len(ordered) * (STEPS - 1) // STEPS
@@ -134,7 +137,7 @@ def candidates(graph: gs.Graph) -> list[int]:
 
 
 def measured_graph(graph: gs.Graph) -> tuple[gs.Graph, dict[str, str]]:
-    """A copy with the largest magnitude of each tensor that may become float16 as further outputs, by tensor."""
+    """A copy with the largest magnitude of each tensor that may become float16 as an additional output, by name."""
     copy, peaks = graph.copy(), {}
     names = Names(copy)
     tensors = {t.name: t for node in ConvertToFp16.convertible(copy) for t in [*node.inputs, *node.outputs]}
@@ -153,6 +156,6 @@ def measured_graph(graph: gs.Graph) -> tuple[gs.Graph, dict[str, str]]:
 
 
 def _classes(run: evaluate.Arrays) -> np.ndarray:
-    """The class of each pixel, by the graph's first output: logits (N, C, H, W), or a mask."""
+    """The class of each pixel, from the graph's first output: logits (N, C, H, W) or a mask."""
     y = next(iter(run.values()))
     return y if y.dtype.kind in "iu" or y.ndim != 4 else metrics.mask_of(y, None)

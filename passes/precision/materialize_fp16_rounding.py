@@ -1,12 +1,12 @@
-"""Spell a graph in float16 as one in float32 that rounds by name, to see on a CPU what half precision really does.
+"""Materialize float16 rounding as casts in a float32 graph, to measure half precision on a CPU.
 
 y = op(x), float16  ->  y = Cast(Cast(op(x), float16), float32) with x and y in float32
 
-ONNX Runtime has few float16 kernels for CPUs. It computes in float32 instead and, between two such ops, leaves the
-rounding away; casts that stand in the graph it keeps. Sums inside an op are float32 here, as tensor cores have them.
+ONNX Runtime has few float16 kernels for CPUs: it computes in float32 and omits the rounding between two such ops, but
+it keeps casts that are part of the graph. Sums within an op are float32 here, as on tensor cores.
 
-Must not fire: after ops that only move or choose among values that are rounded already; for tensors of other types;
-for a Cast to float16 that only a Cast reads, which is such a rounding.
+Must not fire: after ops that only move or select values that are already rounded; tensors of other types; a Cast to
+float16 that only Casts read, which is such a rounding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EXACT = frozenset(
 
 
 class MaterializeFp16Rounding(Pass):
-    """Compute in float32, with each rounding to float16 as two casts. For measuring; nothing is emitted like this."""
+    """Compute in float32, with each rounding to float16 as two casts. For measuring only; nothing emits this form."""
 
     name = "materialize-fp16-rounding"
     algebra = "y = op(x), float16  ->  y = Cast(Cast(op(x), float16), float32)"
@@ -38,28 +38,28 @@ class MaterializeFp16Rounding(Pass):
     invalidates = frozenset({PORTABLE})
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Widen all tensors but inputs and outputs of the graph, then round what is computed."""
+        """Widen all tensors except inputs and outputs of the graph, then round each computed value."""
         result, names = PassResult(), Names(graph)
-        edge = {id(t) for t in [*graph.inputs, *graph.outputs]}
+        boundary = {id(t) for t in [*graph.inputs, *graph.outputs]}
         constants: dict[int, gs.Constant] = {}
         nodes = []
         for node in graph.nodes:
-            rounded = _widen(node, edge, names, constants)
+            rounded = _widen(node, boundary, names, constants)
             nodes += [node, *rounded]
             result.changes += bool(rounded)
         graph.nodes = nodes
         return result
 
 
-def _widen(node: gs.Node, edge: set[int], names: Names, constants: dict[int, gs.Constant]) -> list[gs.Node]:
-    """Make the node compute in float32; returns the casts that round its outputs."""
+def _widen(node: gs.Node, boundary: set[int], names: Names, constants: dict[int, gs.Constant]) -> list[gs.Node]:
+    """Let the node compute in float32. Returns the casts that round its outputs."""
     if node.op == "Cast" and all(user.op == "Cast" for y in node.outputs for user in y.outputs):
         return []
     to_half = node.op == "Cast" and node.attrs.get("to") == onnx.TensorProto.FLOAT16
     node.inputs = [_single(t, names, constants) for t in node.inputs]
     casts: list[gs.Node] = []
-    for at, y in enumerate(node.outputs):
-        if y.dtype != F16 or id(y) in edge:
+    for i, y in enumerate(node.outputs):
+        if y.dtype != F16 or id(y) in boundary:
             continue
         y.dtype = F32
         if node.op in _EXACT:
@@ -67,10 +67,10 @@ def _widen(node: gs.Node, edge: set[int], names: Names, constants: dict[int, gs.
         half = names.variable(y, "rounded", F16, y.shape)
         casts.append(_cast(half, y, onnx.TensorProto.FLOAT))
         if to_half:
-            node.outputs[at] = half
+            node.outputs[i] = half
             continue
         raw = names.variable(y, "raw", F32, y.shape)
-        node.outputs[at] = raw
+        node.outputs[i] = raw
         casts.insert(0, _cast(raw, half, onnx.TensorProto.FLOAT16))
     return casts
 

@@ -21,14 +21,14 @@ BY_CHANNEL = ("BatchNormalization", "PRelu", "Relu")
 class Site:
     """Conv(f(Concat(...))). steps: the nodes of f, the first first."""
 
-    joined: gs.Node
+    concat: gs.Node
     steps: list[gs.Node]
     weights: gs.Constant
 
     @property
     def widths(self) -> list[int]:
         """Channels of each input of the Concat."""
-        return [int(tensor.shape[1]) for tensor in self.joined.inputs]
+        return [int(tensor.shape[1]) for tensor in self.concat.inputs]
 
 
 def rewrite_odd(graph: gs.Graph, spell: Callable[[Builder, Site], gs.Tensor]) -> PassResult:

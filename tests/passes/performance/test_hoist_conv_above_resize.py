@@ -80,7 +80,7 @@ def test_sizes_that_are_computed_get_the_new_channels() -> None:
         (f"r = Resize <{LINEAR}> (x, , two)  y = Conv <strides = [2, 2]> (r, w, b)", "strides or pads"),
         (f'r = Resize <{LINEAR}> (x, , two)  y = Conv <auto_pad = "SAME_UPPER"> (r, w, b)', "it pads"),
         (f"r = Resize <{LINEAR}> (x, , two)  w2 = Relu (w)  y = Conv (r, w2, b)", "weights are computed"),
-        ('r = Resize <mode = "cubic"> (x, , two)  y = Conv (r, w, b)', "another kernel than a linear one"),
+        ('r = Resize <mode = "cubic"> (x, , two)  y = Conv (r, w, b)', "kernel other than linear or nearest"),
     ],
 )
 def test_other_convolutions_and_resizes_stay(body: str, why: str) -> None:
@@ -99,7 +99,7 @@ def test_a_resize_that_reads_beyond_the_edge_stays() -> None:
 
 def test_a_resize_of_channels_stays() -> None:
     body = f"r = Resize <{LINEAR}> (x, , wide)  y = Conv (r, w, b)"
-    check_untouched(HoistConvAboveResize(), text(body, "4,16,1,1"), "unknown factors")
+    check_untouched(HoistConvAboveResize(), text(body, "4,16,1,1"), "scales of the Resize")
 
 
 def test_a_resize_with_other_users_stays() -> None:

@@ -96,7 +96,7 @@ ONE = f"<int64[4] s = {{1, 128, 16, 24}}> {{ a = Resize <{LINEAR}> (p, , , s)  y
     ("weights", "attributes", "out", "why"),
     [
         ((128, 64, 3, 3), "pads = [1, 1, 1, 1], group = 2", "1,128,16,24", "it has groups"),
-        ((128, 128, 3, 3), 'auto_pad = "SAME_UPPER"', "1,128,16,24", "pads by itself"),
+        ((128, 128, 3, 3), 'auto_pad = "SAME_UPPER"', "1,128,16,24", "auto_pad"),
         ((2, 128, 3, 3), "pads = [1, 1, 1, 1]", "1,2,16,24", "saves less than it costs"),
     ],
 )
@@ -171,7 +171,7 @@ def test_sizes_of_which_nothing_is_known_stay() -> None:
 def test_nearest_stays_where_sizes_are_not_static() -> None:
     body = f"""{{ {SIDES}  a = Resize <mode = "nearest"> (p, , , s)  y = Conv <pads = [1, 1, 1, 1]> (a, w) }}"""
     made = graph("float[1,1,H,W] x, float[1,128,U,V] p", {"w": (128, 128, 3, 3)}, body, "1,128,H,W")
-    untouched(dynamic(made, a=[1, 128, "H", "W"], y=[1, 128, "H", "W"]), "nearest on sides")
+    untouched(dynamic(made, a=[1, 128, "H", "W"], y=[1, 128, "H", "W"]), "its mode is nearest")
 
 
 def test_a_resize_of_unknown_coordinates_stays() -> None:

@@ -14,7 +14,7 @@ from tests.helpers.checks import HEAD20, apply, graph_of
 
 ATTRS = "pads = [1, 1, 1, 1]"
 DILATED = "pads = [{0}, {0}, {0}, {0}], dilations = [{0}, {0}]"
-SPELLINGS = [
+STEPS = [
     WinogradConv(channels=0, dilated_channels=0),
     WinogradConv(channels=0, dilated_channels=0, by_products=True),
 ]
@@ -23,8 +23,8 @@ SPELLINGS = [
 @pytest.fixture
 def any_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Maps of few pixels are rewritten too."""
-    monkeypatch.setattr(module, "_PRODUCTS", 0)
-    monkeypatch.setattr(module, "_LEAST_TILES", 0)
+    monkeypatch.setattr(module, "_MIN_PRODUCTS", 0)
+    monkeypatch.setattr(module, "_MIN_TILES", 0)
     monkeypatch.setattr(module, "_WASTE", np.inf)
 
 
@@ -51,10 +51,10 @@ def numbers(made: gs.Graph, shape: tuple[int, ...] | None = None, seed: int = 0)
     return np.asarray(evaluate.outputs(made, {"x": x})["y"])
 
 
-def check(made: gs.Graph, spelling: WinogradConv, *shapes: tuple[int, ...] | None) -> gs.Graph:
+def check(made: gs.Graph, step: WinogradConv, *shapes: tuple[int, ...] | None) -> gs.Graph:
     """The same numbers of the same shape at each of the shapes."""
     before = [numbers(made, shape) for shape in shapes or (None,)]
-    assert apply(spelling, made).changes == 1
+    assert apply(step, made).changes == 1
     ir.infer_shapes(made)
     for shape, want in zip(shapes or (None,), before, strict=True):
         np.testing.assert_allclose(numbers(made, shape), want, atol=4e-6 * np.abs(want).max())
@@ -71,46 +71,46 @@ def test_the_matrices_are_exact() -> None:
 
 
 @pytest.mark.usefixtures("any_gain")
-@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     "shape", [(1, 3, 8, 12), (1, 3, 7, 10), (2, 3, 8, 9), (1, 3, 5, 5), (3, 3, 2, 1), (1, 3, 3, 2)]
 )
 @pytest.mark.parametrize("attrs", [ATTRS, "pads = [0, 2, 1, 3]", "pads = [2, 2, 2, 2], strides = [1, 1]"])
-def test_numbers_at_any_size(spelling: WinogradConv, bias: bool, shape: tuple[int, ...], attrs: str) -> None:
-    check(graph(shape, attrs=attrs, bias=bias), spelling)
+def test_numbers_at_any_size(step: WinogradConv, bias: bool, shape: tuple[int, ...], attrs: str) -> None:
+    check(graph(shape, attrs=attrs, bias=bias), step)
 
 
 @pytest.mark.usefixtures("any_gain")
-@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("dilation", [2, 3, 4])
 @pytest.mark.parametrize("shape", [(1, 3, 16, 32), (1, 3, 13, 21), (2, 3, 24, 7), (1, 3, 2, 3)])
-def test_numbers_of_a_dilated_convolution(spelling: WinogradConv, dilation: int, shape: tuple[int, ...]) -> None:
-    check(graph(shape, attrs=DILATED.format(dilation)), spelling)
+def test_numbers_of_a_dilated_convolution(step: WinogradConv, dilation: int, shape: tuple[int, ...]) -> None:
+    check(graph(shape, attrs=DILATED.format(dilation)), step)
 
 
 @pytest.mark.usefixtures("any_gain")
-@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("attrs", [ATTRS, "pads = [0, 2, 1, 3]", DILATED.format(2), DILATED.format(4)])
 @pytest.mark.parametrize("x", [("N", 3, "H", "W"), (1, 3, "H", "W"), (2, 3, "H", 12), (1, 3, 9, "W")])
-def test_sizes_known_at_run_time(spelling: WinogradConv, attrs: str, x: tuple[object, ...]) -> None:
+def test_sizes_known_at_run_time(step: WinogradConv, attrs: str, x: tuple[object, ...]) -> None:
     sizes = [{"N": 1, "H": 8, "W": 12}, {"N": 2, "H": 9, "W": 7}, {"N": 1, "H": 5, "W": 16}]
     shapes = [tuple(size[s] if isinstance(s, str) else int(str(s)) for s in x) for size in sizes]
-    check(graph(x, attrs=attrs), spelling, *shapes)
+    check(graph(x, attrs=attrs), step, *shapes)
 
 
 @pytest.mark.usefixtures("any_gain")
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=4), st.integers(3, 12), st.integers(3, 12), st.booleans())
 def test_any_padding_of_any_size(pads: list[int], height: int, width: int, which: bool) -> None:
-    check(graph((1, 2, height, width), (4, 2, 3, 3), f"pads = {pads}"), SPELLINGS[which])
+    check(graph((1, 2, height, width), (4, 2, 3, 3), f"pads = {pads}"), STEPS[which])
 
 
 @pytest.mark.usefixtures("any_gain")
 def test_the_input_tells_the_size_of_a_result_of_unknown_size() -> None:
     made = graph((1, 3, "H", "W"))
     made.nodes[0].outputs[0].shape = [1, 5, None, None]
-    check(made, SPELLINGS[0], (1, 3, 9, 7))
+    check(made, STEPS[0], (1, 3, 9, 7))
     unknown = graph((1, 3, "H", "W"))
     unknown.nodes[0].outputs[0].shape = unknown.inputs[0].shape = [1, 3, None, None]
     result = apply(WinogradConv(channels=0), unknown)
@@ -118,9 +118,9 @@ def test_the_input_tells_the_size_of_a_result_of_unknown_size() -> None:
 
 
 def test_tiles_that_share_a_caches_sets_get_one_more_column() -> None:
-    """64x128 pixels are 16x32 tiles, 512 in all: OpenVINO's spelling takes 16x33, the other does not."""
-    for spelling, tiles in ((WinogradConv(channels=1), 32), (WinogradConv(channels=1, by_products=True), 33)):
-        made = check(graph((1, 40, 64, 128), (40, 40, 3, 3)), spelling)
+    """64x128 pixels are 16x32 tiles, 512 in all: OpenVINO's form takes 16x33, the other does not."""
+    for step, tiles in ((WinogradConv(channels=1), 32), (WinogradConv(channels=1, by_products=True), 33)):
+        made = check(graph((1, 40, 64, 128), (40, 40, 3, 3)), step)
         (seen,) = [n.outputs[0] for n in made.nodes if n.op == "Conv"]
         assert seen.shape[2:] == [16, tiles]
 
@@ -173,7 +173,7 @@ def test_files_keep_their_size() -> None:
         ((1, 512, 21, 21), (512, 512, 3, 3), ATTRS, "too few pixels"),
         ((1, 512, 64, 64), (512, 512, 3, 3), DILATED.format(12), "too few pixels"),
         ((1, 512, 64, 64), (512, 512, 3, 3), "pads = [1, 1, 1, 1], dilations = [2, 2]", "changes the size"),
-        ((1, 512, 64, 64), (512, 512, 3, 3), 'auto_pad = "SAME_UPPER"', "pads by itself"),
+        ((1, 512, 64, 64), (512, 512, 3, 3), 'auto_pad = "SAME_UPPER"', "auto_pad"),
         ((1, 512, 64, 64), (512, 512, 3, 3), f"{ATTRS}, strides = [2, 2]", None),
         ((1, 512, 64, 64), (512, 512, 3, 3), f"{ATTRS}, dilations = [1, 2]", None),
         ((1, 512, 64, 64), (512, 1, 3, 3), f"{ATTRS}, group = 512", None),

@@ -50,7 +50,7 @@ def test_a_tensor_that_both_precisions_read_is_cast_once() -> None:
         ("d = Sub (x, k)  q = Mul (d, d)  r = ReduceSum (q)  y = Relu (r)", "Sub Mul ReduceSum", "sums and statistics"),
         ("a = Relu (x)  r = Sqrt (a)  y = Neg (r)", "Sqrt", "an epsilon would round to zero"),
         ("a = Relu (x)  b = Neg (x)  d = Div (a, b)  y = Relu (d)", "Div", "an epsilon would round to zero"),
-        ("a = Relu (x)  m = Greater (a, k)  n = Where (m, x, a)  y = Neg (n)", "Greater", "what is decided"),
+        ("a = Relu (x)  m = Greater (a, k)  n = Where (m, x, a)  y = Neg (n)", "Greater", "compared values"),
         ("a = Relu (x)  b = Add (a, big)  y = Relu (b)", "Add", "'big' exceeds float16's range"),
         ("a = Relu (x)  b = Add (a, tiny)  y = Relu (b)", "Add", "'tiny' would round to zero"),
         ("a = Relu (x)  b = Mish (a)  y = Relu (b)", "", ""),
