@@ -1,15 +1,15 @@
-"""Spell ArgMax by comparing with the maximum, for runtimes that cannot say where it is.
+"""Expand ArgMax into comparisons with the maximum, for runtimes without ArgMax.
 
 With n cells along the axis and rank[i] = n - i, so that the first cell ranks highest:
 
     behind = ReduceMax(x) > x                             0 where x is the maximum, else 1
     ArgMax(x)  ->  n - ReduceMax(rank - rank * behind)    the lowest index of the maximum, as ONNX wants it
 
-With select_last_index = 1 the rank is i + 1, and the result the largest rank less 1. Comparisons of equal numbers are
-exact and ranks small whole numbers, so the result is exact, ties included, as long as n is exact in the type of x
-(2048 in float16). A map that holds NaN is the exception: every comparison with it is false.
+With select_last_index = 1 the rank is i + 1, and the result is the largest rank minus 1. Comparisons are exact and
+ranks are small integers, so the result is exact, including ties, as long as the type of x holds n exactly (2048 in
+float16). A map with NaN is the exception: every comparison with NaN is false.
 
-Must not fire: for integers, for float16 and more than 2048 cells, and where the number of cells is not known.
+Must not fire: integers; float16 with more than 2048 cells; an unknown number of cells.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXACT = {np.dtype(np.float16): 2**11, np.dtype(np.float32): 2**24, np.dtype(np.f
 
 
 class LegalizeArgMax(Pass):
-    """Rewrite ArgMax into ReduceMax, Greater and arithmetic."""
+    """Expand ArgMax into ReduceMax, Greater and arithmetic."""
 
     name = "legalize-argmax"
     algebra = "ArgMax(x)  ->  n - ReduceMax(rank - rank * (ReduceMax(x) > x)) with rank = [n .. 1]"
@@ -35,27 +35,27 @@ class LegalizeArgMax(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        return rewrite(graph, standard(graph, "ArgMax"), spelled, PassResult())
+        return rewrite(graph, standard(graph, "ArgMax"), expand, PassResult())
 
 
 def ranks(count: int, last: bool) -> np.ndarray:
-    """int64[count]: the larger, the rather a cell is chosen among equals."""
+    """int64[count]: the tie-break rank of each cell; among equal cells the highest rank wins."""
     return np.arange(1, count + 1) if last else np.arange(count, 0, -1)
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def expand(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one ArgMax. Raises Cannot."""
     x = b.node.inputs[0]
     typed(x)
     dims = len(x.shape)
     axis = int(b.node.attrs.get("axis", 0)) % dims
     count, dtype = x.shape[axis], np.dtype(x.dtype)
     if dtype not in EXACT:
-        raise Cannot(f"'{x.name}' is {dtype}")
+        raise Cannot(f"the type of '{x.name}' is {dtype}")
     if not isinstance(count, int):
-        raise Cannot(f"the size of axis {axis} is not known")
+        raise Cannot(f"the size of axis {axis} is unknown")
     if count > EXACT[dtype]:
-        raise Cannot(f"{count} cells are more than {dtype} numbers exactly")
+        raise Cannot(f"{count} cells are more than {dtype} can number exactly")
     last = bool(b.node.attrs.get("select_last_index", 0))
     column = [1] * dims
     column[axis] = count

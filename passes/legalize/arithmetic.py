@@ -1,4 +1,4 @@
-"""Compose a few ops of others, for runtimes without them.
+"""Expand arithmetic ops into simpler ones, for runtimes without them.
 
     Abs(x)             ->  Max(x, -x)                         floats
     Reciprocal(x)      ->  1 / x
@@ -14,10 +14,11 @@
     Min(x, y), Max(x, y)  ->  Where(Less(x, y), x, y), Where(Greater(x, y), x, y)      integers
     GreaterOrEqual(x, y), LessOrEqual(x, y)  ->  Not(Less(x, y)), Not(Greater(x, y))      integers
 
-Each is the definition of the op in real arithmetic. Mod does not care whether integers divide towards 0 or downwards.
+Each expansion is the definition of the op in real arithmetic. That of Mod is correct whether integer division truncates
+or floors.
 
-Must not fire: on ops that `ops` does not name; Abs and ReduceL1 of integers, whose least number has no negative; Mod of
-floats or by anything but positive constants; comparisons, Min, Max and Pow of floats; other powers.
+Must not fire: ops that are not in `ops`; Abs and ReduceL1 of integers, whose smallest number cannot be negated; Mod of
+floats or by anything other than positive constants; comparisons, Min, Max and Pow of floats; other exponents.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
 from segc.passes.support.edit import ints, optional, small_constant
 
-OF_INTEGERS = ("Max", "Min", "Pow")  # rewritten for integers; for floats every runtime has them
-MOST = 8  # factors that a power is spelled with
+INTEGER_ONLY = ("Max", "Min", "Pow")  # expanded for integers only: every runtime has them for floats
+MAX_EXPONENT = 8
 
 
 @dataclass(frozen=True)
 class LegalizeArithmetic(Pass):
-    """Rewrite the ops that are named, each as the composition that defines it. ops: any of the left sides."""
+    """Expand the listed ops, each into the composition that defines it. ops: any of the left sides above."""
 
     name: ClassVar[str] = "legalize-arithmetic"
     algebra: ClassVar[str] = "Abs, Reciprocal, Mean, Mod, ReduceL1, ...  ->  Max, Div, Sub, Mul, ReduceSum, ..."
@@ -55,29 +56,29 @@ class LegalizeArithmetic(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        sites = [n for n in standard(graph, *self.ops) if n.op not in OF_INTEGERS or whole(n)]
-        return rewrite(graph, sites, spelled, PassResult())
+        sites = [n for n in standard(graph, *self.ops) if n.op not in INTEGER_ONLY or is_integer_op(n)]
+        return rewrite(graph, sites, expand, PassResult())
 
 
-def whole(node: gs.Node) -> bool:
-    """Whether the node computes with integers."""
+def is_integer_op(node: gs.Node) -> bool:
+    """Whether the first input of the node is known to hold integers."""
     return node.inputs[0].dtype is not None and np.dtype(node.inputs[0].dtype).kind in "iu"
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def expand(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one op. Raises Cannot."""
     typed(*b.node.inputs[:1])
-    return SPELLINGS[b.node.op](b)
+    return EXPANSIONS[b.node.op](b)
 
 
-def _floats(b: Builder) -> gs.Tensor:
+def _require_float(b: Builder) -> gs.Tensor:
     x: gs.Tensor = b.node.inputs[0]
     if np.dtype(x.dtype).kind != "f":
         raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
     return x
 
 
-def _integers(b: Builder) -> list[gs.Tensor]:
+def _require_integer(b: Builder) -> list[gs.Tensor]:
     x: gs.Tensor = b.node.inputs[0]
     if np.dtype(x.dtype).kind not in "iu":
         raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
@@ -89,7 +90,7 @@ def _magnitude(b: Builder, x: gs.Tensor) -> gs.Tensor:
 
 
 def _abs(b: Builder) -> gs.Tensor:
-    return _magnitude(b, _floats(b))
+    return _magnitude(b, _require_float(b))
 
 
 def _reciprocal(b: Builder) -> gs.Tensor:
@@ -110,25 +111,25 @@ def _mean(b: Builder) -> gs.Tensor:
 
 
 def _hard_sigmoid(b: Builder) -> gs.Tensor:
-    x, attrs = _floats(b), b.node.attrs
+    x, attrs = _require_float(b), b.node.attrs
     slope, offset = b.const("alpha", attrs.get("alpha", 0.2), x.dtype), b.const("beta", attrs.get("beta", 0.5), x.dtype)
     line = b.op("Add", "line", b.op("Mul", "scaled", x, slope), offset)
     return b.op("Clip", "gate", line, b.const("least", 0, x.dtype), b.const("most", 1, x.dtype))
 
 
 def _mod(b: Builder) -> gs.Tensor:
-    x, divisor = _integers(b)
+    x, divisor = _require_integer(b)
     values = small_constant(divisor)
     if values is None or (values <= 0).any():
-        raise Cannot(f"'{divisor.name}' is no positive constant")
-    whole = b.op("Mul", "whole", b.op("Div", "quotient", x, divisor), divisor)
-    rest = b.op("Sub", "rest", x, whole)
+        raise Cannot(f"'{divisor.name}' is not a positive constant")
+    multiple = b.op("Mul", "whole", b.op("Div", "quotient", x, divisor), divisor)
+    rest = b.op("Sub", "rest", x, multiple)
     below = b.op("Less", "below", rest, b.const("zero", 0, x.dtype))
     return b.op("Where", "mod", below, b.op("Add", "raised", rest, divisor), rest)
 
 
 def _reduce(b: Builder, x: gs.Tensor) -> gs.Tensor:
-    """ReduceSum of `x` as the node reduces."""
+    """The ReduceSum of `x` over the axes of the node."""
     node = b.node
     axes = list(node.attrs["axes"]) if "axes" in node.attrs else ints(optional(node, 1))
     if axes is None and optional(node, 1) is not None:
@@ -141,7 +142,7 @@ def _reduce(b: Builder, x: gs.Tensor) -> gs.Tensor:
 
 
 def _reduce_l1(b: Builder) -> gs.Tensor:
-    return _reduce(b, _magnitude(b, _floats(b)))
+    return _reduce(b, _magnitude(b, _require_float(b)))
 
 
 def _reduce_squares(b: Builder) -> gs.Tensor:
@@ -150,7 +151,7 @@ def _reduce_squares(b: Builder) -> gs.Tensor:
 
 
 def _reduce_l2(b: Builder) -> gs.Tensor:
-    _floats(b)
+    _require_float(b)
     return b.op("Sqrt", "norm", _reduce_squares(b))
 
 
@@ -160,34 +161,34 @@ def _global_max(b: Builder) -> gs.Tensor:
 
 
 def _pow(b: Builder) -> gs.Tensor:
-    x, exponent = _integers(b)
+    x, exponent = _require_integer(b)
     values = ints(exponent)
-    if values is None or len(values) != 1 or not 1 <= values[0] <= MOST or len(exponent.shape) > len(x.shape):
-        raise Cannot(f"'{exponent.name}' is no constant from 1 to {MOST}")
+    if values is None or len(values) != 1 or not 1 <= values[0] <= MAX_EXPONENT or len(exponent.shape) > len(x.shape):
+        raise Cannot(f"'{exponent.name}' is not a constant from 1 to {MAX_EXPONENT}")
     power: gs.Tensor = x
     for at in range(2, values[0] + 1):
         power = b.op("Mul", f"power{at}", power, x)
     return power
 
 
-def _choose(strict: str) -> Callable[[Builder], gs.Tensor]:
-    def spell(b: Builder) -> gs.Tensor:
-        chosen, *rest = _integers(b)
+def _expand_min_max(strict: str) -> Callable[[Builder], gs.Tensor]:
+    def expand_op(b: Builder) -> gs.Tensor:
+        chosen, *rest = _require_integer(b)
         for at, other in enumerate(rest):
             chosen = b.op("Where", f"chosen{at}", b.op(strict, f"wins{at}", chosen, other), chosen, other)
         return chosen
 
-    return spell
+    return expand_op
 
 
-def _not(strict: str) -> Callable[[Builder], gs.Tensor]:
-    def spell(b: Builder) -> gs.Tensor:
-        return b.op("Not", "not", b.op(strict, "strict", *_integers(b)))
+def _expand_comparison(strict: str) -> Callable[[Builder], gs.Tensor]:
+    def expand_op(b: Builder) -> gs.Tensor:
+        return b.op("Not", "not", b.op(strict, "strict", *_require_integer(b)))
 
-    return spell
+    return expand_op
 
 
-SPELLINGS: dict[str, Callable[[Builder], gs.Tensor]] = {
+EXPANSIONS: dict[str, Callable[[Builder], gs.Tensor]] = {
     "Abs": _abs,
     "Reciprocal": _reciprocal,
     "Mean": _mean,
@@ -199,8 +200,8 @@ SPELLINGS: dict[str, Callable[[Builder], gs.Tensor]] = {
     "ReduceSumSquare": _reduce_squares,
     "GlobalMaxPool": _global_max,
     "Pow": _pow,
-    "Min": _choose("Less"),
-    "Max": _choose("Greater"),
-    "GreaterOrEqual": _not("Less"),
-    "LessOrEqual": _not("Greater"),
+    "Min": _expand_min_max("Less"),
+    "Max": _expand_min_max("Greater"),
+    "GreaterOrEqual": _expand_comparison("Less"),
+    "LessOrEqual": _expand_comparison("Greater"),
 }

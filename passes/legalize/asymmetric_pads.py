@@ -1,19 +1,19 @@
-"""Let Conv and pools pad both ends of a side alike; what is more at one end becomes a Pad before them.
+"""Make the padding of Conv and pools symmetric: what one end has more becomes a Pad before them.
 
     Conv(x, pads = p)                              ->  Conv(Pad(x, p - q, 0), pads = q)
     MaxPool(x, pads = p)                           ->  MaxPool(Pad(x, p - q, lowest), pads = q)
     AveragePool(x, pads = p, count_include_pad=1)  ->  AveragePool(Pad(x, p - q, 0), pads = q, count_include_pad = 1)
     AveragePool(x, pads = p, count_include_pad=0)  ->  the same * (cells of the kernel / cells inside x)
 
-with q the smaller of the two pads of each side, at both ends. `lowest` is -inf for floats: it never wins against a
-cell. The factor of an average that does not count its padding is a constant for static sides. auto_pad SAME is written
-out as pads first, for static sides. Conv and MaxPool are exact; the average differs in the last bits.
+where q has, at both ends of each side, the smaller of its two pads. `lowest` is -inf for floats: it never wins against
+a cell. The factor of an average that does not count its padding is a constant for static sides. auto_pad SAME becomes
+pads first, for static sides. Conv and MaxPool are exact; the average differs in the last bits.
 
-The mirror image of fuse-pad-conv: of use for runtimes that can say one number a side only, and last in their list.
+The inverse of fuse-pad-conv, for runtimes that take one pad per side; it runs last in their pipelines.
 
-Must not fire: with ceil_mode, where a last window that starts in the padding is dropped, and which padding it is
-decides; where MaxPool returns indices, which count cells of x; for auto_pad SAME or a factor on a side of unknown size;
-and for padding that both ends share.
+Must not fire: ceil_mode, which drops a last window that starts in the padding of the pool, but not in that of a Pad; a
+MaxPool that returns indices, which count cells of x; auto_pad SAME or a factor for a side of unknown size; padding that
+is symmetric already.
 """
 
 from __future__ import annotations
@@ -32,50 +32,50 @@ SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
 class LegalizeAsymmetricPads(Pass):
-    """Move the uneven part of the padding of Conv, MaxPool and AveragePool into a Pad before them."""
+    """Move the asymmetric part of the padding of Conv, MaxPool and AveragePool into a Pad before them."""
 
     name = "legalize-asymmetric-pads"
-    algebra = "Conv(x, pads = p)  ->  Conv(Pad(x, p - q), pads = q) with q the same at both ends, and so for pools"
+    algebra = "Conv(x, pads = p)  ->  Conv(Pad(x, p - q), pads = q) with q symmetric; likewise for pools"
     requires = frozenset({SINGLE})
     ensures = frozenset({"symmetric pads"})
     invalidates = frozenset({PORTABLE, "defaults written"})
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        sites = [n for n in standard(graph, "Conv", "MaxPool", "AveragePool") if uneven(n)]
-        return rewrite(graph, sites, spelled, PassResult())
+        sites = [n for n in standard(graph, "Conv", "MaxPool", "AveragePool") if is_asymmetric(n)]
+        return rewrite(graph, sites, lower, PassResult())
 
 
-def uneven(node: gs.Node) -> bool:
-    """Whether the node pads the two ends of a side differently, or may do so."""
+def is_asymmetric(node: gs.Node) -> bool:
+    """Whether the node pads the two ends of a side differently, or may do so because of auto_pad."""
     pads = list(node.attrs.get("pads", ()))
     half = len(pads) // 2
     return text(node, "auto_pad", "NOTSET") in SAME or pads[:half] != pads[half:]
 
 
-def apart(pads: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The part that both ends of each side share, and what remains; both as ONNX pads."""
+def symmetric_part(pads: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The padding that both ends of each side share, and the remainder; both as ONNX pads."""
     half = len(pads) // 2
-    shared = [min(pads[i], pads[i + half]) for i in range(half)]
-    return shared * 2, [p - q for p, q in zip(pads, shared * 2, strict=True)]
+    symmetric = [min(pads[i], pads[i + half]) for i in range(half)]
+    return symmetric * 2, [p - q for p, q in zip(pads, symmetric * 2, strict=True)]
 
 
 def same_pads(side: int, kernel: int, stride: int, dilation: int, upper: bool) -> tuple[int, int]:
-    """What auto_pad SAME adds before and after a side, so that ceil(side / stride) windows fit."""
+    """The pads of auto_pad SAME before and after a side, so that ceil(side / stride) windows fit."""
     total = max((-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
     small, large = total // 2, total - total // 2
     return (small, large) if upper else (large, small)
 
 
 def cells_inside(side: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> np.ndarray:
-    """int64[windows]: how many cells of each window lie on the side rather than in its padding."""
+    """int64[windows]: how many cells of each window lie inside the side, not in its padding."""
     windows = (side + sum(pads) - (kernel - 1) * dilation - 1) // stride + 1
-    at = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - pads[0]
-    return np.asarray(((at >= 0) & (at < side)).sum(axis=1))
+    cells = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - pads[0]
+    return np.asarray(((cells >= 0) & (cells < side)).sum(axis=1))
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def lower(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one Conv or pool. Raises Cannot."""
     node, x = b.node, b.node.inputs[0]
     typed(x)
     only_output(node)
@@ -85,21 +85,21 @@ def spelled(b: Builder) -> gs.Tensor:
     strides, dilations = (list(node.attrs.get(name, [1] * len(kernel))) for name in ("strides", "dilations"))
     sides = list(x.shape[2:])
     pads = _pads(node, sides, kernel, strides, dilations)
-    shared, more = apart(pads)
-    attrs = {name: value for name, value in node.attrs.items() if name != "auto_pad"} | {"pads": shared}
+    symmetric, remainder = symmetric_part(pads)
+    attrs = {name: value for name, value in node.attrs.items() if name != "auto_pad"} | {"pads": symmetric}
     counts_all = node.op != "AveragePool" or node.attrs.get("count_include_pad", 0) == 1
     factor = None
-    if not counts_all and any(more):
+    if not counts_all and any(remainder):
         attrs["count_include_pad"] = 1
         factor = _factor(sides, kernel, strides, dilations, pads)
-    y: gs.Tensor = b.op(node.op, "pooled", padded(b, x, more) if any(more) else x, *node.inputs[1:], **attrs)
+    y: gs.Tensor = b.op(node.op, "pooled", padded(b, x, remainder) if any(remainder) else x, *node.inputs[1:], **attrs)
     return y if factor is None else b.op("Mul", "mean", y, b.const("factor", factor, x.dtype))
 
 
-def padded(b: Builder, x: gs.Tensor, more: Sequence[int]) -> gs.Tensor:
+def padded(b: Builder, x: gs.Tensor, remainder: Sequence[int]) -> gs.Tensor:
     """`x` with these pads around its spatial axes, of a value that the op does not see."""
-    half = len(more) // 2
-    pads = [0, 0, *more[:half], 0, 0, *more[half:]]
+    half = len(remainder) // 2
+    pads = [0, 0, *remainder[:half], 0, 0, *remainder[half:]]
     dtype = np.dtype(x.dtype)
     value = 0.0
     if b.node.op == "MaxPool":
@@ -142,10 +142,10 @@ def _factor(
     dilations: Sequence[int],
     pads: Sequence[int],
 ) -> np.ndarray:
-    """Cells of the kernel over cells inside, for each window."""
+    """The cells of the kernel divided by the cells inside, for each window."""
     half = len(sides)
     counts = np.ones((1, 1))
-    for at, side in enumerate(sides):
-        ends = (pads[at], pads[at + half])
-        counts = counts[..., None] * cells_inside(_static(side), kernel[at], strides[at], dilations[at], ends)
+    for axis, side in enumerate(sides):
+        ends = (pads[axis], pads[axis + half])
+        counts = counts[..., None] * cells_inside(_static(side), kernel[axis], strides[axis], dilations[axis], ends)
     return np.asarray(math.prod(kernel) / counts)

@@ -1,15 +1,15 @@
-"""Spell Attention, an op of opset 23, as two matrix products around a Softmax.
+"""Expand Attention (opset 23) into two matrix products and a Softmax.
 
     Attention(q, k, v, mask)  ->  Softmax(q * scale @ transpose(k) + mask) @ v
 
-with scale = 1 / sqrt(size of a head) unless it is given. Maps of three axes are cut into heads first and put together
-after. A constant boolean mask becomes 0 and -inf, is_causal a constant of the same kind. The scale is applied once to q
-instead of its root to both factors, which rounds differently in the last bits.
+with scale = 1 / sqrt(size of a head) unless the node gives one. Inputs of three axes are split into heads first and
+merged after. A constant boolean mask becomes a constant of 0 and -inf, and so does is_causal. The scale is applied once
+to q, not as its square root to both factors, which rounds differently in the last bits.
 
-Must not fire: with past or present keys and values, or with the scores as an output; with fewer heads of keys than of
-queries; with a soft cap, or a precision of its own for the Softmax; with a boolean mask computed at run time or one
-that hides all of a row (Attention gives zeros there, Softmax no number); and where sizes that the spelling writes down
-are not static. A mask of floats is taken to leave something of each row.
+Must not fire: past or present keys and values, or the scores as an output; fewer heads of keys than of queries;
+softcap, or a softmax_precision; a boolean mask that is computed at run time or hides all of a row (Attention returns
+zeros there, Softmax NaN); where a size that becomes a constant is not static. A float mask is assumed to hide no whole
+row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from segc.passes.support.edit import optional
 
 
 class LegalizeAttention(Pass):
-    """Rewrite Attention for opsets below 23 and for runtimes without it."""
+    """Expand Attention for opsets below 23 and for runtimes without it."""
 
     name = "legalize-attention"
     algebra = "Attention(q, k, v, mask)  ->  Softmax(q * scale @ transpose(k) + mask) @ v"
@@ -35,42 +35,42 @@ class LegalizeAttention(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        return rewrite(graph, standard(graph, "Attention"), spelled, PassResult())
+        return rewrite(graph, standard(graph, "Attention"), expand, PassResult())
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def expand(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one Attention. Raises Cannot."""
     node = b.node
-    _plain(node)
+    _require_plain(node)
     q, k, v = (
-        _heads(b, role, tensor, node.attrs.get(f"{'q' if role == 'q' else 'kv'}_num_heads"))
+        _split_heads(b, role, tensor, node.attrs.get(f"{'q' if role == 'q' else 'kv'}_num_heads"))
         for role, tensor in zip("qkv", node.inputs[:3], strict=True)
     )
     if q.shape[1] != k.shape[1] or not isinstance(q.shape[1], int):
-        raise Cannot(f"there are {q.shape[1]} heads of queries and {k.shape[1]} of keys")
+        raise Cannot(f"it has {q.shape[1]} heads of queries and {k.shape[1]} of keys")
     if (scale := node.attrs.get("scale")) is None:
         scale = 1 / math.sqrt(_static(q, 3))
     scaled = b.op("Mul", "scaled", q, b.const("scale", scale, q.dtype))
     scores: gs.Tensor = b.op("MatMul", "scores", scaled, b.transpose("turned", k, [0, 1, 3, 2]))
     for role, mask in _masks(b, q, k):
         scores = b.op("Add", f"{role}_scores", scores, mask)
-    made = b.op("MatMul", "mixed", b.op("Softmax", "weights", scores, axis=-1), v)
+    attended = b.op("MatMul", "mixed", b.op("Softmax", "weights", scores, axis=-1), v)
     if len(node.inputs[0].shape) == 4:
-        return made
-    rows = b.transpose("rows", made, [0, 2, 1, 3])
+        return attended
+    rows = b.transpose("rows", attended, [0, 2, 1, 3])
     return b.reshape("joined", rows, [(node.inputs[0], 0), (node.inputs[0], 1), _static(v, 1) * _static(v, 3)])
 
 
-def _plain(node: gs.Node) -> None:
-    """Raise Cannot for what this pass does not spell."""
+def _require_plain(node: gs.Node) -> None:
+    """Raise Cannot for variants that this pass does not expand."""
     typed(*node.inputs[:3])
     only_output(node)
     if any(optional(node, at) is not None for at in (4, 5, 6)):
-        raise Cannot("it has keys and values of the past, or their length")
+        raise Cannot("it has past keys and values, or their length")
     if node.attrs.get("softcap", 0):
-        raise Cannot(f"it has a soft cap of {node.attrs['softcap']:g}")
+        raise Cannot(f"its softcap is {node.attrs['softcap']:g}")
     if "softmax_precision" in node.attrs:
-        raise Cannot("its Softmax has a precision of its own")
+        raise Cannot("it has a softmax_precision")
     if {len(t.shape) for t in node.inputs[:3]} not in ({3}, {4}):
         raise Cannot(f"its inputs have {' and '.join(str(len(t.shape)) for t in node.inputs[:3])} axes")
 
@@ -82,31 +82,31 @@ def _static(tensor: gs.Tensor, axis: int) -> int:
     return size
 
 
-def _heads(b: Builder, role: str, x: gs.Tensor, heads: int | None) -> gs.Tensor:
-    """[N, heads, L, D]."""
+def _split_heads(b: Builder, role: str, x: gs.Tensor, heads: int | None) -> gs.Tensor:
+    """`x` as [N, heads, L, D]."""
     if len(x.shape) == 4:
         return x
     if heads is None:
-        raise Cannot("the number of heads is not given")
-    apart = b.reshape(f"{role}_heads", x, [(x, 0), (x, 1), heads, _static(x, 2) // heads])
-    return b.transpose(f"{role}_first", apart, [0, 2, 1, 3])
+        raise Cannot("its number of heads is unknown")
+    split = b.reshape(f"{role}_heads", x, [(x, 0), (x, 1), heads, _static(x, 2) // heads])
+    return b.transpose(f"{role}_first", split, [0, 2, 1, 3])
 
 
 def _masks(b: Builder, q: gs.Tensor, k: gs.Tensor) -> list[tuple[str, gs.Tensor]]:
-    """What is added to the scores."""
+    """The masks to add to the scores, each with its role in tensor names."""
     mask = optional(b.node, 3)
     allowed = np.ones((1, 1), np.bool_)
-    made: list[tuple[str, gs.Tensor]] = []
+    attended: list[tuple[str, gs.Tensor]] = []
     if mask is not None and mask.dtype == np.bool_:
         if not isinstance(mask, gs.Constant):
             raise Cannot(f"the boolean mask '{mask.name}' is computed at run time")
         allowed = mask.values
     elif mask is not None:
-        made.append(("masked", mask))
+        attended.append(("masked", mask))
     if b.node.attrs.get("is_causal", 0):
         allowed = allowed & np.tri(_static(q, 2), _static(k, 2), dtype=np.bool_)
     if not allowed.any(axis=-1).all():
         raise Cannot("its mask hides all of a row")
     if not allowed.all():
-        made.append(("allowed", b.const("allowed", np.where(allowed, 0, -np.inf), q.dtype)))
-    return made
+        attended.append(("allowed", b.const("allowed", np.where(allowed, 0, -np.inf), q.dtype)))
+    return attended

@@ -1,11 +1,11 @@
-"""Keep a runtime from fusing the sum of a Conv and its own input.
+"""Keep a runtime from fusing a Conv with the Add of its own input.
 
     Conv(x) + x  ->  Conv(x) - (-x)
 
-to the last bit: a negative is exact, and so is the difference's rounding. A kernel that adds while it convolves may
-write its result over x, which it still reads.
+Exact to the last bit: negation is exact, and the difference rounds as the sum. A kernel that fuses Conv and Add may
+write its result over x while it still reads x.
 
-Must not fire: where the other summand is not the input of that Conv, and for an x of `channels` and more.
+Must not fire: a summand that is not the input of that Conv; an x of `channels` channels or more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from segc.passes.support.residual import own_input
 
 @dataclass(frozen=True)
 class BreakConvAddFusion(Pass):
-    """Spell the sum of a Conv and its own input as a difference. channels: from so many on it is left alone."""
+    """Rewrite the sum of a Conv and its own input as a difference. channels: with so many or more, the sum stays."""
 
     name: ClassVar[str] = "break-conv-add-fusion"
     algebra: ClassVar[str] = "Conv(x) + x  ->  Conv(x) - (-x)"
@@ -35,10 +35,10 @@ class BreakConvAddFusion(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        sites = [n for n in standard(graph, "Add") if self._sum(n)]
-        return rewrite(graph, sites, spelled, PassResult())
+        sites = [n for n in standard(graph, "Add") if self._is_affected(n)]
+        return rewrite(graph, sites, lower, PassResult())
 
-    def _sum(self, node: gs.Node) -> bool:
+    def _is_affected(self, node: gs.Node) -> bool:
         x = own_input(node)
         if x is None:
             return False
@@ -46,8 +46,8 @@ class BreakConvAddFusion(Pass):
         return self.channels is None or not isinstance(size, int) or size < self.channels
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def lower(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one Add."""
     x = own_input(b.node)
     assert x is not None
     conv = next(t for t in b.node.inputs if t is not x)

@@ -1,11 +1,11 @@
-"""Cast the indices of TopK to int64, for runtimes that compute them in a narrower type whatever ONNX says.
+"""Cast the indices of TopK to int64, for runtimes that compute them in a narrower type, unlike ONNX.
 
     v, i = TopK(x, k);  y = Gather(x, i)   ->   y = Gather(x, Cast<int64>(i))
 
-Where the indices are an output of the graph, TopK writes another tensor and the Cast the output. Exact: in ONNX they
+If the indices are an output of the graph, TopK writes a new tensor and the Cast writes the output. Exact: in ONNX they
 are int64 already, and the Cast does nothing.
 
-Must not fire: where only Casts read the indices, or nobody; and where they are the output of a subgraph.
+Must not fire: indices that nothing or only Casts read; indices that are the output of a subgraph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INT64 = np.dtype(np.int64)
 
 
 class CastTopKIndices(Pass):
-    """Put a Cast between TopK's indices and what reads them."""
+    """Insert a Cast between the indices of TopK and their readers."""
 
     name = "cast-topk-indices"
     algebra = "Gather(x, i) with v, i = TopK(x, k)  ->  Gather(x, Cast<int64>(i))"
@@ -36,13 +36,13 @@ class CastTopKIndices(Pass):
         result, names, keep = PassResult(), Names(graph), protected(graph)
         for node in standard(graph, "TopK"):
             indices = node.outputs[1]
-            given = any(indices is t for t in graph.outputs)
-            if id(indices) in keep and not given:
-                result.skip(node, f"a subgraph gives '{indices.name}'")
+            is_output = any(indices is t for t in graph.outputs)
+            if id(indices) in keep and not is_output:
+                result.skip(node, f"'{indices.name}' is the output of a subgraph")
                 continue
-            if not given and all(user.op == "Cast" for user in indices.outputs):
+            if not is_output and all(user.op == "Cast" for user in indices.outputs):
                 continue
-            if given:
+            if is_output:
                 narrow, wide = names.variable(indices, "narrow", INT64, indices.shape), indices
                 node.outputs[1] = narrow
             else:

@@ -1,16 +1,16 @@
-"""Write down what ONNX leaves to defaults, for runtimes that read every attribute and every output.
+"""Make ONNX defaults explicit, for runtimes that read every attribute and every output.
 
     Conv, ConvTranspose, pools    kernel_shape, strides, pads, dilations, group; auto_pad VALID becomes pads of 0
     Reduce...(x), keepdims        axes: all of them
     Squeeze(x)                    axes: those of size 1
     Split(x) into n               the sizes
     Pad(x, pads)                  the value: 0
-    outputs without a name        left out at the end; those of TopK get one
+    outputs without a name        removed at the end; those of TopK get a name
 
-Exact: the same nodes, said in full. Only attributes that an op has in the graph's opset are written, so for axes and
-sizes that are inputs there (from opset 13 or 18 on) this pass does nothing; it comes after lower-opset.
+Exact: the nodes do the same. Only attributes that an op has in the graph's opset are written. Axes and sizes that are
+inputs (from opset 13 or 18 on) stay, so this pass runs after lower-opset.
 
-Must not fire: where shapes that it would have to write down are unknown.
+Must not fire: where a shape that would have to be written is unknown.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 
 
 class LegalizeDefaults(Pass):
-    """Write down attributes that have defaults, and name or drop outputs without a name."""
+    """Write attributes that have defaults, and name or remove outputs without a name."""
 
     name = "legalize-defaults"
-    algebra = "Conv(x, w)  ->  Conv<kernel_shape, strides, pads, dilations, group>(x, w), and so for others"
+    algebra = "Conv(x, w)  ->  Conv<kernel_shape, strides, pads, dilations, group>(x, w), and likewise for others"
     requires = frozenset({SINGLE})
     ensures = frozenset({"defaults written"})
     invalidates = frozenset({PORTABLE})
@@ -42,22 +42,22 @@ class LegalizeDefaults(Pass):
         result, names = PassResult(), Names(graph)
         for node in [n for n in ir.nodes(graph) if not n.domain]:
             try:
-                wanted = written(node, graph.opset)
+                attributes = explicit_attributes(node, graph.opset)
             except Cannot as why:
                 result.skip(node, str(why))
                 continue
-            changed = wanted != dict(node.attrs)
-            node.attrs = wanted
-            result.changes += changed | _value(node, names) | _outputs(node, names)
+            changed = attributes != dict(node.attrs)
+            node.attrs = attributes
+            result.changes += changed | _set_pad_value(node, names) | _fix_outputs(node, names)
         return result
 
 
-def written(node: gs.Node, opset: int) -> dict[str, object]:
-    """The attributes in full. Raises Cannot."""
+def explicit_attributes(node: gs.Node, opset: int) -> dict[str, object]:
+    """All attributes of the node, including defaults. Raises Cannot."""
     attrs = dict(node.attrs)
     known = onnx.defs.get_schema(node.op, opset).attributes if onnx.defs.has(node.op) else {}
     if node.op in WINDOWS:
-        attrs = _window(node, attrs)
+        attrs = _window_attributes(node, attrs)
     elif node.op.startswith("Reduce") and "axes" in known and "axes" not in attrs and attrs.get("keepdims", 1):
         if (dims := rank(node.inputs[0])) is None:
             raise Cannot(f"the rank of '{node.inputs[0].name}' is unknown")
@@ -66,43 +66,43 @@ def written(node: gs.Node, opset: int) -> dict[str, object]:
         shape = ir.static_shape(node.inputs[0])
         if shape is None:
             raise Cannot(f"'{node.inputs[0].name}' is not static")
-        attrs["axes"] = [at for at, size in enumerate(shape) if size == 1]
+        attrs["axes"] = [axis for axis, size in enumerate(shape) if size == 1]
     elif node.op == "Split" and "split" in known and "split" not in attrs:
-        attrs["split"] = _parts(node)
+        attrs["split"] = _split_sizes(node)
     return {name: value for name, value in attrs.items() if name in known or name in node.attrs}
 
 
-def _window(node: gs.Node, attrs: dict[str, object]) -> dict[str, object]:
+def _window_attributes(node: gs.Node, attrs: dict[str, object]) -> dict[str, object]:
     shape = node.inputs[1].shape if "Conv" in node.op else None
     kernel = attrs.get("kernel_shape", None if shape is None else list(shape[2:]))
     if not isinstance(kernel, list) or not all(isinstance(size, int) for size in kernel):
-        raise Cannot("the size of its kernel is unknown")
+        raise Cannot("its kernel size is unknown")
     sides = len(kernel)
-    full = {"kernel_shape": kernel, "strides": [1] * sides, "pads": [0] * 2 * sides, "dilations": [1] * sides}
+    defaults = {"kernel_shape": kernel, "strides": [1] * sides, "pads": [0] * 2 * sides, "dilations": [1] * sides}
     if "Conv" in node.op:
-        full["group"] = 1  # type: ignore[assignment]
+        defaults["group"] = 1  # type: ignore[assignment]
     mode = text(node, "auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
-        del full["pads"]
+        del defaults["pads"]
     else:
         attrs = {name: value for name, value in attrs.items() if name != "auto_pad"}
     if not any(node.attrs.get("output_padding", [1])):
         del attrs["output_padding"]
     if "dilations" not in onnx.defs.get_schema(node.op, 11).attributes and "dilations" not in attrs:
-        del full["dilations"]
-    return {**full, **attrs}
+        del defaults["dilations"]
+    return {**defaults, **attrs}
 
 
-def _parts(node: gs.Node) -> list[int]:
+def _split_sizes(node: gs.Node) -> list[int]:
     shape, axis = node.inputs[0].shape, node.attrs.get("axis", 0)
     side = None if shape is None else shape[axis]
     if not isinstance(side, int):
-        raise Cannot(f"'{node.inputs[0].name}' has {side} cells along axis {axis}")
+        raise Cannot(f"the size of '{node.inputs[0].name}' along axis {axis} is not static")
     return [side // len(node.outputs)] * len(node.outputs)
 
 
-def _value(node: gs.Node, names: Names) -> bool:
-    """Whether a Pad got the value that it fills in; other modes than constant do not look at it."""
+def _set_pad_value(node: gs.Node, names: Names) -> bool:
+    """Give a Pad its fill value, which modes other than constant ignore. Returns whether it changed."""
     if node.op != "Pad" or len(node.inputs) < 2 or optional(node, 2) is not None or node.inputs[0].dtype is None:
         return False
     value = names.constant(node.outputs[0], "value", np.array(0, node.inputs[0].dtype))
@@ -110,16 +110,16 @@ def _value(node: gs.Node, names: Names) -> bool:
     return True
 
 
-def _outputs(node: gs.Node, names: Names) -> bool:
-    """Whether outputs without a name were left out, or got one."""
+def _fix_outputs(node: gs.Node, names: Names) -> bool:
+    """Remove outputs without a name, or name them. Returns whether the node changed."""
     changed = False
     if node.op == "TopK":
-        for at, (role, dtype) in enumerate((("values", node.inputs[0].dtype), ("indices", np.dtype(np.int64)))):
-            if at < len(node.outputs) and not node.outputs[at].is_empty():
+        for i, (role, dtype) in enumerate((("values", node.inputs[0].dtype), ("indices", np.dtype(np.int64)))):
+            if i < len(node.outputs) and not node.outputs[i].is_empty():
                 continue
-            other = next(t for t in node.outputs if not t.is_empty())
-            made = names.variable(other, role, dtype, other.shape)
-            node.outputs = [*node.outputs[:at], made, *node.outputs[at + 1 :]]
+            named = next(t for t in node.outputs if not t.is_empty())
+            output = names.variable(named, role, dtype, named.shape)
+            node.outputs = [*node.outputs[:i], output, *node.outputs[i + 1 :]]
             changed = True
     while len(node.outputs) > 1 and node.outputs[-1].is_empty():
         node.outputs.pop()

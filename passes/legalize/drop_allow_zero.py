@@ -1,11 +1,11 @@
-"""Leave out allowzero of Reshape, which opsets below 14 do not have.
+"""Drop the attribute allowzero of Reshape, which opsets below 14 do not have.
 
     Reshape<allowzero = 1>(x, sizes)  ->  Reshape(x, sizes)
 
-With allowzero a size of 0 is 0, without it the size that x has there. So the two differ only where a size is 0, which
-makes an empty tensor, and that only an empty x can become. Exact for every x that holds something.
+With allowzero a size of 0 means 0, without it the size of x at that position. The two differ only if a size is 0, which
+makes an empty tensor, possible only for an empty x. Exact for every x that is not empty.
 
-Must not fire: for constant sizes with a 0 among them, and where x is known to be empty.
+Must not fire: constant sizes that contain 0; an x that is known to be empty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class DropAllowZero(Pass):
     """Remove the attribute from each Reshape of a tensor that is not empty."""
 
     name = "drop-allow-zero"
-    algebra = "Reshape<allowzero = 1>(x, sizes)  ->  Reshape(x, sizes) for an x that holds something"
+    algebra = "Reshape<allowzero = 1>(x, sizes)  ->  Reshape(x, sizes) for an x that is not empty"
     ensures = frozenset({"zeros of reshapes dropped"})
     invalidates = FORM_RULES | {PORTABLE}
 

@@ -1,22 +1,21 @@
-"""Let a runtime see only those kinds of Resize that it has, on sides that are known at run time only.
+"""Legalize Resize for runtimes with some kinds only, on sides whose size is known only at run time.
 
-Where legalize-resize compares matrices, there are none here; two things can be said all the same:
+legalize-resize compares interpolation matrices, which are unknown here. Two rewrites are possible all the same:
 
-    half_pixel  =  pytorch_half_pixel      where the result has more than one cell, or the map has one
+    half_pixel  =  pytorch_half_pixel      if the result has more than one cell, or the map has one
 
-and a linear Resize of any coordinates is two products with matrices that are computed from the sizes,
+and a linear Resize of any coordinates is two products with matrices that the graph computes from the sizes,
 
-    Resize(x)  ->  rows @ x @ cols,    rows[i, cell] = max(0, 1 - |at(i) - cell|)
+    Resize(x)  ->  rows @ x @ cols,    rows[i, cell] = max(0, 1 - |source(i) - cell|)
 
-with at(i) the coordinate at which cell i reads, clipped to the map. The weights are computed in float32, so they are
-off by the rounding of at(i): about 1e-5 on maps of 200 cells.
+where source(i) is the coordinate that cell i reads, clipped to the map. The weights are computed in float32, so they
+are off by the rounding of source(i): about 1e-5 on maps of 200 cells.
 
-`several` says that no side of unknown size is ever resized to one cell, as torch.export takes for granted for every
-size that it leaves open. Without it half_pixel is spelled by products too.
+`several` states that no side of unknown size is ever resized to one cell, as torch.export assumes for every dynamic
+size. Without it half_pixel also becomes matrix products.
 
-Must not fire: on static sides, which are legalize-resize's; on kinds that are in `modes`; for nearest and cubic of
-other coordinates; with scales other than 1 along other axes than the last two; with antialias or tf_crop_and_resize;
-and on a rank other than four.
+Must not fire: static sides, which belong to legalize-resize; kinds in `modes`; nearest and cubic of other coordinates;
+scales other than 1 along axes other than the last two; antialias or tf_crop_and_resize; a rank other than four.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from segc.passes.support.resize_nodes import Sides, require_plain
 
 @dataclass(frozen=True)
 class LegalizeDynamicResize(Pass):
-    """Rewrite each Resize of a kind that is not in `modes`, on sides that are not static.
+    """Rewrite each Resize whose kind is not in `modes`, on sides that are not static.
 
     modes: pairs of mode and coordinate_transformation_mode that the runtime has. several: no side of unknown size is
     resized to one cell.
@@ -55,7 +54,7 @@ class LegalizeDynamicResize(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
         sites = [n for n in standard(graph, "Resize") if not _static(n) and not self._allows(n)]
-        return rewrite(graph, sites, partial(spelled, self), PassResult())
+        return rewrite(graph, sites, partial(legalize, self), PassResult())
 
     def _allows(self, node: gs.Node) -> bool:
         kind = kind_of(node)
@@ -66,15 +65,15 @@ def _static(node: gs.Node) -> bool:
     return ir.static_shape(node.inputs[0]) is not None and ir.static_shape(node.outputs[0]) is not None
 
 
-def spelled(step: LegalizeDynamicResize, b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def legalize(step: LegalizeDynamicResize, b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one Resize. Raises Cannot."""
     node, kind = b.node, kind_of(b.node)
     require_plain(node)
     same = (kind.mode, "pytorch_half_pixel") in step.modes
-    if step.several and kind.coordinates == "half_pixel" and same and not _one_cell(node):
-        return b.op("Resize", "resized", *node.inputs, **_renamed(node))
+    if step.several and kind.coordinates == "half_pixel" and same and not _shrinks_to_one_cell(node):
+        return b.op("Resize", "resized", *node.inputs, **_as_pytorch_half_pixel(node))
     if kind.mode != "linear":
-        raise Cannot(f"{kind.mode} {kind.coordinates} on sides that are not static")
+        raise Cannot(f"its kind is {kind.mode} {kind.coordinates}, on sides that are not static")
     y: gs.Tensor = node.inputs[0]
     sizes = Sides(b, node)
     if sizes.changes(3):
@@ -85,11 +84,11 @@ def spelled(step: LegalizeDynamicResize, b: Builder) -> gs.Tensor:
     return y
 
 
-def _one_cell(node: gs.Node) -> bool:
+def _shrinks_to_one_cell(node: gs.Node) -> bool:
     """Whether a side is known to shrink to one cell."""
     pairs = zip(node.inputs[0].shape[2:], node.outputs[0].shape[2:], strict=True)
     return any(after == 1 and before != 1 for before, after in pairs)
 
 
-def _renamed(node: gs.Node) -> dict[str, object]:
+def _as_pytorch_half_pixel(node: gs.Node) -> dict[str, object]:
     return {**node.attrs, "coordinate_transformation_mode": "pytorch_half_pixel"}

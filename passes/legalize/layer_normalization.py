@@ -1,14 +1,14 @@
-"""Spell LayerNormalization, an op of opset 17, in means.
+"""Expand LayerNormalization (opset 17) into means.
 
     LayerNormalization(x, scale, bias)  ->  d / Sqrt(mean(d * d) + epsilon) * scale + bias,   d = x - mean(x)
 
-with means over the axes from `axis` to the last. With stash_type 1 (the default) d / Sqrt(...) is computed in
-float32 whatever the type of x, as ONNX defines it, so float16 stays safe from overflow of d * d.
+with means over the axes from `axis` to the last. With stash_type 1 (the default) d / Sqrt(...) is computed in float32
+whatever the type of x, as ONNX defines it, so d * d does not overflow in float16.
 
-Exact in real arithmetic, and the very formula of ONNX's own function body.
+Exact in real arithmetic; the formula is that of ONNX's own function body.
 
-Must not fire: where the node also returns the mean or the inverse deviation, where another stash type than float32 is
-asked for, and where the rank of x is unknown, since the axes must be written down.
+Must not fire: a node that also returns the mean or the inverse standard deviation; a stash type other than float32; an
+unknown rank of x, since the axes must be written.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, typed
 from segc.passes.support.edit import optional
-from segc.passes.support.normalization import normalized
+from segc.passes.support.normalization import normalize
 
 FLOAT = np.dtype(np.float32)
 
 
 class LegalizeLayerNormalization(Pass):
-    """Rewrite LayerNormalization for opsets below 17 and for runtimes without it."""
+    """Expand LayerNormalization for opsets below 17 and for runtimes without it."""
 
     name = "legalize-layer-normalization"
     algebra = "LayerNormalization(x)  ->  (x - mean) / Sqrt(mean of squares + epsilon) * scale + bias"
@@ -35,19 +35,19 @@ class LegalizeLayerNormalization(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        return rewrite(graph, standard(graph, "LayerNormalization"), spelled, PassResult())
+        return rewrite(graph, standard(graph, "LayerNormalization"), expand, PassResult())
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def expand(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one LayerNormalization. Raises Cannot."""
     node, x = b.node, b.node.inputs[0]
     only_output(node)
     typed(x)
     if node.attrs.get("stash_type", 1) != 1:
-        raise Cannot(f"stash_type is {node.attrs['stash_type']}, only float32 is spelled")
+        raise Cannot(f"its stash_type is {node.attrs['stash_type']}; only float32 expands")
     dims = len(x.shape)
     axes = list(range(node.attrs.get("axis", -1) % dims, dims))
-    y = b.cast("narrow", normalized(b, b.cast("wide", x, FLOAT), axes, node.attrs.get("epsilon", 1e-5)), x.dtype)
+    y = b.cast("narrow", normalize(b, b.cast("wide", x, FLOAT), axes, node.attrs.get("epsilon", 1e-5)), x.dtype)
     y = b.op("Mul", "scaled", y, node.inputs[1])
     bias = optional(node, 2)
     return y if bias is None else b.op("Add", "shifted", y, bias)

@@ -1,11 +1,11 @@
-"""Say Or and Xor with And, Not and a comparison, for runtimes without them.
+"""Expand Or and Xor into And, Not and Equal, for runtimes without them.
 
     Or(a, b)   ->  Not(And(Not(a), Not(b)))
     Xor(a, b)  ->  Not(Equal(Cast<int64>(a), Cast<int64>(b)))
 
-Exact. Whether Equal takes booleans is another matter: it is asked for integers.
+Exact. Equal compares integers, since some runtimes do not compare booleans.
 
-Must not fire: on ops that `ops` does not name.
+Must not fire: ops that are not in `ops`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from segc.passes.support.builder import Builder, rewrite, standard
 
 @dataclass(frozen=True)
 class LegalizeLogic(Pass):
-    """Rewrite Or and Xor. ops: those of them that the runtime lacks."""
+    """Expand Or and Xor. ops: those that the runtime lacks."""
 
     name: ClassVar[str] = "legalize-logic"
     algebra: ClassVar[str] = "Or(a, b)  ->  Not(And(Not(a), Not(b)));  Xor(a, b)  ->  Not(Equal(a, b)) of integers"
@@ -35,11 +35,11 @@ class LegalizeLogic(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        return rewrite(graph, standard(graph, *self.ops), spelled, PassResult())
+        return rewrite(graph, standard(graph, *self.ops), expand, PassResult())
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def expand(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one op."""
     left, right = b.node.inputs
     if b.node.op == "Or":
         return b.op("Not", "or", b.op("And", "neither", b.op("Not", "not_a", left), b.op("Not", "not_b", right)))

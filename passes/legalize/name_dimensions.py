@@ -1,10 +1,10 @@
-"""Give each size of an input that is not known a name: some runtimes take a name for "any", and refuse nothing at all.
+"""Name the unknown sizes of the inputs, for runtimes that accept a named size as dynamic but refuse one without a name.
 
     input float32[?, 3, ?, ?]  ->  input float32[input_dim0, 3, input_dim2, input_dim3]
 
-Exact: names say nothing about numbers, and new names are shared by nothing.
+Exact: a name does not restrict a size, and the new names are unique.
 
-Must not fire: on sizes that have a number or a name.
+Must not fire: sizes that have a number or a name.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ class NameDimensions(Pass):
         """Edit the shapes of the inputs."""
         result = PassResult()
         for tensor in graph.inputs:
-            unknown = [at for at, size in enumerate(tensor.shape or ()) if size is None]
+            unknown = [axis for axis, size in enumerate(tensor.shape or ()) if size is None]
             if unknown:
-                tensor.shape = [f"{tensor.name}_dim{at}" if at in unknown else s for at, s in enumerate(tensor.shape)]
+                tensor.shape = [
+                    f"{tensor.name}_dim{axis}" if axis in unknown else s for axis, s in enumerate(tensor.shape)
+                ]
                 result.changes += len(unknown)
         return result

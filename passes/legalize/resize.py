@@ -1,23 +1,23 @@
-"""Let a runtime see only those kinds of Resize that it has: another spelling of the same, or matrix products.
+"""Legalize Resize for runtimes with some kinds only: as an equal kind that they have, or as matrix products.
 
-A kind is a pair (mode, coordinate_transformation_mode). Along one axis of static size Resize is a matrix (see
-interpolation.py), so two kinds are interchangeable where their matrices are equal, to the last bit:
+A kind is a pair (mode, coordinate_transformation_mode). Along one axis of static size a Resize is a matrix (see
+support/resize_matrix.py), so two kinds are interchangeable if their matrices are equal, to the last bit:
 
-    half_pixel  =  pytorch_half_pixel              where the result has more than one cell
-    half_pixel  =  half_pixel_symmetric            where the model gives sizes, not scales
-    nearest half_pixel  =  nearest asymmetric, floor   where the factor is a whole number; and so on
-    any kind    =  any other                       where a side stays as it is
+    half_pixel  =  pytorch_half_pixel              if the result has more than one cell
+    half_pixel  =  half_pixel_symmetric            if the model gives sizes, not scales
+    nearest half_pixel  =  nearest asymmetric, floor   if the factor is an integer; and so on
+    any kind    =  any other                       if the side keeps its size
 
-A Resize of a kind that is not allowed, and equals no allowed one, becomes two products with constant matrices:
+A Resize whose kind is neither allowed nor equal to an allowed one becomes two products with constant matrices:
 
     Resize(x)  ->  rows @ x @ cols
 
-exact in real arithmetic. The matrices are dense: between 128 and 1024 cells a row a product costs more than the Resize,
-which is why allowed kinds are left alone.
+Exact in real arithmetic. The matrices are dense: at 128 to 1024 cells per row a product costs more than a Resize, so
+allowed kinds stay.
 
-Must not fire: on integers (rounded differently), on sides of unknown size, where other axes than the last two change,
-with antialias, with tf_crop_and_resize, with a policy that keeps the aspect ratio, and by a scale other than 1 that
-leaves a side as it is, and for nearest half_pixel_symmetric (runtimes round differently there).
+Must not fire: integers (they round differently); sides of unknown size; changes of axes other than the last two;
+antialias; tf_crop_and_resize; a policy that keeps the aspect ratio; a scale other than 1 that does not change the side;
+nearest half_pixel_symmetric (runtimes round it differently).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ import onnx_graphsurgeon as gs
 from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard
-from segc.passes.support.resize_kinds import EVERYWHERE, Kind, Modes, kind_of, pairs_of
+from segc.passes.support.resize_kinds import EVERYWHERE, Kind, Modes, kind_of, size_pairs
 from segc.passes.support.resize_matrix import COORDINATES
 
 
 @dataclass(frozen=True)
 class LegalizeResize(Pass):
-    """Rewrite each Resize whose kind is not in `modes`, as one that is where they are equal, else as two MatMuls.
+    """Rewrite each Resize whose kind is not in `modes`: as an equal kind that is, else as two MatMuls.
 
     modes: pairs of mode (nearest, linear, cubic) and coordinate_transformation_mode that the runtime has. roundings:
     the nearest_modes it has.
@@ -57,23 +57,23 @@ class LegalizeResize(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
         sites = [n for n in standard(graph, "Resize") if not self.allows(kind_of(n))]
-        return rewrite(graph, sites, partial(spelled, self), PassResult())
+        return rewrite(graph, sites, partial(legalize, self), PassResult())
 
     def allows(self, kind: Kind) -> bool:
         """Whether the runtime has this kind."""
-        has = (kind.mode, kind.coordinates) in self.modes
-        return has and (kind.mode != "nearest" or kind.rounding in self.roundings)
+        allowed = (kind.mode, kind.coordinates) in self.modes
+        return allowed and (kind.mode != "nearest" or kind.rounding in self.roundings)
 
 
-def spelled(step: LegalizeResize, b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def legalize(options: LegalizeResize, b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one Resize. Raises Cannot."""
     node, x, kind = b.node, b.node.inputs[0], kind_of(b.node)
-    pairs = pairs_of(node)
-    wanted = [kind.matrix(*pair) for pair in pairs]
-    for other in alternatives(kind, step):
-        if all(np.array_equal(other.matrix(*pair), want) for pair, want in zip(pairs, wanted, strict=True)):
+    pairs = size_pairs(node)
+    matrices = [kind.matrix(*pair) for pair in pairs]
+    for other in alternatives(kind, options):
+        if all(np.array_equal(other.matrix(*pair), want) for pair, want in zip(pairs, matrices, strict=True)):
             return b.op("Resize", "resized", *node.inputs, **attributes(node.attrs, kind, other))
-    rows, cols = wanted
+    rows, cols = matrices
     y: gs.Tensor = x
     if not np.array_equal(cols, np.eye(len(cols))):
         y = b.op("MatMul", "across", y, b.const("cols", cols.T, x.dtype))
@@ -82,18 +82,18 @@ def spelled(step: LegalizeResize, b: Builder) -> gs.Tensor:
     return y
 
 
-def alternatives(kind: Kind, step: LegalizeResize) -> Iterator[Kind]:
+def alternatives(kind: Kind, options: LegalizeResize) -> Iterator[Kind]:
     """The allowed kinds of the same mode, those with the same rounding first."""
-    for rounding in sorted(step.roundings, key=lambda r: r != kind.rounding):
+    for rounding in sorted(options.roundings, key=lambda r: r != kind.rounding):
         for coordinates in COORDINATES:
             other = replace(kind, coordinates=coordinates, rounding=rounding)
-            unsure = (other.mode, other.coordinates) == ("nearest", "half_pixel_symmetric")
-            if step.allows(other) and not unsure:
+            undefined = (other.mode, other.coordinates) == ("nearest", "half_pixel_symmetric")
+            if options.allows(other) and not undefined:
                 yield other
 
 
 def attributes(attrs: dict[str, Any], kind: Kind, other: Kind) -> dict[str, Any]:
-    """The attributes of `other`, those that `kind` shares as they stood."""
+    """`attrs`, of a Resize of `kind`, with the changes that make it `other`."""
     changed: dict[str, Any] = {"coordinate_transformation_mode": other.coordinates}
     if kind.mode == "nearest":
         changed["nearest_mode"] = other.rounding

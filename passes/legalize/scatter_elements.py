@@ -1,17 +1,17 @@
-"""Spell ScatterElements along the last axis by comparing and multiplying; PointRend puts its points back like this.
+"""Expand ScatterElements along the last axis into a product with one-hot rows; PointRend writes its points so.
 
-    hot = Equal(indices[..., K, 1], [0 .. P-1])           one row a point, one column a cell of the last axis
+    hot = Equal(indices[..., K, 1], [0 .. P-1])           one row per point, one column per cell of the last axis
     ScatterElements(data, indices, updates)  ->  Where(any row hot, updates @ hot, data)
 
-Where the same indices hold for all of axis -2 (an Expand of one row, as PointRend has it) the rows of that axis share
-`hot`. Each cell of the product is one update times 1 and otherwise zeros, so it is exact for every finite update.
+If the same indices serve all of axis -2 (an Expand of one row, as in PointRend), the rows of that axis share `hot`.
+Each cell of the product is one update times 1 plus zeros, so the result is exact for every finite update.
 
-Cost: K * P numbers for `hot`, and K * P products for each row; `limit` bounds the former.
+Cost: K * P numbers for `hot`, and K * P multiplications per row; `limit` bounds the former.
 
-Must not fire: unless the indices are known to differ: a constant without duplicates, or those of a TopK along the last
-axis, moved and expanded along others (a sum of two updates would be neither of them); with a reduction; along another
-axis than the last; for integers; where updates are a constant that is not finite; where sizes are not static, or other
-sizes than that of the last axis differ; and beyond `limit`.
+Must not fire: indices that are not known to differ, as those of a constant without duplicates or of a TopK along the
+last axis do, also if moved and expanded along other axes (the sum of two updates would be neither of them); a
+reduction; an axis other than the last; integers; constant updates that are not finite; sizes that are not static, or
+that differ along axes other than the last; more than `limit` numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from segc.passes.support.edit import ints, optional, rank
 
 @dataclass(frozen=True)
 class LegalizeScatterElements(Pass):
-    """Rewrite ScatterElements of distinct indices along the last axis. limit: elements of the comparison."""
+    """Expand ScatterElements of distinct indices along the last axis. limit: the most elements to compare."""
 
     name: ClassVar[str] = "legalize-scatter-elements"
     algebra: ClassVar[str] = "ScatterElements(data, i, u)  ->  Where(any hot, u @ hot, data) with hot = Equal(i, cells)"
@@ -44,47 +44,47 @@ class LegalizeScatterElements(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        return rewrite(graph, standard(graph, "ScatterElements"), partial(spelled, self.limit), PassResult())
+        return rewrite(graph, standard(graph, "ScatterElements"), partial(expand, self.limit), PassResult())
 
 
-def repeats(indices: np.ndarray, size: int) -> bool:
-    """Whether two indices along the last axis name the same of `size` cells; negative ones count from the end."""
+def has_duplicates(indices: np.ndarray, size: int) -> bool:
+    """Whether two indices along the last axis name the same cell of `size`; negative ones count from the end."""
     rows = np.sort(np.where(indices < 0, indices + size, indices), axis=-1)
     return bool((rows[..., 1:] == rows[..., :-1]).any())
 
 
-def spelled(limit: int, b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def expand(limit: int, b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one ScatterElements. Raises Cannot."""
     data, indices, updates = b.node.inputs
     typed(data, indices, updates)
-    cells = _sizes(b)
+    cells = _check_sizes(b)
     require_distinct(indices, cells)
-    shared = _shared(indices)
+    shared = _shared_row(indices)
     hot_shape = [*(ir.static_shape(shared or indices) or ()), cells]
     if math.prod(hot_shape) > limit:
         raise Cannot(f"it would compare {math.prod(hot_shape)} numbers, the limit is {limit}")
     dims = len(data.shape)
     if shared is None:
-        hot = _hot(b, indices, cells)
+        one_hot = _one_hot(b, indices, cells)
         row = b.unsqueeze("row", updates, [dims - 1])
-        put = b.squeeze("put", b.op("MatMul", "product", row, hot), [dims - 1])
-        hit = b.reduce("ReduceMax", "hit", hot, [dims - 1], keepdims=False)
+        scattered = b.squeeze("put", b.op("MatMul", "product", row, one_hot), [dims - 1])
+        is_hit = b.reduce("ReduceMax", "hit", one_hot, [dims - 1], keepdims=False)
     else:
-        hot = b.squeeze("hot", _hot(b, shared, cells), [dims - 2])
-        put = b.op("MatMul", "product", updates, hot)
-        hit = b.reduce("ReduceMax", "hit", hot, [dims - 2])
-    return b.op("Where", "scattered", b.cast("any", hit, np.bool_), put, data)
+        one_hot = b.squeeze("hot", _one_hot(b, shared, cells), [dims - 2])
+        scattered = b.op("MatMul", "product", updates, one_hot)
+        is_hit = b.reduce("ReduceMax", "hit", one_hot, [dims - 2])
+    return b.op("Where", "scattered", b.cast("any", is_hit, np.bool_), scattered, data)
 
 
-def _hot(b: Builder, indices: gs.Tensor, cells: int) -> gs.Tensor:
-    """[..., K, P] in the type of the data: 1 where an index names the cell."""
+def _one_hot(b: Builder, indices: gs.Tensor, cells: int) -> gs.Tensor:
+    """[..., K, P] in the type of the data: 1 where an index names the cell, else 0."""
     columns = b.unsqueeze("column", indices, [len(indices.shape)])
     numbers = b.const("cells", np.arange(cells, dtype=indices.dtype))
     return b.cast("number", b.op("Equal", "equal", columns, numbers), b.node.inputs[0].dtype)
 
 
-def _sizes(b: Builder) -> int:
-    """Cells of the last axis. Raises Cannot where this pass does not apply."""
+def _check_sizes(b: Builder) -> int:
+    """The size of the last axis. Raises Cannot if the node cannot be expanded."""
     node = b.node
     data, indices, updates = node.inputs
     dims = len(data.shape)
@@ -105,46 +105,46 @@ def _sizes(b: Builder) -> int:
 
 
 def require_distinct(indices: gs.Tensor, cells: int) -> None:
-    """Raise Cannot unless no index comes twice along the last axis, and none is negative."""
-    at = indices
-    while not isinstance(at, gs.Constant):
-        maker = at.inputs[0] if at.inputs else None
-        if maker is None or maker.domain is not None:
+    """Raise Cannot unless all indices along the last axis are distinct and non-negative."""
+    tensor = indices
+    while not isinstance(tensor, gs.Constant):
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is None or producer.domain is not None:
             break
-        if maker.op == "TopK":
-            dims = rank(maker.inputs[0])
-            if at is maker.outputs[1] and dims is not None and maker.attrs.get("axis", -1) % dims == dims - 1:
+        if producer.op == "TopK":
+            dims = rank(producer.inputs[0])
+            if tensor is producer.outputs[1] and dims is not None and producer.attrs.get("axis", -1) % dims == dims - 1:
                 return
             break
-        if maker.op not in ("Expand", "Unsqueeze", "Identity", "Cast") or not _keeps_last(maker):
+        if producer.op not in ("Expand", "Unsqueeze", "Identity", "Cast") or not _keeps_last(producer):
             break
-        at = maker.inputs[0]
-    if not isinstance(at, gs.Constant):
-        raise Cannot(f"nothing says that the indices '{indices.name}' differ")
-    if repeats(at.values, cells):
-        raise Cannot(f"the indices '{at.name}' repeat")
-    if (at.values < 0).any():
-        raise Cannot(f"the indices '{at.name}' count from the end")
+        tensor = producer.inputs[0]
+    if not isinstance(tensor, gs.Constant):
+        raise Cannot(f"the indices '{indices.name}' are not known to differ")
+    if has_duplicates(tensor.values, cells):
+        raise Cannot(f"the indices '{tensor.name}' repeat")
+    if (tensor.values < 0).any():
+        raise Cannot(f"the indices '{tensor.name}' count from the end")
 
 
-def _keeps_last(maker: gs.Node) -> bool:
-    """Whether the last axis of the result is that of the input."""
-    before, after = ir.static_shape(maker.inputs[0]), ir.static_shape(maker.outputs[0])
+def _keeps_last(producer: gs.Node) -> bool:
+    """Whether the node keeps the last axis of its input."""
+    before, after = ir.static_shape(producer.inputs[0]), ir.static_shape(producer.outputs[0])
     if not before or not after or before[-1] != after[-1]:
         return False
-    if maker.op != "Unsqueeze":
+    if producer.op != "Unsqueeze":
         return True
-    axes = maker.attrs.get("axes", ints(optional(maker, 1)))
+    axes = producer.attrs.get("axes", ints(optional(producer, 1)))
     return axes is not None and len(after) - 1 not in [a % len(after) for a in axes]
 
 
-def _shared(indices: gs.Tensor) -> gs.Tensor | None:
-    """The tensor of which `indices` is an Expand along axis -2 alone."""
+def _shared_row(indices: gs.Tensor) -> gs.Tensor | None:
+    """The tensor that `indices` is an Expand of along axis -2 alone, otherwise None."""
     if len(indices.shape) < 2 or not indices.inputs or indices.inputs[0].op != "Expand" or indices.inputs[0].domain:
         return None
-    one: gs.Tensor = indices.inputs[0].inputs[0]
-    before, after = ir.static_shape(one), ir.static_shape(indices)
+    row: gs.Tensor = indices.inputs[0].inputs[0]
+    before, after = ir.static_shape(row), ir.static_shape(indices)
     if before is None or after is None or len(before) != len(after):
         return None
-    alike = (before[:-2], before[-2], before[-1]) == (after[:-2], 1, after[-1])
-    return one if alike else None
+    only_repeated = (before[:-2], before[-2], before[-1]) == (after[:-2], 1, after[-1])
+    return row if only_repeated else None

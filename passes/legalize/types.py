@@ -1,4 +1,4 @@
-"""Move integers and booleans as int64, for runtimes that have few types.
+"""Widen int32 and bool to int64 around ops that move, select or compare, for runtimes with few types.
 
     Equal(a, b) of int32 or bool      ->  Equal(Cast<int64>(a), Cast<int64>(b))
     Transpose(x) of int32 or bool     ->  Cast<type of x>(Transpose(Cast<int64>(x)))     and all that moves or selects
@@ -7,8 +7,8 @@
 
 Exact: int64 holds every int32 and bool, and these ops compute nothing. Pow of floats by an integer is the same power.
 
-Must not fire: on arithmetic, which may overflow in the narrower type; on ops that are named in `keep`; on unsigned and
-small integers, which the runtime may not be able to cast at all; and where the type of the result is unknown.
+Must not fire: arithmetic, which may overflow in the narrower type; ops listed in `keep`; unsigned and small integers,
+which the runtime may not be able to cast; results of unknown type.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ INDICES: dict[str, tuple[int, ...]] = {
 class LegalizeTypes(Pass):
     """Widen int32 and bool to int64 around ops that compare, move or select; make indices int64.
 
-    keep: ops that take int32 and bool as they are.
+    keep: ops for which the runtime accepts int32 and bool.
     """
 
     name: ClassVar[str] = "legalize-types"
@@ -57,37 +57,37 @@ class LegalizeTypes(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
         ops = [op for op in {**COMPARES, **MOVES, **INDICES, "Pow": ()} if op not in self.keep]
-        return rewrite(graph, [n for n in standard(graph, *ops) if narrow(n)], spelled, PassResult())
+        return rewrite(graph, [n for n in standard(graph, *ops) if inputs_to_cast(n)], widen, PassResult())
 
 
-def narrow(node: gs.Node) -> dict[int, np.dtype]:
-    """The inputs to cast, and what to."""
-    found: dict[int, np.dtype] = {}
+def inputs_to_cast(node: gs.Node) -> dict[int, np.dtype]:
+    """The inputs to cast, by index, and the type of each cast."""
+    casts: dict[int, np.dtype] = {}
     data = {**COMPARES, **MOVES}.get(node.op, ())
-    for at in (*data, *INDICES.get(node.op, ())):
-        tensor = optional(node, at)
+    for index in (*data, *INDICES.get(node.op, ())):
+        tensor = optional(node, index)
         if tensor is not None and tensor.dtype is not None and np.dtype(tensor.dtype) in NARROW:
-            found[at] = INT64
+            casts[index] = INT64
     if node.op == "Pow" and None not in (node.inputs[0].dtype, node.inputs[1].dtype):
         base, power = (np.dtype(t.dtype) for t in node.inputs)
         if base.kind == "f" and power != base:
-            found[1] = base
-    return found
+            casts[1] = base
+    return casts
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
-    node, wide = b.node, narrow(b.node)
+def widen(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one op. Raises Cannot."""
+    node, dtypes = b.node, inputs_to_cast(b.node)
     typed(b.y)
-    given = [_cast(b, at, t, wide.get(at)) for at, t in enumerate(node.inputs)]
-    return b.cast("narrow", b.op(node.op, "wide", *given, **node.attrs), b.y.dtype)
+    operands = [_cast(b, index, t, dtypes.get(index)) for index, t in enumerate(node.inputs)]
+    return b.cast("narrow", b.op(node.op, "wide", *operands, **node.attrs), b.y.dtype)
 
 
-def _cast(b: Builder, at: int, tensor: gs.Tensor, to: np.dtype | None) -> gs.Tensor | None:
+def _cast(b: Builder, index: int, tensor: gs.Tensor, to: np.dtype | None) -> gs.Tensor | None:
     if tensor.is_empty():
         return None
     if to is None:
         return tensor
     if isinstance(tensor, gs.Constant):
-        return b.const(f"input{at}", tensor.values.astype(to))
-    return b.cast(f"input{at}", tensor, to)
+        return b.const(f"input{index}", tensor.values.astype(to))
+    return b.cast(f"input{index}", tensor, to)

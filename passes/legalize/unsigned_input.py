@@ -1,12 +1,12 @@
-"""Widen uint8 inputs before anything moves them, for runtimes that compute nothing in uint8.
+"""Hoist the Cast of a uint8 input above data movement, for runtimes that cannot move uint8.
 
 y = Cast(f(x))  ->  y = f(Cast(x)), where x is a uint8 input of the graph and f moves values: Transpose, Gather, ...
 
-Exact: a cast looks at one value, a move at none. What moved bytes moves wider values then, so this is for runtimes that
-have no choice, or that fuse it all into one kernel anyway, as TensorRT does.
+Exact: a Cast acts on each value, movement on none. The movement then copies wider values, so this is for runtimes that
+have no choice, or that fuse all of it into one kernel, as TensorRT does.
 
-Must not fire: where the moved bytes are an output or are read by others than the Cast and its chain; without a Cast at
-the end nothing is legal, and the runtime's table says so.
+Must not fire: moved bytes that are an output or have other readers than the Cast and its chain. Without a Cast at the
+end the nodes stay, and the target refuses them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MOVES = frozenset(
 
 
 class LegalizeUnsignedInput(Pass):
-    """Put each Cast of a moved uint8 input right behind the input."""
+    """Move each Cast of a moved uint8 input directly after the input."""
 
     name = "legalize-unsigned-input"
-    algebra = "Cast(f(x))  ->  f(Cast(x)), x a uint8 input, f a move"
+    algebra = "Cast(f(x))  ->  f(Cast(x)), x a uint8 input, f data movement"
     requires = Pass.requires | {"lowerings merged", "identities removed"}
     ensures = frozenset({"bytes widened"})
     invalidates = frozenset({PORTABLE})
@@ -38,30 +38,30 @@ class LegalizeUnsignedInput(Pass):
         result, names, keep = PassResult(), Names(graph), protected(graph)
         inputs = {id(t) for t in graph.inputs if t.dtype == np.uint8}
         for cast in standard(graph, "Cast"):
-            moves = _moves(cast, inputs)
+            moves = _movement_between(cast, inputs)
             shared = next((t for t in (m.outputs[0] for m in moves) if len(t.outputs) > 1 or id(t) in keep), None)
             if shared is not None:
-                result.skip(cast, f"'{shared.name}' is read elsewhere, in uint8")
+                result.skip(cast, f"'{shared.name}' is also read elsewhere, as uint8")
             elif moves:
-                _widen_first(graph, cast, moves, names)
+                _hoist_cast(graph, cast, moves, names)
                 result.changes += 1
         return result
 
 
-def _moves(cast: gs.Node, inputs: set[int]) -> list[gs.Node]:
-    """The nodes between a uint8 input and the Cast, the last first; empty when there is no such path."""
-    found: list[gs.Node] = []
+def _movement_between(cast: gs.Node, inputs: set[int]) -> list[gs.Node]:
+    """The movement between a uint8 input and the Cast, the last node first; empty if there is no such path."""
+    movement: list[gs.Node] = []
     tensor = cast.inputs[0]
     while id(tensor) not in inputs:
-        maker = tensor.inputs[0] if tensor.inputs else None
-        if maker is None or maker.op not in MOVES or maker.domain is not None:
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is None or producer.op not in MOVES or producer.domain is not None:
             return []
-        found.append(maker)
-        tensor = maker.inputs[0]
-    return found
+        movement.append(producer)
+        tensor = producer.inputs[0]
+    return movement
 
 
-def _widen_first(graph: gs.Graph, cast: gs.Node, moves: list[gs.Node], names: Names) -> None:
+def _hoist_cast(graph: gs.Graph, cast: gs.Node, moves: list[gs.Node], names: Names) -> None:
     """x -> moves -> Cast -> y  becomes  x -> Cast -> moves -> y."""
     x, y = moves[-1].inputs[0], cast.outputs[0]
     wide = names.variable(y, "wide", y.dtype, x.shape)

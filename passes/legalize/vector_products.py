@@ -1,11 +1,11 @@
-"""Let MatMul have operands of at least two axes.
+"""Give MatMul operands of at least two axes.
 
     MatMul(v, b)  ->  Squeeze(MatMul(Unsqueeze(v, 0), b), next to last axis)      v of one axis
     MatMul(a, v)  ->  Squeeze(MatMul(a, Unsqueeze(v, 1)), last axis)
 
-which is how ONNX defines them. Exact.
+Exact: ONNX defines these products so.
 
-Must not fire: where a rank is unknown.
+Must not fire: an unknown rank.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class LegalizeVectorProducts(Pass):
     """Rewrite each MatMul with an operand of one axis."""
 
     name = "legalize-vector-products"
-    algebra = "MatMul(v, b)  ->  Squeeze(MatMul(Unsqueeze(v), b)) for a v of one axis, and so for the right side"
+    algebra = "MatMul(v, b)  ->  Squeeze(MatMul(Unsqueeze(v), b)) for a v of one axis; likewise for the right operand"
     ensures = frozenset({"vector products legalized"})
     invalidates = FORM_RULES | {PORTABLE}
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
         sites = [n for n in standard(graph, "MatMul") if any(rank(t) in (None, 1) for t in n.inputs)]
-        return rewrite(graph, sites, spelled, PassResult())
+        return rewrite(graph, sites, lower, PassResult())
 
 
-def spelled(b: Builder) -> gs.Tensor:
-    """The new nodes for one site."""
+def lower(b: Builder) -> gs.Tensor:
+    """Build the nodes that replace one MatMul. Raises Cannot."""
     left, right = b.node.inputs
     typed(left, right)
     row, column = len(left.shape) == 1, len(right.shape) == 1

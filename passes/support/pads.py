@@ -1,4 +1,4 @@
-"""What a Pad says, whichever opset it is written in."""
+"""Reading a Pad of any opset: its mode, pads and fill value."""
 
 from __future__ import annotations
 

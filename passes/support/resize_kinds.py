@@ -1,4 +1,4 @@
-"""Kinds of Resize: mode and coordinates, and the matrices that a Resize of static sides is."""
+"""Kinds of Resize (mode and coordinates), and the interpolation matrices of a Resize of static sides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERYWHERE: Modes = frozenset({("nearest", "asymmetric"), ("linear", "half_pixel
 
 @dataclass(frozen=True)
 class Kind:
-    """What a Resize does along an axis, but for the sizes."""
+    """How a Resize interpolates along an axis, apart from the sizes."""
 
     mode: str
     coordinates: str
@@ -29,7 +29,7 @@ class Kind:
     exclude_outside: bool
 
     def matrix(self, size: int, out: int, scale: float | None) -> np.ndarray:
-        """The weights of `size` cells in each of `out`."""
+        """The interpolation matrix from `size` to `out` cells."""
         return interpolation_matrix(
             size,
             out,
@@ -56,26 +56,26 @@ def kind_of(node: gs.Node) -> Kind:
 def matrices_of(node: gs.Node) -> tuple[np.ndarray, np.ndarray]:
     """float64 rows (H, h) and columns (W, w) of a Resize of (..., h, w) to (..., H, W): rows @ x @ columns.T.
 
-    Raises Cannot where it is no such pair.
+    Raises Cannot if it has no such matrices.
     """
     kind = kind_of(node)
-    rows, columns = (kind.matrix(*pair) for pair in pairs_of(node))
+    rows, columns = (kind.matrix(*pair) for pair in size_pairs(node))
     return rows, columns
 
 
-def pairs_of(node: gs.Node) -> list[tuple[int, int, float | None]]:
-    """Size before and after, and the scale, of each of the last two axes. Raises Cannot where others change too."""
-    before, after = sides(node)
+def size_pairs(node: gs.Node) -> list[tuple[int, int, float | None]]:
+    """Size before, size after and scale of each of the last two axes. Raises Cannot if other axes change."""
+    before, after = static_shapes(node)
     scales = scales_of(node, len(before))
     pairs = list(zip(before, after, scales, strict=True))
     if any(i == o and s not in (None, 1) for i, o, s in pairs):
-        raise Cannot("a scale other than 1 leaves a side as it is")
+        raise Cannot("a scale other than 1 does not change its side")
     if any(i != o for i, o, _ in pairs[:-2]):
-        raise Cannot("it resizes other axes than the last two")
+        raise Cannot("it resizes axes other than the last two")
     return pairs[-2:]
 
 
-def sides(node: gs.Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def static_shapes(node: gs.Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The static shapes before and after. Raises Cannot where this pass does not apply."""
     x, y = node.inputs[0], node.outputs[0]
     typed(x)
@@ -86,19 +86,19 @@ def sides(node: gs.Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Cannot("it keeps the aspect ratio")
     if (where := text(node, "coordinate_transformation_mode", "half_pixel")) not in COORDINATES:
-        raise Cannot(f"coordinates are {where}")
+        raise Cannot(f"its coordinate mode is {where}")
     before, after = ir.static_shape(x), ir.static_shape(y)
     if before is None or after is None:
         raise Cannot(f"'{(x if before is None else y).name}' has a side that is not static")
     if text(node, "mode", "nearest") == "nearest" and where == "half_pixel_symmetric":
-        raise Cannot("where half_pixel_symmetric rounds to is not known")
+        raise Cannot("the rounding of nearest half_pixel_symmetric is not defined")
     if len(before) < 2:
         raise Cannot(f"'{x.name}' has {len(before)} axes")
     return before, after
 
 
 def scales_of(node: gs.Node, dims: int) -> list[float | None]:
-    """The scale along each axis, None where the sizes say it."""
+    """The scale along each axis, None if the node gives sizes."""
     if optional(node, 3) is not None:
         return [None] * dims
     given = optional(node, 2)

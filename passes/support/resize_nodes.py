@@ -1,4 +1,4 @@
-"""Nodes that compute the matrices of a linear Resize whose sides are known at run time only."""
+"""Nodes that compute the interpolation matrices of a linear Resize whose sides are known only at run time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segc.passes.support.resize_matrix import COORDINATES
 
 
 def require_plain(node: gs.Node) -> None:
-    """Raise Cannot unless a Resize changes the last two of four axes of floats, by coordinates that are known."""
+    """Raise Cannot unless a Resize changes only the last two of four axes of floats, with known coordinates."""
     x, scales = node.inputs[0], optional(node, 2)
     typed(x)
     if len(x.shape) != 4 or np.dtype(x.dtype).kind != "f":
@@ -21,20 +21,20 @@ def require_plain(node: gs.Node) -> None:
     if node.attrs.get("antialias", 0) or text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Cannot("it has antialias or keeps the aspect ratio")
     if kind_of(node).coordinates not in COORDINATES:
-        raise Cannot(f"coordinates are {kind_of(node).coordinates}")
+        raise Cannot(f"its coordinate mode is {kind_of(node).coordinates}")
     known = None if scales is None else small_constant(scales)
     if optional(node, 3) is None and known is None:
         raise Cannot("its scales are not constant")
     axes = list(node.attrs.get("axes", range(4)))
     if known is not None and known.size and any(v != 1 for v, a in zip(known, axes, strict=True) if a % 4 < 2):
-        raise Cannot("it resizes other axes than the last two")
+        raise Cannot("it resizes axes other than the last two")
     y = node.outputs[0]
     if y.shape is None or len(y.shape) != 4:
         raise Cannot(f"the shape of '{y.name}' is unknown")
 
 
 class Sides:
-    """The sizes of a map before and after a Resize, as tensors. b: where their nodes go."""
+    """The sizes of a map before and after a Resize, as tensors. b: the builder of their nodes."""
 
     def __init__(self, b: Builder, resize: gs.Node) -> None:
         self.b, self.x = b, resize.inputs[0]
@@ -48,39 +48,41 @@ class Sides:
             self.scales[axis] = float(value)
 
     def changes(self, axis: int) -> bool:
-        """Whether the side may get another size."""
+        """Whether the Resize may change the size of this axis."""
         return axis in self.axes and (self.sizes is not None or self.scales[axis] != 1)
 
     def weights(self, axis: int, role: str, coordinates: str) -> gs.Tensor:
-        """float[out, size] for axis 2, float[size, out] for axis 3."""
+        """The interpolation matrix: float[out, size] for axis 2, float[size, out] for axis 3."""
         b = self.b
-        size = self._float(f"{role}_size", self._entry(f"{role}_side", self.before, axis))
-        out, scale = self._out(role, axis, size)
-        at = self._at(role, coordinates, size, out, scale)
+        size = self._float(f"{role}_size", self._element(f"{role}_side", self.before, axis))
+        out, scale = self._output_size(role, axis, size)
+        source = self._source_coordinates(role, coordinates, size, out, scale)
         last = b.op("Sub", f"{role}_end", size, self._number(f"{role}_one", 1))
-        at = b.op("Min", f"{role}_before", b.op("Relu", f"{role}_after", at), last)
-        cells = self._range(f"{role}_cell", size)
-        column, row = (at, cells) if axis == 2 else (cells, at)
-        apart = b.op(
+        source = b.op("Min", f"{role}_before", b.op("Relu", f"{role}_after", source), last)
+        cells = self._range_of(f"{role}_cell", size)
+        column, row = (source, cells) if axis == 2 else (cells, source)
+        distance = b.op(
             "Sub", f"{role}_apart", b.unsqueeze(f"{role}_column", column, [1]), b.unsqueeze(f"{role}_row", row, [0])
         )
-        rising = b.op("Add", f"{role}_rising", apart, self._number(f"{role}_full", 1))
-        falling = b.op("Sub", f"{role}_falling", self._number(f"{role}_whole", 1), apart)
+        rising = b.op("Add", f"{role}_rising", distance, self._number(f"{role}_full", 1))
+        falling = b.op("Sub", f"{role}_falling", self._number(f"{role}_whole", 1), distance)
         return b.op("Relu", role, b.op("Min", f"{role}_hat", rising, falling))
 
-    def _out(self, role: str, axis: int, size: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor]:
-        """The size after, and the scale; both float scalars."""
+    def _output_size(self, role: str, axis: int, size: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor]:
+        """The size after the Resize, and the scale; both float scalars."""
         b = self.b
         if self.sizes is not None:
-            out = self._float(f"{role}_out", self._entry(f"{role}_wanted", self.sizes, self.axes.index(axis)))
+            out = self._float(f"{role}_out", self._element(f"{role}_wanted", self.sizes, self.axes.index(axis)))
             return out, b.op("Div", f"{role}_scale", out, size)
         scale = self._number(f"{role}_scale", self.scales[axis])
         return b.op("Floor", f"{role}_out", b.op("Mul", f"{role}_scaled", size, scale)), scale
 
-    def _at(self, role: str, coordinates: str, size: gs.Tensor, out: gs.Tensor, scale: gs.Tensor) -> gs.Tensor:
-        """float[out]: where each cell of the result reads."""
+    def _source_coordinates(
+        self, role: str, coordinates: str, size: gs.Tensor, out: gs.Tensor, scale: gs.Tensor
+    ) -> gs.Tensor:
+        """float[out]: the coordinate that each cell of the result reads."""
         b = self.b
-        i = self._range(f"{role}_index", out)
+        i = self._range_of(f"{role}_index", out)
         one, half = self._number(f"{role}_unit", 1), self._number(f"{role}_half", 0.5)
         if coordinates == "align_corners":
             gaps = b.op("Max", f"{role}_gaps", b.op("Sub", f"{role}_less", out, one), one)
@@ -89,23 +91,23 @@ class Sides:
         if coordinates == "asymmetric":
             return b.op("Div", f"{role}_at", i, scale)
         if coordinates == "half_pixel_symmetric" and self.sizes is None:
-            raise Cannot("half_pixel_symmetric by scales on sides that are not static")
+            raise Cannot("it is half_pixel_symmetric with scales, on sides that are not static")
         middle = b.op("Div", f"{role}_middle", b.op("Add", f"{role}_centre", i, half), scale)
-        at = b.op("Sub", f"{role}_at", middle, half)
+        source = b.op("Sub", f"{role}_at", middle, half)
         if coordinates != "pytorch_half_pixel":
-            return at
+            return source
         several = b.cast(f"{role}_several", b.op("Greater", f"{role}_more", out, one), F32)
-        return b.op("Mul", f"{role}_kept", at, several)
+        return b.op("Mul", f"{role}_kept", source, several)
 
-    def _range(self, role: str, count: gs.Tensor) -> gs.Tensor:
+    def _range_of(self, role: str, count: gs.Tensor) -> gs.Tensor:
         """float[count]: 0, 1, 2, ..."""
         zero, one = self._number(f"{role}_zero", 0), self._number(f"{role}_step", 1)
-        made = self.b.op("Range", role, zero, count, one)
-        made.shape = [None]
-        return made
+        cells = self.b.op("Range", role, zero, count, one)
+        cells.shape = [None]
+        return cells
 
-    def _entry(self, role: str, of: gs.Tensor, at: int) -> gs.Tensor:
-        return self.b.op("Gather", role, of, self.b.const(f"{role}_axis", at), axis=0)
+    def _element(self, role: str, vector: gs.Tensor, index: int) -> gs.Tensor:
+        return self.b.op("Gather", role, vector, self.b.const(f"{role}_axis", index), axis=0)
 
     def _float(self, role: str, value: gs.Tensor) -> gs.Tensor:
         return self.b.cast(role, value, F32)

@@ -1,4 +1,4 @@
-"""What a Slice says, whichever opset it is written in, and arithmetic on its bounds."""
+"""Reading a Slice of any opset, and arithmetic on its bounds."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_the_cell_that_is_chosen_among_equals_ranks_highest(count: int, last: bo
     ("text", "reason"),
     [
         ("g (int32[2,3] x) => (int64[1,3] y) { y = ArgMax (x) }", "'x' is int32"),
-        ("g (float[N,3] x) => (int64[1,3] y) { y = ArgMax (x) }", "the size of axis 0 is not known"),
+        ("g (float[N,3] x) => (int64[1,3] y) { y = ArgMax (x) }", "the size of axis 0 is unknown"),
         ("g (float16[2,4096] x) => (int64[2,1] y) { y = ArgMax <axis = 1> (x) }", "4096 cells are more than float16"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_power_of_integers_is_a_product() -> None:
         HEAD + " g (int64[N,4] x) => (int64[N,4] y) { y_power2 = Mul (x, x)  y = Mul (y_power2, x) }",
     )
     check_pass(LegalizeArithmetic(), text % 1, None)
-    check_untouched(LegalizeArithmetic(), text % 0, "no constant from 1 to 8")
+    check_untouched(LegalizeArithmetic(), text % 0, "not a constant from 1 to 8")
     floats = " g (float[4] x) => (float[4] y) <float n = {2}> { y = Pow (x, n) }"
     check_untouched(LegalizeArithmetic(), HEAD + floats, None)
 
@@ -113,8 +113,8 @@ def test_the_least_of_integers_is_chosen(op: str, strict: str) -> None:
     [
         (unary("Abs", "int64"), "'x' is int64"),
         (HEAD + " g (float[4] x) => (float[4] y) <float m = {4}> { y = Mod <fmod = 1> (x, m) }", "'x' is float32"),
-        (HEAD + " g (int64[4] x) => (int64[4] y) <int64 m = {-4}> { y = Mod (x, m) }", "no positive constant"),
-        (HEAD + " g (int64[4] x, int64 m) => (int64[4] y) { y = Mod (x, m) }", "no positive constant"),
+        (HEAD + " g (int64[4] x) => (int64[4] y) <int64 m = {-4}> { y = Mod (x, m) }", "not a positive constant"),
+        (HEAD + " g (int64[4] x, int64 m) => (int64[4] y) { y = Mod (x, m) }", "not a positive constant"),
         (HEAD + " g (float[4] a, float[4] b) => (bool[4] y) { y = GreaterOrEqual (a, b) }", "'a' is float32"),
         (
             HEAD20 + " g (float[3,4] x, int64[1] a) => (float[3,1] y) { y = ReduceL2 (x, a) }",

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from segc.graph.invariants import INVARIANTS
-from segc.passes.legalize.asymmetric_pads import LegalizeAsymmetricPads, apart, cells_inside, same_pads
+from segc.passes.legalize.asymmetric_pads import LegalizeAsymmetricPads, cells_inside, same_pads, symmetric_part
 from tests.helpers.checks import HEAD, HEAD20, check_numbers, check_pass, check_untouched, graph_of
 
 
@@ -159,7 +159,7 @@ def test_all_kinds_and_sizes_keep_their_numbers(
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=3), st.lists(st.integers(0, 5), min_size=3, max_size=3))
 def test_the_parts_add_up_and_the_shared_part_is_even(before: list[int], after: list[int]) -> None:
     pads = [*before, *after[: len(before)]]
-    shared, more = apart(pads)
+    shared, more = symmetric_part(pads)
     half = len(before)
     assert [a + b for a, b in zip(shared, more, strict=True)] == pads
     assert shared[:half] == shared[half:]

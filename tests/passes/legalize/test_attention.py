@@ -67,8 +67,8 @@ def test_constant_masks_and_causality() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (attention(*FOUR, "<softcap = 2.0>"), "it has a soft cap of 2"),
-        (attention(*FOUR, "<softmax_precision = 1>"), "a precision of its own"),
+        (attention(*FOUR, "<softcap = 2.0>"), "its softcap is 2"),
+        (attention(*FOUR, "<softmax_precision = 1>"), "a softmax_precision"),
         (attention(*FOUR, mask="bool[L,S]"), "the boolean mask 'm' is computed at run time"),
         (attention("N,2,L,D", "N,2,S,D", "N,2,S,3", "N,2,L,3"), "axis 3 of 'q' is not static"),
         (attention("N,4,L,4", "N,2,S,4", "N,2,S,3", "N,4,L,3"), "4 heads of queries and 2 of keys"),

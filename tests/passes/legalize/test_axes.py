@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segc.graph.invariants import INVARIANTS
-from segc.passes.legalize.axes import LegalizeAxes, from_front, inside
+from segc.passes.legalize.axes import LegalizeAxes, bounds_inside, from_front
 from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched, graph_of
 
 
@@ -114,7 +114,7 @@ def test_bounds_computed_at_run_time_stay_and_keep_their_order() -> None:
     graph = graph_of(HEAD20 + text)
     assert LegalizeAxes().run(graph).changes == 1
     assert graph.nodes[0].inputs[3].values.tolist() == [0, 1]
-    check_untouched(LegalizeAxes(), HEAD20 + text.replace("{0, -1}", "{-1, 0}"), "for axes out of order")
+    check_untouched(LegalizeAxes(), HEAD20 + text.replace("{0, -1}", "{-1, 0}"), "its axes are out of order")
     check_untouched(LegalizeAxes(), HEAD20 + text.replace("{0, -1}", "{0, 1}"), None)
 
 
@@ -157,12 +157,12 @@ anywhere = st.one_of(st.integers(-12, 12), st.sampled_from([-(2**63), 2**63 - 1]
 
 @given(anywhere, anywhere, st.sampled_from([-3, -2, -1, 1, 2, 3]), st.integers(1, 9))
 def test_bounds_inside_cut_the_same_cells(start: int, end: int, step: int, side: int) -> None:
-    low, high = inside(start, end, step, side)
+    low, high = bounds_inside(start, end, step, side)
     assert 0 <= low <= side and (step < 0 or low <= high <= side)
     # ONNX clamps bounds as Python does, but for an end before the first cell of a slice backwards
     want = list(range(side))[slice(start, end, step)]
     assert list(range(side))[slice(low, high, step)] == want
-    assert inside(low, high, step, side) == (low, high)
+    assert bounds_inside(low, high, step, side) == (low, high)
 
 
 @given(st.lists(st.integers(-4, 3), max_size=4))

@@ -83,7 +83,7 @@ def test_a_plain_one_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (conv("dilations = [2, 2], pads = [0, 0, 1, 0]"), "1 cells are no multiple of the dilation 2"),
+        (conv("dilations = [2, 2], pads = [0, 0, 1, 0]"), "1 cells are not a multiple of the dilation 2"),
         (conv('strides = [2, 2], auto_pad = "SAME_UPPER"', x="float[1,2,A,B]"), "sides that are not static"),
         (
             HEAD

@@ -104,10 +104,10 @@ FLAT = (
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (resize("align_corners", "cubic"), "cubic align_corners on sides that are not static"),
-        (resize("half_pixel", "nearest"), "nearest half_pixel on sides that are not static"),
-        (by_scales("1, 2, 1, 1"), "other axes than the last two"),
-        (CROP, "coordinates are tf_crop_and_resize"),
+        (resize("align_corners", "cubic"), "cubic align_corners, on sides that are not static"),
+        (resize("half_pixel", "nearest"), "nearest half_pixel, on sides that are not static"),
+        (by_scales("1, 2, 1, 1"), "axes other than the last two"),
+        (CROP, "coordinate mode is tf_crop_and_resize"),
         (SMOOTH, "antialias"),
         (FLAT, "of 3 axes"),
     ],

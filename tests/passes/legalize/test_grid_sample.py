@@ -98,8 +98,8 @@ def test_an_infinite_cell_outside_does_not_reach_a_pixel() -> None:
         (sample("1,2,3,4", "1,5,6,2", "1,2,5,6", 'mode = "cubic"'), "mode is cubic"),
         (sample("1,2,3,4", "1,5,6,2", "1,2,5,6", 'mode = "bicubic"', HEAD), "mode is cubic"),
         (sample("1,2,3,4,5", "1,5,6,7,3", "1,2,5,6,7", ""), "'x' has 3 sides"),
-        (sample("1,C,3,4", "1,5,6,2", "1,C,5,6", ""), "channels that are not static"),
-        (sample("1,2,H,4", "1,5,6,2", "1,2,5,6", 'padding_mode = "reflection"'), "reflection, and 'x' has sides"),
+        (sample("1,C,3,4", "1,5,6,2", "1,C,5,6", ""), "channels of 'x' are not static"),
+        (sample("1,2,H,4", "1,5,6,2", "1,2,5,6", 'padding_mode = "reflection"'), "it reflects, and the sides of 'x'"),
     ],
 )
 def test_what_is_left_alone_says_why(text: str, reason: str) -> None:

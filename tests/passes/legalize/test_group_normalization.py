@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segc.passes.legalize.group_normalization import LegalizeGroupNormalization, Spelling
+from segc.passes.legalize.group_normalization import LegalizeGroupNormalization, Lowering
 from segc.passes.support import evaluate
 from tests.helpers.checks import check_pass, check_untouched, graph_of
 
@@ -54,11 +54,11 @@ def test_a_scale_for_each_channel_follows_from_opset_21_on() -> None:
     )
 
 
-@pytest.mark.parametrize("spelling", ["instance", "means"])
+@pytest.mark.parametrize("lowering", ["instance", "means"])
 @pytest.mark.parametrize(("head", "weights"), [(HEAD18, 3), (HEAD21, 6)])
 @pytest.mark.parametrize("shape", ["2,6,3,5", "N,6,3,W", "N,6,H,W", "N,6,L", "2,6,H,W,2"])
-def test_every_shape_and_spelling(spelling: Spelling, head: str, weights: int, shape: str) -> None:
-    check_pass(LegalizeGroupNormalization(spelling), norm(head, shape, weights, 3), None, atol=1e-4)
+def test_every_shape_and_spelling(lowering: Lowering, head: str, weights: int, shape: str) -> None:
+    check_pass(LegalizeGroupNormalization(lowering), norm(head, shape, weights, 3), None, atol=1e-4)
 
 
 def test_means_have_no_instance_normalization_and_half_precision_is_widened() -> None:
@@ -69,7 +69,7 @@ def test_means_have_no_instance_normalization_and_half_precision_is_widened() ->
 
 
 def test_scales_of_the_other_opset_are_refused() -> None:
-    check_untouched(LegalizeGroupNormalization(), norm(HEAD18, "2,6,3,5", 6, 3), "opset 18 wants 3 scales, there are 6")
+    check_untouched(LegalizeGroupNormalization(), norm(HEAD18, "2,6,3,5", 6, 3), "opset 18 requires 3 scales, it has 6")
 
 
 def test_a_graph_without_the_op_is_left_alone() -> None:
@@ -80,11 +80,11 @@ def test_a_graph_without_the_op_is_left_alone() -> None:
 @given(
     st.integers(1, 4), st.integers(1, 4), st.integers(1, 7), st.integers(2, 7), st.sampled_from(["instance", "means"])
 )
-def test_it_agrees_with_torch(groups: int, each: int, height: int, width: int, spelling: Spelling) -> None:
+def test_it_agrees_with_torch(groups: int, each: int, height: int, width: int, lowering: Lowering) -> None:
     torch = pytest.importorskip("torch")
     channels = groups * each
     graph = graph_of(norm(HEAD21, f"2,{channels},{height},{width}", channels, groups))
-    LegalizeGroupNormalization(spelling).run(graph)
+    LegalizeGroupNormalization(lowering).run(graph)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, channels, height, width)).astype(np.float32)
     s, b = (rng.standard_normal(channels).astype(np.float32) for _ in range(2))

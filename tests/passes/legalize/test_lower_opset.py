@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segc.graph import ir
-from segc.passes.legalize.lower_opset import LowerOpset, pads_of_all_axes, split_sizes
+from segc.passes.legalize.lower_opset import LowerOpset
+from segc.passes.support.opset.movement import pads_of_all_axes, split_sizes
 from tests.helpers.checks import check_numbers, check_pass, check_untouched, graph_of, text_of
 
 OPSETS = [17, 16, 14, 13, 12, 11]
@@ -223,7 +224,7 @@ def test_grid_sample_s_modes_had_other_names() -> None:
     refused(
         """ g (float[N,2,3,4,5] x, float[N,5,6,7,3] grid) => (float[N,2,5,6,7] y) { y = GridSample (x, grid) }""",
         16,
-        "samples maps with two sides only",
+        "takes maps with two sides only",
     )
 
 

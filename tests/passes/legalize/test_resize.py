@@ -94,14 +94,14 @@ def test_scales_and_axes_and_single_precision_of_the_matrices() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (resize("1,2,3,4", "1,2,6,7", linear("tf_crop_and_resize")), "coordinates are tf_crop_and_resize"),
-        (resize("1,2,3,4", "1,4,6,7", linear("align_corners")), "it resizes other axes than the last two"),
+        (resize("1,2,3,4", "1,2,6,7", linear("tf_crop_and_resize")), "coordinate mode is tf_crop_and_resize"),
+        (resize("1,2,3,4", "1,4,6,7", linear("align_corners")), "it resizes axes other than the last two"),
         (resize("1,2,3,4", "1,2,2,2", linear("align_corners") + ", antialias = 1", HEAD20), "it has antialias"),
         (resize("1,2,H,4", "1,2,6,7", linear("align_corners")), "'x' has a side that is not static"),
         (resize("4", "6", linear("align_corners")), "'x' has 1 axes"),
         (
             resize("1,2,3,4", "1,2,6,7", nearest("half_pixel_symmetric", "floor"), HEAD20),
-            "where half_pixel_symmetric rounds to is not known",
+            "rounding of nearest half_pixel_symmetric is not defined",
         ),
         (
             resize("1,2,3,4", "1,2,6,7", linear("half_pixel").replace("linear", "cubic")).replace("float[", "int32["),
@@ -115,7 +115,7 @@ def test_scales_and_axes_and_single_precision_of_the_matrices() -> None:
             HEAD
             + """ g (float[2,3] x) => (float[2,3] y) <float[2] scales = {1.25, 1}>
             { y = Resize <mode = "cubic"> (x, , scales) }""",
-            "a scale other than 1 leaves a side as it is",
+            "a scale other than 1 does not change its side",
         ),
         (
             HEAD

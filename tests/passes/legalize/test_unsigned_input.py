@@ -42,11 +42,11 @@ def test_no_byte_is_moved_in_a_graph_that_takes_images(rgb: bool) -> None:
         ("g (uint8[2,3] x) => (float[2,3] y) { a = Max (x, x)  y = Cast <to = 1> (a) }", None),
         (
             "g (uint8[2,3] x) => (float[3,2] y, uint8[3,2] a) { a = Transpose (x)  y = Cast <to=1> (a) }",
-            "is read elsewhere",
+            "is also read elsewhere",
         ),
         (
             "g (uint8[2,3] x) => (float[3,2] y, uint8[3,2] b) { a = Transpose (x)  y = Cast <to=1> (a)  b = Max (a) }",
-            "'a' is read",
+            "'a' is also read",
         ),
     ],
 )

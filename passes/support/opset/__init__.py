@@ -1,0 +1,1 @@
+"""How ops are written in older opsets: one file of rules per family of ops, for `lower-opset`."""
