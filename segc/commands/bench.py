@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segc.errors import CompileError, SegcError
+from segc.errors import CompileError
+from segc.isolation.supervisor import Child, ChildEnded
 
 _FREE_SIZE = (512, 512)
 _WARM_UP = 2
@@ -49,8 +47,7 @@ def bench(
 
     shape: (H, W) for dynamic bundles. Raises what `segc.load` raises, or CompileError when a process dies.
     """
-    context = multiprocessing.get_context("spawn")  # a clean process: its memory is the engine's
-    workers = [_Worker(context, str(b), shape, threads) for b in bundles]
+    workers = [_Worker(str(b), shape, threads) for b in bundles]
     try:
         for worker in workers:
             progress(f"loading {worker.bundle}")
@@ -69,27 +66,23 @@ def bench(
 
 
 class _Worker:
-    def __init__(self, context: Any, bundle: str, shape: tuple[int, int] | None, threads: int) -> None:
-        self.bundle = bundle
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, bundle, shape, threads), daemon=True)
+    """A bundle in a fresh interpreter, whose memory is therefore the engine's."""
+
+    def __init__(self, bundle: str, shape: tuple[int, int] | None, threads: int) -> None:
+        self.bundle, self._question = bundle, Load(bundle, shape, threads)
+        self._child = Child("segc.commands.bench", fresh=True)
         self._loaded: dict[str, Any] = {}
 
     def start(self) -> None:
-        self._process.start()
-        self._loaded = self.ask("load")
+        self._loaded = self.ask(self._question)
 
-    def ask(self, what: str) -> Any:
-        self._pipe.send(what)
-        while not self._pipe.poll(0.2):
-            if not self._process.is_alive():
-                raise CompileError(
-                    f"the process that runs '{self.bundle}' died", because=f"exit code {self._process.exitcode}"
-                )
-        answer = self._pipe.recv()
-        if isinstance(answer, SegcError):
-            raise answer
-        return answer
+    def ask(self, question: object) -> Any:
+        try:
+            return self._child.ask(question, None)
+        except ChildEnded as ended:
+            raise CompileError(
+                f"the process that runs '{self.bundle}' died", because=[ended.how, *ended.lines]
+            ) from ended
 
     def result(self, times: list[float]) -> Result:
         p90 = float(np.percentile(times, 90))
@@ -99,9 +92,7 @@ class _Worker:
         )  # fmt: skip
 
     def stop(self) -> None:
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join()
+        self._child.close()
 
 
 def _noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -112,21 +103,29 @@ def _noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def _serve(pipe: Connection, bundle: str, shape: tuple[int, int] | None, threads: int) -> None:
-    """In the child: answer 'load', 'run' and 'peak'. Ctrl-C reaches every process of a terminal: the parent ends us."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@dataclass(frozen=True)
+class Load:
+    """What the child is asked first: the bundle to load, and the (H, W) of its input where that is free."""
+
+    bundle: str
+    shape: tuple[int, int] | None
+    threads: int
+
+
+def handler() -> Callable[[Any], object]:
+    """In the child, see segc.isolation.child: loads a bundle, then answers "run" (seconds) and "peak" (MB)."""
     from segc.isolation.memory import peak_memory_mb
-    from segc.runtime.engine import load
+    from segc.runtime.engine import Engine, load
 
-    state: dict[str, Any] = {}
+    loaded: list[tuple[Engine, np.ndarray]] = []
 
-    def start() -> dict[str, Any]:
+    def start(asked: Load) -> dict[str, Any]:
         begin = time.perf_counter()
-        state["engine"] = engine = load(bundle, threads=threads)
+        engine = load(asked.bundle, threads=asked.threads)
         seconds = time.perf_counter() - begin
-        free = (1, 3, *(shape or _FREE_SIZE))
+        free = (1, 3, *(asked.shape or _FREE_SIZE))
         size = tuple(s or f for s, f in zip(engine.manifest.input.shape, free, strict=True))
-        state["x"] = _noise(size, engine.manifest.input.dtype)
+        loaded[:] = [(engine, _noise(size, engine.manifest.input.dtype))]
         made = engine.manifest.target
         return {
             "engine": " ".join(filter(None, [made.name, made.runtime, engine.manifest.hybrid])),
@@ -134,16 +133,14 @@ def _serve(pipe: Connection, bundle: str, shape: tuple[int, int] | None, threads
             "seconds": seconds,
         }
 
-    def run() -> float:
+    def answer(question: Any) -> object:
+        if isinstance(question, Load):
+            return start(question)
+        if question == "peak":
+            return peak_memory_mb()
+        engine, x = loaded[0]
         begin = time.perf_counter()
-        state["engine"].run(state["x"])
+        engine.run(x)
         return time.perf_counter() - begin
 
-    answers: dict[str, Callable[[], Any]] = {"load": start, "run": run, "peak": peak_memory_mb}
-    while True:
-        try:
-            pipe.send(answers[pipe.recv()]())
-        except SegcError as error:
-            pipe.send(error)
-        except EOFError:
-            return
+    return answer

@@ -1,4 +1,4 @@
-"""Start the process of an isolated engine, and end it: a fork of segc.isolation.fork_server, or a fresh interpreter.
+"""Start child processes, and end them: forks of a server that is ready to work, or fresh interpreters.
 
 Forks are for Linux (5.3 or later) only: elsewhere system libraries do not survive them, or there are none.
 """
@@ -14,12 +14,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import IO, Protocol
 
 from segc.errors import CompileError
-from segc.isolation.fork_server import ENDED, FATE
-
-_SERVER = [sys.executable, "-m", "segc.isolation.fork_server"]
+from segc.isolation.fork_server import ENDED, MESSAGE
 
 
 def _can_fork() -> bool:
@@ -33,92 +32,124 @@ def _can_fork() -> bool:
 FORKS = _can_fork()
 
 
-class EngineProcess(Protocol):
-    """The child. What is written to `questions` it answers on `answers`; see isolation_server.serve."""
+class Process(Protocol):
+    """A child. What is written to `questions` it answers on `answers`; see segc.isolation.child.serve."""
 
     questions: IO[bytes]
     answers: IO[bytes]
 
     def kill(self) -> None:
-        """End it now; nothing happens when it ended already."""
+        """End it now, with the process group that it leads; nothing happens when it ended already."""
 
     def wait(self) -> int:
         """Its exit status, negative for a signal, once it has ended."""
 
 
-def start(target: str, said: IO[bytes]) -> EngineProcess:
-    """A process to load an engine of `target` in, that prints to `said`. Raises CompileError when there is none."""
-    if not FORKS:
-        return Fresh(said)
+def start(task: str, argument: str, said: IO[bytes], *, own_group: bool = True, fresh: bool = False) -> Process:
+    """A process that does `task`, a module as segc.isolation.child says, and prints to `said`.
+
+    argument: of the task's `prepare`. own_group: it will lead a process group. fresh: a new interpreter also where
+    forks would do. Raises CompileError when no process can be started.
+    """
+    if fresh or not FORKS:
+        return Fresh(task, said, own_group)
     for _ in range(2):  # the server may have been ended meanwhile
         with contextlib.suppress(OSError, EOFError):
-            return _server().fork(target, said)
-    raise CompileError("no process can be started for the engine", so="see whether memory or processes run out")
+            return _server(task).fork(argument, said)
+    raise CompileError("no child process can be started", so="see whether memory or processes run out")
+
+
+def popen(
+    arguments: Sequence[str], stdin: int, stdout: IO[bytes] | int, stderr: IO[bytes] | int, own_group: bool = True
+) -> subprocess.Popen[bytes]:
+    """A process with the import path of this one, that leads a group as a rule."""
+    return subprocess.Popen(
+        arguments, env=environment(), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=own_group
+    )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process made by `popen`, and its group; nothing happens when it ended already."""
+    if process.poll() is None and hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may lead no group
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 class Fresh:
     """A fresh interpreter."""
 
-    def __init__(self, said: IO[bytes]) -> None:
-        self._process = subprocess.Popen(
-            _SERVER, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
-        )
+    def __init__(self, task: str, said: IO[bytes], own_group: bool) -> None:
+        arguments = [sys.executable, "-m", "segc.isolation.child", task]
+        self._process = popen(arguments, subprocess.PIPE, subprocess.PIPE, said, own_group)
         assert self._process.stdin is not None and self._process.stdout is not None
-        self.questions, self.answers = self._process.stdin, self._process.stdout
-        self.kill, self.wait = self._process.kill, self._process.wait
+        self.questions: IO[bytes] = self._process.stdin
+        self.answers: IO[bytes] = self._process.stdout
+
+    def kill(self) -> None:
+        """See Process."""
+        end(self._process)
+
+    def wait(self) -> int:
+        """See Process."""
+        return self._process.wait()
 
 
 class Fork:
-    """A fork of the server. fate: where the server writes its number, then its exit status."""
+    """A fork of a server. channel: pipe on which the server sends its process number, then its exit status."""
 
-    def __init__(self, questions: int, answers: int, fate: int) -> None:
+    def __init__(self, questions: int, answers: int, channel: int) -> None:
         self.questions: IO[bytes] = os.fdopen(questions, "wb")
         self.answers: IO[bytes] = os.fdopen(answers, "rb")
-        self._fate, self._lock = os.fdopen(fate, "rb", buffering=0), threading.Lock()
+        self._channel, self._lock = os.fdopen(channel, "rb", buffering=0), threading.Lock()
         self._status = -signal.SIGKILL  # unless we hear of another
-        _, self.number = FATE.unpack(self._told())
+        _, self.number = MESSAGE.unpack(self._message())
         self._handle: int | None = None  # a number may be given to another process, a handle is not
         with contextlib.suppress(ProcessLookupError):  # it ended already
             self._handle = os.pidfd_open(self.number)
 
     def kill(self) -> None:
-        """See EngineProcess."""
+        """See Process."""
         with self._lock:
             if self._handle is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    if not select.select([self._handle], [], [], 0)[0] and os.getpgid(self.number) == self.number:
+                        os.killpg(self.number, signal.SIGKILL)
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def wait(self) -> int:
-        """See EngineProcess."""
+        """See Process."""
         if self._handle is not None:
             select.select([self._handle], [], [])
         with self._lock:
-            if not self._fate.closed:
+            if not self._channel.closed:
                 with contextlib.suppress(EOFError):  # the server was ended
-                    what, self._status = FATE.unpack(self._told())
+                    what, self._status = MESSAGE.unpack(self._message())
                     assert what == ENDED
-                self._fate.close()
+                self._channel.close()
             if self._handle is not None:
                 os.close(self._handle)
                 self._handle = None
         return self._status
 
-    def _told(self) -> bytes:
-        told = self._fate.read(FATE.size)
-        if not told:
+    def _message(self) -> bytes:
+        message = self._channel.read(MESSAGE.size)
+        if not message:
             raise EOFError
-        return told
+        return message
 
 
 class Server:
-    """The server of this process."""
+    """The server of this process for one task."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: str) -> None:
         self.owner = os.getpid()
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
-                [*_SERVER, str(other.fileno())], env={**_environment(), "OPENBLAS_NUM_THREADS": "1"},
+                [sys.executable, "-m", "segc.isolation.fork_server", str(other.fileno()), task],
+                env={**environment(), "OPENBLAS_NUM_THREADS": "1"},
                 pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             )  # fmt: skip
         atexit.register(self.close)
@@ -128,21 +159,21 @@ class Server:
         """Whether it can be asked."""
         return self._process.poll() is None
 
-    def fork(self, target: str, said: IO[bytes]) -> Fork:
+    def fork(self, argument: str, said: IO[bytes]) -> Fork:
         """Raises OSError or EOFError when the server is gone."""
         asked, questions = os.pipe()
         answers, answered = os.pipe()
-        fate, told = os.pipe()
+        channel, server_end = os.pipe()
         try:
-            socket.send_fds(self._socket, [target.encode()], [asked, answered, said.fileno(), told])
+            socket.send_fds(self._socket, [argument.encode()], [asked, answered, said.fileno(), server_end])
         except OSError:
-            for end in (questions, answers, fate):
+            for end in (questions, answers, channel):
                 os.close(end)
             raise
         finally:
-            for end in (asked, answered, told):
+            for end in (asked, answered, server_end):
                 os.close(end)
-        return Fork(questions, answers, fate)
+        return Fork(questions, answers, channel)
 
     def close(self) -> None:
         """End it. Its forks run on until their questions end."""
@@ -151,19 +182,20 @@ class Server:
             self._process.wait()
 
 
-_servers: list[Server] = []
+_servers: dict[str, Server] = {}
 _lock = threading.Lock()
 
 
-def _server() -> Server:
+def _server(task: str) -> Server:
     """Started on first use, and again after it died or in a fork of ours."""
     with _lock:
-        if _servers and (_servers[0].owner != os.getpid() or not _servers[0].alive):
-            _servers.clear()
-        if not _servers:
-            _servers.append(Server())
-        return _servers[0]
+        server = _servers.get(task)
+        if server is None or server.owner != os.getpid() or not server.alive:
+            server = _servers[task] = Server(task)
+        return server
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+def environment() -> dict[str, str]:
+    """This process's, with its import path."""
+    path = [*sys.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in path if p))}

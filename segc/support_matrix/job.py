@@ -1,4 +1,4 @@
-"""One job of the support matrix, in this process; segc/support_matrix/worker.py gives it one of its own.
+"""One job of the support matrix: a task of segc.isolation, so that each can run in a process of its own.
 
 All cells of the config share the opened model, its traces and its reference outputs.
 """
@@ -6,12 +6,11 @@ All cells of the config share the opened model, its traces and its reference out
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +140,19 @@ def _reason(error: SegcError) -> str:
     return "; ".join([error.what, *because[:_REASONS], *more])
 
 
-def main(asked: Path, answer: Path) -> None:
-    """Read a job, run it, write its cells."""
-    row = json.loads(asked.read_text(encoding="utf-8"))
-    lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
-    cells = run_job(Job(**{**row, **lists}))
-    answer.write_text(json.dumps([asdict(cell) for cell in cells]), encoding="utf-8")
+def prepare(_: str) -> None:
+    """Import what every job needs, for all forks; where it is missing the job reports that."""
+    import onnxruntime
+    import onnxscript
+    import torch.onnx._internal.exporter._core  # noqa: F401
+
+    from segc.frontend.mmseg_env import import_mmseg
+
+    del onnxruntime, onnxscript
+    import_mmseg()
+    import mmseg.models  # noqa: F401
+
+
+def handler() -> Callable[[Job], list[Cell]]:
+    """The function that answers in a child process, see segc.isolation.child."""
+    return run_job

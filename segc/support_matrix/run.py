@@ -1,15 +1,13 @@
 """The support matrix: every model x target x static or dynamic x logits or mask, compiled and verified for real.
 
 One job is one config. It runs in a process of its own with a time limit, so a crash or a hang costs one row; see
-segc/support_matrix/worker.py. Finished jobs are appended to a state file; a run started again with the same file goes
+segc/isolation/supervisor.py. Finished jobs are appended to a state file; a run started again with the same file goes
 on where it stopped. Jobs run on this machine, or on the workers of a Dask cluster.
 """
 
 from __future__ import annotations
 
 import json
-import signal
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -18,10 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from segc.errors import FileError, MissingPackageError
+from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 from segc.support_matrix.cells import FAILED, Cell, Job
-from segc.support_matrix.worker import worker_of_this_thread
-
-_LAST_WORDS = 300  # characters of what a dying process wrote
 
 
 def regressions(cells: Sequence[Cell], before: Sequence[Cell]) -> list[Cell]:
@@ -66,24 +62,17 @@ def run(
 
 
 def run_isolated(job: Job, timeout: float = 900.0) -> list[Cell]:
-    """The job in a fresh process; a crash or a time-out becomes a row of failed cells."""
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answer, said = (Path(folder) / name for name in ("job.json", "cells.json", "output.txt"))
-        asked.write_text(json.dumps(asdict(job)), encoding="utf-8")
-        code = worker_of_this_thread().run(asked, answer, said, timeout)
-        if code is None:
-            return job.all(FAILED, f"no answer within {timeout:.0f} s")
-        if code == 0:
-            return [_cell(row) for row in json.loads(answer.read_text(encoding="utf-8"))]
-        last = said.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip() if said.is_file() else ""
-    return job.all(FAILED, _ended(code) + (f": {last.splitlines()[-1]}" if last else ""))
-
-
-def _ended(code: int) -> str:
-    """What an exit code says; below 0 it is a signal's."""
-    if code == -signal.SIGKILL:
-        return "the process was killed, as systems do when memory runs out"
-    return f"the process died with exit code {code}"
+    """The job in a process of its own; a crash or a time-out becomes a row of failed cells."""
+    child = Child("segc.support_matrix.job")
+    try:
+        cells: list[Cell] = child.ask(job, timeout)
+        return cells
+    except ChildEnded as ended:
+        return job.all(FAILED, ended.how if ended.late else ": ".join([ended.how, *ended.lines[-1:]]))
+    except ChildRaised as raised:
+        return job.all(FAILED, f"bug: {raised}")
+    finally:
+        child.close()
 
 
 Submit = Callable[[Job, float], "Future[list[Cell]]"]

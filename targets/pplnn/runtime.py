@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.machinery import PathFinder
@@ -13,6 +11,7 @@ from typing import Any
 
 from segc.errors import CompileError
 from segc.isolation.session import IsolatedSession
+from segc.isolation.supervisor import run_command
 from segc.targets.protocol import NamedSession, Runtime, Settings
 
 ABSENT = (
@@ -29,17 +28,12 @@ def cannot_run(settings: Settings) -> str | None:
         return ABSENT
     device = settings.options.get("device", "x86")
     code = f"from pyppl import common, nn; nn.onnx.RuntimeBuilderFactory, nn.{device}.EngineFactory"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=PROBE_SECONDS
-        )
-    except subprocess.TimeoutExpired:
+    done = run_command([sys.executable, "-c", code], PROBE_SECONDS)
+    if done.code is None:
         return f"pyppl.nn does not load within {PROBE_SECONDS} seconds"
-    if done.returncode == 0:
+    if done.code == 0:
         return None
-    said = done.stderr.strip().splitlines()
-    return f"this build of pyppl.nn does not run on {device}: {said[-1] if said else f'exit {done.returncode}'}"
+    return f"this build of pyppl.nn does not run on {device}: {[done.how, *done.last_lines][-1]}"
 
 
 def importable() -> bool:

@@ -21,6 +21,7 @@ from segc.isolation import client
 from segc.isolation.session import IsolatedSession
 from segc.targets.protocol import Settings
 
+ENGINES = "segc.isolation.engines"
 X = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4)
 # without a Split the second reader of `p` finds nothing there
 CRASH = """7767517
@@ -77,22 +78,21 @@ class TestEitherWay:
 
     def test_what_a_child_prints_is_told_when_it_dies(self, engine: Engine) -> None:
         session = IsolatedSession("ncnn", *engine, 1)
-        os.write(session._said.fileno(), b"free(): invalid pointer\n")  # as the runtime would, there
-        session._child.kill()
+        os.write(session._child.said.fileno(), b"free(): invalid pointer\n")  # as the runtime would, there
+        session._child.process.kill()
         with pytest.raises(CompileError, match="SIGKILL") as error:
             session.run(X)
         assert "free(): invalid pointer" in str(error.value)
 
 
-def test_an_engine_is_loaded_in_the_environment_of_the_question(engine: Engine) -> None:
-    """A server keeps the environment that it was started in; its forks take that of whoever asks."""
-    script = f"""if True:
+def test_a_child_takes_over_the_environment_of_whoever_asks() -> None:
+    """A server keeps the environment that it was started in; its forks do not."""
+    script = """if True:
         import os, sys
-        from pathlib import Path
-        from segc.isolation.fork_server import Engine
+        from segc.isolation.child import Setup
         path = (*sys.path, "/only/here")
-        Engine("ncnn", Path({str(engine[0])!r}), {engine[1]!r}, 1, {{"ONLY": "this"}}, path).load()
-        print(dict(os.environ) == {{"ONLY": "this"}}, tuple(sys.path) == path)
+        Setup({"ONLY": "this"}, path).apply()
+        print(dict(os.environ) == {"ONLY": "this"}, tuple(sys.path) == path)
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
@@ -103,9 +103,9 @@ def test_an_engine_is_loaded_in_the_environment_of_the_question(engine: Engine) 
 class TestForks:
     def test_one_server_forks_for_all(self, engine: Engine) -> None:
         IsolatedSession("ncnn", *engine, 1).close()
-        server = client._server()
+        server = client._server(ENGINES)
         sessions = [IsolatedSession("ncnn", *engine, 1) for _ in range(3)]
-        assert client._server() is server
+        assert client._server(ENGINES) is server
         parents = {_parent(session) for session in sessions}
         assert parents == {server._process.pid}
         for session in sessions:
@@ -113,7 +113,7 @@ class TestForks:
 
     def test_sessions_that_ended_leave_no_process_and_no_file(self, engine: Engine) -> None:
         IsolatedSession("ncnn", *engine, 1).close()
-        server = client._server()._process.pid
+        server = client._server(ENGINES)._process.pid
         before = _files("self"), _files(server)
         for _ in range(5):
             IsolatedSession("ncnn", *engine, 1).close()
@@ -123,15 +123,15 @@ class TestForks:
 
     def test_an_ended_server_is_replaced_and_its_forks_go_on(self, engine: Engine) -> None:
         session = IsolatedSession("ncnn", *engine, 1)
-        server = client._server()
+        server = client._server(ENGINES)
         os.kill(server._process.pid, signal.SIGKILL)
         np.testing.assert_array_equal(session.run(X), IsolatedSession("ncnn", *engine, 1).run(X))
         session.close()
-        assert client._server() is not server
+        assert client._server(ENGINES) is not server
 
     def test_a_fork_whose_server_is_gone_can_still_be_ended(self, engine: Engine) -> None:
         session = IsolatedSession("ncnn", *engine, 1, limit=2.0)
-        fork, server = session._child, client._server()
+        fork, server = session._child.process, client._server(ENGINES)
         assert isinstance(fork, client.Fork)
         os.kill(fork.number, signal.SIGSTOP)  # it will not answer, nor see that its questions ended
         os.kill(server._process.pid, signal.SIGKILL)
@@ -155,10 +155,10 @@ class TestForks:
 
     def test_a_fork_of_this_process_has_a_server_of_its_own(self, engine: Engine) -> None:
         IsolatedSession("ncnn", *engine, 1).close()
-        server = client._server()
+        server = client._server(ENGINES)
         child = os.fork()
         if child == 0:
-            os._exit(0 if client._server() is not server else 1)
+            os._exit(0 if client._server(ENGINES) is not server else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert server.alive
 
@@ -168,8 +168,8 @@ def _state(process: int) -> str:
 
 
 def _parent(session: IsolatedSession) -> int:
-    assert isinstance(session._child, client.Fork)
-    return int(Path(f"/proc/{session._child.number}/stat").read_text().rpartition(")")[2].split()[1])
+    assert isinstance(session._child.process, client.Fork)
+    return int(Path(f"/proc/{session._child.process.number}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _files(process: int | str) -> int:

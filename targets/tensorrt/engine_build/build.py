@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import onnx
 from segc.bundle.canonical_json import canonical, sha256_of_file
 from segc.errors import CompileError, FileError, MissingPackageError
 from segc.graph.external_weights import fits_one_file
+from segc.isolation.supervisor import Done, run_command
 from segc.targets.protocol import NodesRefused, Settings
 from segc.targets.tensorrt.engine_build.network import Profile, interface, profile
 from segc.targets.tensorrt.flavor import Flavor, why_no_gpu
@@ -112,27 +111,17 @@ def build_file(
 def run_child(job: Mapping[str, Any], limit: float = LIMIT) -> dict[str, Any]:
     """Run one job in a process of its own. Raises CompileError when it gives no answer within `limit` seconds."""
     with tempfile.TemporaryDirectory(prefix="segc-tensorrt-") as folder:
-        file, said = Path(folder) / "job.json", Path(folder) / "said"
+        file = Path(folder) / "job.json"
         file.write_text(json.dumps(dict(job)), encoding="utf-8")
-        with said.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-P", str(_CHILD), str(file)], stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+        done = run_command([sys.executable, "-P", str(_CHILD), str(file)], limit)
+        if done.code is None:
+            raise CompileError(
+                f"TensorRT did not finish within {limit:.0f} s", because="its process was ended",
+                so="build it on a faster machine: --defer, then segc build there",
             )  # fmt: skip
-            try:
-                code = process.wait(limit)
-            except subprocess.TimeoutExpired as error:
-                raise CompileError(
-                    f"TensorRT did not finish within {limit:.0f} s", because="its process was ended",
-                    so="build it on a faster machine: --defer, then segc build there",
-                ) from error  # fmt: skip
-            finally:
-                with suppress(OSError):
-                    process.kill()
-                process.wait()
         answer = Path(f"{file}.result")
-        if code or not answer.is_file():
-            raise _death(code, said.read_text(encoding="utf-8", errors="replace"))
+        if done.code or not answer.is_file():
+            raise _death(done)
         found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return found
 
@@ -157,27 +146,19 @@ def _no_start(flavor: Flavor, answer: Mapping[str, Any]) -> CompileError:
     return CompileError(f"TensorRT ({flavor.name}) does not start", because=said, so="segc doctor tries the parts")
 
 
-def _death(code: int, said: str) -> CompileError:
+def _death(done: Done) -> CompileError:
     """The process of the native library came to its end without an answer."""
-    lines = [line for line in said.splitlines() if line.strip()][-5:]
-    if code == -signal.SIGKILL or _MEMORY.search(said) or "MemoryError" in said:
+    because = [f"its process ended with {done.how}", *done.last_lines]
+    if done.code == -signal.SIGKILL or _MEMORY.search(done.said) or "MemoryError" in done.said:
         return CompileError(
-            "TensorRT ran out of memory while building", because=[f"its process ended with {_ending(code)}", *lines],
+            "TensorRT ran out of memory while building", because=because,
             so="close other programs, choose a smaller --shape, or build elsewhere: --defer, then segc build there",
         )  # fmt: skip
     return CompileError(
         "TensorRT crashed while building; nothing was written",
-        because=[f"its process ended with {_ending(code)}", *lines],
+        because=because,
         so="try another --shape or --precision, or report it with segc compile --keep-onnx for another target",
     )
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with suppress(ValueError):
-        return f"signal {signal.Signals(-code).name}"
-    return f"signal {-code}"
 
 
 def _refusal(answer: Mapping[str, Any], names: Sequence[str]) -> Exception:

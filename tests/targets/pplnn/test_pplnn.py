@@ -207,7 +207,7 @@ def test_a_module_that_does_not_load_in_time_cannot_run(tmp_path: Path, monkeypa
         ("Run=refuse", "Run: unsupported"),
         ("Run=crash", "its process ended with SIGSEGV"),
         ("Preprocess=crash", "its process ended with SIGSEGV"),
-        ("Run=exit", "its process ended with exit status 3"),
+        ("Run=exit", "its process ended with exit code 3"),
     ],
 )
 def test_what_fails_is_an_error_of_ours(tmp_path: Path, fake: pytest.MonkeyPatch, step: str, said: str) -> None:
