@@ -13,7 +13,7 @@ import pytest
 from segc.errors import ShapeError
 from segc.isolation import client
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised, call, exit_words, run_command
-from tests.isolation import work
+from tests.helpers import child_work as work
 
 linux = pytest.mark.skipif(not client.FORKS, reason="forks are for Linux")
 
