@@ -163,6 +163,19 @@ def test_the_python_of_the_readme_runs(
     assert sum(map(int, counts)) == photo.shape[0] * photo.shape[1]
 
 
+def test_the_op_of_the_ncnn_guide_runs(tmp_path: Path) -> None:
+    pytest.importorskip("ncnn")
+    from segc.targets.ncnn.lower import registry as lowerings
+
+    assert "Softsign" not in lowerings.LOWERINGS, "the guide wants another example"
+    scope: dict[str, Any] = {"__name__": "ncnn_guide"}
+    try:
+        exec(compile("\n".join(blocks("docs/adding-an-ncnn-op.md", "python")), "adding-an-ncnn-op.md", "exec"), scope)
+        scope["test_softsign_computes_what_onnx_says"](tmp_path)
+    finally:
+        del lowerings.LOWERINGS["Softsign"]
+
+
 def test_the_target_of_the_guide_compiles_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     import segc

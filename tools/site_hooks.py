@@ -73,7 +73,7 @@ def _relocated(text: str, folder: Path, page: str) -> str:
             path = os.path.relpath(to, Path(page).parent)
             return f"{match['open']}{path}{match['rest'] or ''}{match['close']}"
         label = match["open"][1:-2]
-        return f"`{inside}`" if label.strip("`") == inside else f"{label} (`{inside}`)"
+        return f"`{inside}`" if label.strip("`/") == inside else f"{label} (`{inside}`)"
 
     return LINK.sub(turned, text)
 
