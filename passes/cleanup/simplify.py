@@ -59,7 +59,6 @@ class Simplify(Pass):
         "identities removed",
         "batchnorms fused",
     }
-    invalidates: ClassVar[frozenset[str]] = frozenset({"lowerings merged"})
 
     tolerance: float | None = None
     max_nodes: int = 5_000

@@ -67,7 +67,7 @@ class LowerAdaptiveAvgPool(Pass):
         if self.lowering != "keep" and self.dynamic:
             object.__setattr__(self, "ensures", frozenset({"no segc.AdaptiveAvgPool2d"}))
         last = self.ops is None and self.dynamic  # lowers what is left, at any price: of a graph that is cleaned up
-        needed = {"identities removed", "lowerings merged"} if last else {"pools recognized"}
+        needed = {"lowerings merged", "identities removed" if last else "pools recognized"}
         object.__setattr__(self, "requires", Pass.requires | {PORTABLE} | needed)
 
     def run(self, graph: gs.Graph) -> PassResult:

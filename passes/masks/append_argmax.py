@@ -39,9 +39,10 @@ class AppendArgMax(Pass):
     algebra: ClassVar[str] = "logits  ->  mask = ArgMax(logits), or for one channel logits > ln(t / (1 - t))"
     requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE}
     ensures: ClassVar[frozenset[str]] = frozenset({"mask output"})
-    invalidates: ClassVar[frozenset[str]] = frozenset(
-        {"argmax folded", "thresholds folded", "no ArgMax", "mask widened", "uint16 mask widened"}
-    )
+    invalidates: ClassVar[frozenset[str]] = frozenset({
+        "argmax folded", "thresholds folded", "no ArgMax", "mask widened", "uint16 mask widened",
+        "no segc.ResizeArgMax",  # which its ArgMax becomes
+    })  # fmt: skip
 
     threshold: float | None = None
 

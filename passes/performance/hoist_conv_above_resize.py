@@ -36,7 +36,9 @@ class HoistConvAboveResize(Pass):
 
     name = "hoist-conv-above-resize"
     algebra = "Conv1x1(Resize(x))  ->  Resize(Conv1x1(x)), also after a Concat of channels"
-    requires = Pass.requires | {PORTABLE, "constants folded", "identities removed", "batchnorms fused"}
+    requires = Pass.requires | {
+        PORTABLE, "constants folded", "identities removed", "lowerings merged", "batchnorms fused"
+    }  # fmt: skip
     ensures = frozenset({"convolutions hoisted"})
     invalidates = REVEALED
 

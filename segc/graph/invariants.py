@@ -311,7 +311,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     # of clean-up
     "constants folded": Invariant("no node computes a small value from constants alone", constants_folded),
     "identities removed": Invariant("no node returns its input whatever the sizes are", identities_removed),
-    "lowerings merged": Invariant("what lowering made is not computed twice", lowerings_merged),
+    "lowerings merged": Invariant("equal nodes are one, at least those that lowering made", lowerings_merged),
     "pads merged": Invariant("no Pad reads a Pad that could be one with it", pads_merged),
     "batchnorms fused": Invariant("no BatchNormalization is left that weights could hold", batchnorms_fused),
     "convolutions hoisted": Invariant("no 1x1 convolution is above its Resize at a loss", convolutions_hoisted),
