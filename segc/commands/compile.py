@@ -28,9 +28,7 @@ from segc.frontend.model import ModelInfo, Source
 from segc.graph import invariants, ir
 from segc.hybrid.emit import emit as emit_segments
 from segc.hybrid.plan import Plan
-from segc.hybrid.split import session_of
-from segc.hybrid.split import split as split_graph
-from segc.hybrid.split import told as told_of_plan
+from segc.hybrid.split import plan_summary, session_of, split_graph
 from segc.isolation.memory import peak_memory_mb
 from segc.isolation.session import IsolatedSession
 from segc.legality import report as legality
@@ -190,7 +188,7 @@ class _Compilation:
                 _save(ir.to_model(graph, origins=True), directory / "final.onnx")
         with self._step("load", "loading the engine"):
             session = self._session(graph, final, plan, directory, emitted, segments)
-        told = told_of_plan(graph, self.target, plan) if plan is not None else None
+        told = plan_summary(graph, self.target, plan) if plan is not None else None
         return _Built(graph, results, _count_ops(final), emitted, segments, told, session, way)
 
     def _faster_way(self, built: _Built, source: Source, shape: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""Which tensors go into and out of a set of nodes, and which nodes are shape arithmetic that any set may repeat."""
+"""The tensors that enter and leave a set of nodes, and the shape arithmetic that every segment can repeat."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from segc.graph.analysis.liveness import activations
 from segc.passes.inputs.specialize_shapes import ARITHMETIC
 
 
-class Borders:
-    """Producers and readers of the activations of a graph; sets of nodes are sets of `id(node)`."""
+class Dataflow:
+    """Producers and readers of a graph's activations. A node is named by its key, `id(node)`."""
 
     def __init__(self, graph: gs.Graph) -> None:
         self.nodes = {id(node): node for node in graph.nodes}
         self._tensors = activations(graph)
-        self._given = {id(t) for t in graph.inputs}
-        self._kept = {id(t) for t in graph.outputs}
+        self._graph_inputs = {id(t) for t in graph.inputs}
+        self._graph_outputs = {id(t) for t in graph.outputs}
         self._producer = {id(t): id(node) for node in graph.nodes for t in node.outputs if not t.is_empty()}
         self._reads = {id(node): self._activations(ir.reads(node)) for node in graph.nodes}
         self._readers: dict[int, set[int]] = {}
@@ -27,34 +27,34 @@ class Borders:
                 self._readers.setdefault(id(tensor), set()).add(key)
 
     def reads(self, key: int) -> list[gs.Variable]:
-        """The activations a node reads, in itself or in its subgraphs, each once."""
+        """The activations that a node or its subgraphs read, each once."""
         return self._reads[key]
 
     def readers(self, tensor: gs.Tensor) -> set[int]:
-        """The nodes that read a tensor."""
+        """The keys of the nodes that read a tensor."""
         return self._readers.get(id(tensor), set())
 
     def producer(self, tensor: gs.Tensor) -> int | None:
-        """The node that writes a tensor, None for an input of the graph."""
+        """The key of the node that computes a tensor; None for an input of the graph."""
         return self._producer.get(id(tensor))
 
-    def outer(self, tensor: gs.Tensor) -> bool:
-        """Whether it is an input or an output of the whole graph."""
-        return id(tensor) in self._given or id(tensor) in self._kept
+    def is_graph_io(self, tensor: gs.Tensor) -> bool:
+        """Whether the tensor is an input or an output of the whole graph."""
+        return id(tensor) in self._graph_inputs or id(tensor) in self._graph_outputs
 
-    def kept(self, tensor: gs.Tensor) -> bool:
-        """Whether it is an output of the whole graph."""
-        return id(tensor) in self._kept
+    def is_graph_output(self, tensor: gs.Tensor) -> bool:
+        """Whether the tensor is an output of the whole graph."""
+        return id(tensor) in self._graph_outputs
 
     def inputs(self, inside: Collection[int]) -> list[gs.Variable]:
-        """What the nodes read and do not write, in the order of the graph."""
+        """The tensors that the nodes read and do not compute, in graph order."""
         read = {id(t): t for key in self._ordered(inside) for t in self._reads[key]}
         return [t for t in read.values() if self.producer(t) not in inside]
 
     def outputs(self, inside: Collection[int]) -> list[gs.Variable]:
-        """What the nodes write and others read, or the whole graph gives, in the order of the graph."""
-        made = [t for key in self._ordered(inside) for t in self.nodes[key].outputs if not t.is_empty()]
-        return [t for t in made if self.kept(t) or not self.readers(t) <= set(inside)]
+        """The tensors that the nodes compute and that others read or the graph returns, in graph order."""
+        computed = [t for key in self._ordered(inside) for t in self.nodes[key].outputs if not t.is_empty()]
+        return [t for t in computed if self.is_graph_output(t) or not self.readers(t) <= set(inside)]
 
     def _activations(self, tensors: Iterable[gs.Tensor]) -> list[gs.Variable]:
         return list({id(t): self._tensors[id(t)] for t in tensors if id(t) in self._tensors}.values())
@@ -63,30 +63,30 @@ class Borders:
         return (key for key in self.nodes if key in inside)
 
 
-def repeatable(borders: Borders, may: Callable[[gs.Node], bool]) -> set[int]:
-    """Arithmetic on the shapes of the graph's inputs: every segment that needs it can compute it for itself.
+def repeatable_nodes(dataflow: Dataflow, runs_anywhere: Callable[[gs.Node], bool]) -> set[int]:
+    """Arithmetic on the shapes of the graph's inputs, which every segment that needs it can compute for itself.
 
-    may(node): whether every segment can run the node. What the graph itself gives is not among them.
+    runs_anywhere(node): whether every segment can run the node. Nodes that compute an output of the graph are left out.
     """
-    found: set[int] = set()
-    for key, node in borders.nodes.items():
-        producers = [borders.producer(t) for t in borders.reads(key)]
-        of_image = node.op in ("Shape", "Size") and all(producer is None for producer in producers)
-        of_sizes = node.op in ARITHMETIC and bool(producers) and all(producer in found for producer in producers)
-        small = all(t.shape is not None and len(t.shape) <= 1 and not borders.kept(t) for t in node.outputs)
-        if (of_image or of_sizes) and small and not node.domain and may(node):
-            found.add(key)
-    return found
+    repeatable: set[int] = set()
+    for key, node in dataflow.nodes.items():
+        producers = [dataflow.producer(t) for t in dataflow.reads(key)]
+        reads_image = node.op in ("Shape", "Size") and all(producer is None for producer in producers)
+        computed = bool(producers) and all(producer in repeatable for producer in producers)
+        small = all(t.shape is not None and len(t.shape) <= 1 and not dataflow.is_graph_output(t) for t in node.outputs)
+        if (reads_image or (computed and node.op in ARITHMETIC)) and small and not node.domain and runs_anywhere(node):
+            repeatable.add(key)
+    return repeatable
 
 
-def needed(borders: Borders, inside: Iterable[int], among: Collection[int]) -> set[int]:
-    """The nodes of `among` that the nodes read from, directly or through others of `among`."""
-    pending, found = list(inside), set()
+def required_nodes(dataflow: Dataflow, inside: Iterable[int], among: Collection[int]) -> set[int]:
+    """The nodes of `among` that the nodes `inside` depend on, directly or through others of `among`."""
+    pending, required = list(inside), set()
     while pending:
-        for tensor in borders.reads(pending.pop()):
-            key = borders.producer(tensor)
-            if key in among and key not in found:
+        for tensor in dataflow.reads(pending.pop()):
+            key = dataflow.producer(tensor)
+            if key in among and key not in required:
                 assert key is not None
-                found.add(key)
+                required.add(key)
                 pending.append(key)
-    return found
+    return required

@@ -1,4 +1,4 @@
-"""Segments on disk: each in a folder of its own, `segments/0-onnxruntime`, `segments/1-ncnn`, …, in running order."""
+"""Write segments to disk, each into its own folder: `segments/0-onnxruntime`, `segments/1-ncnn`, …, in run order."""
 
 from __future__ import annotations
 
@@ -20,56 +20,59 @@ from segc.targets.protocol import Settings
 def emit(
     graph: gs.Graph, plan: Plan, directory: Path, settings: Settings, versions: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Write every segment below `directory` and return what the manifest says of them.
+    """Write every segment below `directory`; returns the manifest's entry of each.
 
-    settings: for the target's segments; the host's are written in float32 and without options. versions: of the
-    runtimes, by the name of the target.
+    settings: of the target's segments; ONNX Runtime's are written in float32 and without options. versions: of the
+    runtimes, by the target's name.
     """
-    folders = [Path("segments") / f"{at}-{segment.target.name}" for at, segment in enumerate(plan.segments)]
+    folders = [Path("segments") / f"{index}-{segment.target.name}" for index, segment in enumerate(plan.segments)]
     return [
-        _write(graph, segment, below, directory, settings, versions, plan.costs)
-        for segment, below in zip(plan.segments, folders, strict=True)
+        _write(graph, segment, folder, directory, settings, versions, plan.costs)
+        for segment, folder in zip(plan.segments, folders, strict=True)
     ]
 
 
 def model_of(graph: gs.Graph, segment: Segment) -> onnx.ModelProto:
-    """A segment as a model of its own; the host's brings the bodies of the dialect's ops. Raises CompileError."""
+    """A segment as a model of its own; ONNX Runtime's includes the function bodies of segc's ops.
+
+    Raises CompileError where a boundary tensor has no known type.
+    """
     for tensor in [*segment.inputs, *segment.outputs]:
         if tensor.dtype is None:
             raise CompileError(
                 f"the graph cannot be split at '{tensor.name}'",
                 because="its type is unknown",
-                so="--no-hybrid says why",
+                so="compile with --no-hybrid to see which nodes the target refuses",
             )
-    part = segment.form
-    if part is None:
-        part = gs.Graph(
+    segment_graph = segment.graph
+    if segment_graph is None:
+        segment_graph = gs.Graph(
             nodes=list(segment.nodes), inputs=list(segment.inputs), outputs=list(segment.outputs), name=graph.name,
             opset=graph.opset, import_domains=graph.import_domains, ir_version=graph.ir_version,
         )  # fmt: skip
-    return ir.to_model(part, functions=segment.on_host, origins=segment.target.source_info)
+    return ir.to_model(segment_graph, functions=segment.on_host, origins=segment.target.source_info)
 
 
 def _write(
-    graph: gs.Graph, segment: Segment, below: Path, directory: Path, settings: Settings, versions: Mapping[str, str],
+    graph: gs.Graph, segment: Segment, relative: Path, directory: Path, settings: Settings, versions: Mapping[str, str],
     costs: Costs,
 ) -> dict[str, Any]:  # fmt: skip
-    folder = directory / below
+    folder = directory / relative
     folder.mkdir(parents=True)
     emitted = segment.target.emit(model_of(graph, segment), folder, Settings() if segment.on_host else settings)
     return {
         "target": segment.target.name,
         "runtime": versions[segment.target.name],
-        "directory": below.as_posix(),
-        "files": [(below / name).as_posix() for name in emitted.files],
+        "directory": relative.as_posix(),
+        "files": [(relative / name).as_posix() for name in emitted.files],
         "options": dict(emitted.options),
         "nodes": segment.count,
-        "inputs": _borders(segment.inputs, costs),
-        "outputs": _borders(segment.outputs, costs),
+        "inputs": _boundary_tensors(segment.inputs, costs),
+        "outputs": _boundary_tensors(segment.outputs, costs),
     }
 
 
-def _borders(tensors: Sequence[gs.Variable], costs: Costs) -> list[dict[str, Any]]:
+def _boundary_tensors(tensors: Sequence[gs.Variable], costs: Costs) -> list[dict[str, Any]]:
     return [
         {
             "name": tensor.name,

@@ -1,4 +1,4 @@
-"""What makes a segment worth running on the target; docs/partitioning.md explains the numbers."""
+"""When a segment is worth running on the target. docs/partitioning.md explains the numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from segc.errors import UsageError
 
 @dataclass(frozen=True)
 class Partitioning:
-    """Options of the partitioning.
+    """Options of the partitioning. Raises UsageError for numbers out of range.
 
-    min_nodes: a segment of the target has at least so many nodes. work_per_byte: and at least so many multiply-adds for
-    each byte that goes from the host to it or back. min_share: all of them together do at least this share of the
-    model's multiply-adds; otherwise the target is refused.
+    min_nodes: least number of nodes of a segment for the target, at least 1. work_per_byte: least number of
+    multiply-adds per byte that it exchanges with the host. min_share: the least share (0 to 1) of the model's
+    multiply-adds that the target's segments do together; below it the target is refused.
     """
 
     min_nodes: int = 1
@@ -23,8 +23,12 @@ class Partitioning:
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
         if self.min_nodes < 1:
-            raise UsageError(f"--min-segment {self.min_nodes} is no number of nodes", so="1 keeps every segment")
+            raise UsageError(
+                f"--min-segment {self.min_nodes} is not a valid number of nodes", so="1 keeps every segment"
+            )
         if not self.work_per_byte >= 0:
-            raise UsageError(f"work_per_byte is {self.work_per_byte}", because="it is 0 or more multiply-adds")
+            raise UsageError(
+                f"work_per_byte is {self.work_per_byte}", because="it must be 0 or more multiply-adds per byte"
+            )
         if not 0 <= self.min_share <= 1:
-            raise UsageError(f"min_share is {self.min_share}", because="a share lies between 0 and 1")
+            raise UsageError(f"min_share is {self.min_share}", because="a share is between 0 and 1")

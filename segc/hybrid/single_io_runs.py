@@ -1,7 +1,7 @@
-"""Parts of a convex set of nodes that have one input and one output, for engines that have no more.
+"""Divide a convex set of nodes into runs with one input and one output, for engines that have no more.
 
-A stretch is a run of neighbours in a sorted list of the set's nodes. Runs of a sorted list are convex, and the runs of
-one set need each other in the order of the list only.
+A run is a range of neighbours in a topological order of the set's nodes. Such ranges are convex, and depend on each
+other in that order only.
 """
 
 from __future__ import annotations
@@ -11,59 +11,64 @@ from itertools import accumulate
 
 import onnx_graphsurgeon as gs
 
-from segc.hybrid.cut_tensors import Borders
+from segc.hybrid.cut_tensors import Dataflow
 from segc.targets.checks import BoundaryCheck
 
 Run = tuple[int, int]  # first position, and the one after the last
 
 
-def stretches(
-    order: Sequence[int], borders: Borders, work: Mapping[int, int], check: BoundaryCheck
+def find_single_io_runs(
+    order: Sequence[int], dataflow: Dataflow, work: Mapping[int, int], check: BoundaryCheck
 ) -> list[Sequence[int]]:
-    """Stretches that do not overlap, in order: the one with the most work, then the next that is beside it, and so on.
+    """Disjoint runs, in order, chosen greedily: the one with the most work, then the next beside it, and so on.
 
-    order: the set, sorted. work: of each node. check: why a tensor cannot be a border; the graph's own are not asked.
-    Cost: linear where one stretch takes nearly all, quadratic in the length of `order` at worst.
+    order: the keys of the set's nodes, sorted. work: of each node. check(tensor): why it cannot be a boundary tensor;
+    inputs and outputs of the graph are not checked. Cost: linear where one run covers nearly all of `order`, at worst
+    quadratic in its length.
     """
-    until = [0, *accumulate(work[key] for key in order)]
-    found: list[Run] = []
+    work_before = [0, *accumulate(work[key] for key in order)]
+
+    def work_of(run: Run) -> int:
+        return work_before[run[1]] - work_before[run[0]]
+
+    chosen: list[Run] = []
     pending = [(0, len(order))]
     while pending:
         low, high = pending.pop()
         best: Run | None = None
         for start in range(low, high):
-            if best is not None and until[high] - until[start] <= until[best[1]] - until[best[0]]:
-                break  # no run from here on does more
-            for run in _runs(order, (start, high), borders, check):
-                if best is None or until[run[1]] - until[run[0]] > until[best[1]] - until[best[0]]:
+            if best is not None and work_of((start, high)) <= work_of(best):
+                break  # no run that starts here or later does more work
+            for run in _runs_from_start(order, (start, high), dataflow, check):
+                if best is None or work_of(run) > work_of(best):
                     best = run
         if best is not None:
-            found.append(best)
+            chosen.append(best)
             pending += [(low, best[0]), (best[1], high)]
-    return [order[start:end] for start, end in sorted(found)]
+    return [order[start:end] for start, end in sorted(chosen)]
 
 
-def _runs(order: Sequence[int], within: Run, borders: Borders, check: BoundaryCheck) -> Iterator[Run]:
-    """Runs from the first position of `within` on that have one legal input and one legal output."""
-    read: dict[int, gs.Variable] = {}
-    unread: dict[int, int] = {}  # how many nodes outside the run read what it makes
-    given: dict[int, gs.Variable] = {}
-    for at in range(*within):
-        key = order[at]
-        for tensor in borders.reads(key):
-            if id(tensor) not in unread:
-                read[id(tensor)] = tensor
+def _runs_from_start(order: Sequence[int], within: Run, dataflow: Dataflow, check: BoundaryCheck) -> Iterator[Run]:
+    """The runs that start at the first position of `within` and have one legal input and one legal output."""
+    inputs: dict[int, gs.Variable] = {}
+    readers_outside: dict[int, int] = {}  # of each tensor that the run computes
+    outputs: dict[int, gs.Variable] = {}
+    for position in range(*within):
+        key = order[position]
+        for tensor in dataflow.reads(key):
+            if id(tensor) not in readers_outside:
+                inputs[id(tensor)] = tensor
                 continue
-            unread[id(tensor)] -= 1
-            if not unread[id(tensor)] and not borders.kept(tensor):
-                del given[id(tensor)]
-        if len(read) > 1:
+            readers_outside[id(tensor)] -= 1
+            if not readers_outside[id(tensor)] and not dataflow.is_graph_output(tensor):
+                del outputs[id(tensor)]
+        if len(inputs) > 1:
             return
-        for tensor in borders.nodes[key].outputs:
+        for tensor in dataflow.nodes[key].outputs:
             if not tensor.is_empty():
-                unread[id(tensor)] = len(borders.readers(tensor))
-                if unread[id(tensor)] or borders.kept(tensor):
-                    given[id(tensor)] = tensor
-        borderline = [*read.values(), *given.values()]
-        if len(read) == len(given) == 1 and all(borders.outer(t) or not check(t) for t in borderline):
-            yield within[0], at + 1
+                readers_outside[id(tensor)] = len(dataflow.readers(tensor))
+                if readers_outside[id(tensor)] or dataflow.is_graph_output(tensor):
+                    outputs[id(tensor)] = tensor
+        boundary = [*inputs.values(), *outputs.values()]
+        if len(inputs) == len(outputs) == 1 and all(dataflow.is_graph_io(t) or not check(t) for t in boundary):
+            yield within[0], position + 1

@@ -1,4 +1,4 @@
-"""What a compile does with a graph that its target refuses in part: split it, write it, load it, and say so."""
+"""Split a graph that its target refuses in part; load the segments and summarize the split for the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from segc.targets.protocol import Session
 from segc.targets.target import Target
 
 
-def split(
+def split_graph(
     graph: gs.Graph,
     target: Target,
     host: Target,
@@ -33,44 +33,46 @@ def split(
     image: tuple[int, int, int],
     skips: Mapping[str, Sequence[Skip]],
 ) -> Plan | None:
-    """The plan of a graph that the target runs in part; None where it runs all of it.
+    """The plan for a graph that the target runs in part; None where it runs all of it.
 
-    options: None allows no split. image: (N, H, W) that work and bytes are estimated at. skips: what passes left alone.
-    Raises LegalityError where no split is allowed, possible or worthwhile.
+    options: None forbids a split. image: the (N, H, W) at which work and bytes are estimated. skips: by pass, the sites
+    it left alone. Raises LegalityError where a split is forbidden, impossible or not worthwhile.
     """
     if not (refused := report.refusals(graph, target)):
         return None
     if options is None:
-        leave = "leave --no-hybrid away: ONNX Runtime then runs what the target refuses"
-        raise report.refusal(target, refused, skips, so=[leave])
+        way_out = "omit --no-hybrid: ONNX Runtime then runs the nodes that the target refuses"
+        raise report.refusal(target, refused, skips, so=[way_out])
     ir.infer_shapes(graph)
-    made = plan(graph, target, host, options, nominal_shapes(graph, image))
-    if not made.segments:
-        little = f"{target.name} would do {made.share:.1%} of the work, a split needs {options.min_share:.0%}"
-        raise report.refusal(target, refused, skips, tried=[f"hybrid: {line}" for line in (*made.moved, little)])
-    hosted = [node for segment in made.segments if segment.on_host for node in segment.nodes]
-    if stuck := [node.op for node in hosted if not host_accepts(host, node)]:
-        neither = f"hybrid: {host.name} does not run {', '.join(dict.fromkeys(stuck))} either"
+    result = plan(graph, target, host, options, nominal_shapes(graph, image))
+    if not result.segments:
+        share = f"{target.name} would do {result.share:.1%} of the work, a split needs {options.min_share:.0%}"
+        tried = [f"hybrid: {line}" for line in (*result.kept_on_host, share)]
+        raise report.refusal(target, refused, skips, tried=tried)
+    host_nodes = [node for segment in result.segments if segment.on_host for node in segment.nodes]
+    if unsupported := [node.op for node in host_nodes if not host_accepts(host, node)]:
+        neither = f"hybrid: {host.name} does not run {', '.join(dict.fromkeys(unsupported))} either"
         raise report.refusal(target, refused, skips, tried=[neither])
-    return replace(made, segments=tuple(_spelled(graph, segment) for segment in made.segments))
+    return replace(result, segments=tuple(_with_segment_passes(graph, segment) for segment in result.segments))
 
 
-def _spelled(graph: gs.Graph, segment: Segment) -> Segment:
-    """The segment as its target's files want it. Raises LegalityError where it has no legal form there."""
+def _with_segment_passes(graph: gs.Graph, segment: Segment) -> Segment:
+    """The segment after its target's passes for segments. Raises LegalityError where the target refuses the result."""
     target = segment.target
     if segment.on_host or not target.segment_passes:
         return segment
-    form = node_legality.part_of(graph, segment.nodes, segment.inputs, segment.outputs)
-    skips = {"segment": node_legality.spell(form, target)}
-    if refused := report.refusals(form, target):  # each node alone was legal: what is together is not
-        raise report.refusal(target, refused, skips, tried=["hybrid: these nodes are legal alone, not side by side"])
-    return replace(segment, form=form)
+    segment_graph = node_legality.subgraph(graph, segment.nodes, segment.inputs, segment.outputs)
+    skips = {"segment": node_legality.run_segment_passes(segment_graph, target)}
+    if refused := report.refusals(segment_graph, target):
+        tried = ["hybrid: each node is supported on its own, but not in one segment"]
+        raise report.refusal(target, refused, skips, tried=tried)
+    return replace(segment, graph=segment_graph)
 
 
 def nominal_shapes(graph: gs.Graph, image: tuple[int, int, int]) -> dict[str, Shape]:
-    """Sizes of the tensors of a dynamic graph when its image has this (N, H, W); none where it cannot have it.
+    """Shapes of a dynamic graph's tensors for an image of this (N, H, W), by name; empty where it cannot have it.
 
-    Cost: one specialization of a copy that shares the weights; nothing for a static graph.
+    Empty for a static graph too. Cost: one specialization of a copy that shares the weights.
     """
     if all(ir.static_shape(t) is not None for node in graph.nodes for t in node.outputs if not t.is_empty()):
         return {}
@@ -85,18 +87,18 @@ def nominal_shapes(graph: gs.Graph, image: tuple[int, int, int]) -> dict[str, Sh
 def session_of(
     graph: gs.Graph, plan: Plan, directory: Path, written: Sequence[Mapping[str, Any]], threads: int, *, stand_ins: bool
 ) -> Session:
-    """The segments `written` (see `emission.emit`), loaded.
+    """Load segments. written: what `segc.hybrid.emit.emit` returned. threads: 0 lets each runtime choose.
 
-    stand_ins: ONNX Runtime takes the place of engines that cannot run here, on the graphs they were made from.
+    stand_ins: ONNX Runtime runs the graphs of engines that cannot run on this machine.
     """
     steps = []
-    for at, (segment, told) in enumerate(zip(plan.segments, written, strict=True)):
+    for index, (segment, entry) in enumerate(zip(plan.segments, written, strict=True)):
         inputs, outputs = ([t.name for t in tensors] for tensors in (segment.inputs, segment.outputs))
-        target, name = segment.target, f"segment {at} ({segment.target.name})"
+        target, name = segment.target, f"segment {index} ({segment.target.name})"
         if stand_ins and not segment.on_host:
             steps.append(step(name, True, stand_in(model_of(graph, segment), threads), inputs, outputs))
             continue
-        folder, options = directory / told["directory"], told["options"]
+        folder, options = directory / entry["directory"], entry["options"]
         isolated = target.isolated and not segment.on_host
         session = (
             IsolatedSession(target.name, folder, options, threads)
@@ -107,13 +109,13 @@ def session_of(
     return HybridSession(steps, graph.inputs[0].name, graph.outputs[0].name)
 
 
-def told(graph: gs.Graph, target: Target, plan: Plan) -> dict[str, Any]:
-    """What the report says of a split: how many segments, what the host runs and why."""
+def plan_summary(graph: gs.Graph, target: Target, plan: Plan) -> dict[str, Any]:
+    """The report's entry about a split: the number of segments, and which nodes the host runs and why."""
     return {
         "summary": hybrid_text(len(plan.segments), plan.host_nodes),
         "segments": len(plan.segments),
         "host_nodes": plan.host_nodes,
         "target_share": round(plan.share, 4),
         "refused": [r.counted for r in report.refusals(graph, target)],
-        "moved": list(plan.moved),
+        "moved": list(plan.kept_on_host),
     }

@@ -1,1 +1,1 @@
-"""Why a target refuses a node."""
+"""Legality: which nodes a target refuses, and why. node_legality: of one node. report: of a graph, and the error."""

@@ -1,4 +1,4 @@
-"""Which nodes a target refuses, and why: all of them at once, equal reasons grouped, with the torch source line."""
+"""The nodes that a target refuses: all at once, grouped by reason, with the line of the model each comes from."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import onnx_graphsurgeon as gs
 
 from segc.errors import LegalityError
 from segc.graph import ir, source_info
-from segc.legality.node_legality import Judge
+from segc.legality.node_legality import NodeLegality
 from segc.passes.base import Skip
 from segc.targets.target import Target
 
-_SHOWN = 5  # places listed per reason
+_MAX_SHOWN = 5  # nodes listed per reason
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Nodes that one reason covers."""
+    """Nodes of one op that are refused for the same reason."""
 
     op: str
     reason: str
@@ -26,21 +26,21 @@ class Refusal:
 
     @property
     def counted(self) -> str:
-        """The reason and the number of nodes."""
+        """The reason with the number of nodes."""
         return f"{self.reason}: {len(self.nodes)} node{'s' * (len(self.nodes) > 1)}"
 
 
 def refusals(graph: gs.Graph, target: Target) -> list[Refusal]:
     """All refused nodes of the graph, subgraphs included, grouped by op and reason, in graph order."""
-    judge, groups = Judge(graph, target), dict[tuple[str, str], list[gs.Node]]()
-    for node in judge.nodes:
-        if reason := judge.why_not(node):
+    legality, groups = NodeLegality(graph, target), dict[tuple[str, str], list[gs.Node]]()
+    for node in legality.nodes:
+        if reason := legality.why_not(node):
             groups.setdefault((node.op, reason), []).append(node)
-    return [Refusal(op, reason, tuple(found)) for (op, reason), found in groups.items()]
+    return [Refusal(op, reason, tuple(nodes)) for (op, reason), nodes in groups.items()]
 
 
 def require_legal(graph: gs.Graph, target: Target, skips: Mapping[str, Sequence[Skip]] | None = None) -> None:
-    """Raise LegalityError when the target refuses anything. `skips`: what passes left alone, for 'tried'."""
+    """Raise LegalityError when the target refuses a node. skips: by pass, the sites it left alone, for 'tried'."""
     if groups := refusals(graph, target):
         raise refusal(target, groups, skips or {})
 
@@ -49,17 +49,17 @@ def refusal(
     target: Target, groups: Sequence[Refusal], skips: Mapping[str, Sequence[Skip]], *, tried: Sequence[str] = (),
     so: Sequence[str] = (),
 ) -> LegalityError:  # fmt: skip
-    """The error for refused nodes. tried, so: more lines of it."""
+    """The error for refused nodes. tried, so: further lines of the message."""
     refused = {node.name for group in groups for node in group.nodes}
     total = sum(len(group.nodes) for group in groups)
     skipped = [
-        f"{name}: skipped '{s.node}', {s.reason}" for name, found in skips.items() for s in found if s.node in refused
+        f"{name}: skipped '{s.node}', {s.reason}" for name, sites in skips.items() for s in sites if s.node in refused
     ]
     ops = ", ".join(dict.fromkeys(group.op for group in groups))
     return LegalityError(
         f"{target.name} cannot run {total} node{'s' * (total > 1)} of this model: {ops}",
         because=[f"{group.counted} ({target.table})" for group in groups],
-        where=[line for g in groups for line in _places(g)],
+        where=[line for g in groups for line in _node_lines(g)],
         tried=[*skipped, *tried],
         so=[
             *so,
@@ -69,26 +69,31 @@ def refusal(
     )
 
 
-def refused_by_runtime(graph: gs.Graph, target: Target, found: Sequence[tuple[str, str]]) -> LegalityError:
-    """The error for nodes that the table accepts and the runtime itself does not. found: (node's name, its words)."""
+def refused_by_runtime(graph: gs.Graph, target: Target, refused: Sequence[tuple[str, str]]) -> LegalityError:
+    """The error for nodes that the capability table accepts and the runtime refuses.
+
+    refused: (the node's name, the runtime's message) of each.
+    """
     by_name = {node.name: node for node in ir.nodes(graph)}
-    nodes = [by_name[name] for name, _ in found if name in by_name]
+    nodes = [by_name[name] for name, _ in refused if name in by_name]
     ops = ", ".join(dict.fromkeys(node.op for node in nodes))
     return LegalityError(
-        f"{target.name} refuses {len(found)} node{'s' * (len(found) > 1)} of this model{': ' * bool(ops)}{ops}",
-        because=list(dict.fromkeys(reason for _, reason in found)),
-        where=[f"{node.op} '{node.name}': {_typed(node)}, {source_info.of(node)}" for node in nodes[:_SHOWN]],
+        f"{target.name} refuses {len(refused)} node{'s' * (len(refused) > 1)} of this model{': ' * bool(ops)}{ops}",
+        because=list(dict.fromkeys(reason for _, reason in refused)),
+        where=[f"{node.op} '{node.name}': {_input_text(node)}, {source_info.of(node)}" for node in nodes[:_MAX_SHOWN]],
         so=f"change these lines of the model, add a legalization to {target.table}, or choose another target",
     )
 
 
-def _places(group: Refusal) -> list[str]:
-    lines = [f"{node.op} '{node.name}': {_typed(node)}, {source_info.of(node)}" for node in group.nodes[:_SHOWN]]
-    hidden = len(group.nodes) - _SHOWN
+def _node_lines(group: Refusal) -> list[str]:
+    lines = [
+        f"{node.op} '{node.name}': {_input_text(node)}, {source_info.of(node)}" for node in group.nodes[:_MAX_SHOWN]
+    ]
+    hidden = len(group.nodes) - _MAX_SHOWN
     return [*lines, f"... and {hidden} more {group.op}"] if hidden > 0 else lines
 
 
-def _typed(node: gs.Node) -> str:
+def _input_text(node: gs.Node) -> str:
     if not node.inputs or node.inputs[0].dtype is None:
         return "input of unknown type"
     x = node.inputs[0]

@@ -162,7 +162,7 @@ def test_no_hybrid_refuses_with_nodes_and_torch_lines(tmp_path: Path, without: W
     without("Erf")
     path = source(tmp_path, NET)
     words = ("compile", path, "--target", "openvino", "-o", tmp_path / "b", "--no-hybrid")
-    refused(segc(*words), LegalityError.exit_code, "openvino cannot run 1 node", "net.py:16", "leave --no-hybrid away")
+    refused(segc(*words), LegalityError.exit_code, "openvino cannot run 1 node", "net.py:16", "omit --no-hybrid")
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "__pycache__") == ["net.py"]
 
 

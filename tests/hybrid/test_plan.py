@@ -14,7 +14,7 @@ from segc.hybrid.costs import Costs
 from segc.hybrid.emit import model_of
 from segc.hybrid.options import Partitioning
 from segc.hybrid.plan import Plan, plan
-from segc.hybrid.split import nominal_shapes, split, told
+from segc.hybrid.split import nominal_shapes, plan_summary, split_graph
 from segc.targets.checks import static_map
 from segc.targets.onnxruntime.target import ONNXRUNTIME
 from tests.helpers.labelled_targets import EVERYTHING, ONE_IO, refusing, run_plan, run_whole
@@ -67,7 +67,7 @@ def test_engines_of_one_input_and_output_get_the_heaviest_stretch() -> None:
     """Five needs two tensors from outside, so it is the host's; three and four are a stretch."""
     made = planned(graph_of(CHAIN), "two", runtime=ONE_IO, boundary=static_map)
     assert shown(made) == [("target", "one"), ("host", "two"), ("target", "three four"), ("host", "five")]
-    assert made.moved == ("1 node stays on the host: private does not take its borders",)
+    assert made.kept_on_host == ("1 node stays on the host: private does not accept its inputs or outputs",)
 
 
 def test_what_stands_at_a_border_the_target_does_not_take_moves_to_the_host() -> None:
@@ -84,7 +84,9 @@ def test_work_pays_for_borders() -> None:
         assert (("target", "three four five") in shown(made)) is kept
     made = planned(graph, "two", options=Partitioning(min_nodes=2, work_per_byte=0))
     assert shown(made) == [("host", "one two"), ("target", "three four five")]
-    assert made.moved == ("1 node in 1 small part stays on the host: not worth its borders",)
+    assert made.kept_on_host == (
+        "1 node in 1 small part stays on the host: not worth the transfer of its inputs and outputs",
+    )
 
 
 def test_the_target_must_do_a_share_of_the_work() -> None:
@@ -143,7 +145,7 @@ def test_work_is_multiply_adds(body: str, work: int) -> None:
 def refused(*names: str, options: Partitioning | None, text: str = CHAIN, **changes: Any) -> str:
     graph = graph_of(text)
     with pytest.raises(LegalityError) as caught:
-        split(graph, refusing(names, **changes), changes.get("host", ONNXRUNTIME), options, (1, 8, 8), {})
+        split_graph(graph, refusing(names, **changes), changes.get("host", ONNXRUNTIME), options, (1, 8, 8), {})
     return str(caught.value)
 
 
@@ -166,19 +168,19 @@ def test_what_neither_runs_is_refused() -> None:
         assert graph.nodes[node].outputs[0].name == tensor
         graph.nodes[node].outputs[0].dtype, graph.nodes[node].outputs[0].shape = np.dtype(np.float32), [1, 4, 8, 8]
     with pytest.raises(LegalityError, match="onnxruntime does not run Unknown either"):
-        split(graph, refusing(()), ONNXRUNTIME, Partitioning(1, 0, 0), (1, 8, 8), {})
+        split_graph(graph, refusing(()), ONNXRUNTIME, Partitioning(1, 0, 0), (1, 8, 8), {})
 
 
 def test_a_graph_the_target_runs_is_not_split() -> None:
-    assert split(graph_of(CHAIN), refusing(()), ONNXRUNTIME, Partitioning(), (1, 8, 8), {}) is None
-    assert split(graph_of(CHAIN), refusing(()), ONNXRUNTIME, None, (1, 8, 8), {}) is None
+    assert split_graph(graph_of(CHAIN), refusing(()), ONNXRUNTIME, Partitioning(), (1, 8, 8), {}) is None
+    assert split_graph(graph_of(CHAIN), refusing(()), ONNXRUNTIME, None, (1, 8, 8), {}) is None
 
 
 def test_the_report_says_what_runs_where_and_why() -> None:
     graph, target = graph_of(CHAIN), refusing(["two"])
-    made = split(graph, target, ONNXRUNTIME, EVERYTHING, (1, 8, 8), {})
+    made = split_graph(graph, target, ONNXRUNTIME, EVERYTHING, (1, 8, 8), {})
     assert made is not None
-    report = told(graph, target, made)
+    report = plan_summary(graph, target, made)
     assert report["summary"] == "hybrid (3 segments, 1 node on host)"
     assert (report["segments"], report["host_nodes"], report["moved"]) == (3, 1, [])
     assert report["refused"] == ["it is on the list: 1 node"]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from segc.graph import ir
 from segc.graph.analysis.partition import schedule
 from segc.graph.analysis.views import node_graph
-from segc.hybrid.cut_tensors import Borders, needed, repeatable
+from segc.hybrid.cut_tensors import Dataflow, repeatable_nodes, required_nodes
 from segc.hybrid.emit import model_of
 from segc.hybrid.options import Partitioning
 from segc.hybrid.plan import Plan, plan
@@ -176,11 +176,11 @@ def float32_only(tensor: gs.Tensor) -> str | None:
     return None if tensor.dtype == np.float32 else f"'{tensor.name}' is {tensor.dtype}"
 
 
-def legal(borders: Borders, free: set[int], inside: set[int], target: Target) -> bool:
+def legal(borders: Dataflow, free: set[int], inside: set[int], target: Target) -> bool:
     """Whether the target takes all borders of these nodes, which compute sizes of the image for themselves."""
-    whole = inside | needed(borders, inside, free)
-    crossing = [t for t in borders.inputs(whole) if not borders.outer(t)]
-    crossing += [t for t in borders.outputs(inside) if not borders.kept(t)]
+    whole = inside | required_nodes(borders, inside, free)
+    crossing = [t for t in borders.inputs(whole) if not borders.is_graph_io(t)]
+    crossing += [t for t in borders.outputs(inside) if not borders.is_graph_output(t)]
     return not any(target.boundary(t) for t in crossing)
 
 
@@ -194,8 +194,8 @@ def test_nothing_that_a_border_moved_to_the_host_could_stay(seed: int) -> None:
     graph = random_graph(seed, 4 + seed % 11, static=False)
     target = refusing(labelled(graph, seed), boundary=float32_only)
     made = plan(graph, target, ONNXRUNTIME, EVERYTHING, {})
-    borders = Borders(graph)
-    free = repeatable(borders, lambda node: target.why_not(node) is None)
+    borders = Dataflow(graph)
+    free = repeatable_nodes(borders, lambda node: target.why_not(node) is None)
     view = nx.DiGraph(node_graph(graph).subgraph({id(node) for node in graph.nodes} - free).edges)
     view.add_nodes_from(id(node) for node in graph.nodes if id(node) not in free)
     groups = [{id(node) for node in s.nodes} - free for s in made.segments if not s.on_host]

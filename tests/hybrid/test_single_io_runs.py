@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segc.graph import ir
-from segc.hybrid.cut_tensors import Borders
-from segc.hybrid.single_io_runs import stretches
+from segc.hybrid.cut_tensors import Dataflow
+from segc.hybrid.single_io_runs import find_single_io_runs
 from segc.targets.checks import any_tensor
 from tests.helpers import random_models
 
@@ -42,7 +42,8 @@ def test_the_first_stretch_does_the_most_work_and_none_is_left_beside_it(seed: i
         if all(len(names) == 1 for names in border_names(graph, graph.nodes[a:b]))
     }
     found = [
-        (order.index(part[0]), order.index(part[-1]) + 1) for part in stretches(order, Borders(graph), work, any_tensor)
+        (order.index(part[0]), order.index(part[-1]) + 1)
+        for part in find_single_io_runs(order, Dataflow(graph), work, any_tensor)
     ]
     assert all(run in legal for run in found)
     assert max((legal[run] for run in found), default=0) == max(legal.values(), default=0)
@@ -58,7 +59,7 @@ def test_a_long_chain_takes_no_time() -> None:
     graph = ir.from_model(onnx.helper.make_model(onnx.helper.make_graph(nodes, "chain", ends[:1], ends[1:])))
     order = [id(node) for node in graph.nodes]
     start = time.perf_counter()
-    assert stretches(order, Borders(graph), dict.fromkeys(order, 1), any_tensor) == [order]
+    assert find_single_io_runs(order, Dataflow(graph), dict.fromkeys(order, 1), any_tensor) == [order]
     assert time.perf_counter() - start < 10  # all pairs of ends would take minutes
 
 
@@ -71,7 +72,7 @@ def test_a_run_is_given_up_at_its_second_input() -> None:
                    (("t0", "t1"), (f"t{length + 1}",)))  # fmt: skip
     graph = ir.from_model(onnx.helper.make_model(onnx.helper.make_graph(nodes, "braid", given, made)))
 
-    class Counting(Borders):
+    class Counting(Dataflow):
         reads_asked = 0
 
         def reads(self, key: int) -> list[gs.Variable]:
@@ -79,5 +80,5 @@ def test_a_run_is_given_up_at_its_second_input() -> None:
             return super().reads(key)
 
     order = [id(node) for node in graph.nodes]
-    assert stretches(order, Counting(graph), dict.fromkeys(order, 1), any_tensor) == []
+    assert find_single_io_runs(order, Counting(graph), dict.fromkeys(order, 1), any_tensor) == []
     assert Counting.reads_asked == length

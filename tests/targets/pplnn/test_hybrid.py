@@ -18,7 +18,7 @@ from segc.errors import LegalityError
 from segc.graph import ir
 from segc.hybrid.emit import model_of
 from segc.hybrid.options import Partitioning
-from segc.hybrid.split import split
+from segc.hybrid.split import split_graph
 from segc.legality import report
 from segc.targets import registry
 from segc.targets.onnxruntime.target import ONNXRUNTIME
@@ -164,7 +164,7 @@ def test_what_is_legal_alone_and_not_side_by_side_is_refused(tmp_path: Path, mon
     alone = dataclasses.replace(PPLNN, configure=lambda target, _: target, ops={**PPLNN.ops, "Neg": (no_company,)})
     monkeypatch.setattr(targets, "get", lambda name: alone if name == "pplnn" else registry.get(name))
     text = MIXED.replace("v = Add(r, u)", "k = Neg(r)  v = Add(k, u)")
-    with pytest.raises(LegalityError, match="legal alone, not side by side"):
+    with pytest.raises(LegalityError, match="each node is supported on its own, but not in one segment"):
         package.compile(onnx_file(tmp_path, text), target="pplnn", out=tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
@@ -206,7 +206,7 @@ def test_sizes_that_nobody_knows_get_names_at_borders(opset: int) -> None:
     for step in PPLNN.legalize:
         step.run(graph)
     graph.nodes[1].outputs[0].shape = ["N", 8, None, None]
-    made = split(graph, PPLNN, ONNXRUNTIME, Partitioning(work_per_byte=0), (1, 16, 16), {})
+    made = split_graph(graph, PPLNN, ONNXRUNTIME, Partitioning(work_per_byte=0), (1, 16, 16), {})
     assert made is not None
     (read,) = model_of(graph, made.segments[2]).graph.input
     assert [d.WhichOneof("value") for d in read.type.tensor_type.shape.dim] == [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from segc.compilation.settings import settings_of
 from segc.graph import ir
 from segc.hybrid.emit import model_of
-from segc.hybrid.split import split
+from segc.hybrid.split import split_graph
 from segc.pipeline import stages
 from segc.targets import pplnn
 from segc.targets.onnxruntime.target import ONNXRUNTIME
@@ -64,7 +64,7 @@ def test_random_models_come_out_without_any(seed: int, blocks: int, static: bool
     target = PPLNN.configure(PPLNN, settings_of(PPLNN, "fp32", {"device": device}))
     mask = mask and graph.outputs[0].shape[1] != 1
     stages.standard(target, shape=SIZE if static else None, mask=mask, simplify=False).run(graph)
-    made = split(graph, target, ONNXRUNTIME, EVERYTHING, SIZE, {})
+    made = split_graph(graph, target, ONNXRUNTIME, EVERYTHING, SIZE, {})
     segments = () if made is None else [segment for segment in made.segments if not segment.on_host]
     written = [model_of(graph, s) for s in segments] or [ir.to_model(graph, functions=False)]
     for each in written:
