@@ -13,7 +13,7 @@ demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real 
 	$(BIN)/python examples/demo.py --out $(DEMO)
 
 test: $(STAMP)  ## install and pass the tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop size, both targets
 	$(BIN)/python -m pytest -m slow

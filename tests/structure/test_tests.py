@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.order import LONGEST_FIRST
 from tests.helpers.source_tree import ROOT, modules
 
 TESTS = ROOT / "tests"
@@ -87,6 +88,10 @@ def test_every_folder_of_tests_mirrors_one_of_code() -> None:
     assert [where for where in sorted(found) if where not in code and where.parts[0] not in OF_THEIR_OWN] == []
     untested = {where for where in code if not by_subject(where)} - found
     assert untested == set()
+
+
+def test_the_files_that_run_first_are_there() -> None:
+    assert [name for name in LONGEST_FIRST if not (TESTS / name).is_file()] == []
 
 
 def imported(path: Path) -> set[str]:

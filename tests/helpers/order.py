@@ -1,0 +1,14 @@
+"""The test files that take longest, longest first."""
+
+from __future__ import annotations
+
+LONGEST_FIRST = (
+    "test_docs.py",
+    "cli/test_cli.py",
+    "test_packaging.py",
+    "commands/test_compile.py",
+    "test_fuzz.py",
+    "test_graphs_from_elsewhere.py",
+    "passes/dialect/test_lower_adaptive_avg_pool.py",
+    "passes/inputs/test_specialize_shapes.py",
+)
