@@ -38,7 +38,7 @@ def subgraph(
 
 def run_segment_passes(part: gs.Graph, target: Target) -> list[Skip]:
     """Run the target's passes for segments on a graph, in place; returns the sites they left alone."""
-    results = stages.chosen(f"{target.name} segment", target.segment_passes).run(part)
+    results = stages.segment(target).run(part)
     return [skip for result in results for skip in result.skips]
 
 

@@ -85,6 +85,12 @@ def chosen(name: str, passes: Sequence[Pass]) -> Pipeline:
     return Pipeline(name, tuple(passes), assumed=(required - ensured - GIVEN) | (required & CLEANED))
 
 
+def segment(target: Target) -> Pipeline:
+    """The target's passes for a segment. What they require was ensured before the graph was cut into segments."""
+    required = frozenset[str]().union(*(step.requires for step in target.segment_passes))
+    return Pipeline(f"{target.name} segment", target.segment_passes, given=GIVEN | required, assumed=required & CLEANED)
+
+
 def standard(
     target: Target,
     *,

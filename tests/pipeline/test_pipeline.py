@@ -152,3 +152,9 @@ def test_a_target_skips_what_is_not_worth_its_rounding(target: str, splits: bool
 def test_every_invariant_that_a_pass_names_has_a_check() -> None:
     for cls in REGISTRY.values():
         assert cls.requires | cls.ensures | cls.invalidates <= INVARIANTS.keys(), cls.name
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_the_passes_for_segments_can_follow_each_other(name: str) -> None:
+    target = targets.get(name)
+    assert stages.segment(target).passes == target.segment_passes
