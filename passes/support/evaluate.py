@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,9 +16,8 @@ import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
+from segc.parity.difference import largest_difference
+from segc.runtime.ort import open_session
 
 Arrays = dict[str, np.ndarray]
 
@@ -95,14 +94,7 @@ def relative_error(before: Arrays, after: Arrays) -> float:
 def _error(want: np.ndarray, got: np.ndarray) -> float:
     if want.size == 0 or np.array_equal(want, got):
         return 0.0
-    if want.dtype.kind != "f":
-        return float("inf")
-    if not np.array_equal(np.isfinite(want), np.isfinite(got)):
-        return float("inf")
-    wide, other = want.astype(np.float64), got.astype(np.float64)
-    finite = np.isfinite(wide)
-    scale = float(np.abs(wide[finite]).max(initial=0.0)) or 1.0
-    return float(np.abs(wide[finite] - other[finite]).max(initial=0.0)) / scale
+    return largest_difference(want, got)[1] if want.dtype.kind == "f" else float("inf")
 
 
 def random_array(name: str, dtype: Any, sizes: Sequence[int]) -> np.ndarray:
@@ -121,21 +113,11 @@ def _info(name: str, dtype: Any, shape: Any) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))
 
 
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.enable_cpu_mem_arena = False
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays:
     """Outputs of a model by name, by ONNX Runtime without its optimisations. Raises CannotRun."""
     names = [info.name for info in model.graph.output]
     try:
-        values = _session(model).run(names, dict(feeds))
+        values = open_session(model.SerializeToString(), arena=False).run(names, dict(feeds))
     except Exception as error:  # ONNX Runtime raises a dozen types of its own, without a common base
         raise CannotRun(str(error).splitlines()[0][:200]) from error
     return dict(zip(names, values, strict=True))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from segc.errors import ParityError
+from segc.parity.difference import largest_difference
 
 BOUNDARY = 3  # pixels
 Array = np.ndarray
@@ -84,7 +85,7 @@ def compare(name: str, reference: Array, output: Array, threshold: float | None,
     expected = mask_of(reference, threshold) if expected is None else expected
     actual = output if logits is None else mask_of(logits, threshold)
     different = expected != actual
-    max_error, relative = (None, None) if logits is None else _errors(reference, logits)
+    max_error, relative = (None, None) if logits is None else largest_difference(reference, logits)
     return Case(
         name=name,
         shape=tuple(reference.shape),
@@ -184,15 +185,6 @@ def title(name: str, x: Array) -> str:
     """What a case on the input `name` is called. x: float32 (N, C, H, W) or images uint8 (N, H, W, C)."""
     sides = x.shape[1:3] if x.dtype == np.uint8 else x.shape[2:]
     return f"{name} {'x'.join(map(str, sides))}"
-
-
-def _errors(reference: Array, logits: Array) -> tuple[float, float]:
-    finite = np.isfinite(reference)
-    if not np.array_equal(finite, np.isfinite(logits)):
-        return float("inf"), float("inf")
-    error = float(np.abs(reference[finite] - logits[finite]).max(initial=0.0))
-    scale = float(np.abs(reference[finite]).max(initial=0.0))
-    return error, error / scale if scale else error
 
 
 def _boundary_agreement(expected: Array, different: Array) -> float:

@@ -11,7 +11,7 @@ import onnx
 
 from segc.graph import ir
 from segc.passes.precision.materialize_fp16_rounding import MaterializeFp16Rounding
-from segc.targets.onnxruntime.runtime import OrtSession
+from segc.runtime.ort import OrtSession
 from segc.targets.protocol import NamedSession
 
 

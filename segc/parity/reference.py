@@ -8,6 +8,7 @@ import numpy as np
 
 from segc.frontend.model import Source
 from segc.frontend.quiet import quiet
+from segc.runtime.ort import OrtSession
 
 
 def reference_of(source: Source) -> Callable[[np.ndarray], np.ndarray]:
@@ -30,14 +31,5 @@ def _torch(source: Source) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _onnx(source: Source) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
     assert source.onnx_model is not None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        source.onnx_model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    return lambda x: np.asarray(session.run(None, {name: x})[0])
+    return OrtSession(source.onnx_model.SerializeToString(), 0, optimize=False, what="the source file").run

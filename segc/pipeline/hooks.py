@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from segc.errors import CompileError, FileError
 from segc.graph import ir
 from segc.graph.invariants import INVARIANTS, Invariant
+from segc.parity.difference import largest_difference
 from segc.passes.base import PassResult
 from segc.passes.support import evaluate
 from segc.pipeline.first_difference import Snapshot, first_difference, rounding
@@ -226,7 +227,7 @@ class CheckNumerics(Silent):
         if [(o.shape, o.dtype) for o in outputs] != [(o.shape, o.dtype) for o in self._baseline]:
             self._baseline = outputs
             return
-        error = max((relative_error(a, b) for a, b in zip(self._baseline, outputs, strict=True)), default=0.0)
+        error = max((largest_difference(a, b)[1] for a, b in zip(self._baseline, outputs, strict=True)), default=0.0)
         self.figures[entry.index] = error
         if error > self.limit:
             raise CompileError(
@@ -255,26 +256,3 @@ class CheckNumerics(Silent):
         except evaluate.CannotRun:
             return ""
         return f"first at {found}" if found is not None else ""
-
-
-def run(graph: gs.Graph, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """All outputs of the graph in ONNX Runtime, without graph optimizations: the graph as it is written."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    model = ir.to_model(graph).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return [np.asarray(y) for y in session.run(None, dict(feeds))]
-
-
-def relative_error(reference: np.ndarray, other: np.ndarray) -> float:
-    """Largest |difference| divided by the largest |reference|; NaN and inf must stand in the same places."""
-    a, b = np.asarray(reference, np.float64), np.asarray(other, np.float64)
-    finite = np.isfinite(a)
-    if not np.array_equal(finite, np.isfinite(b)):
-        return float("inf")
-    scale = float(np.abs(a[finite]).max(initial=0.0))
-    difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
-    return difference / scale if scale else difference

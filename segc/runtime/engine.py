@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from segc.bundle.manifest import Input, Manifest
 from segc.bundle.store import read_bundle
-from segc.errors import CompileError, MissingPackageError, SegcError, ShapeError, UsageError
+from segc.errors import CompileError, MissingPackageError, ShapeError, UsageError
+from segc.runtime.guard import runtime_errors
 from segc.runtime.hybrid_session import HybridSession, step
 from segc.runtime.images import as_bgr
 from segc.runtime.masks.dispatch import Via, resize_argmax, resize_threshold
@@ -74,15 +75,12 @@ def _load(
     package = runtime.package
     if package is not None and not _installed(package.module):
         raise MissingPackageError(f"{package.distribution} is not installed", where=where, so=package.install)
-    try:
-        session = runtime.load(directory, options, threads)
-    except ImportError as error:
-        named, so = (package.distribution, package.install) if package is not None else (name, ())
-        raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=where, so=so) from error
-    except (SegcError, MemoryError):
-        raise
-    except Exception as error:  # each runtime has exceptions of its own, and some are private
-        raise CompileError(f"{name} cannot load the engine", because=str(error), where=where) from error
+    with runtime_errors(f"{name} cannot load the engine", where=where):
+        try:
+            session = runtime.load(directory, options, threads)
+        except ImportError as error:
+            named, so = (package.distribution, package.install) if package is not None else (name, ())
+            raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=where, so=so) from error
     return runtime, session if runtime.concurrent else OneAtATime(session)
 
 
@@ -221,13 +219,9 @@ class Engine:
         wanted = len(x)
         if wanted < least:
             x = np.concatenate([x, np.repeat(x[-1:], least - wanted, axis=0)])
-        try:
+        where = f"input {self.manifest.input.name} {x.dtype}{list(x.shape)}"
+        with runtime_errors(f"{self.manifest.target.name} failed", where=where):
             y = self._session.run(np.ascontiguousarray(x))
-        except (SegcError, MemoryError):
-            raise
-        except Exception as error:  # each runtime has exceptions of its own, and some are private
-            where = f"input {self.manifest.input.name} {x.dtype}{list(x.shape)}"
-            raise CompileError(f"{self.manifest.target.name} failed", because=str(error), where=where) from error
         output = self.manifest.output
         logits = output.kind == "logits" or output.decode is not None
         fixed = (len(x), output.channels) if logits else (len(x),)

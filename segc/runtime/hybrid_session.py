@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from segc.errors import CompileError, SegcError
+from segc.runtime.guard import runtime_errors
 from segc.targets.protocol import NamedSession, Session
 
 Array = npt.NDArray[Any]
@@ -47,13 +47,9 @@ class HybridSession:
         return tensors[self._output]
 
     def _call(self, step: Step, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        try:
+        shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in inputs.items())
+        with runtime_errors(f"{step.name} failed", where=f"inputs {shapes}"):
             return step.run(inputs)
-        except (SegcError, MemoryError):
-            raise
-        except Exception as error:  # each runtime has exceptions of its own, and some are private
-            shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in inputs.items())
-            raise CompileError(f"{step.name} failed", because=str(error), where=f"inputs {shapes}") from error
 
 
 def step(name: str, multi_io: bool, session: Session, inputs: Sequence[str], outputs: Sequence[str]) -> Step:

@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
-from segc.errors import CompileError
 from segc.graph.external_weights import fits_one_file
+from segc.runtime.guard import runtime_errors
 from segc.targets.openvino.runtime import FILES
 from segc.targets.protocol import Emitted, Settings
 
@@ -23,11 +23,10 @@ def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitte
     source = directory / "source.onnx"  # by way of a file: weights above 2 GB do not fit one message
     onnx.save_model(model, str(source), save_as_external_data=not fits_one_file(model), location="source.data")
     try:
-        converted = openvino.Core().read_model(source)
-        _name_by_position(converted)
-        openvino.save_model(converted, directory / FILES[0], compress_to_fp16=False)
-    except Exception as error:  # the runtime's exception types are private
-        raise CompileError("OpenVINO cannot convert the graph", because=str(error)) from error
+        with runtime_errors("OpenVINO cannot convert the graph"):
+            converted = openvino.Core().read_model(source)
+            _name_by_position(converted)
+            openvino.save_model(converted, directory / FILES[0], compress_to_fp16=False)
     finally:
         source.unlink(missing_ok=True)
         (directory / "source.data").unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segc.errors import CompileError
+from segc.runtime.guard import runtime_errors
 from segc.targets.protocol import NamedSession, Package, Runtime
 
 FILES = ("model.xml", "model.bin")
@@ -22,10 +22,8 @@ class OvSession:
 
         core = openvino.Core()
         settings: dict[str, Any] = {**options, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-        try:
+        with runtime_errors("OpenVINO cannot load the engine", where=path.name):
             self._compiled = core.compile_model(path, "CPU", settings)
-        except Exception as error:
-            raise CompileError("OpenVINO cannot load the engine", because=str(error), where=path.name) from error
         self._idle = [self._compiled.create_infer_request()]  # append and pop are atomic
 
     def run(self, x: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ ALLOWED = {
     "passes": {"errors", "graph", "parity", "runtime"},
     "frontend": {"bundle", "errors", "graph", "suggestions"},
     "parity": {"errors", "frontend", "graph", "passes", "runtime", "targets"},
-    "pipeline": {"errors", "graph", "passes", "runtime", "suggestions", "targets"},
+    "pipeline": {"errors", "graph", "parity", "passes", "runtime", "suggestions", "targets"},
     "legality": {"errors", "graph", "passes", "pipeline", "targets"},
     "targets": {"bundle", "errors", "graph", "isolation", "parity", "passes", "runtime"},
 }
@@ -72,3 +72,8 @@ def test_a_branch_on_a_name_would_be_seen(tmp_path: Path) -> None:
     path.write_text('x = t.name == "ncnn"\ny = t.name in ("ncnn", "z")\nmatch t:\n    case "ncnn":\n        pass\n')
     assert comparisons(path, {"ncnn"}) == [1, 2, 4]
     assert comparisons(path, {"openvino"}) == []
+
+
+def test_sessions_of_onnxruntime_are_made_in_one_place() -> None:
+    makers = [m for m, path in modules().items() if "InferenceSession(" in path.read_text(encoding="utf-8")]
+    assert makers == ["segc.runtime.ort"]
