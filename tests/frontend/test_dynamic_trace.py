@@ -13,7 +13,7 @@ import segc
 from segc.errors import CompileError, ShapeError
 from segc.frontend.trace import ONE_BY_ONE, trace
 from segc.graph import ir
-from segc.pipeline.hooks import run
+from tests.helpers.run_graph import run
 
 
 class Padding(nn.Module):

@@ -15,8 +15,8 @@ from segc.errors import CompileError, ShapeError
 from segc.frontend.rewrites import table
 from segc.frontend.trace import accepts, dynamic_limits, trace
 from segc.graph import dialect, ir, source_info
-from segc.pipeline.hooks import run
 from tests.helpers.calls import refused, segc
+from tests.helpers.run_graph import run
 from tests.helpers.tiny_models import NET, changed, source
 
 

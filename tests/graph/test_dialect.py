@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segc.graph import dialect, ir
-from segc.pipeline.hooks import run
+from tests.helpers.run_graph import run
 from tests.helpers.tiny_models import parsed
 
 

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from segc.graph import ir, source_info
-from segc.pipeline.hooks import run
+from tests.helpers.run_graph import run
 from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, parsed
 
 X = np.random.default_rng(0).standard_normal((1, 3, 8, 12)).astype(np.float32)

@@ -14,9 +14,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
 import segc
 from segc.errors import CompileError
 from segc.graph import ir
-from segc.pipeline.hooks import run
 from segc.targets import Settings
 from segc.targets.onnxruntime.target import ONNXRUNTIME
+from tests.helpers.run_graph import run
 from tests.helpers.tiny_models import CONV, parsed, source
 
 TYPES = {

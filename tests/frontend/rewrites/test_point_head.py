@@ -11,7 +11,7 @@ from segc.frontend.mmseg_env import import_mmseg
 from segc.frontend.rewrites.point_head import points_of_symbolic_maps
 from segc.frontend.trace import trace
 from segc.graph import ir
-from segc.pipeline.hooks import run
+from tests.helpers.run_graph import run
 
 
 class Chosen(torch.nn.Module):

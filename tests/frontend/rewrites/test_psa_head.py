@@ -12,7 +12,7 @@ from segc.frontend.mmseg_env import import_mmseg
 from segc.frontend.rewrites.psa_head import bilinear, forward_of_either_parity
 from segc.frontend.trace import trace
 from segc.graph import ir
-from segc.pipeline.hooks import run
+from tests.helpers.run_graph import run
 
 SIZES = [(8, 10), (7, 9), (8, 9), (7, 10), (3, 5)]
 

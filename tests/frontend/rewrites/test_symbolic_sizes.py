@@ -9,7 +9,7 @@ from segc.frontend.mmseg_env import import_mmseg
 from segc.frontend.rewrites import table
 from segc.frontend.trace import trace
 from segc.graph import ir
-from segc.pipeline.hooks import run
+from tests.helpers.run_graph import run
 
 
 class Upsampled(torch.nn.Module):
