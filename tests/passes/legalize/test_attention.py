@@ -79,6 +79,11 @@ def test_constant_masks_and_causality() -> None:
         ),
         (
             HEAD
+            + """ g (float[1,2,3,4] q, float[1,2,3,4] p) => (float[1,2,3,4] y) { y = Attention (q, q, q, , p, p) }""",
+            "it has past keys and values",
+        ),
+        (
+            HEAD
             + """ g (float[1,2,3,4] q, float[1,2,3,4] p) => (float[1,2,3,4] y, float[1,2,6,4] a, float[1,2,6,4] b)
             { y, a, b = Attention (q, q, q, , p, p) }""",
             "its output 'a' is there too",
@@ -106,3 +111,17 @@ def test_it_agrees_with_torch(heads: int, size: int, queries: int, keys: int, ca
     want = torch.nn.functional.scaled_dot_product_attention(*map(torch.from_numpy, arrays), is_causal=causal)
     got = evaluate.outputs(graph, dict(zip("qkv", arrays, strict=True)))["y"]
     np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
+
+
+def test_inputs_of_three_axes_need_a_number_of_heads() -> None:
+    graph = graph_of(attention(*THREE, f"<{HEADS}>"))
+    del graph.nodes[0].attrs["q_num_heads"], graph.nodes[0].attrs["kv_num_heads"]
+    result = LegalizeAttention().run(graph)
+    assert (result.changes, [s.reason for s in result.skips]) == (0, ["its number of heads is unknown"])
+
+
+def test_inputs_of_different_rank_are_left_alone() -> None:
+    graph = graph_of(attention(*FOUR))
+    graph.inputs[1].shape = ["N", "S", 8]
+    result = LegalizeAttention().run(graph)
+    assert (result.changes, [s.reason for s in result.skips]) == (0, ["its inputs have 4 and 3 and 4 axes"])
