@@ -123,9 +123,7 @@ def test_a_scalar_that_all_axes_give_is_left_alone() -> None:
 
 
 def test_a_reduction_of_unknown_rank_says_why() -> None:
-    graph = graph_of(
-        HEAD11 + "g (float[2,3] x) => (float[1,1] y) { r = Relu (x)  y = ReduceMax (r) }"
-    )
+    graph = graph_of(HEAD11 + "g (float[2,3] x) => (float[1,1] y) { r = Relu (x)  y = ReduceMax (r) }")
     graph.nodes[0].outputs[0].shape = None
     result = LegalizeDefaults().run(graph)
     assert "the rank of 'r' is unknown" in [skip.reason for skip in result.skips]
