@@ -182,6 +182,11 @@ def test_the_report_says_what_was_done_and_left_alone(tmp_path: Path) -> None:
     assert report["parity"]["failures"] == []
     assert {"open", "export", "passes", "emit", "load", "verify"} <= report["timings"]["seconds"].keys()
     assert all(set(skip) == {"pass", "node", "reason"} for skip in report["skips"])
+    done = [(each["stage"], each["name"]) for each in report["passes"]]
+    assert ("clean", "fold-constants") in done and ("tidy", "fold-constants") in done
+    assert next(p["changes"] for p in report["passes"] if p["name"] == "lower-adaptive-avg-pool") == 1
+    assert len(report["timings"]["pipeline"]) == len(done)
+    assert set(report["timings"]["passes"]) == {name for _, name in done}
 
 
 def test_without_the_gate_the_report_says_so(tmp_path: Path) -> None:

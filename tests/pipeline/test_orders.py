@@ -31,8 +31,8 @@ from segc.pipeline.pipeline import Pipeline, PipelineError
 from segc.targets.protocol import Settings
 from tests.helpers import random_models
 
-MOVES = 60  # tried for each order
-SHUFFLES = 25
+MOVES = 50  # tried for each order
+SHUFFLES = 10
 STATIC = (1, 16, 24)
 OUTPUTS = ("logits", "mask", "host")
 MOVED_AWAY = 30
@@ -161,21 +161,21 @@ def test_shuffled_orders_are_refused(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_accepted_orders_do_no_harm(case: Case) -> None:
     pipeline, rng = case.pipeline(), random.Random(str(case))
-    for model in (hazards(), random_models.model(rng.randrange(10**6), 9)):
-        other = accepted(pipeline, rng)
-        assert sum(a is not b for a, b in zip(pipeline.passes, other.passes, strict=True)) > 5, "another order"
-        want, got = transformed(pipeline, model, check=False), transformed(other, model)
-        order = " ".join(step.name for step in other.passes)
-        assert refusals(got, case) <= refusals(want, case), order
-        assert len(got.nodes) <= len(want.nodes), order
-        assert [(t.name, t.dtype) for t in got.outputs] == [(t.name, t.dtype) for t in want.outputs], order
-        if case.precision == "fp16":  # rounds by the order of sums; what it decides is compared elsewhere
-            continue
-        before, after = outputs(want), outputs(got)
-        if before.dtype == np.float32:
-            assert evaluate.relative_error({"y": before}, {"y": after}) <= 2e-4, order
-        else:
-            assert (before == after).mean() > 0.99, order
+    model = hazards() if case.static else random_models.model(rng.randrange(10**6), 9)
+    other = accepted(pipeline, rng)
+    assert sum(a is not b for a, b in zip(pipeline.passes, other.passes, strict=True)) > 5, "another order"
+    want, got = transformed(pipeline, model, check=False), transformed(other, model)
+    order = " ".join(step.name for step in other.passes)
+    assert refusals(got, case) <= refusals(want, case), order
+    assert len(got.nodes) <= len(want.nodes), order
+    assert [(t.name, t.dtype) for t in got.outputs] == [(t.name, t.dtype) for t in want.outputs], order
+    if case.precision == "fp16":  # rounds by the order of sums; what it decides is compared elsewhere
+        return
+    before, after = outputs(want), outputs(got)
+    if before.dtype == np.float32:
+        assert evaluate.relative_error({"y": before}, {"y": after}) <= 2e-4, order
+    else:
+        assert (before == after).mean() > 0.99, order
 
 
 def harm(case: Case, passes: tuple[Pass, ...], want: gs.Graph) -> str:
