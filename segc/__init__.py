@@ -31,7 +31,14 @@ __all__ = ["__version__", "compile", "load", "Engine", "Segmentation", "SegcErro
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'segc' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        from segc import packages
+
+        if (missing := packages.missing(error)) is None:
+            raise
+        raise missing from error
 
 
 def __dir__() -> list[str]:

@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from segc import packages
 from segc.errors import MissingPackageError, UsageError
 from segc.targets.protocol import Runtime
 
@@ -58,7 +59,10 @@ def runtime(name: str) -> Runtime:
 
 def _attribute(path: str) -> object:
     module, _, attribute = path.partition(":")
-    return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise packages.missing(error) or error from error
 
 
 def _point(name: str, group: str) -> EntryPoint:
@@ -78,7 +82,7 @@ def _loaded(point: EntryPoint) -> object:
     try:
         return point.load()
     except ImportError as error:
-        raise MissingPackageError(
+        raise packages.missing(error) or MissingPackageError(
             f"target '{point.name}' cannot be imported", because=str(error), where=point.value,
             so="install the package that it needs, or uninstall the one that offers the target",
         ) from error  # fmt: skip

@@ -1,8 +1,8 @@
 """Let onnxsim simplify the graph, and believe it only after a check.
 
 g  ->  onnxsim(g) where that differs in structure, has no more nodes than g, and computes the same. onnxsim sees the
-graph without its weights (they are inputs of their type), so it costs milliseconds whatever the model's size, and
-never copies or duplicates a weight.
+graph without its weights (they are inputs of their type), so its time does not depend on the model's size, and it
+never copies or duplicates a weight. It works in a process of its own: its native code ends the process on some graphs.
 
 The check runs what onnxsim changed, and only that: nodes that stand in both graphs are taken away, the tensors between
 them and the rest are fed alike with random numbers, and what the rest hands on must be equal. Nodes that stand in both
@@ -17,29 +17,40 @@ square of a chain's length. Then the graph stays as it was and the skip says why
 
 from __future__ import annotations
 
-import hashlib
-import inspect
+import importlib.util
+import os
+import signal
+import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, replace
-from importlib import import_module
-from types import ModuleType
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
+from segc.errors import MissingPackageError
 from segc.graph import ir, source_info
 from segc.graph.invariants import PORTABLE
+from segc.packages import install
 from segc.passes.base import Pass, PassResult, Skip
+from segc.passes.cleanup import onnxsim_child
+from segc.passes.cleanup.onnxsim_child import canonical
 from segc.passes.support import evaluate
 from segc.passes.support.edit import SMALL
 
+SECONDS = 600.0  # for onnxsim, all rounds together
+MEMORY = 16 << 30  # bytes of address space for onnxsim
 ROUNDS = 4  # onnxsim may find more in its own result; after this many the rest is left
 GROWTH = 1 << 20  # bytes of new constants that are let in
 SIDES = (64, 96, 128, 224, 256, 512)  # for unknown sizes of the check: the first that the graph accepts
 TOLERANCE = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-9}  # relative error, by the type of the outputs
+
+
+class Failed(Exception):  # noqa: N818 - an answer, not a defect
+    """onnxsim gave no graph; the message says why, in a line."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +58,8 @@ class Simplify(Pass):
     """Run onnxsim, guarded by a numeric comparison in ONNX Runtime.
 
     tolerance: largest relative error let through (largest difference over largest value); None takes 1e-5 for float32.
-    max_nodes: larger graphs are left alone. Cost: a few milliseconds when nothing changes; otherwise two runs of the
-    nodes that changed, of the whole model at worst.
+    max_nodes: larger graphs are left alone. Cost: a second for the process, and where something changed
+    two runs of the nodes that changed, of the whole model at worst.
     """
 
     name: ClassVar[str] = "simplify"
@@ -69,11 +80,13 @@ class Simplify(Pass):
         if len(graph.nodes) > self.max_nodes:
             result.skips.append(Skip("onnxsim", f"{len(graph.nodes)} nodes, at most {self.max_nodes} are tried"))
             return result
+        if importlib.util.find_spec("onnxsim") is None:
+            raise MissingPackageError("onnxsim is not installed", so=install("simplify"))
         before = ir.weightless_model(graph, SMALL)
         try:
             after = simplified(before)
-        except Exception as error:  # onnxsim raises bare RuntimeErrors, and whatever its C++ core throws
-            result.skips.append(Skip("onnxsim", f"onnxsim failed: {_line(error)}"))
+        except Failed as error:
+            result.skips.append(Skip("onnxsim", f"onnxsim failed: {error}"))
             return result
         old, new = canonical(before), canonical(after)
         if old == new:
@@ -163,54 +176,26 @@ def _alone(
     return made
 
 
-def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Apply onnxsim until it finds no more. Weights must be inputs already. The argument stays as it is."""
-    onnxsim = _onnxsim()
-    known = inspect.signature(onnxsim.simplify).parameters
-    wanted: dict[str, Any] = {"check_n": 0, "tensor_size_threshold": "64KB", "certify": False}
-    options = {name: value for name, value in wanted.items() if name in known}
-    for _ in range(ROUNDS):
-        result, _ok = onnxsim.simplify(model, **options)
-        if canonical(result) == canonical(model):
-            break
-        model = result
-    return model
+def simplified(model: onnx.ModelProto, seconds: float = SECONDS, memory: int = MEMORY) -> onnx.ModelProto:
+    """Apply onnxsim, in a process of its own, until it finds no more. Weights must be inputs already.
 
-
-def _onnxsim() -> ModuleType:
-    """The package, without the torch that parts of it import when they can: seconds and 180 MB for nothing."""
-    if "onnxsim" in sys.modules or "torch" in sys.modules:
-        return import_module("onnxsim")
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        return import_module("onnxsim")
-    finally:
-        del sys.modules["torch"]
-
-
-def canonical(model: onnx.ModelProto) -> dict[str, bytes]:
-    """First output -> what the node computes, regardless of order of attributes and names of nodes and constants."""
-    constants = {t.name: _value_key(t) for t in model.graph.initializer}
-    return {node.output[0]: _node_key(node, constants) for node in model.graph.node}
-
-
-def _value_key(tensor: onnx.TensorProto) -> str:
-    """Constants of equal type, shape and value are one, whatever their name and encoding."""
-    digest = hashlib.sha256(onnx.numpy_helper.to_array(tensor).tobytes()).hexdigest()
-    return f"constant {tensor.data_type} {list(tensor.dims)} {digest}"
-
-
-def _node_key(node: onnx.NodeProto, constants: dict[str, str]) -> bytes:
-    bare = onnx.NodeProto(op_type=node.op_type, domain="" if node.domain == "ai.onnx" else node.domain)
-    inputs = [constants.get(name, name) for name in node.input]
-    while inputs and not inputs[-1]:
-        inputs.pop()
-    bare.input.extend(inputs)
-    bare.output.extend(node.output)
-    bare.attribute.extend(sorted(node.attribute, key=lambda a: a.name))
-    for attribute in bare.attribute:
-        attribute.doc_string = ""
-    return bytes(bare.SerializeToString(deterministic=True))
+    Raises Failed with the reason in a line. seconds, memory in bytes: what the process may take.
+    """
+    with tempfile.TemporaryDirectory(prefix="segc-onnxsim-") as folder:
+        source, out = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
+        source.write_bytes(model.SerializeToString())
+        words = [sys.executable, "-P", onnxsim_child.__file__, str(source), str(out), str(ROUNDS), str(memory)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        try:
+            done = subprocess.run(words, env=environment, capture_output=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"it did not finish within {seconds:.0f} s") from error
+        if done.returncode < 0:
+            raise Failed(f"its process ended with {signal.Signals(-done.returncode).name}")
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise Failed(said[-1] if said else f"its process ended with exit status {done.returncode}")
+        return onnx.load_from_string(out.read_bytes())
 
 
 def why_not(before: onnx.ModelProto, after: onnx.ModelProto) -> str | None:
@@ -283,7 +268,3 @@ def runnable(graph: gs.Graph) -> tuple[evaluate.Arrays, evaluate.Arrays]:
             if side == sides[-1]:
                 raise
     raise AssertionError("SIDES is not empty")
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

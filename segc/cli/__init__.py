@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from segc import __version__
+from segc import __version__, packages
 from segc.errors import SegcError
 
 COMMANDS = ("compile", "build", "opt", "run", "verify", "bench", "inspect", "targets", "passes", "doctor", "matrix")
@@ -33,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SegcError as error:
         _say(error, as_json=getattr(args, "json", False))
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (missing := packages.missing(error)) is None:
+            return _bug(error)
+        _say(missing, as_json=getattr(args, "json", False))
+        return missing.exit_code
     except KeyboardInterrupt:
         # One that came through exec(str), as in imports of torch, leaves a flag for which CPython ends by SIGINT
         # whatever the exit code; running any text resets it.
@@ -43,14 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except Exception as error:
-        if os.environ.get("SEGC_DEBUG"):
-            raise
-        print(
-            f"segc: this is a bug in segc: {type(error).__name__}: {error}\n"
-            "  so       run again with SEGC_DEBUG=1 for the traceback, and report it with the command you typed",
-            file=sys.stderr,
-        )
-        return 1
+        return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("SEGC_DEBUG"):
+        raise error
+    print(
+        f"segc: this is a bug in segc: {type(error).__name__}: {error}\n"
+        "  so       run again with SEGC_DEBUG=1 for the traceback, and report it with the command you typed",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def parser() -> argparse.ArgumentParser:

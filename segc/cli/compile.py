@@ -52,7 +52,10 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--keep-onnx", action="store_true", help="keep the final graph as final.onnx in the bundle")
     p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
     p.add_argument("--check", action="store_true", help="check graph and numbers after every pass (slow)")
-    p.add_argument("--no-simplify", action="store_true", help="leave onnxsim out of the pipeline")
+    p.add_argument(
+        "--simplify", action=argparse.BooleanOptionalAction, default=False,
+        help="run onnxsim too, and keep its result if a check agrees (pip install 'segc[simplify]')",
+    )  # fmt: skip
     p.add_argument(
         "--no-hybrid", action="store_true",
         help="refuse a model that the target runs in part only, instead of giving the rest to ONNX Runtime",
@@ -78,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
             input=args.input, mode=args.mode,
             verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
             force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
-            simplify=not args.no_simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
+            simplify=args.simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
             options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
             hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment), progress=progress,
         )  # fmt: skip

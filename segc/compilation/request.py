@@ -40,7 +40,7 @@ class Request:
     keep_onnx: bool = False
     dump_ir: str | Path | None = None
     check: bool = False
-    simplify: bool = True
+    simplify: bool = False
     allow_mismatch: bool = False
     threads: int = 0
     hybrid: bool = True

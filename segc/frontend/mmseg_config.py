@@ -69,9 +69,7 @@ def _read(path: Path) -> Any:
             f"config '{path.name}' cannot be read",
             because=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             where=str(path),
-            so="pip install 'setuptools<81'"
-            if "pkg_resources" in str(error)
-            else "correct the config, or the files it names in _base_",
+            so="correct the config, or the files it names in _base_",
         ) from error
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:

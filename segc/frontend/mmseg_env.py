@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segc.errors import MissingPackageError
+from segc.frontend import pkg_resources_stand_in
 from segc.frontend.quiet import quiet
 
 _EXTENSION = "mmcv._ext"
@@ -32,6 +33,7 @@ def import_mmseg() -> types.ModuleType:
                 so="pip install 'segc[mmseg]'",
             )
     _stub_extension()
+    pkg_resources_stand_in.install()
     with quiet():
         mmseg = importlib.import_module("mmseg")
         importlib.import_module("mmseg.models")

@@ -57,7 +57,7 @@ CLEAN: tuple[Callable[[], Pass], ...] = (
 )
 
 
-def shared(simplify: bool = True) -> Pipeline:
+def shared(simplify: bool = False) -> Pipeline:
     """What every target's pipeline does to any graph: `segc opt` without passes. Pools that an exporter unrolled are
     recognized and spelled anew in standard ops.
     """
@@ -99,7 +99,7 @@ def standard(
     threshold: float | None = None,
     leave: StripFinalResize | None = None,
     images: FoldPreprocessing | None = None,
-    simplify: bool = True,
+    simplify: bool = False,
 ) -> Pipeline:
     """The pipeline that `segc compile` runs.
 

@@ -207,8 +207,8 @@ def test_the_graph_is_dumped_checked_and_kept_on_request(tmp_path: Path) -> None
     assert "final.onnx" in json.loads((tmp_path / "b" / "segc.json").read_text())["files"]
 
 
-def test_without_simplify_onnxsim_is_left_out(tmp_path: Path) -> None:
-    for words, there in ((["--no-simplify"], False), ([], True)):
+def test_onnxsim_runs_only_when_asked_for(tmp_path: Path) -> None:
+    for words, there in ((["--no-simplify"], False), ([], False), (["--simplify"], True)):
         result = segc("compile", onnx_file(tmp_path), "--json", "--force", "-o", tmp_path / "b", *words)
         assert result.code == 0
         assert ("simplify" in json.loads(result.out)["report"]["timings"]["passes"]) is there

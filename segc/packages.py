@@ -1,0 +1,33 @@
+"""Which extra of segc brings a package, and the exact command that installs it."""
+
+from __future__ import annotations
+
+from segc.errors import MissingPackageError
+
+_EXTRAS = {
+    "compiler": ("onnx", "onnx_graphsurgeon", "networkx", "google"),
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn",),
+    "mmseg": ("torch", "onnxscript", "mmengine", "mmcv", "mmseg"),
+    "simplify": ("onnxsim",),
+    "fast": ("numba",),
+}
+_CORE = ("numpy", "cv2", "PIL", "rich")
+_EXTRA_OF = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
+
+
+def install(extra: str) -> str:
+    """The exact command that installs an extra of segc."""
+    return f"pip install 'segc[{extra}]'"
+
+
+def missing(error: ImportError) -> MissingPackageError | None:
+    """The error that users see when a module of a package segc needs is not there; None for any other module."""
+    module = (error.name or "").split(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or module not in (*_EXTRA_OF, *_CORE):
+        return None
+    extra = _EXTRA_OF.get(module)
+    what = "segc's compiler is not installed" if extra == "compiler" else f"the package '{module}' is not installed"
+    so = "pip install --force-reinstall segc" if extra is None else install(extra)
+    return MissingPackageError(what, because=f"there is no module '{module}'", so=so)
