@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segc.errors import MissingPackageError
 
-_EXTRAS = {
+EXTRAS = {
     "compiler": ("onnx", "onnx_graphsurgeon", "networkx", "google"),
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino",),
@@ -14,7 +14,7 @@ _EXTRAS = {
     "fast": ("numba",),
 }
 _CORE = ("numpy", "cv2", "PIL", "rich")
-_EXTRA_OF = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
+_EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules}
 
 
 def install(extra: str) -> str:

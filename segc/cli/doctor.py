@@ -12,6 +12,7 @@ from typing import Any
 
 from segc import __version__
 from segc.cli import console
+from segc.packages import install
 
 
 def add_parser(commands: Any) -> None:
@@ -32,7 +33,7 @@ class Finding:
 
 def main(args: argparse.Namespace) -> int:
     """Look at every target and source. Exit code 0: the doctor itself did its work."""
-    found = [*_targets(), *_sources(), _masks()]
+    found = [*(_targets() if _source(*_COMPILER).works else _runtimes()), *_sources(), _masks(), _opencv()]
     if args.json:
         content = {"segc": __version__, "python": platform.python_version(), "findings": [asdict(f) for f in found]}
         print(json.dumps(content, indent=2))
@@ -42,6 +43,26 @@ def main(args: argparse.Namespace) -> int:
         ("what", "works", "detail", "to do"), [[f.what, "yes" if f.works else "no", f.detail, f.so] for f in found]
     )
     return 0
+
+
+_COMPILER = "source .onnx", ("onnx", "onnx-graphsurgeon", "networkx", "onnxruntime"), install("compiler")
+
+
+def _runtimes() -> list[Finding]:
+    """Each runtime, where there is no compiler to make an engine that could be tried."""
+    from segc import targets
+
+    found = []
+    for name in targets.runtime_names():
+        plain = targets.runtime(name)
+        package = plain.configure(plain, {}).package
+        if package is None:
+            found.append(Finding(f"target {name}", True, "runs bundles where its runtime is: not tried"))
+        elif (installed := _version(package.distribution)) is None:
+            found.append(Finding(f"target {name}", False, f"{package.distribution} is not installed", package.install))
+        else:
+            found.append(Finding(f"target {name}", True, f"runs bundles: {package.distribution} {installed}"))
+    return found
 
 
 def _targets() -> list[Finding]:
@@ -93,8 +114,8 @@ def _try(target: Any, settings: Any, *, runs: bool) -> None:
 
 def _sources() -> list[Finding]:
     sources = (
-        ("source .onnx", ("onnx", "onnx-graphsurgeon"), "pip install --force-reinstall segc"),
-        ("source Python file", ("torch", "onnxscript"), "pip install 'segc[mmseg]'"),
+        _COMPILER,
+        ("source Python file", ("torch", "onnxscript"), install("mmseg")),
         (
             "source mmseg",
             (
@@ -104,7 +125,7 @@ def _sources() -> list[Finding]:
                 "mmcv-lite or mmcv or onedl-mmcv",
                 "mmsegmentation or onedl-mmsegmentation",
             ),
-            "pip install 'segc[mmseg]'",
+            install("mmseg"),
         ),
     )
     return [_source(*source) for source in sources]
@@ -137,7 +158,7 @@ def _masks() -> Finding:
     try:
         numba = version("numba")
     except PackageNotFoundError:
-        return Finding("fast masks", False, "numba is not installed: NumPy makes the masks", "pip install 'segc[fast]'")
+        return Finding("fast masks", False, "numba is not installed: NumPy makes the masks", install("fast"))
     if dispatch.compiled() is None:
         so = "pip install --force-reinstall numba"
         return Finding("fast masks", False, f"numba {numba} cannot be imported: NumPy makes the masks", so)
@@ -145,3 +166,22 @@ def _masks() -> Finding:
     if mask.tolist() != [[0, 0, 1, 1]] * 2:
         raise RuntimeError("the compiled kernel makes wrong masks")
     return Finding("fast masks", True, f"compiled by numba {numba}")
+
+
+def _opencv() -> Finding:
+    """Whether OpenCV works: several wheels hold the same folder cv2, and one of them alone may have been updated."""
+    names = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+    wheels = {name: number for name in names if (number := _version(name))}
+    detail = ", ".join(f"{name} {number}" for name, number in wheels.items())
+    newest = max(wheels.values(), key=lambda number: [int(part) for part in number.split(".")], default="")
+    so = f"pip install --force-reinstall --no-deps 'opencv-python-headless=={newest}'" if newest else ""
+    if len(set(wheels.values())) > 1:
+        return Finding("images", False, f"wheels of different versions hold the folder cv2: {detail}", so)
+    try:
+        import cv2
+        import numpy as np
+
+        works = cv2.resize(np.zeros((2, 2, 3), np.uint8), (4, 4)).shape == (4, 4, 3)
+    except Exception as error:  # a broken installation may raise anything
+        return Finding("images", False, f"{type(error).__name__}: {error}; installed: {detail}", so)
+    return Finding("images", works, detail, "" if works else so)
