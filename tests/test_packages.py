@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from segc import packages
+from segc import packages, targets
+from segc.targets import registry
 from tests.helpers.calls import Outcome, python, refused
 from tests.helpers.tiny_bundles import bundle, photograph
 from tests.helpers.tiny_models import onnx_file
@@ -93,18 +94,14 @@ except segc.SegcError as error:
 
 def test_every_extra_that_is_named_exists_and_brings_something() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {
-        "onnxruntime",
-        "openvino",
-        "ncnn",
-        "tensorrt",
-        "compiler",
-        "simplify",
-        "mmseg",
-        "onedl",
-        "fast",
-        "all",
-    } <= set(extras)
+    named = {package.extra for name in registry.BUILT_IN if (package := targets.get(name).package)} | {"onedl", "all"}
+    assert {*packages.EXTRAS, *filter(None, named)} <= set(extras)
+    whole = " ".join(extras["all"])
+    assert all(
+        extra in whole
+        for extra in extras
+        if extra not in ("all", "bench", "compiler", "dev", "docs", "onedl", "onnxruntime")
+    )
 
 
 def test_a_module_of_nobody_s_is_not_explained() -> None:
