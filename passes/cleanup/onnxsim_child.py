@@ -1,7 +1,7 @@
 """onnxsim in a process of its own, since its native code may end the process or take all memory.
 
 `python -P onnxsim_child.py IN OUT ROUNDS BYTES`: simplify the model in the file IN until onnxsim finds no more, at most
-ROUNDS times, in BYTES of address space, and write it to OUT. The last line on stderr is what went wrong.
+ROUNDS times, in BYTES of address space, and write it to OUT.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import onnx
 import onnx.numpy_helper
+
+RAISED = 3  # exit status: the last line on stderr says what onnxsim raised
 
 
 def simplified(model: onnx.ModelProto, rounds: int) -> onnx.ModelProto:
@@ -74,7 +76,8 @@ def main() -> None:
         model = simplified(onnx.load_from_string(Path(source).read_bytes()), int(rounds))
     except Exception as error:  # onnxsim raises bare RuntimeErrors, and whatever its C++ core throws
         lines = str(error).splitlines() or [type(error).__name__]
-        sys.exit(lines[0][:200])
+        print(lines[0][:200], file=sys.stderr)  # noqa: T201 - what the caller reads
+        sys.exit(RAISED)
     Path(out).write_bytes(model.SerializeToString())
 
 

@@ -18,9 +18,6 @@ square of a chain's length. Then the graph stays as it was and the skip says why
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -34,6 +31,7 @@ import onnx_graphsurgeon as gs
 from segc.errors import MissingPackageError
 from segc.graph import ir, source_info
 from segc.graph.invariants import PORTABLE
+from segc.isolation.supervisor import run_command
 from segc.packages import install
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.cleanup import onnxsim_child
@@ -185,16 +183,12 @@ def simplified(model: onnx.ModelProto, seconds: float = SECONDS, memory: int = M
         source, out = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
         source.write_bytes(model.SerializeToString())
         words = [sys.executable, "-P", onnxsim_child.__file__, str(source), str(out), str(ROUNDS), str(memory)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        try:
-            done = subprocess.run(words, env=environment, capture_output=True, timeout=seconds, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise Failed(f"it did not finish within {seconds:.0f} s") from error
-        if done.returncode < 0:
-            raise Failed(f"its process ended with {signal.Signals(-done.returncode).name}")
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise Failed(said[-1] if said else f"its process ended with exit status {done.returncode}")
+        done = run_command(words, seconds)
+        if done.code is None:
+            raise Failed(f"it did not finish within {seconds:.0f} s")
+        if done.code:
+            raised = done.code == onnxsim_child.RAISED and done.last_lines
+            raise Failed(done.last_lines[-1] if raised else f"its process ended with {done.how}")
         return onnx.load_from_string(out.read_bytes())
 
 
