@@ -34,10 +34,9 @@ from segc.graph.invariants import PORTABLE
 from segc.isolation.supervisor import run_command
 from segc.packages import install
 from segc.passes.base import Pass, PassResult, Skip
-from segc.passes.cleanup import onnxsim_child
-from segc.passes.cleanup.onnxsim_child import canonical
-from segc.passes.support import evaluate
+from segc.passes.support import evaluate, onnxsim_child
 from segc.passes.support.edit import SMALL
+from segc.passes.support.onnxsim_child import canonical
 
 SECONDS = 600.0  # for onnxsim, all rounds together
 MEMORY = 16 << 30  # bytes of address space for onnxsim
