@@ -12,7 +12,6 @@ import inspect
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +129,3 @@ def packages() -> dict[str, list[str]]:
             package = prefix + ".".join(parts[:-1])
             found.setdefault(package, []).append((prefix + ".".join(parts)).removesuffix(".__init__"))
     return found
-
-
-def links(path: Path) -> Iterator[str]:
-    """The links of a Markdown file that are not addresses, without their anchors."""
-    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    yield from (match["path"] for match in LINK.finditer(text) if not match["path"].startswith(ELSEWHERE))
