@@ -35,6 +35,11 @@ def test_torch_and_mmseg_are_imported_where_the_page_says() -> None:
     assert {name for name, word in asked if word in ("mmseg", "mmengine", "mmcv")} == {"frontend", "support_matrix"}
 
 
+def test_every_session_of_onnx_runtime_is_made_where_the_page_says() -> None:
+    makers = [name for name, path in modules().items() if "InferenceSession(" in path.read_text(encoding="utf-8")]
+    assert makers == ["segc.runtime.ort"]
+
+
 def words(node: ast.AST) -> set[str]:
     """The top packages that a statement imports."""
     if isinstance(node, ast.Import):
