@@ -8,7 +8,7 @@ pytest.importorskip("mkdocs")
 
 from mkdocs.exceptions import PluginError
 
-from tests.structure.test_imports import modules
+from tests.helpers.source_tree import modules
 from tools import site_hooks
 from tools.site_hooks import ROOT, relocated
 
