@@ -18,7 +18,7 @@ from segc import errors, targets
 from segc.cli import COMMANDS, doctor
 from segc.errors import BundleError, FileError, SourceError, UsageError
 from segc.pipeline import stages
-from tests.helpers.calls import Outcome, python, refused, segc, segc_process
+from tests.helpers.calls import Outcome, heed_interrupts, python, refused, segc, segc_process
 from tests.helpers.tiny_bundles import bundle, photograph
 from tests.helpers.tiny_models import CONV, onnx_file, source
 
@@ -323,7 +323,9 @@ def test_bench_measures_bundles_in_turns(compiled: Path) -> None:
 def test_bench_is_interrupted_without_a_traceback_of_its_children(compiled: Path) -> None:
     """Ctrl-C reaches every process of the terminal's foreground group."""
     words = [sys.executable, "-m", "segc", "bench", str(compiled), "--runs", "100000"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0, preexec_fn=heed_interrupts
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "run 3 of" in line:
@@ -419,7 +421,9 @@ def test_an_interrupt_at_any_moment_after_the_start_exits_with_130(tmp_path: Pat
     path = source(tmp_path)
     for moment in (0.4, 0.9, 1.7):
         words = [sys.executable, "-m", "segc", "compile", str(path), "-o", str(tmp_path / "b")]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        )
         time.sleep(moment)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)

@@ -46,6 +46,11 @@ def segc_process(*words: object, env: Mapping[str, str] | None = None, cwd: Path
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def heed_interrupts() -> None:
+    """For `preexec_fn`: Ctrl-C ends the child, also in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def python(code: str, *words: object, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Outcome:
     """Run a few lines in a fresh interpreter."""
     command = [sys.executable, "-c", code, *map(str, words)]
