@@ -1,10 +1,10 @@
-"""Random weights from a fixed seed, made usable: BatchNorm statistics are measured on noise, zeros become numbers,
-residual branches are damped.
+"""Make a model with random weights usable for comparisons: reproducible, stable, and without dead branches.
 
-Without the first the activations of a deep net with default statistics explode. Without the second a branch that
-training starts at zero (attention scaled by a gamma of 0, a position embedding) adds nothing, and every comparison is
-blind to it. Without the third a deep residual net is chaotic: it amplifies a rounding error hundreds of times, and a
-comparison measures the weights instead of the compiler.
+- BatchNorm statistics are measured on noise; with default statistics the activations of a deep network explode.
+- Parameters that are zero get values; a branch that starts at zero (attention scaled by a gamma of 0, a position
+  embedding) contributes nothing, and no comparison would notice errors in it.
+- Residual branches are scaled down; otherwise a deep residual network amplifies rounding errors hundreds of times, and
+  a comparison would measure the weights instead of the compiler.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 SEED = 0
-_RESIDUAL = 0.25  # about what training leaves; initialization for training starts many of these at 0
+_RESIDUAL_SCALE = 0.25  # similar to trained networks; initialization for training starts many of these at 0
 
 
 def seed_everything() -> None:
-    """Fix torch's generator before a model is built."""
+    """Seed torch's generator; to be called before a model is built."""
     import torch
 
     torch.manual_seed(SEED)
 
 
 def wake_zeros(model: nn.Module) -> list[str]:
-    """Give every parameter that is zero throughout, but for biases, values from the seed. Returns their names.
+    """Give values to every parameter that is all zeros, except biases. Returns their names.
 
-    A scalar becomes a half, a vector ones (it scales channels), a weight keeps the size of what it multiplies, and
-    anything else, as an embedding, is small.
+    A scalar becomes 0.5, a vector ones (it scales channels), a weight random values that keep the variance of its
+    input, anything else, such as an embedding, small random values. The values depend on SEED only.
     """
     import torch
 
@@ -53,24 +53,24 @@ def wake_zeros(model: nn.Module) -> list[str]:
 
 
 def damp_residuals(model: nn.Module) -> int:
-    """Scale what every residual block adds to its input, by the last norm of its branch.
+    """Scale down what every residual block adds to its input, in the last norm of its branch. Returns how many blocks.
 
-    Blocks of ResNet and its kin (ResNeXt, ResNeSt, HRNet), of DDRNet and PIDNet, and of ERFNet. With a scale of 1
-    everywhere ResNet-101 makes 500 to 1,700 times as much of a relative change of its input, with this 35 to 50 times.
-    Call it before the statistics are measured. Returns the number of blocks.
+    It knows the blocks of ResNet and its variants (ResNeXt, ResNeSt, HRNet), of DDRNet and PIDNet, and of ERFNet. With
+    scales of 1 ResNet-101 amplifies a relative change of its input 500 to 1,700 times, with these 35 to 50 times. To be
+    called before `calibrate_batch_norm`.
     """
     import torch
 
     scales = [scale for block in model.modules() if (scale := _scale_of_branch(block)) is not None]
     for scale in scales:
-        torch.nn.init.constant_(scale, _RESIDUAL)
+        torch.nn.init.constant_(scale, _RESIDUAL_SCALE)
     return len(scales)
 
 
 def _scale_of_branch(block: Any) -> torch.Tensor | None:
-    """The weight of the norm that a residual block's branch ends in; None of any other module."""
+    """The weight of the last norm of a residual block's branch; None for any other module."""
     norm = None
-    if hasattr(block, "downsample"):  # mmseg's and mmcv's spelling, of the identity where shapes are equal
+    if hasattr(block, "downsample"):  # blocks of mmseg and mmcv have it, also where it is None
         norms = [getattr(block, name, None) for name in ("norm3", "norm2")]
         convs = [getattr(block, name, None) for name in ("conv3", "conv2")]
         norm = next((n for n in (*norms, *(getattr(conv, "norm", None) for conv in convs)) if n is not None), None)
@@ -80,11 +80,11 @@ def _scale_of_branch(block: Any) -> torch.Tensor | None:
 
 
 def calibrate_batch_norm(model: nn.Module, shape: tuple[int, int], channels: int = 3, batches: int = 2) -> int:
-    """Set the running statistics of every BatchNorm from `batches` of two noise images of `shape` (H, W): white noise,
-    and noise with the large patches of photographs. With white noise alone a photograph is far outside of what was
-    measured, above all after global pooling, and its activations grow until softmax picks one of all.
+    """Set the running statistics of every BatchNorm from `batches` of two noise images of `shape` (H, W) each.
 
-    `model` maps (N, C, H, W) to logits; it is left in eval mode. Returns the number of layers calibrated.
+    One is white noise, the other has patches of all sizes, as photographs have. With white noise alone a photograph
+    would be far from what was measured, most of all after global pooling, and its activations would grow until softmax
+    saturates. `model` maps (N, C, H, W) to logits; it is left in eval mode. Returns the number of layers.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -110,7 +110,7 @@ def calibrate_batch_norm(model: nn.Module, shape: tuple[int, int], channels: int
 
 
 def _patches(shape: tuple[int, int], channels: int, generator: torch.Generator) -> torch.Tensor:
-    """float32 (1, C, H, W) of variance 1: as much noise at every scale from the pixel to half the image."""
+    """Noise of variance 1, float32 (1, C, H, W), of equal strength at every scale from a pixel to half the image."""
     import torch
 
     image, step = torch.zeros(1, channels, *shape), 1

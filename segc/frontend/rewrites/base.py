@@ -1,4 +1,4 @@
-"""What a front-end rewrite is: a function to replace while tracing, and the versions of its package it fits."""
+"""What a front-end rewrite is: a function to replace while tracing, and the package versions it was written for."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ Release = tuple[int, int]  # major, minor
 
 @dataclass(frozen=True)
 class Versions:
-    """Releases of an importable package: `low` and above, below `high`."""
+    """Releases of a module's package, from `low` to before `high`."""
 
     module: str
     low: Release
     high: Release
 
     def misfit(self) -> str | None:
-        """Why the imported package does not fit, or None."""
-        found = str(getattr(sys.modules.get(self.module), "__version__", "?"))
-        if self.low <= release(found) < self.high:
+        """Why the imported package is not in the range, or None."""
+        installed = str(getattr(sys.modules.get(self.module), "__version__", "?"))
+        if self.low <= release(installed) < self.high:
             return None
-        return f"it fits {self.module} >= {_shown(self.low)}, < {_shown(self.high)}, and {found} is installed"
+        wanted = f"{self.module} >= {_shown(self.low)}, < {_shown(self.high)}"
+        return f"it is written for {wanted}, and {installed} is installed"
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """owner.attribute is replaced by make(original) while tracing.
+    """While tracing, owner.attribute is replaced by make(original).
 
-    owner: an object, or 'module:name.name' for one that matters only once its module is imported. dynamic: only while
-    tracing with symbolic sizes; other traces see the original. fits: the versions it was written for, None for any.
+    owner: an object, or 'module:name.name' for one whose module may never be imported. dynamic: applies only while
+    tracing with symbolic sizes. fits: the package versions it was written for; None for any.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Rewrite:
 
 
 def release(version: str) -> Release:
-    """(major, minor) of a version; (-1, -1), which fits nothing, of what is none."""
+    """(major, minor) of a version string; (-1, -1), which is in no range, for other strings."""
     parts = version.split(".")
     try:
         return int(parts[0]), int(parts[1])

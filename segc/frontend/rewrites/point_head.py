@@ -1,7 +1,7 @@
-"""PointRend's choice of points on maps of symbolic size, in traceable torch.
+"""PointRend's selection of points on maps of symbolic size, in traceable torch.
 
-mmseg's `PointHead.get_points_test` takes remainders and steps with Python numbers, which the exporter cannot convert
-where they are symbols. The same arithmetic in tensors gives the same bits: steps are float32 there too.
+mmseg's `PointHead.get_points_test` computes remainders and steps with Python numbers, which the exporter cannot convert
+when they are symbolic. The same arithmetic in tensors gives the same bits, since steps are float32 there too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Points = tuple[torch.Tensor, torch.Tensor]
 
 
 def points_of_symbolic_maps(_original: Callable[..., Points]) -> Callable[..., Points]:
-    """`PointHead.get_points_test`: indices int64 (N, P) of the most uncertain pixels, and centres float (N, P, 2)."""
+    """`PointHead.get_points_test`: indices of the most uncertain pixels, int64 (N, P), and their centres (N, P, 2)."""
 
     def get_points_test(_head: Any, seg_logits: torch.Tensor, uncertainty_func: Any, cfg: Any) -> Points:
         uncertainty: torch.Tensor = uncertainty_func(seg_logits)
@@ -31,6 +31,6 @@ def points_of_symbolic_maps(_original: Callable[..., Points]) -> Callable[..., P
 
 
 def _centres(cell: torch.Tensor, side: Any) -> torch.Tensor:
-    """Middle of cell i of `side` cells between 0 and 1."""
+    """The centre of each cell of a side of `side` cells, scaled to 0 ... 1."""
     step = 1.0 / torch.scalar_tensor(side, dtype=torch.float32, device=cell.device)
     return step / 2.0 + cell.to(torch.float32) * step

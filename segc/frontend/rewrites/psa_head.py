@@ -1,12 +1,12 @@
 """PSANet's head for symbolic sizes, in traceable torch.
 
-mmseg's `PSAHead.forward` shrinks a map of h x w by a factor f. Where f divides neither side it rounds the sides up and
-resizes with aligned corners, there and at the end; otherwise it rounds down and resizes without. A trace would keep
-the branch of its own size. With `ragged` = 1 where f divides neither side, and 0 elsewhere, both branches are
+mmseg's `PSAHead.forward` shrinks a map of h x w by a factor f. Where f divides neither side it rounds both sides up and
+aligns corners in its resizes; otherwise it rounds down and does not. A trace would keep only the branch of its own
+size. With `ragged` = 1 where f divides neither side and 0 otherwise, both branches are
 
-    size = h // f + ragged, w // f + ragged        coordinates chosen by `ragged`
+    size = h // f + ragged, w // f + ragged        coordinates selected by `ragged`
 
-and a bilinear resize is a product with one matrix for each side, whose rows are computed from the coordinates.
+and a bilinear resize is a product with one matrix per side, whose rows are computed from the coordinates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Size = tuple[Any, Any]  # ints or symbols
 
 
 def forward_of_either_parity(_original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """`PSAHead.forward` without a branch on the sizes; what it computes is the same at every size."""
+    """`PSAHead.forward` without a branch on the sizes; its results are the same at every size."""
 
     def forward(head: Any, inputs: Any) -> torch.Tensor:
         x: torch.Tensor = head._transform_inputs(inputs)
@@ -29,7 +29,7 @@ def forward_of_either_parity(_original: Callable[..., torch.Tensor]) -> Callable
         factor = head.shrink_factor
         ragged = _capped(height % factor) * _capped(width % factor)
         size = (height // factor + ragged, width // factor + ragged)
-        # without shrinking mmseg uses the head's own alignment, for the last resize alone
+        # without shrinking, mmseg uses the head's own alignment, and only in the last resize
         aligned = _flag(ragged, x) if factor != 1 else torch.tensor(bool(head.align_corners))
 
         def shrunk(features: torch.Tensor) -> torch.Tensor:
@@ -39,12 +39,12 @@ def forward_of_either_parity(_original: Callable[..., torch.Tensor]) -> Callable
             y = shrunk(head.reduce(x))
             transposed = head.compact and head.psa_type == "collect"
             mask = head.attention(y)
-            out = _attended(head, y, _moved(mask, transposed) if head.compact else head.psamask(mask))
+            out = _attended(head, y, _compact_attention(mask, transposed) if head.compact else head.psamask(mask))
         else:
             col, dis = shrunk(head.reduce(x)), shrunk(head.reduce_p(x))
             y_col, y_dis = head.attention(col), head.attention_p(dis)
             if head.compact:
-                y_dis = _moved(y_dis, True)
+                y_dis = _compact_attention(y_dis, True)
             else:
                 y_col, y_dis = head.psamask_collect(y_col), head.psamask_distribute(y_dis)
             out = torch.cat([_attended(head, col, y_col), _attended(head, dis, y_dis)], 1)
@@ -58,12 +58,12 @@ def forward_of_either_parity(_original: Callable[..., torch.Tensor]) -> Callable
 
 def bilinear(x: torch.Tensor, size: Size, aligned: torch.Tensor) -> torch.Tensor:
     """x (N, C, H, W) resized to (N, C, *size) as `F.interpolate` does, with `align_corners` as a bool scalar tensor."""
-    rows, cols = (tents(old, new, aligned, x) for old, new in zip(x.shape[2:], size, strict=True))
+    rows, cols = (interpolation_matrix(old, new, aligned, x) for old, new in zip(x.shape[2:], size, strict=True))
     return torch.matmul(rows, torch.matmul(x, cols.transpose(0, 1)))
 
 
-def tents(old: Any, new: Any, aligned: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """float (new, old): row i holds the weights of the two cells between which coordinate i falls."""
+def interpolation_matrix(old: Any, new: Any, aligned: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """float (new, old): row i holds the weights of the two cells next to coordinate i."""
     index = torch.arange(new, dtype=like.dtype, device=like.device)
     olds, news = (torch.scalar_tensor(side, dtype=like.dtype, device=like.device) for side in (old, new))
     corner = index * ((olds - 1) / (news - 1).clamp(min=1))
@@ -82,8 +82,8 @@ def _flag(value: Any, like: torch.Tensor) -> torch.Tensor:
     return flag
 
 
-def _moved(mask: torch.Tensor, transposed: bool) -> torch.Tensor:
-    """A compact mask (N, H * W, H, W), source and target swapped if `transposed`."""
+def _compact_attention(mask: torch.Tensor, transposed: bool) -> torch.Tensor:
+    """A compact attention mask (N, H * W, H, W), with source and target positions swapped if `transposed`."""
     n, _, height, width = mask.shape
     if not transposed:
         return mask
@@ -91,7 +91,7 @@ def _moved(mask: torch.Tensor, transposed: bool) -> torch.Tensor:
 
 
 def _attended(head: Any, x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """x (N, C, H, W), every position a mean over all weighted by `attention` (N, H * W, H, W)."""
+    """x (N, C, H, W) with every position replaced by a sum over all, weighted by `attention` (N, H * W, H, W)."""
     n, channels, height, width = x.shape
     if head.psa_softmax:
         attention = F.softmax(attention, dim=1)

@@ -1,7 +1,7 @@
-"""Sizes that stay symbolic in `mmseg.models.utils.wrappers`, where `int()` would freeze them while tracing.
+"""Keep sizes symbolic in `mmseg.models.utils.wrappers`, where `int()` would make them constants while tracing.
 
-`resize` converts sizes with `int()` only to word a warning, `Upsample` to round `side * factor` down. torch's `int()`
-of a symbol makes it a constant: the trace is then right at one size alone.
+`resize` calls `int()` only for the text of a warning, `Upsample` to round `side * factor` down. `int()` of a symbolic
+size makes it a constant, and the trace is then correct at one size only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 
 def symbolic_int(original: Callable[..., int]) -> Callable[..., Any]:
-    """`int` for numbers, which leaves a symbolic int as it is and truncates a symbolic float symbolically."""
+    """`int` that keeps a symbolic int and truncates a symbolic float symbolically; other values go to `original`."""
 
     def convert(value: Any = 0) -> Any:
         if isinstance(value, torch.SymInt):
@@ -24,7 +24,7 @@ def symbolic_int(original: Callable[..., int]) -> Callable[..., Any]:
 
 
 def upsampled_by_whole_factors(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """mmseg's `Upsample.forward`; a whole factor is handed on, so that it is a constant of the graph."""
+    """mmseg's `Upsample.forward`, which passes integer factors on, so that they become constants of the graph."""
 
     def forward(module: Any, x: torch.Tensor) -> torch.Tensor:
         factor = module.scale_factor

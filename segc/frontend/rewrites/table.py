@@ -1,7 +1,7 @@
-"""Front-end rewrites: few, named, applied only while tracing and undone afterwards.
+"""The table of front-end rewrites, which apply only while tracing and are undone afterwards.
 
-A rewrite keeps an op whole that the exporter would unroll, spells one that it does not know, or keeps a size symbolic
-that it would freeze; it never changes what the eager model computes.
+A rewrite keeps an op whole that the exporter would unroll, expands one that it does not support, or keeps a size
+symbolic that it would make a constant. It never changes what the eager model computes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MMSEG = Versions("mmseg", (1, 0), (1, 5))
 
 
 def _whole_adaptive_avg_pool(original: Function) -> Function:
-    """Trace the pool as one `segc.AdaptiveAvgPool2d`; -1 keeps a side, which torch writes as None or as that side."""
+    """Trace the pooling as one `segc.AdaptiveAvgPool2d`; an output size of -1, in torch None, keeps the side."""
 
     def pool(x: torch.Tensor, output_size: Any) -> torch.Tensor:
         sizes = [output_size] * 2 if isinstance(output_size, int) else list(output_size)
-        sizes = [None if _is_the_symbol(s, side) else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
+        sizes = [None if _equals_side(s, side) else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
         if not all(s is None or type(s) is int for s in sizes):
-            left_alone: torch.Tensor = original(x, output_size)  # a computed size cannot be an attribute
-            return left_alone
+            unchanged: torch.Tensor = original(x, output_size)  # a computed size cannot be an attribute
+            return unchanged
         sides = [side if s is None else s for s, side in zip(sizes, x.shape[-2:], strict=True)]
         attributes: dict[str, Any] = {"output_size": [-1 if s is None else s for s in sizes]}
         shape = (*x.shape[:-2], *sides)
@@ -41,15 +41,15 @@ def _whole_adaptive_avg_pool(original: Function) -> Function:
     return pool
 
 
-def _is_the_symbol(size: object, side: object) -> bool:
-    """Whether a size that depends on the input is that very side (F.adaptive_avg_pool2d fills None in with it)."""
+def _equals_side(size: object, side: object) -> bool:
+    """Whether a symbolic size is the side itself, which F.adaptive_avg_pool2d substitutes for None."""
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
     return isinstance(size, torch.SymInt) and statically_known_true(size == side)
 
 
 REWRITES = (
-    # every way to the pool (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d) ends in this function
+    # nn.AdaptiveAvgPool2d and F.adaptive_avg_pool2d both call this function
     Rewrite(
         "adaptive-avg-pool",
         "keeps adaptive average pooling whole as segc.AdaptiveAvgPool2d",
@@ -59,12 +59,12 @@ REWRITES = (
     ),
     Rewrite(
         "adaptive-max-pool",
-        "spells adaptive maximum pooling as maxima of windows",
+        "expands adaptive maximum pooling into maxima of windows",
         torch.nn.functional,
         "adaptive_max_pool2d",
         windows_of_either_size,
     ),
-    # the name `int` in the module of mmseg's resize and Upsample; the builtin itself stays as it is
+    # replaces the name `int` in the module of mmseg's resize and Upsample, not the builtin
     Rewrite(
         "symbolic-int",
         "keeps sizes symbolic that mmseg's resize and Upsample convert with int()",
@@ -76,7 +76,7 @@ REWRITES = (
     ),
     Rewrite(
         "whole-upsample",
-        "hands whole factors on as factors in mmseg's Upsample, instead of the sizes they give",
+        "passes integer factors of mmseg's Upsample on as factors, instead of as sizes",
         "mmseg.models.utils.wrappers:Upsample",
         "forward",
         upsampled_by_whole_factors,
@@ -106,7 +106,7 @@ REWRITES = (
 
 @dataclass
 class Applied:
-    """fired: names of the rewrites that ran, filled while tracing. refused: what was not applied, and why."""
+    """fired: names of the rewrites that ran, filled while tracing. refused: why rewrites were not applied."""
 
     fired: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -114,7 +114,10 @@ class Applied:
 
 @contextmanager
 def applied(*, dynamic: bool = False) -> Iterator[Applied]:
-    """Apply all rewrites that fit; `dynamic` adds those for symbolic sizes. Undone on the way out."""
+    """Apply the rewrites that fit the installed packages, until the context exits.
+
+    dynamic: also those for symbolic sizes. Yields a record that is filled while tracing.
+    """
     record = Applied()
     with ExitStack() as stack:
         for rewrite in REWRITES:
@@ -129,13 +132,13 @@ def applied(*, dynamic: bool = False) -> Iterator[Applied]:
 
 
 def _replace(stack: ExitStack, owner: Any, rewrite: Rewrite, fired: list[str]) -> None:
-    """Set the attribute until the stack unwinds. One that is only inherited, or a builtin, is deleted then."""
+    """Replace the attribute until the stack unwinds, which deletes one that was inherited or a builtin."""
     original = getattr(owner, rewrite.attribute, None) or _builtin(rewrite.attribute)
     if rewrite.attribute in vars(owner):
         stack.callback(setattr, owner, rewrite.attribute, original)
     else:
         stack.callback(delattr, owner, rewrite.attribute)
-    setattr(owner, rewrite.attribute, _noting(rewrite, original, fired))
+    setattr(owner, rewrite.attribute, _recording(rewrite, original, fired))
 
 
 def _builtin(name: str) -> Function:
@@ -145,12 +148,12 @@ def _builtin(name: str) -> Function:
     return function
 
 
-def _noting(rewrite: Rewrite, original: Callable[..., Any], fired: list[str]) -> Callable[..., Any]:
-    made = rewrite.make(original)
+def _recording(rewrite: Rewrite, original: Callable[..., Any], fired: list[str]) -> Callable[..., Any]:
+    replacement = rewrite.make(original)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if rewrite.name not in fired:
             fired.append(rewrite.name)
-        return made(*args, **kwargs)
+        return replacement(*args, **kwargs)
 
     return call

@@ -91,9 +91,8 @@ def test_another_version_is_left_alone_and_said(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(table, "REWRITES", (rewrite,))
     with table.applied() as applied:
         assert package.double(1) == (4 if fits else 2)
-    refusal = (
-        f"rewrite 'quadruple' is not applied: it fits {package.__name__} >= 1.0, < 1.5, and {version} is installed"
-    )
+    wanted = f"{package.__name__} >= 1.0, < 1.5"
+    refusal = f"rewrite 'quadruple' is not applied: it is written for {wanted}, and {version} is installed"
     assert applied.refused == ([] if fits else [refusal])
     assert applied.fired == (["quadruple"] if fits else [])
     assert trace(torch.nn.Conv2d(3, 2, 1), (1, 3, 8, 8), opset=20).notes == tuple(applied.refused)
