@@ -26,7 +26,7 @@ from segc.errors import FileError, LegalityError, ParityError, UsageError
 from segc.frontend.source import open_source
 from segc.parity.reference import reference_of
 from segc.targets import Settings, registry
-from tests.helpers.calls import python, refused, segc, segc_process
+from tests.helpers.calls import heed_interrupts, python, refused, segc, segc_process
 from tests.helpers.tiny_configs import config
 from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, changed, onnx_file, source
 
@@ -432,7 +432,9 @@ def test_an_interrupt_leaves_nothing_and_what_was_there_untouched(tmp_path: Path
         "-o",
         str(previous.path),
     ]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if said in line:
