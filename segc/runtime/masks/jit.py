@@ -1,4 +1,4 @@
-"""How the kernels of segc.runtime are compiled. Imported only where numba is."""
+"""How the kernels of segc.runtime.masks are compiled. Imported only where numba is installed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "boundschec
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """`function` compiled at its first call; the result is kept on disk where a folder for it can be written."""
+    """`function`, compiled at its first call; the result is cached on disk where the cache folder is writable."""
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no writable cache folder
         return numba.njit(**_OPTIONS)(function)

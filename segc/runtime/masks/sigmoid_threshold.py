@@ -1,4 +1,4 @@
-"""Comparing logits where a threshold on probabilities is asked for."""
+"""Thresholds on probabilities as thresholds on logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-SATURATES = 1e-5  # nearer to 0 or 1 than this a float32 sigmoid is left as it is
+SATURATES = 1e-5  # nearer to 0 or 1 than this, rounding of a float32 sigmoid decides
 
 
 def cutoff(threshold: float, dtype: np.dtype[Any]) -> float | None:

@@ -1,9 +1,9 @@
-"""Threads that wait to take a share of a caller's work, each on another core than the caller's.
+"""Waiting threads that share a caller's work, each on another core than the caller's.
 
-A kernel of two milliseconds has no time for Linux to balance its load: a thread that is started, or woken, begins as a
-rule on the core of the one that woke it, and both take turns there until a tick moves one of them. So helpers stay, and
-before one is woken the caller lets it run only where the caller does not. Where that cannot be said (other systems,
-sandboxes that forbid it) they are woken all the same.
+A kernel of two milliseconds is too short for Linux to balance its load: a thread that is started or woken usually
+begins on the core of the thread that woke it, and both take turns there until the next scheduler tick. So the threads
+stay alive, and before the caller wakes one it restricts that thread to the other cores. Where that is impossible (other
+systems, sandboxes that forbid it) they are woken without it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Job = Callable[[], None]
 
 
 class Helper:
-    """A daemon thread that does one job after the other."""
+    """A daemon thread that runs one job after the other."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Job, threading.Lock]] = queue.SimpleQueue()
@@ -38,12 +38,12 @@ class Helper:
                 job()
             finally:
                 done.release()
-            del job  # or what it refers to, logits among it, lives on until the next
+            del job  # or what it refers to, such as logits, stays in memory until the next job
 
     def start(self, job: Job, cores: Sequence[int]) -> threading.Lock:
-        """Begin `job`, which raises nothing, on one of `cores` if any are named; the lock is free when it is done."""
+        """Start `job`, which raises nothing, on one of `cores` (empty: any); the lock is released when it is done."""
         if cores:
-            with contextlib.suppress(OSError):  # forbidden, or a core has gone
+            with contextlib.suppress(OSError):  # forbidden, or a core went offline
                 os.sched_setaffinity(self._thread, cores)
         done = threading.Lock()
         done.acquire()
@@ -55,10 +55,10 @@ _idle: list[Helper] = []  # append and pop are atomic
 
 
 def together(count: int, job: Job) -> None:
-    """Run `job` in the caller's thread and in `count` helpers at once; returns when all are done. It raises nothing."""
+    """Run `job`, which raises nothing, in the caller's thread and `count` others at once; returns when all are done."""
     helpers = [_taken() for _ in range(count)]
     others = elsewhere() if helpers else []
-    # as many groups of cores as helpers, or two might be woken on the same one
+    # one group of cores per thread, or two might be woken on the same core
     parts = [others[at::count] for at in range(count)] if len(others) >= count else [others] * count
     waits = [helper.start(job, cores) for helper, cores in zip(helpers, parts, strict=True)]
     try:
@@ -70,7 +70,7 @@ def together(count: int, job: Job) -> None:
 
 
 def elsewhere() -> list[int]:
-    """The cores this thread may use but the one it is on, if there are others; empty where that is not known."""
+    """The cores this thread may use except its current one, unless it is the only one; empty where unknown."""
     here = _core_of_caller()
     if here is None:
         return []
@@ -87,7 +87,7 @@ def _taken() -> Helper:
 
 @cache
 def _core_of_caller() -> Callable[[], int] | None:
-    """The C library's sched_getcpu, where there is one."""
+    """The C library's sched_getcpu; None where there is none."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     try:

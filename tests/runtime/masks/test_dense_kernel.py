@@ -16,14 +16,14 @@ from segc.runtime.masks.dispatch import Axis, _widened, axis, composed
 
 def reordered(row: np.ndarray, columns: Axis, classes: int) -> np.ndarray:
     """`row` (w) interpolated at the columns of `columns`, by way of their order."""
-    runs, tiles, places, weights = dense_kernel.ordered(columns.low, columns.weight, classes)
+    runs, tiles, places, weights = dense_kernel.column_order(dense_kernel.Taps(columns.low, columns.weight), classes)
     taps = len(columns.weight)
     line = np.empty(len(row) + taps - 1, np.float32)
     made = np.full(columns.out, np.nan, np.float32)
     for (first, left), (last, right) in itertools.pairwise(tiles):
         mine = runs[first:last]
         held = np.empty(mine[:, 2].sum(), np.float32)
-        dense_kernel.interpolated(row[None, None], 0, 0, mine, weights, line, held)
+        dense_kernel.interpolate_row(row[None, None], 0, 0, mine, weights, line, held)
         made[left:right] = held[places[left:right]]
     return made
 
@@ -51,7 +51,7 @@ def test_every_column_is_done_at_one_place_with_its_own_weights(
 def test_a_column_costs_one_place_but_where_cells_differ_in_width() -> None:
     for side, out, most in ((128, 512, 1.02), (256, 2048, 1.05), (65, 513, 1.05), (100, 150, 1.35), (60, 40, 1.51)):
         columns = axis(side, out, False)
-        *_, weights = dense_kernel.ordered(columns.low, columns.weight, 19)
+        *_, weights = dense_kernel.column_order(dense_kernel.Taps(columns.low, columns.weight), 19)
         assert out <= weights.shape[1] <= most * out, (side, out)
 
 
@@ -59,6 +59,6 @@ def test_a_column_costs_one_place_but_where_cells_differ_in_width() -> None:
 def test_what_is_held_fits_a_cache(size: tuple[int, int]) -> None:
     columns = axis(size[0] // 8, size[1], False)
     for classes in (2, 19, 150, 1000):
-        runs, tiles, _, _ = dense_kernel.ordered(columns.low, columns.weight, classes)
+        runs, tiles, _, _ = dense_kernel.column_order(dense_kernel.Taps(columns.low, columns.weight), classes)
         widest = max(runs[a:b, 2].sum() for a, b in itertools.pairwise(tiles[:, 0]))
         assert widest <= 1.1 * max(dense_kernel.TILE // 4, min(dense_kernel.TILE, dense_kernel.LINES // (2 * classes)))

@@ -30,7 +30,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setattr(dispatch, "compiled", lambda: None)
     else:
         pytest.importorskip("numba")
-        monkeypatch.setattr(dispatch, "_THREAD_WORTH", 1)  # or the small maps here would have one thread
+        monkeypatch.setattr(dispatch, "_WORK_PER_THREAD", 1)  # or the small maps here would have one thread
         assert dispatch.compiled() is not None
     return str(request.param)
 
