@@ -32,7 +32,7 @@ class OvSession:
 
     def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """All inputs by name to all outputs by name."""
-        # NumPy has two int64 types, C's long and long long, and OpenVINO knows the one that this spelling gives
+        # NumPy has two int64 types, C's long and long long; OpenVINO knows only the one that dtype.str names
         given = {name: array.view(np.dtype(array.dtype.str)) for name, array in inputs.items()}
         result = self._infer(given)
         ports = enumerate(self._compiled.outputs)

@@ -1,7 +1,8 @@
 """A C++ program that runs the bundle without segc: example/main.cpp and its CMakeLists.txt, from the manifest.
 
-It needs nothing but ncnn: images come as binary PPM files, masks go as PGM files that hold class numbers. It does what
-`segc run` does for an image of the engine's size; another size is resized by ncnn, which rounds otherwise than OpenCV.
+It needs only ncnn: it reads images as binary PPM and writes masks as PGM files of class numbers. For an image of the
+engine's size it computes what `segc run` computes; other sizes are resized by ncnn, which rounds differently from
+OpenCV.
 """
 
 from __future__ import annotations
@@ -159,7 +160,10 @@ DECIDE = {
 
 
 def write_example(directory: Path, manifest: Manifest) -> None:
-    """Write the two files into the bundle; a model that does not take images of three channels has no example."""
+    """Write example/main.cpp and example/CMakeLists.txt into the bundle.
+
+    Nothing is written for models whose input does not have three channels, and for hybrid bundles.
+    """
     if manifest.input.shape[1] != 3 or manifest.segments:
         return
     folder = directory / FOLDER
@@ -169,7 +173,7 @@ def write_example(directory: Path, manifest: Manifest) -> None:
 
 
 def main_cpp(manifest: Manifest) -> str:
-    """The program."""
+    """The text of main.cpp for this bundle."""
     _, _, height, width = manifest.input.shape
     fixed = height is not None and width is not None
     options, pre, out = manifest.target.options, manifest.preprocessing, manifest.output
@@ -201,7 +205,7 @@ def main_cpp(manifest: Manifest) -> str:
 
 
 def _float(value: float) -> str:
-    """A C++ literal without its suffix; float32 reads the same number."""
+    """A C++ float literal without its suffix, with enough digits to give the same float32."""
     return f"{value:.9g}" if "." in f"{value:.9g}" or "e" in f"{value:.9g}" else f"{value:.1f}"
 
 
@@ -210,5 +214,5 @@ def _floats(values: tuple[float, ...]) -> str:
 
 
 def _comment(name: str) -> str:
-    """A name that cannot end a comment line."""
+    """A name as it can stand in a comment line: without line breaks and backslashes."""
     return " ".join(name.replace("\\", "/").split())

@@ -35,7 +35,7 @@ def configured(target: Target) -> Target:
 
 
 def write(model: onnx.ModelProto, directory: Path, settings: Settings, flavor: Flavor) -> Emitted:
-    """Write graph, build settings and README."""
+    """Write the legalized graph, the build settings and README.md."""
     image = interface(model.graph.input)[0]
     shapes = profile(image, settings.shape_range)
     files = build.write_onnx(model, directory / MODEL)
@@ -71,7 +71,7 @@ def lock(model: onnx.ModelProto) -> dict[str, Any]:
 
 
 def finish(source: Path, directory: Path, settings: Settings) -> Emitted:
-    """Build the engine of the bundle `source` into `directory`. Raises what `builder.build_file` raises."""
+    """Build the engine of the bundle `source` into `directory`. Raises what `build.build_file` raises."""
     job = json.loads((source / BUILD).read_bytes())
     flavor = chosen(settings.options)
     built = build.build_file(source / MODEL, job["profile"], directory, flavor, tf32=build.allows_tf32(settings))
@@ -88,7 +88,7 @@ BUILD_LATER = DeferredBuild(
 
 
 def trtexec(name: str, shapes: Mapping[str, list[int]] | None, tf32: bool) -> dict[str, str]:
-    """The exact command of each TensorRT's own tool, to be run in the bundle's folder."""
+    """The exact command of each TensorRT's own tool, to be run in the bundle's folder, by the name of the TensorRT."""
     options = [
         f"--onnx={MODEL}",
         f"--saveEngine={ENGINE}",
