@@ -187,7 +187,7 @@ def test_the_pipeline_of_a_target_is_listed_in_order_with_its_stages(target: str
     assert isinstance(rows, list)
     pipeline = stages.standard(targets.get(target), shape=(1, 512, 512), mask=True, threshold=0.5)
     assert [row["name"] for row in rows] == [step.name for step in pipeline.passes]
-    named = ["specialize", "clean", "recognize", "simplify", "mask", "output", "lower", "tidy", "legalize"]
+    named = ["specialize", "clean", "recognize", "mask", "output", "lower", "tidy", "legalize"]
     assert [*dict.fromkeys(row["stage"] for row in rows)] == named
     plain = segc("passes", "--target", target)
     assert plain.code == 0 and "tidy:\n" in plain.out and "requires: constants folded" in plain.out
