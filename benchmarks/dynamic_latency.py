@@ -64,17 +64,17 @@ def measure(family: str, target: str, size: tuple[int, int] | None, threads: int
     import torch
 
     from segc.commands.compile import compile_request
-    from segc.compilation.cache import Shared
+    from segc.compilation.cache import CompileCache
     from segc.compilation.request import Request
     from segc.runtime.engine import load
 
     torch.set_num_threads(threads)
-    shared, source = Shared(), FAMILIES[family]
+    cache, source = CompileCache(), FAMILIES[family]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         static = compile_request(
             Request(source, target, size, output="logits", mode="whole", verify=False, out=folder / "static"),
-            shared=shared,
+            cache=cache,
         )
         _, channels, height, width = (side or 0 for side in static.manifest.input.shape)
         dynamic = compile_request(
@@ -82,7 +82,7 @@ def measure(family: str, target: str, size: tuple[int, int] | None, threads: int
                 source, target, dynamic=True, trace_shape=(height, width), output="logits", mode="whole",
                 verify=False, out=folder / "dynamic",
             ),
-            shared=shared,
+            cache=cache,
         )  # fmt: skip
         engines = [load(bundle.path, threads=threads) for bundle in (static, dynamic)]
         x = np.random.default_rng(0).standard_normal((1, channels, height, width)).astype(np.float32)

@@ -85,7 +85,7 @@ def measure(family: str, settings: Settings) -> list[Row]:
     import torch
 
     from segc.commands.compile import compile_request
-    from segc.compilation.cache import Shared
+    from segc.compilation.cache import CompileCache
     from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
@@ -94,8 +94,8 @@ def measure(family: str, settings: Settings) -> list[Row]:
     from segc.runtime.engine import accepted, load
 
     torch.set_num_threads(settings.threads)
-    shared, source = Shared(), open_source(FAMILIES[family], mode="whole")
-    shared.source((FAMILIES[family], None, False, "whole"), lambda: source)
+    cache, source = CompileCache(), open_source(FAMILIES[family], mode="whole")
+    cache.source((FAMILIES[family], None, False, "whole"), lambda: source)
     reference, info = reference_of(source), source.info
     trace = pair(settings.trace) if settings.trace else info.shape
     rows = []
@@ -109,7 +109,7 @@ def measure(family: str, settings: Settings) -> list[Row]:
                 verify=False, out=folder / target,
             )  # fmt: skip
             try:
-                bundle = compile_request(request, shared=shared)
+                bundle = compile_request(request, cache=cache)
                 engine = load(bundle.path, threads=settings.threads)
             except SegcError as error:
                 rows.append(Row(family, target, "", 0, failure=" ".join([error.what, *error.details["because"]])))

@@ -144,11 +144,11 @@ def make_openvino(job: Job) -> None:
 def make_segc(job: Job) -> None:
     """All bundles; why one failed is written beside it. Not verified here: every mask is, before it is timed."""
     from segc.commands.compile import compile_request
-    from segc.compilation.cache import Shared
+    from segc.compilation.cache import CompileCache
     from segc.compilation.request import Request
     from segc.errors import SegcError
 
-    shared = Shared()
+    cache = CompileCache()
     for target, image in [(t, i) for t in job.targets for i in INPUTS[t]]:
         place = job.folder / f"segc-{target}-{image}"
         request = Request(
@@ -156,7 +156,7 @@ def make_segc(job: Job) -> None:
             threads=job.threads, verify=False, out=place,
         )  # fmt: skip
         try:
-            compile_request(request, shared=shared)
+            compile_request(request, cache=cache)
         except SegcError as error:
             place.with_suffix(".failed").write_text(str(error).splitlines()[0])
 

@@ -102,23 +102,23 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     import torch
 
     from segc.commands.compile import compile_request
-    from segc.compilation.cache import Shared
+    from segc.compilation.cache import CompileCache
     from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
     from segc.parity import metrics
     from segc.parity.reference import reference_of
 
-    shared, failed, config = Shared(), {}, FAMILIES[family]
+    cache, failed, config = CompileCache(), {}, FAMILIES[family]
     for kind, asked in OURS.items():
         request = Request(
             config, "ncnn", size, mode="whole", verify=False, hybrid=False, out=place_of(kind, folder), **asked
         )  # type: ignore[arg-type]
         try:
-            compile_request(request, shared=shared)
+            compile_request(request, cache=cache)
         except SegcError as error:
             failed[kind] = str(error).splitlines()[0]
-    source = shared.source((config, None, False, "whole"), lambda: open_source(config, mode="whole"))
+    source = cache.source((config, None, False, "whole"), lambda: open_source(config, mode="whole"))
     info, module = source.info, source.module
     assert module is not None
     cases: dict[str, Any] = {}

@@ -26,7 +26,7 @@ import segc
 from segc import targets
 from segc.cli import arguments
 from segc.commands.compile import compile_request
-from segc.compilation.cache import Shared
+from segc.compilation.cache import CompileCache
 from segc.compilation.request import Request
 from segc.errors import ShapeError
 from segc.frontend.model import Source
@@ -64,11 +64,11 @@ def measure(
     name: str, size: tuple[int, int] | None, target_names: tuple[str, ...], asked: str, threads: int = 2
 ) -> Iterator[Row]:
     """Rows for one model, at `size` or the config's crop size; a size the model rejects moves up to one it takes."""
-    shared = Shared()
+    cache = CompileCache()
     source = open_source(FAMILIES[name], mode="whole")
     size = accepted_size(source, size or source.info.shape)
     info = source.info
-    shared.source((FAMILIES[name], None, False, "whole"), lambda: source)
+    cache.source((FAMILIES[name], None, False, "whole"), lambda: source)
     shape = (1, info.in_channels, *size)
     inputs = list(metrics.inputs(shape, info.mean, info.std, info.channel_order))
     reference = reference_of(source)
@@ -81,7 +81,7 @@ def measure(
             request = Request(
                 FAMILIES[name], target_name, size, output="logits", mode="whole", verify=False, out=out
             )  # fmt: skip
-            compile_request(request, shared=shared)
+            compile_request(request, cache=cache)
             engine = segc.load(out, threads=threads)
             ours = [metrics.compare(label, y, engine.run(x)["logits"], info.threshold) for label, x, y in expected]
             plain_folder = out.with_suffix(".plain")

@@ -14,6 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from segc.bundle.manifest import Manifest
+from segc.bundle.status import StatusKind
 from segc.passes.base import Pass
 from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
 from segc.targets.checks import BoundaryCheck, Check, static_map
@@ -112,7 +113,7 @@ class Target:
     limits: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
     """Per precision the limits of the parity gate where segc's own do not fit: (largest relative logit error or None,
     least share of equal pixels)."""
-    status_when_not_run: str = "built, not run"
+    status_when_not_run: StatusKind = StatusKind.BUILT
     """The status of a bundle whose engine cannot run on this machine."""
     explain: Callable[[], str] = lambda: ""
     """More for `segc doctor`."""

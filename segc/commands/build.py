@@ -20,8 +20,12 @@ import onnx
 from segc import targets
 from segc.bundle import store as bundles
 from segc.bundle.manifest import REPORT, Manifest
-from segc.commands.compile import STAND_IN, Bundle, runtime_version
+from segc.bundle.status import Status
+from segc.commands.compile import Bundle
+from segc.commands.keywords import checked_keywords
+from segc.compilation.publication import STAND_IN
 from segc.compilation.settings import settings_of
+from segc.compilation.setup import runtime_version
 from segc.errors import ParityError, UsageError
 from segc.graph import ir
 from segc.legality import report as legality
@@ -32,6 +36,7 @@ from segc.targets.protocol import Session, Settings
 from segc.targets.target import DeferredBuild, Target
 
 
+@checked_keywords
 def build(
     bundle: str | Path,
     *,
@@ -63,16 +68,16 @@ def build(
         start = time.perf_counter()
         emitted = _finished(path, staging.directory, graph, target, deferred, settings)
         seconds = {"emit": time.perf_counter() - start}
-        unrun = target.cannot_run(settings)
+        status = Status.of(target.cannot_run(settings), target.status_when_not_run)
         progress("comparing with the stored outputs")
-        staging.report = report = _report(path, target, unrun, seconds)
+        staging.report = report = _report(path, status, seconds)
         start = time.perf_counter()
         if report["parity"] is not None:
-            session = _session(staging.directory, graph, target, emitted.options, unrun, threads)
+            session = _session(staging.directory, graph, target, emitted.options, status, threads)
             _judge(
                 report["parity"], staging.directory / stored_reference.NAME, session, manifest, max_error, min_agreement
             )
-            report["parity"]["ran"] = target.name if unrun is None else f"the legalized graph in {STAND_IN}"
+            report["parity"]["ran"] = target.name if status.ran else STAND_IN
         seconds["verify"] = time.perf_counter() - start
         staging.manifest = replace(
             manifest,
@@ -109,18 +114,16 @@ def _finished(
         raise legality.refused_by_runtime(refused, target, error.refusals) from error
 
 
-def _report(path: Path, target: Target, unrun: str | None, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _report(path: Path, status: Status, seconds: Mapping[str, float]) -> dict[str, Any]:
     """The bundle's report with the state of now; `seconds` is filled in as time goes by."""
     report: dict[str, Any] = json.loads((path / REPORT).read_bytes())
-    report["status"] = "ok" if unrun is None else f"{target.status_when_not_run}: {unrun}"
-    report["timings"] = {**report["timings"], "seconds": seconds}
-    return report
+    return {**report, **status.to_json(), "timings": {**report["timings"], "seconds": seconds}}
 
 
 def _session(
-    directory: Path, graph: str, target: Target, options: Mapping[str, Any], unrun: str | None, threads: int
+    directory: Path, graph: str, target: Target, options: Mapping[str, Any], status: Status, threads: int
 ) -> Session:
-    if unrun is None:
+    if status.ran:
         return target.load(directory, options, threads)
     return stand_in(onnx.load(directory / graph), threads)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,16 +14,16 @@ if TYPE_CHECKING:
     from segc.frontend.trace import Traced
 
 
-class Shared:
-    """Keeps results by key for the compiles that are given it. Every compile gets copies of what it changes."""
+class CompileCache:
+    """Keeps results by key for the compiles that are given it. Every compile gets copies of what it uses up."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Any] = {}
 
     def source(self, key: Hashable, make: Callable[[], Source]) -> Source:
-        """The opened source; its `info` is a copy, for a compile completes it."""
-        kept: Source = self._get(("source", key), make)
-        return Source(copy.deepcopy(kept.info), kept.module, kept.onnx_model)
+        """The opened source."""
+        source: Source = self._get(("source", key), make)
+        return source
 
     def traced(self, key: Hashable, make: Callable[[], Traced]) -> Traced:
         """The traced model, as a copy: importing it into the IR consumes it."""
@@ -61,12 +60,8 @@ class Shared:
         return self._kept[key]
 
 
-class Unshared(Shared):
+class NoCache(CompileCache):
     """Keeps and copies nothing: for one compile alone."""
-
-    def source(self, key: Hashable, make: Callable[[], Source]) -> Source:
-        """As made."""
-        return make()
 
     def traced(self, key: Hashable, make: Callable[[], Traced]) -> Traced:
         """As made."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segc.bundle.manifest import Decode, Manifest
 from segc.errors import SourceError
-from segc.frontend.model import ModelInfo, generic_classes
+from segc.frontend.model import ModelInfo, Notes, generic_classes
 from segc.graph import ir
 from segc.passes.base import PassResult
 from segc.passes.support.edit import ints
@@ -65,7 +66,7 @@ def manifest(
             "test_cfg": info.test_cfg,
             "test_resize": {"scale": _listed(info.resize_scale), "keep_ratio": info.keep_ratio},
             "top_k": selects_by_top_k(graph),
-            "rewrites": info.rewrites,
+            "rewrites": list(info.rewrites),
         },
         "passes": [{"name": name, "changes": result.changes} for name, result in results],
         "segments": list(segments),
@@ -73,8 +74,8 @@ def manifest(
     return Manifest.from_content(content)
 
 
-def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
-    """Take from the graph what the source did not say: the number of channels, class names, a threshold."""
+def with_head(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
+    """`info` with what the source did not say: the number of channels from the graph, class names, a threshold."""
     if info.channels == 0:
         shape = graph.outputs[0].shape
         channels = shape[1] if shape is not None and len(shape) == 4 else None
@@ -84,17 +85,19 @@ def complete_head(info: ModelInfo, graph: gs.Graph) -> None:
                 because=f"its shape is {shape}",
                 so="export the model without what follows its logits",
             )
-        info.channels = channels
+        info = replace(info, channels=channels)
     if info.channels == 1 and info.threshold is None:
-        info.threshold = 0.5
-        info.notes.append("the head has one channel and names no threshold: sigmoid(logit) > 0.5 is foreground")
+        info = replace(info, threshold=0.5)
+        notes.add("the head has one channel and names no threshold: sigmoid(logit) > 0.5 is foreground")
     count = max(info.channels, 2)
     if len(info.classes) != count:
         if info.classes:
-            info.notes.append(f"{len(info.classes)} class names do not fit {count} classes: generic names are used")
-        info.classes, info.palette = generic_classes(count)
+            notes.add(f"{len(info.classes)} class names do not fit {count} classes: generic names are used")
+        classes, palette = generic_classes(count)
+        return replace(info, classes=classes, palette=palette)
     if len(info.palette) != count:
-        info.palette = generic_classes(count)[1]
+        return replace(info, palette=generic_classes(count)[1])
+    return info
 
 
 def selects_by_top_k(graph: gs.Graph) -> bool:
@@ -112,13 +115,14 @@ def image_shape(graph: gs.Graph) -> list[Any]:
     return [n, rest[2], *rest[:2]] if x.dtype == np.uint8 else [n, *rest]
 
 
-def note_resize(info: ModelInfo, graph: gs.Graph) -> None:
-    """Say so when `segment` cannot follow the test pipeline because the engine has one size only."""
-    if _fixed(graph, info) and info.resize_scale is not None and info.keep_ratio:
-        info.notes.append(
-            "images are resized to the engine's fixed size; the config's test pipeline keeps their ratio: --dynamic "
-            "does as it says"
-        )
+def resize_note(info: ModelInfo, graph: gs.Graph) -> str | None:
+    """What to tell the user when `segment` cannot follow the test pipeline: the engine has one size only."""
+    if not (_fixed(graph, info) and info.resize_scale is not None and info.keep_ratio):
+        return None
+    return (
+        "images are resized to the engine's fixed size; the config's test pipeline keeps their ratio: --dynamic "
+        "does as it says"
+    )
 
 
 def _fixed(graph: gs.Graph, info: ModelInfo) -> bool:

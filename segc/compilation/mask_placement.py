@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -70,7 +71,7 @@ class Choice:
         return {"host_ms": self.host_ms, **({} if self.graph_ms is None else {"graph_ms": self.graph_ms})}
 
     @property
-    def way(self) -> str:
+    def way(self) -> Literal["graph", "host"]:
         """The faster one; the host where they are alike, which leaves more time to the accelerator, if there is one."""
         return "graph" if self.graph_ms is not None and self.graph_ms < _MARGIN * self.host_ms else "host"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,14 +100,6 @@ def guarded(session: targets.Session, name: str) -> Run:
             ) from error  # fmt: skip
 
     return run
-
-
-def fitting_limits(limits: metrics.Limits, graph: gs.Graph, info: ModelInfo) -> metrics.Limits:
-    """The limits asked for; a graph that selects by top-k is judged by pixels, and a note says so."""
-    if not manifest_builder.selects_by_top_k(graph):
-        return limits
-    info.notes.append("the model selects points by top-k, whose ties rounding decides: parity is judged by pixels")
-    return replace(limits, relative_error=None)
 
 
 def _shapes(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from segc import targets
 from segc.compilation import mask_placement as decode
-from segc.compilation.cache import Shared
+from segc.compilation.cache import CompileCache
 from segc.errors import ShapeError, UsageError
-from segc.frontend.model import ModelInfo, Source
+from segc.frontend.model import ModelInfo, Notes, Source
 from segc.frontend.source import open_source
 from segc.hybrid.options import Partitioning
 
@@ -86,9 +86,9 @@ def _require_images(request: Request, target: targets.Target) -> None:
         raise UsageError("--input uint8 and --check exclude each other", because="--check feeds float32 inputs")
 
 
-def open_shared(request: Request, shared: Shared) -> Source:
-    """The source of a request, opened once for all compiles with this `shared`."""
-    return shared.source(
+def open_shared(request: Request, cache: CompileCache) -> Source:
+    """The source of a request, opened once for all compiles with this cache."""
+    return cache.source(
         (request.source, request.checkpoint, request.allow_mismatch, request.mode),
         lambda: open_source(
             request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
@@ -96,12 +96,13 @@ def open_shared(request: Request, shared: Shared) -> Source:
     )
 
 
-def open_fitting(request: Request, shared: Shared) -> Source:
-    """The source, which has to fit the request; its `info` is changed to what the request says."""
-    source = open_shared(request, shared)
+def open_fitting(request: Request, cache: CompileCache, notes: Notes) -> Source:
+    """The source, which has to fit the request; its `info` follows the request where both may decide."""
+    source = open_shared(request, cache)
+    notes.add(*source.notes)
     _require_fitting(request, source.info)
     if source.info.mode == "slide":
-        _fit_slide(request, source.info)
+        source = replace(source, info=_with_slide(request, source.info, notes))
     if request.input == "uint8" and (source.info.in_channels != 3 or source.info.mode == "slide"):
         slides = source.info.mode == "slide"
         raise UsageError(
@@ -112,7 +113,7 @@ def open_fitting(request: Request, shared: Shared) -> Source:
     return source
 
 
-def with_output(request: Request, target: targets.Target, info: ModelInfo) -> Request:
+def with_output(request: Request, target: targets.Target, info: ModelInfo, notes: Notes) -> Request:
     """The request with an output: what was asked for, or the target's usual one.
 
     A mask is the usual one only of mmseg's models that run whole: of other sources nothing says that they give classes.
@@ -121,27 +122,25 @@ def with_output(request: Request, target: targets.Target, info: ModelInfo) -> Re
         return request
     if target.output == "logits" or info.kind != "mmseg" or info.mode == "slide":
         return replace(request, output="logits")
-    info.notes.append(f"{target.name} engines give the mask, which is faster; --output logits asks for logits")
+    notes.add(f"{target.name} engines give the mask, which is faster; --output logits asks for logits")
     return replace(request, output=target.output)
 
 
-def _fit_slide(request: Request, info: ModelInfo) -> None:
+def _with_slide(request: Request, info: ModelInfo, notes: Notes) -> ModelInfo:
     """A mask engine cannot slide; another shape replaces the window. Asked for by name, a conflict is an error."""
     if request.output == "mask":
         if request.mode == "slide":
             raise UsageError(
                 "--output mask cannot slide", because="overlapping windows average their logits", so="--mode whole"
             )
-        info.mode, info.slide_crop, info.slide_stride = "whole", None, None
-        info.notes.append("the config slides, but a mask engine cannot: images run whole")
-    elif request.shape is not None and info.slide_crop is not None and request.shape != info.slide_crop:
-        assert info.slide_stride is not None
-        info.slide_stride = tuple(  # type: ignore[assignment]
-            max(1, stride * side // crop)
-            for stride, side, crop in zip(info.slide_stride, request.shape, info.slide_crop, strict=True)
-        )
-        info.notes.append(f"--shape replaces the sliding window {info.slide_crop}; its stride is scaled alike")
-        info.slide_crop = request.shape
+        notes.add("the config slides, but a mask engine cannot: images run whole")
+        return replace(info, mode="whole", slide_crop=None, slide_stride=None)
+    crop, stride = info.slide_crop, info.slide_stride
+    if request.shape is None or crop is None or stride is None or request.shape == crop:
+        return info
+    height, width = (max(1, s * side // c) for s, side, c in zip(stride, request.shape, crop, strict=True))
+    notes.add(f"--shape replaces the sliding window {crop}; its stride is scaled alike")
+    return replace(info, slide_crop=request.shape, slide_stride=(height, width))
 
 
 def _require_fitting(request: Request, info: ModelInfo) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import CheckpointError, FileError
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class Checkpoint:
     classes: tuple[str, ...] | None = None
     palette: tuple[tuple[int, int, int], ...] | None = None
 
+    def record(self) -> dict[str, str]:
+        """What the manifest says of it."""
+        return {"name": self.path.name, "sha256": sha256_of_file(self.path)}
+
 
 @dataclass
 class Mismatch:
@@ -48,6 +53,10 @@ class Mismatch:
             if len(keys) > _SHOWN:
                 found.append(f"{kind}: ... and {len(keys) - _SHOWN} more")
         return found
+
+    def notes(self) -> list[str]:
+        """What to tell a user who allowed it."""
+        return [f"--allow-mismatch: {line}" for line in self.lines()]
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

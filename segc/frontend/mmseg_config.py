@@ -7,15 +7,15 @@ initialisers are dropped, because they would download files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import ShapeError, SourceError, UsageError
 from segc.frontend import calibrate
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
 from segc.frontend.mmseg_env import import_mmseg
-from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source, generic_classes, pair
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, generic_classes, pair
 from segc.frontend.quiet import quiet
 from segc.suggestions import closest
 
@@ -33,22 +33,21 @@ def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
     from segc.frontend.logits_model import MmsegLogits
 
     read = read_checkpoint(checkpoint) if checkpoint is not None else None
-    info = _info(config, path, mode)
+    notes = Notes()
+    info = _info(config, path, mode, notes)
     calibrate.seed_everything()
     segmentor = _build(config, path)
     logits = MmsegLogits(segmentor).eval()
-    _describe_head(info, segmentor)
+    info = _with_head(info, segmentor)
     if read is not None:
-        mismatch = load_into(segmentor, read, allow_mismatch=allow_mismatch)
-        info.weights = "checkpoint"
-        info.checkpoint = {"name": read.path.name, "sha256": sha256_of_file(read.path)}
-        info.notes += [f"--allow-mismatch: {line}" for line in mismatch.lines()]
+        notes.add(*load_into(segmentor, read, allow_mismatch=allow_mismatch).notes())
+        info = replace(info, weights="checkpoint", checkpoint=read.record())
     else:
-        info.weights = "random"
-        info.notes.append("no checkpoint was given: weights are RANDOM (fixed seed), the masks mean nothing")
+        notes.add("no checkpoint was given: weights are RANDOM (fixed seed), the masks mean nothing")
+        info = replace(info, weights="random")
         _calibrate(logits, info)
-    info.classes, info.palette = _dataset(config, read, info.channels)
-    return Source(info, logits)
+    classes, palette = _dataset(config, read, info.channels)
+    return Source(replace(info, classes=classes, palette=palette), logits, notes=tuple(notes))
 
 
 def read_config(path: Path) -> Any:
@@ -138,69 +137,71 @@ def _no_segmentor(path: Path, kind: str) -> SourceError:
     )
 
 
-def _info(config: Any, path: Path, mode: str | None) -> ModelInfo:
+def _info(config: Any, path: Path, mode: str | None, notes: Notes) -> ModelInfo:
+    """What the config says of the model; what its head is like is seen once it is built."""
     import hashlib
 
     # the text with all bases merged: equal configs have equal digests wherever they lie
     digest = hashlib.sha256(config.pretty_text.encode()).hexdigest()
-    info = ModelInfo("mmseg", path.stem, digest)
+    in_channels = int((config.model.get("backbone") or {}).get("in_channels", 3))
     preprocessor = dict(config.model.get("data_preprocessor") or config.get("data_preprocessor") or {})
-    _describe_preprocessing(info, preprocessor)
-    _describe_resize(info, config)
-    _describe_inference(info, config, preprocessor, mode)
-    info.in_channels = int((config.model.get("backbone") or {}).get("in_channels", 3))
-    return info
+    info = _with_preprocessing(ModelInfo("mmseg", path.stem, digest, in_channels=in_channels), preprocessor)
+    info = _with_resize(info, config, notes)
+    return _with_inference(info, config, preprocessor, mode)
 
 
-def _describe_preprocessing(info: ModelInfo, preprocessor: Mapping[str, Any]) -> None:
+def _with_preprocessing(info: ModelInfo, preprocessor: Mapping[str, Any]) -> ModelInfo:
     if preprocessor.get("mean") is not None:
-        info.mean = tuple(float(v) for v in preprocessor["mean"])
-        info.std = tuple(float(v) for v in preprocessor["std"])
+        mean, std = (tuple(float(v) for v in preprocessor[key]) for key in ("mean", "std"))
+        info = replace(info, mean=mean, std=std)
     swapped = preprocessor.get("bgr_to_rgb", False) or preprocessor.get("rgb_to_bgr", False)
-    info.channel_order = "RGB" if swapped else "BGR"
-    test = preprocessor.get("test_cfg") or {}
-    if test:  # mmseg pads at test time only when the preprocessor has a test_cfg
-        info.pad_size = pair(test["size"]) if test.get("size") is not None else None
-        info.pad_divisor = int(test["size_divisor"]) if test.get("size_divisor") is not None else None
-        info.pad_value = float(preprocessor.get("pad_val", 0))
+    info = replace(info, channel_order="RGB" if swapped else "BGR")
+    if not (test := preprocessor.get("test_cfg") or {}):  # without one mmseg does not pad at test time
+        return info
+    return replace(
+        info,
+        pad_size=pair(test["size"]) if test.get("size") is not None else None,
+        pad_divisor=int(test["size_divisor"]) if test.get("size_divisor") is not None else None,
+        pad_value=float(preprocessor.get("pad_val", 0)),
+    )
 
 
-def _describe_resize(info: ModelInfo, config: Any) -> None:
+def _with_resize(info: ModelInfo, config: Any, notes: Notes) -> ModelInfo:
     pipeline = (
         config.get("test_pipeline") or (config.get("test_dataloader") or {}).get("dataset", {}).get("pipeline") or []
     )
     for step in pipeline:
         if step["type"] == "Resize" and step.get("scale") is not None:
-            info.resize_scale = pair(step["scale"])
-            info.keep_ratio = bool(step.get("keep_ratio", False))
+            info = replace(info, resize_scale=pair(step["scale"]), keep_ratio=bool(step.get("keep_ratio", False)))
         elif step["type"] not in _IGNORED_STEPS:
-            info.notes.append(f"step '{step['type']}' of the test pipeline is not reproduced by `segment`")
+            notes.add(f"step '{step['type']}' of the test pipeline is not reproduced by `segment`")
+    return info
 
 
-def _describe_inference(info: ModelInfo, config: Any, preprocessor: Mapping[str, Any], mode: str | None) -> None:
+def _with_inference(info: ModelInfo, config: Any, preprocessor: Mapping[str, Any], mode: str | None) -> ModelInfo:
     test = dict(config.model.get("test_cfg") or {})
-    info.test_cfg = {k: list(v) if isinstance(v, tuple) else v for k, v in test.items()}
-    crop = config.get("crop_size") or preprocessor.get("size") or test.get("crop_size")
-    info.shape = pair(crop) if crop is not None else DEFAULT_SHAPE
-    info.mode = mode or str(test.get("mode", "whole"))
-    if info.mode == "slide":
-        if test.get("crop_size") is None or test.get("stride") is None:
-            raise UsageError(
-                "--mode slide needs a crop size and a stride",
-                because="the config's test_cfg has none",
-                so="add test_cfg=dict(mode='slide', crop_size=(H, W), stride=(h, w)) to the model",
-            )
-        info.slide_crop, info.slide_stride = pair(test["crop_size"]), pair(test["stride"])
-        info.shape = info.slide_crop
+    info = replace(info, test_cfg={k: list(v) if isinstance(v, tuple) else v for k, v in test.items()})
+    mode = mode or str(test.get("mode", "whole"))
+    if mode != "slide":
+        size = config.get("crop_size") or preprocessor.get("size") or test.get("crop_size")
+        return replace(info, mode=mode, shape=pair(size) if size is not None else DEFAULT_SHAPE)
+    if test.get("crop_size") is None or test.get("stride") is None:
+        raise UsageError(
+            "--mode slide needs a crop size and a stride",
+            because="the config's test_cfg has none",
+            so="add test_cfg=dict(mode='slide', crop_size=(H, W), stride=(h, w)) to the model",
+        )
+    crop, stride = pair(test["crop_size"]), pair(test["stride"])
+    return replace(info, mode=mode, slide_crop=crop, slide_stride=stride, shape=crop)
 
 
-def _describe_head(info: ModelInfo, segmentor: Any) -> None:
+def _with_head(info: ModelInfo, segmentor: Any) -> ModelInfo:
     head = segmentor.decode_head
     head = head[-1] if not hasattr(head, "out_channels") else head  # a cascade's last head decides
-    info.channels = int(segmentor.out_channels)
-    info.align_corners = bool(segmentor.align_corners)
-    threshold = getattr(head, "threshold", None)
-    info.threshold = float(threshold if threshold is not None else 0.3) if info.channels == 1 else None
+    channels = int(segmentor.out_channels)
+    given = getattr(head, "threshold", None)
+    threshold = float(given if given is not None else 0.3) if channels == 1 else None
+    return replace(info, channels=channels, align_corners=bool(segmentor.align_corners), threshold=threshold)
 
 
 def _calibrate(logits: nn.Module, info: ModelInfo) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 DEFAULT_SHAPE = (512, 512)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelInfo:
-    """Sizes are in pixels, (height, width) unless a comment says otherwise.
+    """Made once by a front end; a step that learns more makes a new one with `dataclasses.replace`.
+
+    Sizes are in pixels, (height, width) unless a comment says otherwise.
 
     channels: what the head gives; one channel means foreground where sigmoid(logit) > threshold.
     batch: of a static engine. fixed: the height and width that an ONNX file prescribes, None where it leaves one open.
     resize_scale: (width, height) as mmseg writes it; None feeds images as they are.
     minimum, divisor: of heights and widths a dynamic engine takes.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
-    notes: things the user should read, in full sentences.
     """
 
     kind: str
@@ -50,20 +51,37 @@ class ModelInfo:
     fixed: tuple[int | None, int | None] = (None, None)
     minimum: tuple[int, int] = (1, 1)
     divisor: int = 1
-    test_cfg: dict[str, Any] = field(default_factory=dict)
+    test_cfg: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "source"
-    checkpoint: dict[str, str] | None = None
-    rewrites: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    checkpoint: Mapping[str, str] | None = None
+    rewrites: tuple[str, ...] = ()
 
 
-@dataclass
+class Notes:
+    """Things the user should read, in full sentences: in the order they came up, each once."""
+
+    def __init__(self, *sentences: str) -> None:
+        self._sentences: dict[str, None] = dict.fromkeys(sentences)
+
+    def add(self, *sentences: str) -> None:
+        """Append the sentences that are not there yet."""
+        self._sentences.update(dict.fromkeys(sentences))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sentences)
+
+
+@dataclass(frozen=True)
 class Source:
-    """A model to compile: `module` maps (N, C, H, W) to logits in eager PyTorch, or `onnx_model` is given as it is."""
+    """A model to compile: `module` maps (N, C, H, W) to logits in eager PyTorch, or `onnx_model` is given as it is.
+
+    notes: what came up when it was opened, for the user.
+    """
 
     info: ModelInfo
     module: nn.Module | None = None
     onnx_model: onnx.ModelProto | None = None
+    notes: tuple[str, ...] = ()
 
 
 def generic_classes(channels: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:

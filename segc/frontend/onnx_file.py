@@ -15,6 +15,7 @@ from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source
 from segc.graph.onnx_reader import read_model
 
 _STANDARD = {"", "ai.onnx", "segc"}
+_NO_PREPROCESSING = "an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled"
 _OLDEST = 17  # LayerNormalization, and axes as inputs
 
 
@@ -28,8 +29,7 @@ def open_onnx(path: Path) -> Source:
         "onnx", path.stem, sha256_of_file(path), shape=(height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1]),
         in_channels=channels or 3, batch=batch or 1, fixed=(height or None, width or None),
     )  # fmt: skip
-    info.notes.append("an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled")
-    return Source(info, onnx_model=model)
+    return Source(info, onnx_model=model, notes=(_NO_PREPROCESSING,))
 
 
 def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import MissingPackageError, SourceError
 from segc.frontend import calibrate
-from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source, pair
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, pair
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,15 +38,15 @@ def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
     module_file = _run(path)
     model = _model(module_file, path)
     info = _info(module_file, path)
+    notes = Notes()
     if checkpoint is not None:
         read = read_checkpoint(checkpoint)
-        mismatch = load_into(model, read, allow_mismatch=allow_mismatch)
-        info.weights = "checkpoint"
-        info.checkpoint = {"name": read.path.name, "sha256": sha256_of_file(read.path)}
-        info.notes += [f"--allow-mismatch: {line}" for line in mismatch.lines()]
-        info.classes = info.classes or read.classes or ()
-        info.palette = info.palette or read.palette or ()
-    return Source(info, PlainLogits(model).eval())
+        notes.add(*load_into(model, read, allow_mismatch=allow_mismatch).notes())
+        info = replace(
+            info, weights="checkpoint", checkpoint=read.record(),
+            classes=info.classes or read.classes or (), palette=info.palette or read.palette or (),
+        )  # fmt: skip
+    return Source(info, PlainLogits(model).eval(), notes=tuple(notes))
 
 
 def _run(path: Path) -> ModuleType:

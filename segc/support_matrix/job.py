@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from segc.commands.compile import compile_request
-from segc.compilation.cache import Shared
+from segc.compilation.cache import CompileCache
 from segc.compilation.request import Request, open_shared
 from segc.errors import SegcError, ShapeError
 from segc.frontend.model import Source
@@ -34,16 +34,16 @@ def run_job(job: Job) -> list[Cell]:
     import torch
 
     torch.set_num_threads(job.threads)
-    shared, cells = Shared(), list[Cell]()
+    cache, cells = CompileCache(), list[Cell]()
     try:
-        job = replace(job, size=_accepted_size(job, shared))
+        job = replace(job, size=_accepted_size(job, cache))
     except SegcError as refusal:
         return job.all(CANNOT, _reason(refusal))
     with tempfile.TemporaryDirectory() as folder:
         traced = ""
         for at, (shape, target, output) in enumerate(job.places()):
             if shape != traced:
-                shared.forget_traces()  # all places of one shape come one after the other
+                cache.forget_traces()  # all places of one shape come one after the other
                 traced = shape
             size: dict[str, Any] = {"shape": job.size} if shape == "static" else {"dynamic": True}
             if shape == "dynamic":
@@ -54,7 +54,7 @@ def run_job(job: Job) -> list[Cell]:
                 job.config, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
                 threads=job.threads, out=out, **size,
             )  # fmt: skip
-            cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, shared=shared)))  # type: ignore[misc]
+            cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, cache=cache)))  # type: ignore[misc]
             gc.collect()  # a graph is full of cycles, and holds all weights until they are found
             shutil.rmtree(out, ignore_errors=True)  # the engines of a large model together need tens of gigabytes
     return cells
@@ -80,11 +80,11 @@ def _cell(job: Job, target: str, shape: str, output: str, make: Callable[[], Any
 
 
 def _judged(report: dict[str, Any]) -> dict[str, Any]:
-    """Status and figures of a report. `built, not run: why` keeps its word as status, and the reason beside it."""
+    """Status and figures of a report. An engine that did not run keeps its word as status, and the reason."""
     cases = report["parity"]["cases"]
     errors = [float(c["relative_error"]) for c in cases if c["relative_error"] is not None]
     ratios = [float(c["margin_ratio"]) for c in cases if c["margin_ratio"] is not None]
-    status, _, reason = report["status"].partition(": ")
+    status, reason = report["status_kind"], report["status_reason"] or ""
     hybrid = report.get("hybrid")
     if hybrid and status == OK:
         status = HYBRID
@@ -104,14 +104,14 @@ def _judged(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _accepted_size(job: Job, shared: Shared) -> tuple[int, int]:
+def _accepted_size(job: Job, cache: CompileCache) -> tuple[int, int]:
     """The job's size, or the config's crop size where PyTorch rejects that: some models take no other.
 
     Raises SourceError when the model cannot be built here, ShapeError when PyTorch runs it at neither.
     """
     from segc.frontend.trace import accepts
 
-    source = open_shared(Request(job.config, mode="whole"), shared)
+    source = open_shared(Request(job.config, mode="whole"), cache)
     assert source.module is not None
     sizes = dict.fromkeys(size for size in (job.size, source.info.shape) if size is not None)
     said: dict[str, list[str]] = {}

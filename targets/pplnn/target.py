@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.bundle.status import StatusKind
 from segc.errors import UsageError
 from segc.passes.support.resize_kinds import Modes
 from segc.targets.pplnn import ops
@@ -68,7 +69,7 @@ PPLNN = configure(
         options=(Option("device", DEVICES, DEVICES[0], "the engine that runs the model"),),
         configure=configure,
         cannot_run=cannot_run,
-        status_when_not_run="emitted, not run",
+        status_when_not_run=StatusKind.EMITTED,
         boundary=float32_or_int64,
         write_extras=write_hybrid_readme,
     ),

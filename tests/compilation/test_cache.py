@@ -8,25 +8,25 @@ pytest.importorskip("torch")
 
 import onnx.parser
 
-from segc.compilation.cache import Shared
+from segc.compilation.cache import CompileCache
 from segc.frontend.trace import Traced
 
 MODEL = '<ir_version: 9, opset_import: ["" : 20]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
 
 
 def test_a_trace_is_made_once_copied_for_each_and_made_again_when_forgotten() -> None:
-    shared, made = Shared(), []
+    cache, made = CompileCache(), []
 
     def make() -> Traced:
         made.append(1)
         return Traced(onnx.parser.parse_model(MODEL), ("rewrite",))
 
-    first, second = shared.traced("key", make), shared.traced("key", make)
+    first, second = cache.traced("key", make), cache.traced("key", make)
     assert len(made) == 1
     first.model.graph.ClearField("node")
     assert len(second.model.graph.node) == 1
-    shared.limits(lambda: (32, (32, 32)))
-    shared.forget_traces()
-    assert shared.traced("key", make).rewrites == ("rewrite",)
+    cache.limits(lambda: (32, (32, 32)))
+    cache.forget_traces()
+    assert cache.traced("key", make).rewrites == ("rewrite",)
     assert len(made) == 2
-    assert shared.limits(lambda: (1, (1, 1))) == (32, (32, 32))  # small things stay
+    assert cache.limits(lambda: (1, (1, 1))) == (32, (32, 32))  # small things stay

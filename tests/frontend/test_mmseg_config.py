@@ -47,9 +47,9 @@ def test_padding_of_the_test_time_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_steps_that_segment_does_not_repeat_are_noted(tmp_path: Path) -> None:
-    notes = opened(tmp_path, EXTRA="dict(type='ResizeToMultiple', size_divisor=32),").info.notes
+    notes = opened(tmp_path, EXTRA="dict(type='ResizeToMultiple', size_divisor=32),").notes
     assert any("'ResizeToMultiple'" in note for note in notes)
-    assert not any("'Resize'" in note for note in opened(tmp_path).info.notes)
+    assert not any("'Resize'" in note for note in opened(tmp_path).notes)
 
 
 def test_a_slide_brings_its_window(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_random_weights_are_reproducible_calibrated_and_said_to_be_random(tmp_pa
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     assert any(k.endswith("running_mean") and v.abs().max() > 0 for k, v in a.items())
     assert first.info.weights == "random"
-    assert any("RANDOM" in note for note in first.info.notes)
+    assert any("RANDOM" in note for note in first.notes)
 
 
 def test_a_checkpoint_replaces_the_random_weights_and_names_the_classes(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_checkpoint_replaces_the_random_weights_and_names_the_classes(tmp_path
     assert loaded.module is not None
     assert all(bool((v == 2).all()) for v in loaded.module.state_dict().values())
     assert (loaded.info.classes, loaded.info.palette) == (("no", "yes"), ((0, 0, 0), (9, 9, 9)))
-    assert not any("RANDOM" in note for note in loaded.info.notes)
+    assert not any("RANDOM" in note for note in loaded.notes)
 
 
 def test_configs_with_equal_content_have_equal_digests(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ def with_external(folder: Path, location: str, **entries: str) -> Path:
 def test_sizes_are_those_of_the_file(tmp_path: Path) -> None:
     info = open_source(onnx_file(tmp_path)).info
     assert (info.shape, info.in_channels, info.batch, info.fixed) == ((8, 12), 3, 1, (8, 12))
-    free = open_source(onnx_file(tmp_path, DYNAMIC_CONV)).info
+    opened = open_source(onnx_file(tmp_path, DYNAMIC_CONV))
+    free = opened.info
     assert (free.shape, free.in_channels, free.batch, free.fixed) == ((512, 512), 3, 1, (None, None))
-    assert any("says nothing about preprocessing" in note for note in free.notes)
+    assert any("says nothing about preprocessing" in note for note in opened.notes)
 
 
 def test_external_data_is_read_from_beside_the_file(tmp_path: Path) -> None:

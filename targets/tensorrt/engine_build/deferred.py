@@ -17,6 +17,7 @@ import onnx
 
 from segc import __version__
 from segc.bundle.canonical_json import canonical
+from segc.bundle.status import StatusKind
 from segc.errors import MissingPackageError
 from segc.targets.protocol import Emitted, Settings
 from segc.targets.target import DeferredBuild, Target
@@ -31,7 +32,7 @@ LATER = "segc build finishes it on the machine with the GPU"
 
 def configured(target: Target) -> Target:
     """The target when nothing is built here: no engine is there to run."""
-    return replace(target, cannot_run=lambda _: LATER, status_when_not_run="not built, not run", wants_reference=True)
+    return replace(target, cannot_run=lambda _: LATER, status_when_not_run=StatusKind.DEFERRED, wants_reference=True)
 
 
 def write(model: onnx.ModelProto, directory: Path, settings: Settings, flavor: Flavor) -> Emitted:

@@ -19,7 +19,7 @@ import segc
 from segc import targets
 from segc.compilation.request import Request, with_output
 from segc.errors import CompileError, LegalityError, ParityError
-from segc.frontend.model import ModelInfo
+from segc.frontend.model import ModelInfo, Notes
 from segc.targets.ncnn.files.example_cpp import main_cpp
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
@@ -55,9 +55,9 @@ MMSEG = ModelInfo("mmseg", "m", "0")
 def test_masks_are_the_usual_output_where_models_are_known_to_give_classes(
     asked: str | None, target: str, info: ModelInfo, output: str
 ) -> None:
-    fresh = replace(info, notes=[])
-    assert with_output(Request("m", target, output=asked), targets.get(target), fresh).output == output
-    assert [("--output logits" in note) for note in fresh.notes] == [True] * (output == "mask")
+    notes = Notes()
+    assert with_output(Request("m", target, output=asked), targets.get(target), info, notes).output == output
+    assert [("--output logits" in note) for note in notes] == [True] * (output == "mask")
 
 
 def test_an_mmseg_model_gives_masks_unless_asked_otherwise(tmp_path: Path) -> None:

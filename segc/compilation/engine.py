@@ -1,0 +1,151 @@
+"""From a graph to an engine that runs: emit, load, and where masks are made faster."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segc import targets
+from segc.bundle.manifest import Decode
+from segc.compilation import mask_placement, parity_gate
+from segc.compilation.lowering import HOST, Exported, Masks, Planned, count_ops, lower, plan
+from segc.compilation.setup import runtime_version
+from segc.graph import ir
+from segc.hybrid import split
+from segc.hybrid.emit import emit as emit_segments
+from segc.isolation.session import IsolatedSession
+from segc.legality import report as legality
+from segc.parity.ort_stand_in import stand_in
+from segc.passes.masks.strip_final_resize import StripFinalResize
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """An engine's files in `directory`. model: what they were made from. options: what `load` needs.
+
+    segments: of a hybrid, as the manifest has them.
+    """
+
+    planned: Planned
+    directory: Path
+    model: onnx.ModelProto
+    options: Mapping[str, Any]
+    segments: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An engine that was written and loaded, with what is known of it. ops: of the model it was made from."""
+
+    planned: Planned
+    directory: Path
+    options: Mapping[str, Any]
+    segments: Sequence[Mapping[str, Any]]
+    ops: Counter[str]
+    session: targets.Session
+
+    @property
+    def decode(self) -> Decode | None:
+        """What segc's runtime does with the logits; None where the engine gives what the bundle gives."""
+        if self.planned.masks != "host":
+            return None
+        changed = {name for name, result in self.planned.results if result.changes}
+        return Decode(resize=StripFinalResize.name in changed)
+
+    def hybrid(self) -> dict[str, Any] | None:
+        """What the report says of a graph that two runtimes share; None where one runs it all."""
+        made = self.planned
+        return None if made.plan is None else split.plan_summary(made.graph, made.setup.target, made.plan)
+
+
+def emit(planned: Planned, directory: Path) -> Emitted:
+    """Write the engine, or the segments of a plan, into `directory`. Raises LegalityError, CompileError."""
+    setup, graph = planned.setup, planned.graph
+    target = setup.target
+    options: Mapping[str, Any] = {}
+    segments: Sequence[Mapping[str, Any]] = ()
+    with setup.journal.step("emit", f"writing the {target.name} engine"):
+        model = ir.to_model(graph, functions=False, origins=target.source_info)
+        try:
+            if planned.plan is None:
+                options = target.emit(model, directory, setup.settings).options
+            else:
+                versions = {HOST: runtime_version(targets.get(HOST)), target.name: setup.runtime}
+                segments = emit_segments(graph, planned.plan, directory, setup.settings, versions)
+        except targets.NodesRefused as error:
+            raise legality.refused_by_runtime(graph, target, error.refusals) from error
+        if setup.request.keep_onnx:
+            kept = ir.to_model(graph, origins=True)
+            (directory / "final.onnx").write_bytes(kept.SerializeToString(deterministic=True))
+    return Emitted(planned, directory, model, options, segments)
+
+
+def load_engine(emitted: Emitted) -> Loaded:
+    """Load what was emitted; where it cannot run here, ONNX Runtime on the graph it was made from."""
+    with emitted.planned.setup.journal.step("load", "loading the engine"):
+        session = _session(emitted)
+    ops = count_ops(emitted.model)
+    return Loaded(emitted.planned, emitted.directory, emitted.options, emitted.segments, ops, session)
+
+
+def build_engine(exported: Exported, directory: Path) -> Loaded:
+    """Lower, plan, emit and load. With decode="auto" the engine for masks on the host is built first; where the graph
+    makes them faster, the engine is built again.
+    """
+    if exported.setup.request.output != "mask" or exported.setup.request.decode != "auto":
+        return _built(exported, directory)
+    again = exported.copy()
+    loaded = _built(exported, directory, "host")
+    if faster_masks(loaded) == "host":
+        return loaded
+    del loaded
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return _built(again, directory, "graph")
+
+
+def faster_masks(loaded: Loaded) -> Masks:
+    """Where masks are made faster, measured on the logits of the natural image; a note says what was found."""
+    setup = loaded.planned.setup
+    journal = setup.journal
+    if not setup.status.ran:
+        journal.notes.add("where masks are made faster cannot be measured here: in the graph")
+        return "graph"
+    info, shape = loaded.planned.source.info, loaded.planned.shape
+    with journal.step("decode", "measuring where masks are made faster"):
+        _, x = list(parity_gate.inputs((info.batch, info.in_channels, *shape), info, setup.request))[-1]
+        logits = parity_gate.guarded(loaded.session, setup.target.name)(x)
+        size = shape if loaded.decode is not None and loaded.decode.resize else (logits.shape[2], logits.shape[3])
+        tail = mask_placement.Tail(size, info.align_corners, info.threshold)
+        choice = mask_placement.measure(tail, logits, setup.target, setup.settings, setup.request.threads)
+    journal.masks = choice.figures()
+    where = "by segc's runtime" if choice.way == "host" else "in the graph"
+    journal.notes.add(f"masks are made {where}, which is faster here")
+    return choice.way
+
+
+def _built(exported: Exported, directory: Path, masks: Masks | None = None) -> Loaded:
+    planned = plan(lower(exported, masks=masks))
+    return load_engine(emit(planned, directory))
+
+
+def _session(emitted: Emitted) -> targets.Session:
+    planned, directory, options = emitted.planned, emitted.directory, emitted.options
+    target, threads = planned.setup.target, planned.setup.request.threads
+    stands_in = not planned.setup.status.ran
+    if planned.plan is not None:
+        return split.session_of(
+            planned.graph, planned.plan, directory, emitted.segments, threads, stand_ins=stands_in
+        )  # fmt: skip
+    if stands_in:
+        return stand_in(emitted.model, threads)
+    if target.isolated:
+        return IsolatedSession(target.name, directory, options, threads)
+    return target.load(directory, options, threads)

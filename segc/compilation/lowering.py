@@ -1,0 +1,208 @@
+"""From a source to a graph that the target runs: open, export, lower, plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from segc import targets
+from segc.compilation import manifest_builder
+from segc.compilation.request import Request, open_fitting, with_output
+from segc.compilation.setup import Setup, settled
+from segc.errors import ShapeError, UsageError
+from segc.frontend.model import ModelInfo, Source
+from segc.graph import invariants, ir
+from segc.hybrid.plan import Plan
+from segc.hybrid.split import split_graph
+from segc.passes.base import PassResult
+from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
+from segc.passes.masks.strip_final_resize import StripFinalResize
+from segc.pipeline import hooks, stages
+from segc.pipeline.pipeline import Hook, Pipeline, PipelineError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_graphsurgeon as gs
+
+HOST = "onnxruntime"  # the target that runs what another refuses
+Masks = Literal["graph", "host"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that fits the request; the request says now what the engine gives."""
+
+    setup: Setup
+    source: Source
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) that the model is traced at, and that a static engine takes."""
+        return self.setup.request.shape or self.setup.request.trace_shape or self.source.info.shape
+
+
+@dataclass(frozen=True)
+class Exported(Opened):
+    """The model in ONNX. `lower` uses `model` up: give it a `copy` to lower the same export again."""
+
+    model: onnx.ModelProto
+    ops: Counter[str]
+
+    def copy(self) -> Exported:
+        """The same with a model of its own. Cost: the weights once more."""
+        model = type(self.model)()
+        model.CopyFrom(self.model)
+        return replace(self, model=model)
+
+
+@dataclass(frozen=True)
+class Lowered(Opened):
+    """The graph after the target's pipeline. masks: where they are made, None for logits. exported: ops before."""
+
+    graph: gs.Graph
+    results: Sequence[tuple[str, PassResult]]
+    masks: Masks | None
+    exported: Counter[str]
+
+
+@dataclass(frozen=True)
+class Planned(Lowered):
+    """A graph whose every node has a runtime. plan: how target and ONNX Runtime share it; None: the target runs all."""
+
+    plan: Plan | None
+
+
+def open_source(setup: Setup) -> Opened:
+    """Open the source, which has to fit the request. Raises SourceError, CheckpointError, ShapeError and others."""
+    journal = setup.journal
+    with journal.step("open", "opening the source"):
+        source = open_fitting(setup.request, journal.cache, journal.notes)
+    request = with_output(setup.request, setup.target, source.info, journal.notes)
+    return Opened(replace(setup, request=request), source)
+
+
+def export(opened: Opened) -> Exported:
+    """Trace the model, or take that of an ONNX file. Raises ShapeError, CompileError, SourceError."""
+    info, shape = opened.source.info, opened.shape
+    with opened.setup.journal.step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
+        model, info = _exported(opened)
+    setup, source = settled(opened.setup, info, shape), replace(opened.source, info=info)
+    return Exported(setup, source, model, count_ops(model))
+
+
+def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
+    """Run the target's pipeline on the exported model, and take from the graph what the source did not say.
+
+    masks: where they are made instead of where the request says, "graph" or "host". Raises ShapeError, UsageError.
+    """
+    journal, request = exported.setup.journal, exported.setup.request
+    if request.output == "mask":
+        masks = masks or ("host" if request.decode == "host" else "graph")
+    with journal.step("passes", f"running passes for {exported.setup.target.name}"):
+        graph = ir.from_model(exported.model)
+        ir.infer_shapes(graph)
+        info = exported.source.info
+        if masks is not None:  # afterwards the channels are gone
+            info = manifest_builder.with_head(info, graph, journal.notes)
+        results = _run_pipeline(graph, exported, info, masks)
+        if masks is None:
+            info = manifest_builder.with_head(info, graph, journal.notes)
+    source = replace(exported.source, info=info)
+    return Lowered(exported.setup, source, graph, results, masks, exported.ops)
+
+
+def plan(lowered: Lowered) -> Planned:
+    """Check every node against the target's table; what it refuses ONNX Runtime may run. Raises LegalityError."""
+    setup, request = lowered.setup, lowered.setup.request
+    with setup.journal.step("passes"):
+        options = request.partitioning if request.hybrid else None
+        skips = {name: result.skips for name, result in lowered.results}
+        image = (lowered.source.info.batch, *lowered.shape)
+        shared = split_graph(lowered.graph, setup.target, targets.get(HOST), options, image, skips)
+    source, results = lowered.source, lowered.results
+    return Planned(setup, source, lowered.graph, results, lowered.masks, lowered.exported, shared)
+
+
+def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
+    """The model, and what tracing it showed of its sizes."""
+    source, dynamic, opset = opened.source, opened.setup.request.dynamic, opened.setup.target.opset
+    if source.onnx_model is not None:
+        from segc.frontend.onnx_file import at_opset
+
+        return at_opset(source.onnx_model, opset), source.info
+    from segc.frontend.trace import dynamic_limits, trace
+
+    module, info, journal = source.module, source.info, opened.setup.journal
+    assert module is not None
+    full = (1, info.in_channels, *opened.shape)
+    if dynamic:
+        divisor, minimum = journal.cache.limits(lambda: dynamic_limits(module, info.in_channels))
+        info = replace(info, divisor=divisor, minimum=minimum)
+    traced = journal.cache.traced((full, dynamic, opset), lambda: trace(module, full, opset=opset, dynamic=dynamic))
+    journal.notes.add(*traced.notes)
+    return traced.model, replace(info, rewrites=traced.rewrites)
+
+
+def _run_pipeline(
+    graph: gs.Graph, exported: Exported, info: ModelInfo, masks: Masks | None
+) -> list[tuple[str, PassResult]]:
+    """Run the passes on the graph, in place; each with its result."""
+    try:
+        pipeline = _pipeline(exported, info, masks)
+        results = pipeline.run(graph, _hooks(exported, pipeline))
+    except (PipelineError, ValueError) as error:
+        raise ShapeError("the graph cannot be specialized", because=str(error)) from error
+    if masks == "graph" and (why := invariants.INVARIANTS["mask output"](graph)):
+        reasons = [s.reason for result in results for s in result.skips]
+        raise UsageError("the output cannot become a mask", because=[why, *reasons], so="--output logits")
+    return list(zip((p.name for p in pipeline.passes), results, strict=True))
+
+
+def _pipeline(exported: Exported, info: ModelInfo, masks: Masks | None) -> Pipeline:
+    request, target = exported.setup.request, exported.setup.target
+    fixed: tuple[int, int | None, int | None] | None = (info.batch, *exported.shape)
+    if request.dynamic:
+        fixed = (info.batch, None, None) if target.needs_shape_range else None
+    return stages.standard(
+        target,
+        shape=fixed,
+        mask=masks == "graph",
+        threshold=info.threshold,
+        leave=StripFinalResize(info.align_corners) if masks == "host" else None,
+        images=_normalisation(request, info),
+        simplify=request.simplify,
+    )
+
+
+def _normalisation(request: Request, info: ModelInfo) -> FoldPreprocessing | None:
+    if request.input != "uint8":
+        return None
+    mean, std = (v if len(v) == 3 else (v[0],) * 3 for v in (info.mean, info.std))
+    return FoldPreprocessing(tuple(mean), tuple(std), info.channel_order == "RGB")
+
+
+def _hooks(exported: Exported, pipeline: Pipeline) -> list[Hook]:
+    request, source, journal = exported.setup.request, exported.source, exported.setup.journal
+    journal.passes = hooks.Timing()  # of the lowering that counts: the last
+    found: list[Hook] = [journal.passes]
+    if request.dump_ir is not None:
+        found.append(hooks.DumpIR(Path(request.dump_ir)))
+    if request.check:
+        sizes = (source.info.batch, source.info.in_channels, *exported.shape)
+        x = np.random.default_rng(0).standard_normal(sizes).astype(np.float32)
+        found += [hooks.CheckGraph(), hooks.CheckInvariants(pipeline), hooks.CheckNumerics({_input_name(source): x})]
+    return found
+
+
+def _input_name(source: Source) -> str:
+    return source.onnx_model.graph.input[0].name if source.onnx_model is not None else "input"
+
+
+def count_ops(model: onnx.ModelProto) -> Counter[str]:
+    """How often each op stands in the model, "domain::Op" for domains other than ONNX's."""
+    return Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node)

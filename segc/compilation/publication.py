@@ -1,0 +1,169 @@
+"""From an engine that runs to a bundle: verify, publish."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segc.bundle.canonical_json import canonical
+from segc.bundle.store import Staging, write_bundle
+from segc.compilation import manifest_builder, parity_gate
+from segc.compilation.engine import Loaded
+from segc.compilation.settings import limits_of
+from segc.compilation.setup import Setup
+from segc.errors import ParityError
+from segc.isolation.memory import peak_memory_mb
+from segc.parity import metrics, stored_reference
+
+REFERENCE_TORCH = "PyTorch, eager, unmodified model"
+REFERENCE_ONNX = "ONNX Runtime on the source file"
+STAND_IN = "the legalized graph in ONNX Runtime"  # what the gate judges where no engine runs
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Each comparison with the reference, and the limits it is held to. seen: inputs and reference outputs, kept for
+    targets whose engines are verified again elsewhere.
+    """
+
+    cases: Sequence[metrics.Case]
+    limits: metrics.Limits
+    seen: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+
+    @property
+    def failures(self) -> list[str]:
+        """The limits that are missed, in words."""
+        return metrics.failures(list(self.cases), self.limits)
+
+
+def verify(loaded: Loaded) -> Verified:
+    """Compare the engine with its source on noise and on a photograph; nothing where the request says so.
+
+    A missed limit does not raise: `publish` refuses it. Raises CompileError when the engine fails.
+    """
+    made = loaded.planned
+    setup, request, info = made.setup, made.setup.request, made.source.info
+    limits = limits_of(setup.target, request.precision, request.max_error, request.min_agreement)
+    if manifest_builder.selects_by_top_k(made.graph):
+        limits = replace(limits, relative_error=None)
+        setup.journal.notes.add(
+            "the model selects points by top-k, whose ties rounding decides: parity is judged by pixels"
+        )
+    if not request.verify:
+        return Verified((), limits)
+    with setup.journal.step(
+        "verify", f"comparing with {'PyTorch' if made.source.module is not None else 'the source file'}"
+    ):
+        reference = _reference(loaded)
+        run = parity_gate.guarded(loaded.session, setup.target.name)
+        cases = parity_gate.cases(
+            reference, lambda size: parity_gate.masked(run, loaded.decode, info, size, request.threads),
+            made.graph, info, request, setup.settings.shape_range,
+        )  # fmt: skip
+    return Verified(cases, limits, reference.seen if isinstance(reference, stored_reference.Recorder) else ())
+
+
+def staged(setup: Setup) -> AbstractContextManager[Staging]:
+    """A folder for the bundle's files, which takes the place of `setup.out` when the block ends without an error."""
+    return write_bundle(setup.out, force=setup.request.force)
+
+
+def publish(staging: Staging, loaded: Loaded, verified: Verified) -> dict[str, Any]:
+    """Complete the staged bundle: its report, which is returned, its manifest, what else the target puts into it.
+
+    Raises ParityError when a limit is missed; the report then lies beside the destination.
+    """
+    made = loaded.planned
+    setup = made.setup
+    target, logits = setup.target, setup.request.output == "logits"
+    if verified.seen:
+        stored = staging.directory / stored_reference.NAME
+        names = [case.name for case in verified.cases]
+        stored_reference.write(stored, names, verified.seen, made.source.info.threshold, logits)
+    if (note := manifest_builder.resize_note(made.source.info, made.graph)) is not None:
+        setup.journal.notes.add(note)
+    staging.report = report = _report(loaded, verified)
+    _require_parity(loaded, verified, report)
+    staging.manifest = manifest_builder.manifest(
+        made.source.info, made.graph, made.results, target=target, runtime=setup.runtime, options=loaded.options,
+        settings=setup.settings, output=setup.request.output or "logits", decode=loaded.decode,
+        segments=loaded.segments,
+    )  # fmt: skip
+    target.write_extras(staging.directory, staging.manifest)
+    return report
+
+
+def _reference(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
+    """What the engine is compared with: a Recorder where the target wants the outputs kept."""
+    from segc.parity.reference import reference_of
+
+    setup, info = loaded.planned.setup, loaded.planned.source.info
+    reference = setup.journal.cache.reference(reference_of(loaded.planned.source))
+    if setup.request.input == "uint8":
+        reference = metrics.of_images(reference, info.mean, info.std, info.channel_order)
+    return stored_reference.Recorder(reference) if setup.target.wants_reference else reference
+
+
+def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any]) -> None:
+    """Keep the report of a compile that fails the gate beside the destination, and raise ParityError."""
+    if not verified.failures:
+        return
+    made, setup = loaded.planned, loaded.planned.setup
+    floor = parity_gate.floor(
+        made.source, made.graph, setup.request, setup.settings.shape_range, list(verified.cases), verified.limits
+    )
+    kept: Path = setup.out.with_name(f"{setup.out.name}.parity-failed.json")
+    with contextlib.suppress(OSError):  # the figures are in the message too; the error below matters more
+        kept.write_bytes(canonical(report))
+    raise ParityError(
+        f"the {setup.target.name} engine misses the parity limits; the bundle is not published",
+        because=[*verified.failures, *floor],
+        where=f"all figures: {kept}" if kept.is_file() else "",
+        so=[*metrics.ADVICE, "--no-verify skips the gate"],
+    )
+
+
+def _report(loaded: Loaded, verified: Verified) -> dict[str, Any]:
+    made, journal = loaded.planned, loaded.planned.setup.journal
+    skips = [
+        {"pass": name, "node": skip.node, "reason": skip.reason}
+        for name, result in made.results
+        for skip in result.skips
+    ]
+    return {
+        **made.setup.status.to_json(),
+        "parity": _parity(loaded, verified) if verified.cases else None,
+        "hybrid": loaded.hybrid(),
+        "ops": {"before": dict(sorted(made.exported.items())), "after": dict(sorted(loaded.ops.items()))},
+        "passes": [
+            {"stage": entry.stage, "name": name, "changes": result.changes}
+            for (entry, _), (name, result) in zip(journal.passes.entries, made.results, strict=True)
+        ],
+        "skips": skips,
+        "notes": list(journal.notes),
+        "timings": {
+            "seconds": {name: round(seconds, 4) for name, seconds in journal.seconds.items()},
+            "passes": {name: round(seconds, 4) for name, seconds in journal.passes.by_name().items()},
+            "pipeline": [round(seconds, 4) for _, seconds in journal.passes.entries],  # in the order of "passes" above
+            "decode": None if journal.masks is None else {way: round(ms, 3) for way, ms in journal.masks.items()},
+            "peak_memory_mb": peak_memory_mb(),
+        },
+    }
+
+
+def _parity(loaded: Loaded, verified: Verified) -> dict[str, Any]:
+    setup, limits = loaded.planned.setup, verified.limits
+    return {
+        "reference": REFERENCE_ONNX if loaded.planned.source.info.kind == "onnx" else REFERENCE_TORCH,
+        "ran": setup.target.name if setup.status.ran else STAND_IN,
+        "limits": {"relative_error": limits.relative_error, "agreement": limits.agreement},
+        "cases": [case.to_json() for case in verified.cases],
+        "failures": verified.failures,
+        "advice": list(metrics.ADVICE) if verified.failures else [],
+    }

@@ -1,0 +1,104 @@
+"""What every step of a compile is given: the request with its configured target, and a journal of what happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segc import targets
+from segc.bundle.status import Status
+from segc.compilation import shape_range
+from segc.compilation.cache import CompileCache, NoCache
+from segc.compilation.request import Request, require_sane
+from segc.compilation.settings import settings_of
+from segc.errors import MissingPackageError
+from segc.frontend.model import ModelInfo, Notes
+from segc.pipeline import hooks
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A request that was checked. runtime: version of the target's. status: whether its engines run here.
+
+    journal: what all steps write to.
+    """
+
+    request: Request
+    target: targets.Target
+    settings: targets.Settings
+    runtime: str
+    status: Status
+    journal: Journal
+
+    @property
+    def out(self) -> Path:
+        """The bundle's folder: what was asked for, or NAME-TARGET here."""
+        request = self.request
+        return Path(f"{Path(request.source).stem}-{self.target.name}" if request.out is None else request.out)
+
+
+class Journal:
+    """What happens during a compile: says and times each step, and collects notes for the user.
+
+    cache: what several compiles of one source share. seconds: by step. passes: seconds by pass. masks: milliseconds of
+    each placement of the mask, where they were measured.
+    """
+
+    def __init__(self, progress: Progress = lambda _: None, cache: CompileCache | None = None) -> None:
+        self.notes = Notes()
+        self.cache = cache or NoCache()
+        self.seconds: dict[str, float] = {}
+        self.passes = hooks.Timing()
+        self.masks: dict[str, float] | None = None
+        self._progress = progress
+
+    @contextmanager
+    def step(self, name: str, said: str = "") -> Iterator[None]:
+        """Say what begins, and add its time to that of the step `name`."""
+        if said:
+            self._progress(said)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def set_up(request: Request, journal: Journal | None = None) -> Setup:
+    """Check the request against its target, before anything is opened. Raises UsageError, MissingPackageError."""
+    plain = targets.get(request.target)
+    settings = settings_of(plain, request.precision, request.options, request.shape_range)
+    target = plain.configure(plain, settings)
+    require_sane(request, target)
+    runtime = runtime_version(target)
+    status = Status.of(target.cannot_run(settings), target.status_when_not_run)
+    return Setup(request, target, settings, runtime, status, journal or Journal())
+
+
+def settled(setup: Setup, info: ModelInfo, shape: tuple[int, int]) -> Setup:
+    """The setup with what the source decides: how its images come, and the sizes of a dynamic engine."""
+    request, sizes = setup.request, setup.settings.shape_range
+    if request.dynamic and (sizes is not None or setup.target.needs_shape_range):
+        sizes = shape_range.fitted(sizes or shape_range.usual(info, shape), info)
+    images = targets.Images(info.mean, info.std, info.channel_order)
+    settings = replace(setup.settings, shape_range=sizes, images=images, threads=request.threads)
+    plain = targets.get(request.target)
+    return replace(setup, settings=settings, target=plain.configure(plain, settings))
+
+
+def runtime_version(target: targets.Target) -> str:
+    """Installed version of the target's runtime. Raises MissingPackageError with the install command."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    if target.package is None:
+        return "not packaged"
+    try:
+        return version(target.package.distribution)
+    except PackageNotFoundError as error:
+        raise MissingPackageError(
+            f"target '{target.name}' needs the package '{target.package.distribution}'",
+            because="it is not installed", so=target.package.install,
+        ) from error  # fmt: skip

@@ -1,0 +1,35 @@
+"""The steps of a compile as functions, for scripts of your own; `segc.compile` runs them in this order.
+
+Each takes what the one before returns, a frozen dataclass that can be looked at before the next step runs. The setup's
+journal times the steps, says them, and collects notes::
+
+    import segc
+
+    request = segc.steps.Request("model.onnx", target="onnxruntime", out="bundle")
+    setup = segc.steps.set_up(request)
+    with segc.steps.staged(setup) as staging:
+        opened = segc.steps.open_source(setup)
+        exported = segc.steps.export(opened)
+        lowered = segc.steps.lower(exported)
+        planned = segc.steps.plan(lowered)
+        emitted = segc.steps.emit(planned, staging.directory)
+        loaded = segc.steps.load_engine(emitted)
+        verified = segc.steps.verify(loaded)
+        report = segc.steps.publish(staging, loaded, verified)
+    print(report["status"], len(lowered.graph.nodes), verified.cases[0].relative_error)
+"""
+
+from __future__ import annotations
+
+from segc.compilation.cache import CompileCache
+from segc.compilation.engine import Emitted, Loaded, build_engine, emit, faster_masks, load_engine
+from segc.compilation.lowering import Exported, Lowered, Opened, Planned, export, lower, open_source, plan
+from segc.compilation.publication import Verified, publish, staged, verify
+from segc.compilation.request import Request
+from segc.compilation.setup import Journal, Setup, set_up
+
+__all__ = [
+    "CompileCache", "Emitted", "Exported", "Journal", "Loaded", "Lowered", "Opened", "Planned", "Request", "Setup",
+    "Verified", "build_engine", "emit", "export", "faster_masks", "load_engine", "lower", "open_source", "plan",
+    "publish", "set_up", "staged", "verify",
+]  # fmt: skip
