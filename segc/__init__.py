@@ -1,6 +1,7 @@
 """segc compiles segmentation models into verified deployment bundles.
 
-Names are resolved on first use, so that `import segc` brings neither torch nor a runtime with it.
+Each command of the command line is a function here, with the same options as keywords. Names are resolved on first use,
+so that `import segc` brings neither torch nor a runtime with it.
 """
 
 from __future__ import annotations
@@ -14,44 +15,80 @@ if TYPE_CHECKING:
     from segc import errors as errors
     from segc import passes as passes
     from segc import targets as targets
+    from segc.commands.bench import BenchResult as BenchResult
     from segc.commands.bench import bench as bench
     from segc.commands.build import build as build
     from segc.commands.compile import Bundle as Bundle
     from segc.commands.compile import compile as compile
+    from segc.commands.doctor import Finding as Finding
+    from segc.commands.doctor import doctor as doctor
+    from segc.commands.inspect import Inspection as Inspection
+    from segc.commands.inspect import inspect as inspect
+    from segc.commands.matrix import MatrixResult as MatrixResult
+    from segc.commands.matrix import matrix as matrix
+    from segc.commands.optimize import Optimized as Optimized
     from segc.commands.optimize import optimize as optimize
+    from segc.commands.run import RunResult as RunResult
+    from segc.commands.run import SegmentedImage as SegmentedImage
+    from segc.commands.run import run as run
+    from segc.commands.verify import Verification as Verification
     from segc.commands.verify import verify as verify
     from segc.compilation import steps as steps
+    from segc.errors import BundleError as BundleError
+    from segc.errors import CheckpointError as CheckpointError
+    from segc.errors import CompileError as CompileError
+    from segc.errors import FileError as FileError
+    from segc.errors import LegalityError as LegalityError
+    from segc.errors import MissingPackageError as MissingPackageError
+    from segc.errors import ParityError as ParityError
     from segc.errors import SegcError as SegcError
+    from segc.errors import ShapeError as ShapeError
+    from segc.errors import SourceError as SourceError
+    from segc.errors import UsageError as UsageError
+    from segc.hybrid.options import Partitioning as Partitioning
     from segc.runtime.engine import Engine as Engine
     from segc.runtime.engine import load as load
     from segc.runtime.segmentation import Segmentation as Segmentation
+    from segc.targets.protocol import ShapeRange as ShapeRange
 
+_MEMBERS = {
+    "segc.commands.bench": ("bench", "BenchResult"),
+    "segc.commands.build": ("build",),
+    "segc.commands.compile": ("compile", "Bundle"),
+    "segc.commands.doctor": ("doctor", "Finding"),
+    "segc.commands.inspect": ("inspect", "Inspection"),
+    "segc.commands.matrix": ("matrix", "MatrixResult"),
+    "segc.commands.optimize": ("optimize", "Optimized"),
+    "segc.commands.run": ("run", "RunResult", "SegmentedImage"),
+    "segc.commands.verify": ("verify", "Verification"),
+    "segc.errors": (
+        "BundleError", "CheckpointError", "CompileError", "FileError", "LegalityError", "MissingPackageError",
+        "ParityError", "SegcError", "ShapeError", "SourceError", "UsageError",
+    ),
+    "segc.hybrid.options": ("Partitioning",),
+    "segc.runtime.engine": ("Engine", "load"),
+    "segc.runtime.segmentation": ("Segmentation",),
+    "segc.targets.protocol": ("ShapeRange",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _MEMBERS.items() for name in names}
 _MODULES = {
     "errors": "segc.errors", "passes": "segc.passes", "steps": "segc.compilation.steps", "targets": "segc.targets",
 }  # fmt: skip
-_HOME = {
-    "Bundle": "segc.commands.compile",
-    "Engine": "segc.runtime.engine",
-    "SegcError": "segc.errors",
-    "Segmentation": "segc.runtime.segmentation",
-    "bench": "segc.commands.bench",
-    "build": "segc.commands.build",
-    "compile": "segc.commands.compile",
-    "load": "segc.runtime.engine",
-    "optimize": "segc.commands.optimize",
-    "verify": "segc.commands.verify",
-}
 
-__all__ = ["__version__", *_HOME, *_MODULES]
+__all__ = [
+    "BenchResult", "Bundle", "BundleError", "CheckpointError", "CompileError", "Engine", "FileError", "Finding",
+    "Inspection", "LegalityError", "MatrixResult", "MissingPackageError", "Optimized", "ParityError", "Partitioning",
+    "RunResult", "SegcError", "Segmentation", "SegmentedImage", "ShapeError", "ShapeRange", "SourceError", "UsageError",
+    "Verification", "__version__", "bench", "build", "compile", "doctor", "errors", "inspect", "load", "matrix",
+    "optimize", "passes", "run", "steps", "targets", "verify",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name not in _HOME:
+    if name not in _MODULES and name not in _HOME:
         raise AttributeError(f"module 'segc' has no attribute {name!r}")
     try:
-        return getattr(import_module(_HOME[name]), name)
+        return import_module(_MODULES[name]) if name in _MODULES else getattr(import_module(_HOME[name]), name)
     except ModuleNotFoundError as error:
         from segc import packages
 
@@ -61,4 +98,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, *_MODULES])
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,7 @@ from segc.pipeline import first_difference
 DEEP = 2e-4  # relative error of outputs after BatchNorm is folded into dozens of layers
 
 
-def agree(source: Path, folder: Path, *sizes: tuple[int, int], **options: Any) -> optimize.Outcome:
+def agree(source: Path, folder: Path, *sizes: tuple[int, int], **options: Any) -> optimize.Optimized:
     """Optimize, and compare file with file on random inputs of these sizes (as large as rounding alone, at least)."""
     out = folder / "out.onnx"
     outcome = optimize.optimize(source, out=out, force=True, **options)

@@ -95,7 +95,9 @@ def public() -> str:
     blocks = ["# The public API", inspect.cleandoc(segc.__doc__ or "")]
     for name in segc.__all__:
         member = getattr(segc, name)
-        if inspect.ismodule(member):
+        if inspect.ismodule(member) and not hasattr(member, "__path__"):
+            blocks.append(f"## {name} {{#segc-{name}}}\n\nA module: [{member.__name__}][].")
+        elif inspect.ismodule(member):
             blocks.append(f"## {name} {{#segc-{name}}}\n\nA package: [{member.__name__}]({member.__name__}.md).")
         elif inspect.isclass(member) or inspect.isfunction(member):
             options = "{heading_level: 2, skip_local_inventory: true}"  # its anchor is that of its own module's page

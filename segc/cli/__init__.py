@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from segc import __version__, packages
 from segc.errors import SegcError
+from segc.suggestions import did_you_mean
 
 COMMANDS = ("compile", "build", "opt", "run", "verify", "bench", "inspect", "targets", "passes", "doctor", "matrix")
 INTERRUPTED = 130
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors go to stderr, with --json as one JSON object to stdout."""
     args = argparse.Namespace()
     try:
-        args = parser().parse_args(argv)
+        args = _parsed(argv)
         signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
         return int(import_module(f"segc.cli.{args.command}").main(args))
     except SegcError as error:
@@ -75,6 +76,25 @@ def parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         import_module(f"segc.cli.{name}").add_parser(commands)
     return root
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; an option that the command does not have is an error with the closest ones."""
+    root = parser()
+    args, unknown = root.parse_known_args(argv)
+    if not unknown:
+        return args
+    command = _commands(root)[args.command]
+    known = [option for action in command._actions for option in action.option_strings if option.startswith("--")]
+    wrong = unknown[0].partition("=")[0]
+    close = did_you_mean(wrong, known) if wrong.startswith("-") else ""
+    command.error(f"unrecognized arguments: {' '.join(unknown)}{f'; {close}' if close else ''}")
+
+
+def _commands(root: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    (found,) = (action for action in root._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
 
 
 def _say(error: SegcError, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from segc.cli import arguments, console
 from segc.errors import UsageError
 
 if TYPE_CHECKING:
-    from segc.commands.bench import Result
+    from segc.commands.bench import BenchResult
 
 
 def add_parser(commands: Any) -> None:
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _figures(result: Result, first: float) -> list[str]:
+def _figures(result: BenchResult, first: float) -> list[str]:
     """The numbers of one row."""
     return [
         f"{result.median_ms:.1f}",

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from dataclasses import asdict
 from typing import Any
 
 from segc import __version__
 from segc.cli import console
-from segc.packages import install
 
 
 def add_parser(commands: Any) -> None:
@@ -21,19 +18,11 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that works or not. so: the command that would make it work."""
-
-    what: str
-    works: bool
-    detail: str
-    so: str = ""
-
-
 def main(args: argparse.Namespace) -> int:
     """Look at every target and source. Exit code 0: the doctor itself did its work."""
-    found = [*(_targets() if _source(*_COMPILER).works else _runtimes()), *_sources(), _masks(), _opencv()]
+    from segc.commands.doctor import doctor
+
+    found = doctor()
     if args.json:
         content = {"segc": __version__, "python": platform.python_version(), "findings": [asdict(f) for f in found]}
         print(json.dumps(content, indent=2))
@@ -43,145 +32,3 @@ def main(args: argparse.Namespace) -> int:
         ("what", "works", "detail", "to do"), [[f.what, "yes" if f.works else "no", f.detail, f.so] for f in found]
     )
     return 0
-
-
-_COMPILER = "source .onnx", ("onnx", "onnx-graphsurgeon", "networkx", "onnxruntime"), install("compiler")
-
-
-def _runtimes() -> list[Finding]:
-    """Each runtime, where there is no compiler to make an engine that could be tried."""
-    from segc import targets
-
-    found = []
-    for name in targets.runtime_names():
-        plain = targets.runtime(name)
-        package = plain.configure(plain, {}).package
-        if package is None:
-            found.append(Finding(f"target {name}", True, "runs bundles where its runtime is: not tried"))
-        elif (installed := _version(package.distribution)) is None:
-            found.append(Finding(f"target {name}", False, f"{package.distribution} is not installed", package.install))
-        else:
-            found.append(Finding(f"target {name}", True, f"runs bundles: {package.distribution} {installed}"))
-    return found
-
-
-def _targets() -> list[Finding]:
-    """Each target is tried for real: a one-node model is emitted, loaded and run."""
-    from segc import targets
-    from segc.compilation.settings import settings_of
-
-    found = []
-    for name in targets.names():
-        target = targets.get(name)
-        package = target.package
-        if package is not None and find_spec(package.module) is None:
-            found.append(Finding(f"target {name}", False, f"{package.distribution} is not installed", package.install))
-            continue
-        settings = settings_of(target, "fp32", {})
-        target = target.configure(target, settings)
-        installed = f"{package.distribution} {version(package.distribution)}" if package else "not packaged"
-        unrun = target.cannot_run(settings)
-        try:
-            _try(target, settings, runs=unrun is None)
-        except Exception as error:  # a broken installation may raise anything
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            so = f"pip install --force-reinstall {package.distribution}" if package else ""
-            found.append(Finding(f"target {name}", False, reason, so))
-        else:
-            detail = installed if unrun is None else f"{installed}; {target.status_when_not_run}: {unrun}"
-            more = target.explain()
-            found.append(Finding(f"target {name}", True, f"{detail}; {more}" if more else detail))
-    return found
-
-
-def _try(target: Any, settings: Any, *, runs: bool) -> None:
-    import tempfile
-    from pathlib import Path
-
-    import numpy as np
-    import onnx.parser
-
-    header = f'<ir_version: 9, opset_import: ["" : {target.opset}]>'
-    model = onnx.parser.parse_model(f"{header} g (float[1,1,2,2] x) => (float[1,1,2,2] y) {{ y = Relu(x) }}")
-    with tempfile.TemporaryDirectory() as folder:
-        emitted = target.emit(model, Path(folder), settings)
-        if not runs:
-            return
-        y = target.load(Path(folder), emitted.options, 1).run(np.full((1, 1, 2, 2), -1, np.float32))
-    if y.any():
-        raise RuntimeError("the runtime computes Relu(-1) wrongly")
-
-
-def _sources() -> list[Finding]:
-    sources = (
-        _COMPILER,
-        ("source Python file", ("torch", "onnxscript"), install("mmseg")),
-        (
-            "source mmseg",
-            (
-                "torch",
-                "onnxscript",
-                "mmengine or onedl-mmengine",
-                "mmcv-lite or mmcv or onedl-mmcv",
-                "mmsegmentation or onedl-mmsegmentation",
-            ),
-            install("mmseg"),
-        ),
-    )
-    return [_source(*source) for source in sources]
-
-
-def _source(what: str, distributions: tuple[str, ...], so: str) -> Finding:
-    """Each of `distributions` names one, or several of which one is enough: 'a or b'."""
-    versions: dict[str, str] = {}
-    for names in distributions:
-        found = {name: number for name in names.split(" or ") if (number := _version(name))}
-        if not found:
-            return Finding(what, False, f"{names} is not installed", so)
-        versions |= found
-    return Finding(what, True, ", ".join(f"{k} {v}" for k, v in versions.items()))
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
-
-
-def _masks() -> Finding:
-    """Whether masks are made by the compiled kernel; it is tried for real."""
-    import numpy as np
-
-    from segc.runtime.masks import dispatch
-
-    try:
-        numba = version("numba")
-    except PackageNotFoundError:
-        return Finding("fast masks", False, "numba is not installed: NumPy makes the masks", install("fast"))
-    if dispatch.compiled() is None:
-        so = "pip install --force-reinstall numba"
-        return Finding("fast masks", False, f"numba {numba} cannot be imported: NumPy makes the masks", so)
-    mask = dispatch.resize_argmax(np.eye(2, dtype=np.float32).reshape(2, 1, 2), (2, 4), False, threads=1)
-    if mask.tolist() != [[0, 0, 1, 1]] * 2:
-        raise RuntimeError("the compiled kernel makes wrong masks")
-    return Finding("fast masks", True, f"compiled by numba {numba}")
-
-
-def _opencv() -> Finding:
-    """Whether OpenCV works: several wheels hold the same folder cv2, and one of them alone may have been updated."""
-    names = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
-    wheels = {name: number for name in names if (number := _version(name))}
-    detail = ", ".join(f"{name} {number}" for name, number in wheels.items())
-    newest = max(wheels.values(), key=lambda number: [int(part) for part in number.split(".")], default="")
-    so = f"pip install --force-reinstall --no-deps 'opencv-python-headless=={newest}'" if newest else ""
-    if len(set(wheels.values())) > 1:
-        return Finding("images", False, f"wheels of different versions hold the folder cv2: {detail}", so)
-    try:
-        import cv2
-        import numpy as np
-
-        works = cv2.resize(np.zeros((2, 2, 3), np.uint8), (4, 4)).shape == (4, 4, 3)
-    except Exception as error:  # a broken installation may raise anything
-        return Finding("images", False, f"{type(error).__name__}: {error}; installed: {detail}", so)
-    return Finding("images", works, detail, "" if works else so)

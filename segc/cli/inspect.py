@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segc.cli import arguments
-from segc.errors import FileError, ShapeError
-
-if TYPE_CHECKING:
-    import onnx_graphsurgeon as gs
-
-_LARGEST = 5  # tensors shown at the peak
 
 
 def add_parser(commands: Any) -> None:
@@ -30,33 +22,15 @@ def add_parser(commands: Any) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Show a bundle's manifest and report, or an ONNX file's graph."""
-    path = Path(args.path)
-    if not path.exists():
-        raise FileError(f"there is nothing at '{path}'", so="give a bundle's folder or an .onnx file")
+    from segc.commands.inspect import inspect
+
     shape = arguments.shape(args.shape) if args.shape is not None else None
-    content = _bundle(path, shape) if path.is_dir() else _onnx(path, args.origins, shape)
+    content = dict(inspect(args.path, origins=args.origins, shape=shape).content)
     if args.json:
         print(json.dumps(content, indent=2))
     else:
         _print({**content, "segments": _outline(content["segments"])} if content.get("segments") else content)
     return 0
-
-
-def _bundle(path: Path, shape: tuple[int, int] | None) -> dict[str, Any]:
-    from segc.bundle.store import read_bundle
-
-    manifest = read_bundle(path)
-    shown = {k: v for k, v in manifest.to_json().items() if k != "palette"}
-    report_file = path / "report.json"
-    report = json.loads(report_file.read_text(encoding="utf-8")) if report_file.is_file() else {}
-    sized = None if manifest.segments else shape  # a segment has no image to give a size to
-    engines = {name: _memory(_read(path / name), sized) for name in manifest.files if name.endswith(".onnx")}
-    return {
-        **({"hybrid": manifest.hybrid} if manifest.hybrid else {}),
-        **shown,
-        **({"activations": engines} if engines else {}),
-        "report": report,
-    }
 
 
 def _outline(segments: list[dict[str, Any]]) -> dict[str, Any]:
@@ -78,87 +52,6 @@ def _border(border: dict[str, Any]) -> str:
     sizes = border["shape"]
     shape = "?" if sizes is None else ", ".join("?" if size is None else str(size) for size in sizes)
     return f"{border['name']} {border['dtype']} ({shape}) {border['bytes'] or '?'} bytes"
-
-
-def _read(path: Path) -> gs.Graph:
-    from segc.graph import external_weights, ir
-
-    graph = external_weights.read_graph(path)
-    ir.infer_shapes(graph)
-    return graph
-
-
-def _memory(graph: gs.Graph, shape: tuple[int, int] | None) -> dict[str, Any]:
-    """Peak memory of the activations, and the largest tensors live then. Specializes `graph` when a shape is given."""
-    from segc.graph.analysis.liveness import peak_memory
-    from segc.passes.inputs.specialize_shapes import SpecializeShapes
-
-    if shape is not None:
-        try:
-            SpecializeShapes(_batch(graph), *shape).run(graph)
-        except ValueError as error:
-            raise ShapeError(f"the graph cannot have the shape {shape[0]}x{shape[1]}", because=str(error)) from error
-    found = peak_memory(graph)
-    if found.unknown and not found.live:
-        return {"peak_mb": "unknown; --shape HxW makes sizes known"}
-    content: dict[str, Any] = {
-        "peak_mb": round(found.peak / 1e6, 3),
-        "at": f"step {found.step + 1} of {len(graph.nodes)}, '{found.node}'",
-        "largest": [
-            {"tensor": t.name, "mb": round(t.bytes / 1e6, 3), "type": f"{t.dtype} ({', '.join(map(str, t.shape))})"}
-            for t in found.live[:_LARGEST]
-        ],
-    }
-    if found.unknown:
-        content["not_counted"] = f"{len(found.unknown)} tensors of unknown size; --shape HxW makes sizes known"
-    return content
-
-
-def _batch(graph: gs.Graph) -> int | None:
-    """1 where the image input leaves the batch open."""
-    image = next((t for t in graph.inputs if t.shape is not None and len(t.shape) == 4), None)
-    return None if image is None or isinstance(image.shape[0], int) else 1
-
-
-def _onnx(path: Path, origins: bool, shape: tuple[int, int] | None) -> dict[str, Any]:
-    from segc.graph import external_weights, ir, source_info
-
-    graph = _read(path)
-    content: dict[str, Any] = {
-        "file": path.name,
-        "opset": graph.opset,
-        "inputs": {t.name: _typed(t) for t in graph.inputs},
-        "outputs": {t.name: _typed(t) for t in graph.outputs},
-        "nodes": len(graph.nodes),
-        "ops": dict(sorted(Counter(f"{n.domain}::{n.op}" if n.domain else n.op for n in ir.nodes(graph)).items())),
-        "weights_mb": round(external_weights.weight_bytes(graph) / 1e6, 2),
-        "refused_by": _refusals(graph),
-    }
-    if origins:
-        content["origins"] = {node.name: str(source_info.of(node)) for node in graph.nodes}
-    content["activations"] = _memory(graph, shape)
-    return content
-
-
-def _refusals(graph: Any) -> dict[str, list[str]]:
-    """What each target refuses, after its own legalizations of the graph as it stands."""
-    from segc import targets
-    from segc.graph import ir
-    from segc.legality import report as legality
-
-    found = {}
-    for name in targets.names():
-        target, copy = targets.get(name), graph.copy()
-        for step in target.legalize:
-            if step.run(copy).changes:
-                ir.name_all(ir.cleanup(copy))
-        found[name] = [f"{r.reason}: {len(r.nodes)} nodes" for r in legality.refusals(copy, target)]
-    return found
-
-
-def _typed(tensor: Any) -> str:
-    shape = "?" if tensor.shape is None else ", ".join("?" if s is None else str(s) for s in tensor.shape)
-    return f"{tensor.dtype} ({shape})"
 
 
 def _print(content: dict[str, Any], indent: int = 0) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc.cli import arguments
-from segc.errors import UsageError
 
 if TYPE_CHECKING:
     from segc.support_matrix.cells import Cell, Job
@@ -18,7 +16,6 @@ _DESCRIPTION = """\
 Compile and verify every family for every target, static and dynamic, logits and masks, each config in a process of its
 own. With --state a run that was stopped goes on where it was.
 """
-_ZOO_SIZE = (128, 128)
 
 
 def add_parser(commands: Any) -> None:
@@ -45,10 +42,8 @@ def add_parser(commands: Any) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run, report and write; exit code 9 when a cell failed that PyTorch can run, or fell behind the baseline."""
-    from segc.support_matrix import page, run
-    from segc.support_matrix.cells import FAILED
-
-    before = page.read(args.baseline) if args.baseline is not None else None
+    from segc.commands.matrix import matrix
+    from segc.support_matrix import page
 
     def done(job: Job, cells: list[Cell]) -> None:
         if not args.json:
@@ -56,71 +51,13 @@ def main(args: argparse.Namespace) -> int:
             reasons = dict.fromkeys(cell.reason for cell in cells if not cell.good)
             print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
 
-    jobs = _jobs(args)
-    cells = run.run(
-        _longest_first(jobs, before or []),
-        workers=args.jobs,
-        timeout=args.timeout,
-        state=args.state,
-        scheduler=args.scheduler,
-        done=done,
-    )
-    order = {(job.family, config): at for at, job in enumerate(jobs) for config in (job.config, *job.same)}
-    cells.sort(key=lambda cell: order[cell.family, cell.config])
-    content = page.to_json(cells, _command(args))
-    if args.out is not None:
-        args.out.write_text(page.page_of(content), encoding="utf-8")
-        args.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(content, indent=2) if args.json else f"\n{page.summary(cells)}")
-    worse = run.regressions([cell for cell in cells if cell.status == FAILED], before or [])
-    if before is not None:
-        for cell in worse:
+    result = matrix(
+        families=args.families, zoo=args.zoo, targets=args.targets, shapes=args.shapes, outputs=args.outputs,
+        size=arguments.shape(args.size) if args.size else None, jobs=args.jobs, timeout=args.timeout,
+        scheduler=args.scheduler, state=args.state, baseline=args.baseline, out=args.out, done=done,
+    )  # fmt: skip
+    print(json.dumps(result.content, indent=2) if args.json else f"\n{page.summary(result.cells)}")
+    if args.baseline is not None:
+        for cell in result.failed:
             print(f"worse than the baseline: {cell.config} {cell.target} {cell.shape} {cell.output}: {cell.reason}")
-    return 9 if worse else 0
-
-
-def _command(args: argparse.Namespace) -> str:
-    """What decides about the figures: not where and how fast they were made."""
-    words = ["segc matrix", "--zoo"] if args.zoo else ["segc matrix"]
-    for name in ("families", "targets", "shapes", "outputs"):
-        if given := getattr(args, name):
-            words += [f"--{name}", *given]
-    return " ".join([*words, "--size", args.size] if args.size else words)
-
-
-def _longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
-    """By the seconds an earlier result took for the same config: else the longest might start last, and run alone."""
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for cell in before:
-        seconds[cell.config] += sum(cell.seconds.values())
-    return sorted(jobs, key=lambda job: -seconds[job.config])
-
-
-def _jobs(args: argparse.Namespace) -> list[Job]:
-    from segc import targets
-    from segc.frontend.source import zoo_names
-    from segc.support_matrix.cells import OUTPUTS, SHAPES, Job
-    from segc.support_matrix.families import FAMILIES
-
-    size = arguments.shape(args.size) if args.size else None
-    same: dict[str, tuple[str, ...]] = {}
-    for name in args.targets or ():
-        targets.get(name)  # an unknown name stops here, with the close ones
-    if args.zoo:
-        from segc.support_matrix.same_models import same_models
-
-        names = zoo_names()
-        same = same_models(names)
-        chosen = {config: names[config].parent.name for config in same}
-        every: tuple[tuple[str, ...], ...] = (("onnxruntime",), ("static",), ("logits",))
-        size = size or _ZOO_SIZE
-    else:
-        if unknown := set(args.families or ()) - set(FAMILIES):
-            raise UsageError(f"there is no family '{min(unknown)}'", because=f"segc knows {', '.join(FAMILIES)}")
-        chosen = {FAMILIES[family]: family for family in args.families or FAMILIES}
-        every = (tuple(targets.names()), SHAPES, OUTPUTS)
-    asked = (args.targets, args.shapes, args.outputs)
-    on, shapes, outputs = (tuple(given or default) for given, default in zip(asked, every, strict=True))
-    return [
-        Job(family, config, on, shapes, outputs, size, same=same.get(config, ())) for config, family in chosen.items()
-    ]
+    return 9 if result.failed else 0

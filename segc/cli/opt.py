@@ -11,7 +11,7 @@ from segc.cli import arguments, console
 from segc.errors import UsageError
 
 if TYPE_CHECKING:
-    from segc.commands.optimize import Outcome, Step
+    from segc.commands.optimize import Optimized, Step
 
 _DESCRIPTION = """\
 Run passes on any ONNX file, in the order given, and write the result. --pass NAME, or NAME:option=value,option=value;
@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _json(args: argparse.Namespace, outcome: Outcome) -> dict[str, Any]:
+def _json(args: argparse.Namespace, outcome: Optimized) -> dict[str, Any]:
     return {
         "source": args.source,
         "nodes": {"before": outcome.nodes_before, "after": len(outcome.graph.nodes)},
@@ -106,7 +106,7 @@ def _json(args: argparse.Namespace, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _print(args: argparse.Namespace, outcome: Outcome) -> None:
+def _print(args: argparse.Namespace, outcome: Optimized) -> None:
     for note in outcome.notes:
         print(f"note: {note}")
     checked = ("relative error",) if args.check else ()

@@ -31,20 +31,18 @@ def main(args: argparse.Namespace) -> int:
     with console.steps(quiet=args.json) as progress:
         from segc.commands.verify import verify
 
-        cases = verify(
+        result = verify(
             args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
             images=args.images, max_error=args.max_error, min_agreement=args.min_agreement, threads=args.threads,
             progress=progress,
         )  # fmt: skip
     if args.json:
-        print(json.dumps({"bundle": args.bundle, "cases": [case.to_json() for case in cases]}, indent=2))
+        print(json.dumps({"bundle": args.bundle, "cases": [case.to_json() for case in result.cases]}, indent=2))
     else:
-        from segc.bundle.store import read_manifest
         from segc.cli.compile import PARITY_HEADERS, parity_row
 
-        console.table(PARITY_HEADERS, [parity_row(case.to_json()) for case in cases])
-        hybrid = read_manifest(args.bundle).hybrid
-        shared = f"{hybrid}, " if hybrid else ""
-        count = f"{len(cases)} comparison{'' if len(cases) == 1 else 's'}"
+        console.table(PARITY_HEADERS, [parity_row(case.to_json()) for case in result.cases])
+        shared = f"{result.hybrid}, " if result.hybrid else ""
+        count = f"{len(result.cases)} comparison{'' if len(result.cases) == 1 else 's'}"
         print(f"{args.bundle}: {shared}files intact, {count} within the limits")
     return 0

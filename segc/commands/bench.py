@@ -12,13 +12,14 @@ import numpy as np
 
 from segc.errors import CompileError
 from segc.isolation.supervisor import Child, ChildEnded
+from segc.suggestions import checked_keywords
 
 _FREE_SIZE = (512, 512)
 _WARM_UP = 2
 
 
 @dataclass(frozen=True)
-class Result:
+class BenchResult:
     """Milliseconds per call of the engine on one input; peak resident memory of its process in MB."""
 
     bundle: str
@@ -35,6 +36,7 @@ class Result:
         return {**asdict(self), "shape": list(self.shape)}
 
 
+@checked_keywords
 def bench(
     bundles: Sequence[str | Path],
     *,
@@ -42,7 +44,7 @@ def bench(
     shape: tuple[int, int] | None = None,
     threads: int = 0,
     progress: Callable[[str], None] = lambda _: None,
-) -> list[Result]:
+) -> list[BenchResult]:
     """Measure `runs` calls of each bundle, in turns, so that a busy machine disturbs all alike.
 
     shape: (H, W) for dynamic bundles. Raises what `segc.load` raises, or CompileError when a process dies.
@@ -84,9 +86,9 @@ class _Worker:
                 f"the process that runs '{self.bundle}' died", because=[ended.how, *ended.lines]
             ) from ended
 
-    def result(self, times: list[float]) -> Result:
+    def result(self, times: list[float]) -> BenchResult:
         p90 = float(np.percentile(times, 90))
-        return Result(
+        return BenchResult(
             self.bundle, self._loaded["engine"], self._loaded["shape"], len(times), float(np.median(times)), p90,
             self._loaded["seconds"] * 1e3, self.ask("peak"),
         )  # fmt: skip

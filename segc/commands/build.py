@@ -22,7 +22,6 @@ from segc.bundle import store as bundles
 from segc.bundle.manifest import REPORT, Manifest
 from segc.bundle.status import Status
 from segc.commands.compile import Bundle
-from segc.commands.keywords import checked_keywords
 from segc.compilation.publication import STAND_IN
 from segc.compilation.settings import settings_of
 from segc.compilation.setup import runtime_version
@@ -32,6 +31,7 @@ from segc.legality import report as legality
 from segc.parity import metrics, stored_reference
 from segc.parity.ort_stand_in import stand_in
 from segc.runtime.engine import Engine
+from segc.suggestions import checked_keywords
 from segc.targets.protocol import Session, Settings
 from segc.targets.target import DeferredBuild, Target
 

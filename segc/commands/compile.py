@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from segc.bundle.manifest import Manifest
 from segc.bundle.store import read_bundle
-from segc.commands.keywords import checked_keywords
 from segc.compilation import steps
 from segc.compilation.cache import CompileCache
 from segc.compilation.request import Request
 from segc.compilation.setup import Progress
 from segc.hybrid.options import Partitioning
+from segc.suggestions import checked_keywords
 from segc.targets.protocol import ShapeRange
 
 

@@ -27,6 +27,7 @@ from segc.passes.support import evaluate
 from segc.pipeline import hooks, stages
 from segc.pipeline.pass_spec import parse
 from segc.pipeline.pipeline import Entry, Hook, Pipeline, PipelineError
+from segc.suggestions import checked_keywords
 
 _NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
 OLDEST_OPSET = 17  # what targets' pipelines expect at least
@@ -46,7 +47,7 @@ class Step:
 
 
 @dataclass
-class Outcome:
+class Optimized:
     """All steps, the graph, and the files written."""
 
     graph: gs.Graph
@@ -56,6 +57,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
+@checked_keywords
 def optimize(
     source: str | Path,
     passes: Sequence[Pass | str] = (),
@@ -71,7 +73,7 @@ def optimize(
     stop_after: int | None = None,
     embed: int = external_weights.EMBED,
     buckets: Sequence[tuple[int, int]] = (),
-) -> Outcome:
+) -> Optimized:
     """Run passes on an ONNX file and write the result.
 
     passes: Pass objects or their text, "fold-constants:size_limit=0"; none of them: the clean-up that every target
@@ -99,7 +101,7 @@ def optimize(
         results = pipeline.run(graph, found.all)
     except ValueError as error:
         raise UsageError("a pass refuses this graph", because=str(error)) from error
-    outcome = Outcome(graph, found.steps(results), count, notes=notes)
+    outcome = Optimized(graph, found.steps(results), count, notes=notes)
     for made, file in zip(_specialized(graph, buckets, batch), files, strict=bool(files)):
         outcome.files += external_weights.write_graph(made, file, embed=embed, force=force)
     return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,22 @@ from segc.frontend.source import open_source, zoo_names
 from segc.parity import metrics
 from segc.parity.reference import reference_of
 from segc.runtime.engine import Engine, load
+from segc.suggestions import checked_keywords
 
 _FREE_SIZE = (384, 640)  # (H, W) for a dynamic engine, rounded up to its divisor
 
 
+@dataclass(frozen=True)
+class Verification:
+    """Comparisons that are all within the limits. hybrid: 'hybrid (...)' where two runtimes share the model."""
+
+    bundle: Path
+    cases: tuple[metrics.Case, ...]
+    limits: metrics.Limits
+    hybrid: str | None
+
+
+@checked_keywords
 def verify(
     bundle: str | Path,
     *,
@@ -32,10 +44,10 @@ def verify(
     min_agreement: float | None = None,
     threads: int = 0,
     progress: Callable[[str], None] = lambda _: None,
-) -> list[metrics.Case]:
+) -> Verification:
     """Compare the bundle with its source; see `segc verify --help`.
 
-    images: a file or folder; each image is preprocessed as `segment` does. Returns the cases.
+    images: a file or folder; each image is preprocessed as `segment` does.
     Raises BundleError (damaged), SourceError (another source or checkpoint), ParityError (a limit is missed).
     """
     progress("checking the bundle's files")
@@ -66,7 +78,7 @@ def verify(
             because=missed,
             so=metrics.ADVICE,
         )
-    return cases
+    return Verification(Path(bundle), tuple(cases), limits, engine.manifest.hybrid)
 
 
 def _source_name(manifest: Manifest) -> str:

@@ -31,11 +31,13 @@ from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
 from segc.runtime.sessions import OneAtATime
 from segc.runtime.slide import SlidingRows
+from segc.suggestions import checked_keywords
 from segc.targets.protocol import Runtime, Session
 
 Array = npt.NDArray[Any]
 
 
+@checked_keywords
 def load(path: Path | str, *, threads: int = 0) -> Engine:
     """Verify a bundle and load it into its runtime. threads: 0 leaves the number to the runtime.
 

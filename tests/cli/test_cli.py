@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from segc import errors, targets
-from segc.cli import COMMANDS, doctor
+from segc.cli import COMMANDS
+from segc.commands import doctor
 from segc.errors import BundleError, FileError, SourceError, UsageError
 from segc.pipeline import stages
 from tests.helpers.calls import Outcome, heed_interrupts, python, refused, segc, segc_process

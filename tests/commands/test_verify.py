@@ -39,7 +39,7 @@ def test_a_model_that_selects_by_top_k_is_judged_by_pixels(body: str, by_pixels:
     assert bundle.manifest.model["top_k"] is by_pixels
     assert (bundle.report["parity"]["limits"]["relative_error"] is None) is by_pixels
     if by_pixels:
-        assert len(verify(bundle.path, source=source, max_error=IMPOSSIBLE)) == 2
+        assert len(verify(bundle.path, source=source, max_error=IMPOSSIBLE).cases) == 2
     else:
         with pytest.raises(ParityError, match="relative logit error"):
             verify(bundle.path, source=source, max_error=IMPOSSIBLE)

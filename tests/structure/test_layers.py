@@ -14,7 +14,7 @@ from tests.helpers.source_tree import imports, modules, package
 ALLOWED = {
     "errors": set[str](),
     "packages": {"errors"},
-    "suggestions": set[str](),
+    "suggestions": {"errors"},
     "graph": {"errors"},
     "bundle": {"errors"},
     "isolation": {"errors", "targets"},

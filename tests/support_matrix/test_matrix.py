@@ -140,7 +140,7 @@ def test_a_baseline_excuses_what_was_not_good_before(tmp_path: Path, capsys: pyt
 
 
 def test_what_took_longest_before_starts_first() -> None:
-    from segc.cli.matrix import _longest_first
+    from segc.commands.matrix import longest_first
 
     cells = [
         Cell("f", name, "ncnn", "static", output, OK, seconds={"export": seconds, "verify": 1.0})
@@ -148,8 +148,8 @@ def test_what_took_longest_before_starts_first() -> None:
         for output in ("logits", "mask")
     ]
     jobs = [Job("f", name, ("ncnn",)) for name in ("new", "short", "long")]
-    assert [job.config for job in _longest_first(jobs, cells)] == ["long", "short", "new"]
-    assert _longest_first(jobs, []) == jobs
+    assert [job.config for job in longest_first(jobs, cells)] == ["long", "short", "new"]
+    assert longest_first(jobs, []) == jobs
 
 
 def test_the_page_names_what_is_not_ok_once(tmp_path: Path) -> None:

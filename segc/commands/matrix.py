@@ -1,0 +1,121 @@
+"""`segc.matrix`: many models compiled and verified for all targets."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from segc.errors import UsageError
+from segc.suggestions import checked_keywords, did_you_mean
+from segc.support_matrix import page, run
+from segc.support_matrix.cells import FAILED, OUTPUTS, SHAPES, Cell, Job
+
+_ZOO_SIZE = (128, 128)
+
+
+@dataclass(frozen=True)
+class MatrixResult:
+    """All cells. failed: those that PyTorch can run and that failed; with a baseline, only if they were good in it.
+
+    content: what `segc matrix --json` prints and `page_of` turns into Markdown.
+    """
+
+    cells: tuple[Cell, ...]
+    failed: tuple[Cell, ...]
+    content: dict[str, Any]
+
+
+@checked_keywords
+def matrix(
+    *,
+    families: Sequence[str] | None = None,
+    zoo: bool = False,
+    targets: Sequence[str] | None = None,
+    shapes: Sequence[Literal["static", "dynamic"]] | None = None,
+    outputs: Sequence[Literal["logits", "mask"]] | None = None,
+    size: tuple[int, int] | None = None,
+    jobs: int = 2,
+    timeout: float = 900.0,
+    scheduler: str | None = None,
+    state: str | Path | None = None,
+    baseline: str | Path | None = None,
+    out: str | Path | None = None,
+    done: Callable[[Job, list[Cell]], None] = lambda *_: None,
+) -> MatrixResult:
+    """Compile and verify every family for every target, static and dynamic, logits and masks.
+
+    families, targets, shapes, outputs: only these, default all. zoo: every config of mmseg's zoo instead, static logits
+    for ONNX Runtime. size: (height, width) in pixels, default the config's crop size, with zoo 128x128.
+    jobs: processes at a time. timeout: seconds for one config. scheduler: address of a Dask scheduler whose workers run
+    the jobs. state: a file that remembers finished configs. baseline: JSON of an earlier result. out: file for the page
+    in Markdown, JSON beside it. done: called after each config. Raises UsageError, FileError.
+    """
+    before = page.read(Path(baseline)) if baseline is not None else None
+    asked = _jobs(families, zoo, targets, shapes, outputs, size)
+    cells = run.run(
+        longest_first(asked, before or []), workers=jobs, timeout=timeout,
+        state=None if state is None else Path(state), scheduler=scheduler, done=done,
+    )  # fmt: skip
+    order = {(job.family, config): index for index, job in enumerate(asked) for config in (job.config, *job.same)}
+    cells.sort(key=lambda cell: order[cell.family, cell.config])
+    content = page.to_json(cells, _command(families, zoo, targets, shapes, outputs, size))
+    if out is not None:
+        Path(out).write_text(page.page_of(content), encoding="utf-8")
+        Path(out).with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    failed = run.regressions([cell for cell in cells if cell.status == FAILED], before or [])
+    return MatrixResult(tuple(cells), tuple(failed), content)
+
+
+def _command(
+    families: Sequence[str] | None, zoo: bool, targets: Sequence[str] | None, shapes: Sequence[str] | None,
+    outputs: Sequence[str] | None, size: tuple[int, int] | None,
+) -> str:  # fmt: skip
+    """The part of the command line that affects results."""
+    words = ["segc matrix", "--zoo"] if zoo else ["segc matrix"]
+    for name, given in (("families", families), ("targets", targets), ("shapes", shapes), ("outputs", outputs)):
+        if given:
+            words += [f"--{name}", *given]
+    return " ".join([*words, "--size", f"{size[0]}x{size[1]}"] if size else words)
+
+
+def longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
+    """By the seconds an earlier result took for the same config: else the longest might start last, and run alone."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for cell in before:
+        seconds[cell.config] += sum(cell.seconds.values())
+    return sorted(jobs, key=lambda job: -seconds[job.config])
+
+
+def _jobs(
+    families: Sequence[str] | None, zoo: bool, targets: Sequence[str] | None, shapes: Sequence[str] | None,
+    outputs: Sequence[str] | None, size: tuple[int, int] | None,
+) -> list[Job]:  # fmt: skip
+    from segc.frontend.source import zoo_names
+    from segc.support_matrix.families import FAMILIES
+    from segc.support_matrix.same_models import same_models
+    from segc.targets import registry
+
+    same: dict[str, tuple[str, ...]] = {}
+    for name in targets or ():
+        registry.get(name)  # an unknown name stops here, with the close ones
+    if zoo:
+        names = zoo_names()
+        same = same_models(names)
+        chosen = {config: names[config].parent.name for config in same}
+        every: tuple[tuple[str, ...], ...] = (("onnxruntime",), ("static",), ("logits",))
+        size = size or _ZOO_SIZE
+    else:
+        if unknown := set(families or ()) - set(FAMILIES):
+            raise UsageError(
+                f"there is no family '{min(unknown)}'", because=f"segc knows {', '.join(FAMILIES)}",
+                so=did_you_mean(min(unknown), FAMILIES),
+            )  # fmt: skip
+        chosen = {FAMILIES[family]: family for family in families or FAMILIES}
+        every = (tuple(registry.names()), SHAPES, OUTPUTS)
+    given = (targets, shapes, outputs)
+    on, sizes, kinds = (tuple(asked or default) for asked, default in zip(given, every, strict=True))
+    return [Job(family, config, on, sizes, kinds, size, same=same.get(config, ())) for config, family in chosen.items()]

@@ -1,0 +1,146 @@
+"""`segc.run`: masks of images as palette PNG, and overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segc.errors import FileError, SegcError, UsageError
+from segc.suggestions import checked_keywords
+
+if TYPE_CHECKING:
+    from segc.runtime.engine import Engine
+    from segc.runtime.images import ImageFile
+
+DEFAULT_OUT = "segc-out"
+OPACITY = 0.5  # of the overlay's colours
+
+
+@dataclass(frozen=True)
+class SegmentedImage:
+    """One segmented image. shares: class to fraction of the pixels, largest first, absent classes left out."""
+
+    image: Path
+    mask: Path
+    overlay: Path | None
+    size: tuple[int, int]
+    shares: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it; size is [height, width]."""
+        overlay = None if self.overlay is None else str(self.overlay)
+        return {
+            "image": str(self.image),
+            "mask": str(self.mask),
+            "overlay": overlay,
+            "size": self.size,
+            "classes": self.shares,
+        }
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Images that were segmented, and errors by image. hybrid: 'hybrid (...)' where two runtimes share the model."""
+
+    bundle: Path
+    out: Path
+    target: str
+    hybrid: str | None
+    images: tuple[SegmentedImage, ...]
+    errors: tuple[tuple[Path, SegcError], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        errors = [{"image": str(path), **error.to_json()} for path, error in self.errors]
+        images = [image.to_json() for image in self.images]
+        return {"bundle": str(self.bundle), "hybrid": self.hybrid, "images": images, "errors": errors}
+
+
+Progress = Callable[[int, int, SegmentedImage | None], None]
+
+
+@checked_keywords
+def run(
+    bundle: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path = DEFAULT_OUT,
+    overlay: bool = True,
+    direct: bool = False,
+    opacity: float = OPACITY,
+    threads: int = 0,
+    progress: Progress = lambda *_: None,
+) -> RunResult:
+    """Segment images and folders of images: NAME_mask.png and NAME_overlay.png in `out`, as `segc run` does.
+
+    overlay: write overlays too, their colours with `opacity` from 0 to 1. direct: resize small logits to the image in
+    one step, where segc makes the mask. threads: of the runtime, 0 leaves the number to it. progress: called after each
+    image with its number, the number of all, and the result, None for an image that cannot be used.
+    An image that cannot be used does not stop the others: its error is in the result. Raises SegcError when none can be
+    started. `segc.load` gives an Engine for arrays instead of files.
+    """
+    from segc.runtime.engine import load
+    from segc.runtime.images import find_images
+
+    if not 0 <= opacity <= 1:
+        raise UsageError(f"--opacity is {opacity}", because="0 shows the image alone, 1 the colours alone")
+    given = [Path(images)] if isinstance(images, str | Path) else [Path(image) for image in images]
+    found, folder = find_images(given), Path(out)
+    _require_apart(folder, given, found)
+    engine = load(bundle, threads=threads)
+    _make_folder(folder)
+    done: list[SegmentedImage] = []
+    failed: list[tuple[Path, SegcError]] = []
+    for number, image in enumerate(found, 1):
+        try:
+            result = segment_file(engine, image, folder, overlay=overlay, opacity=opacity, direct=direct)
+        except SegcError as error:
+            failed.append((image.path, error))
+            progress(number, len(found), None)
+        else:
+            done.append(result)
+            progress(number, len(found), result)
+    made = engine.manifest
+    return RunResult(Path(bundle), folder, made.target.name, made.hybrid, tuple(done), tuple(failed))
+
+
+def segment_file(
+    engine: Engine, image: ImageFile, out: Path, *, overlay: bool, opacity: float, direct: bool = False
+) -> SegmentedImage:
+    """Segment one image and write its mask and overlay into `out`. Raises SegcError."""
+    import cv2
+
+    from segc.runtime.images import read_image, write_file
+
+    pixels = read_image(image.path)
+    result = engine.segment(pixels, direct=direct)
+    mask, shown = out / f"{image.stem}_mask.png", out / f"{image.stem}_overlay.png"
+    result.save(mask)
+    if overlay:
+        write_file(shown, cv2.imencode(".png", result.overlay(pixels, opacity))[1].tobytes())
+    counts = sorted(((name, n) for name, n in result.counts().items() if n), key=lambda item: -item[1])
+    shares = {name: round(n / result.mask.size, 6) for name, n in counts}
+    height, width = result.mask.shape
+    return SegmentedImage(image.path, mask, shown if overlay else None, (height, width), shares)
+
+
+def _require_apart(out: Path, given: Iterable[Path], images: list[ImageFile]) -> None:
+    """Refuse to write over the images, or into a folder of them: the next run would segment the masks."""
+    written = {(out / f"{i.stem}_{kind}.png").resolve() for i in images for kind in ("mask", "overlay")}
+    if own := sorted(str(i.path) for i in images if i.path.resolve() in written):
+        raise UsageError(f"the output would replace the image {own[0]}", so="choose another folder with -o")
+    if any(path.is_dir() and path.resolve() == out.resolve() for path in given):
+        raise UsageError(
+            f"{out} is a folder of images and cannot take the output",
+            because="the masks would be segmented by the next run",
+            so="choose another folder with -o",
+        )
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {out}", because=error.strerror or str(error)) from error
