@@ -69,7 +69,7 @@ def compile(
     keep_onnx: bool = False,
     dump_ir: str | Path | None = None,
     check: bool = False,
-    simplify: bool = True,
+    simplify: bool = False,
     threads: int = 0,
     progress: Progress = lambda _: None,
 ) -> Bundle:
@@ -89,7 +89,7 @@ def compile(
     hybrid: give ONNX Runtime what the target refuses. partitioning: which parts are worth it, docs/partitioning.md.
     out: the bundle's folder, default NAME-TARGET here. force: replace a bundle there.
     keep_onnx: keep the final graph as final.onnx. dump_ir: a folder for the graph after every pass that changed it.
-    check: check graph and numbers after every pass. simplify: have onnxsim in the pipeline.
+    check: check graph and numbers after every pass. simplify: run onnxsim too.
     threads: of the runtime, 0 leaves the number to it. progress: called with a sentence before each step.
     Raises SegcError; nothing is published then. Source: docs/bundle.md says what lies in the bundle.
     """

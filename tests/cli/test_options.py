@@ -24,7 +24,7 @@ OF_TARGETS = {"flavor": "options", "device": "options", "defer": "options", "set
 # what the command line spells in another way than the function
 RENAMED: dict[str, dict[str, str]] = {
     "compile": {
-        "no_verify": "verify", "no_simplify": "simplify", "no_hybrid": "hybrid", "min_segment": "partitioning",
+        "no_verify": "verify", "no_hybrid": "hybrid", "min_segment": "partitioning",
         **OF_TARGETS,
     },
     "build": OF_TARGETS,
