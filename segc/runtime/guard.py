@@ -16,4 +16,15 @@ def runtime_errors(what: str, *, where: str = "", so: str | Sequence[str] = ()) 
     except (SegcError, MemoryError):
         raise
     except Exception as error:
+        if _interrupted(error):
+            raise KeyboardInterrupt from error
         raise CompileError(what, because=str(error), where=where, so=so) from error
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: an extension module that it reaches while it is imported says ImportError."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

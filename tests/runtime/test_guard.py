@@ -20,3 +20,8 @@ def test_what_is_no_runtimes_passes(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, runtime_errors("the engine fails"):
         raise error
     assert raised.value is error
+
+
+def test_an_interrupt_within_an_import_stays_one() -> None:
+    with pytest.raises(KeyboardInterrupt), runtime_errors("it cannot load"):
+        raise ImportError("initialization failed") from KeyboardInterrupt()
