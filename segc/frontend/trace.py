@@ -15,7 +15,7 @@ from torch import nn
 from segc.errors import CompileError, ShapeError, SourceError
 from segc.frontend.logits_model import NotLogitsError
 from segc.frontend.quiet import quiet
-from segc.frontend.rewrites import table as rewrites
+from segc.frontend.rewrites import table
 
 INPUT, OUTPUT = "input", "logits"
 ONE_BY_ONE = "the model's batch cannot be dynamic: the engine takes one image, and larger batches run in parts"
@@ -60,7 +60,7 @@ def _traced(module: nn.Module, shape: Shape, axes: tuple[int, ...] | None, opset
     example = torch.zeros(shape)
     dims = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC),) if axes else None
     try:
-        with quiet(), torch.no_grad(), rewrites.applied(dynamic=axes is not None) as applied:
+        with quiet(), torch.no_grad(), table.applied(dynamic=axes is not None) as applied:
             program = torch.onnx.export(
                 module, (example,), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
                 dynamic_shapes=dims, verbose=False, external_data=False,

@@ -143,7 +143,7 @@ def test_sizes_at_run_time_that_opset_11_wants_written_down_go_to_the_host(tmp_p
     bundle = package.compile(
         onnx_file(tmp_path, text), target="pplnn", dynamic=True, trace_shape=(16, 16), out=tmp_path / "b"
     )
-    assert bundle.report["hybrid"]["refused"] == ["split sizes are computed at run time: 1 node"]
+    assert bundle.report["hybrid"]["refused"] == ["its split sizes are computed at run time: 1 node"]
     for target, model in segments_of(bundle):
         assert (model.opset_import[0].version, target) in {(11, "pplnn"), (20, "onnxruntime")}
 
