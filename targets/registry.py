@@ -6,7 +6,6 @@ name in a module that does not: bundles then load without the compiler.
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from segc import packages
 from segc.errors import MissingPackageError, UsageError
+from segc.suggestions import closest
 from segc.targets.protocol import Runtime
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _point(name: str, group: str) -> EntryPoint:
     """The entry point that another package offers under this name. Raises UsageError where there is none."""
     offered = _offered(group)
     if name not in offered:
-        close = difflib.get_close_matches(name, names(), n=2, cutoff=0.5)
+        close = closest(name, names())
         raise UsageError(
             f"there is no target '{name}'",
             because=f"segc knows {', '.join(names())}",

@@ -12,6 +12,7 @@ import numpy as np
 
 from segc.errors import CompileError
 from segc.isolation.supervisor import Child, ChildEnded
+from segc.parity.inputs import noise
 from segc.suggestions import checked_keywords
 
 _FREE_SIZE = (512, 512)
@@ -97,14 +98,6 @@ class _Worker:
         self._child.close()
 
 
-def _noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """A batch of `shape` (N, C, H, W), as float32 or as images uint8 (N, H, W, C)."""
-    rng = np.random.default_rng(0)
-    if dtype == "uint8":
-        return rng.integers(0, 256, (shape[0], *shape[2:], shape[1])).astype(np.uint8)
-    return rng.standard_normal(shape).astype(np.float32)
-
-
 @dataclass(frozen=True)
 class Load:
     """What the child is asked first: the bundle to load, and the (H, W) of its input where that is free."""
@@ -127,7 +120,7 @@ def handler() -> Callable[[Any], object]:
         seconds = time.perf_counter() - begin
         free = (1, 3, *(asked.shape or _FREE_SIZE))
         size = tuple(s or f for s, f in zip(engine.manifest.input.shape, free, strict=True))
-        loaded[:] = [(engine, _noise(size, engine.manifest.input.dtype))]
+        loaded[:] = [(engine, noise(size, images=engine.manifest.input.dtype == "uint8"))]
         made = engine.manifest.target
         return {
             "engine": " ".join(filter(None, [made.name, made.runtime, engine.manifest.hybrid])),

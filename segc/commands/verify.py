@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from segc import targets
 from segc.bundle.manifest import Input, Manifest
-from segc.compilation.settings import limits_of
 from segc.errors import ParityError, SourceError
 from segc.frontend.model import Source
 from segc.frontend.source import open_source, zoo_names
 from segc.parity import metrics
+from segc.parity.limits import by_pixels, limits_of
 from segc.parity.reference import reference_of
 from segc.runtime.engine import Engine, load
 from segc.suggestions import checked_keywords
@@ -69,9 +69,10 @@ def verify(
     if engine.manifest.input.dtype == "uint8":
         reference = metrics.of_images(reference, pre.mean, pre.std, pre.channel_order)
     cases = metrics.run_cases(reference, run, named, threshold)
-    limits = limits_of(targets.get(engine.manifest.target.name), engine.manifest.precision, max_error, min_agreement)
+    own = targets.get(engine.manifest.target.name).limits
+    limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
     if engine.manifest.model.get("top_k"):
-        limits = replace(limits, relative_error=None)
+        limits = by_pixels(limits)
     if missed := metrics.failures(cases, limits):
         raise ParityError(
             f"the {engine.manifest.target.name} engine does not compute what its source computes",

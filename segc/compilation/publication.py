@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from segc.bundle.canonical_json import canonical
 from segc.bundle.store import Staging, write_bundle
 from segc.compilation import manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
-from segc.compilation.settings import limits_of
 from segc.compilation.setup import Setup
 from segc.errors import ParityError
 from segc.isolation.memory import peak_memory_mb
 from segc.parity import metrics, stored_reference
+from segc.parity.limits import by_pixels, limits_of
 
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"
 REFERENCE_ONNX = "ONNX Runtime on the source file"
@@ -49,9 +49,9 @@ def verify(loaded: Loaded) -> Verified:
     """
     made = loaded.planned
     setup, request, info = made.setup, made.setup.request, made.source.info
-    limits = limits_of(setup.target, request.precision, request.max_error, request.min_agreement)
+    limits = limits_of(setup.target.limits, request.precision, request.max_error, request.min_agreement)
     if manifest_builder.selects_by_top_k(made.graph):
-        limits = replace(limits, relative_error=None)
+        limits = by_pixels(limits)
         setup.journal.notes.add(
             "the model selects points by top-k, whose ties rounding decides: parity is judged by pixels"
         )

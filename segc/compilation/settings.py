@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segc.errors import UsageError
-from segc.parity.metrics import LIMITS, Limits
 from segc.targets.protocol import Settings, ShapeRange
 from segc.targets.target import Target
 
@@ -45,13 +44,3 @@ def _typed(name: str, value: str = "") -> str:
     if name in OWN_FLAGS:
         return f"--{name} {value}".rstrip()
     return f"--set {name}={value}" if value else f"--set {name}"
-
-
-def limits_of(target: Target, precision: str, max_error: float | None, min_agreement: float | None) -> Limits:
-    """The parity limits: the user's, else the target's own for this precision, else segc's."""
-    own = target.limits.get(precision)
-    default = Limits(*own) if own else LIMITS.get(precision, LIMITS["fp32"])
-    return Limits(
-        default.relative_error if max_error is None else max_error,
-        default.agreement if min_agreement is None else min_agreement,
-    )

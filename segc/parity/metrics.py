@@ -12,31 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from segc.errors import ParityError
 from segc.parity.difference import largest_difference
+from segc.parity.inputs import image_inputs as image_inputs
+from segc.parity.inputs import inputs as inputs
+from segc.parity.inputs import natural_input as natural_input
+from segc.parity.inputs import of_images as of_images
+from segc.parity.limits import Limits as Limits
 
 BOUNDARY = 3  # pixels
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a case must reach. relative_error: largest |difference| / largest |logit|; agreement: share of pixels.
-
-    relative_error None judges by pixels alone. That is right for a model that selects points by top-k (PointRend):
-    where scores tie, rounding decides which points are refined, and a logit may then differ by any amount.
-    """
-
-    relative_error: float | None = 1e-3
-    agreement: float = 0.999
-
-
-LIMITS = {"fp32": Limits(), "fp16": Limits(None, 0.995)}  # half precision is judged by pixels
 
 
 @dataclass(frozen=True)
@@ -125,50 +114,6 @@ ADVICE = (
 def failures(cases: Sequence[Case], limits: Limits) -> list[str]:
     """Every number that misses the limits, in words; empty when all is well."""
     return [line for case in cases for line in case.failures(limits)]
-
-
-def inputs(
-    shape: tuple[int, int, int, int], mean: Sequence[float], std: Sequence[float], channel_order: str
-) -> Iterator[tuple[str, Array]]:
-    """Named inputs of `shape` (N, C, H, W): noise, and the natural image resized and normalised like any image."""
-    yield "noise", np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    if shape[1] == 3:
-        yield "natural image", natural_input(shape, mean, std, channel_order)
-
-
-def image_inputs(shape: tuple[int, int, int, int]) -> Iterator[tuple[str, Array]]:
-    """Named images uint8 (N, H, W, 3), BGR, for a model of input `shape` (N, 3, H, W): noise, and the natural one."""
-    yield "noise", np.random.default_rng(0).integers(0, 256, (shape[0], *shape[2:], 3)).astype(np.uint8)
-    planes = natural_input(shape, (0, 0, 0), (1, 1, 1), "BGR")
-    yield "natural image", np.ascontiguousarray(planes.transpose(0, 2, 3, 1)).astype(np.uint8)
-
-
-def normalised(images: Array, mean: Sequence[float], std: Sequence[float], channel_order: str) -> Array:
-    """uint8 (N, H, W, 3) BGR as segc's preprocessing hands it to a model: float32 (N, 3, H, W)."""
-    planes = images[..., ::-1] if channel_order == "RGB" else images
-    x = (planes.astype(np.float32) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-
-
-def of_images(
-    reference: Callable[[Array], Array], mean: Sequence[float], std: Sequence[float], channel_order: str
-) -> Callable[[Array], Array]:
-    """A reference that takes uint8 (N, H, W, 3) BGR, which it normalises."""
-    return lambda images: reference(normalised(images, mean, std, channel_order))
-
-
-def natural_input(
-    shape: tuple[int, int, int, int], mean: Sequence[float], std: Sequence[float], channel_order: str
-) -> Array:
-    """The photograph shipped with segc as float32 (N, 3, H, W); odd entries of the batch are mirrored."""
-    import cv2
-
-    content = resources.files("segc").joinpath("data/natural.jpg").read_bytes()
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    image = cv2.resize(image, (shape[3], shape[2]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
-    image = image[..., ::-1] if channel_order == "RGB" else image
-    planes = ((image - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)).transpose(2, 0, 1)
-    return np.ascontiguousarray(np.stack([planes[..., :: 1 - 2 * (i % 2)] for i in range(shape[0])]), np.float32)
 
 
 def run_cases(

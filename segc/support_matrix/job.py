@@ -21,12 +21,11 @@ from segc.compilation.cache import CompileCache
 from segc.compilation.request import Request, open_shared
 from segc.errors import SegcError, ShapeError
 from segc.frontend.model import Source
+from segc.parity.limits import NEAR_TIE, of_matrix
 from segc.parity.reference import reference_of
 from segc.support_matrix.cells import CANNOT, FAILED, HYBRID, OK, Cell, Job
 
-RELATIVE_ERROR, AGREEMENT = 1.5e-3, 0.999  # deep attention nets with seeded weights need more than the default 1e-3
 _REASONS = 3
-NEAR_TIE = 2.0  # times the largest logit error: a pixel with a wider margin cannot differ for rounding alone
 
 
 def run_job(job: Job) -> list[Cell]:
@@ -64,7 +63,8 @@ def limits(target: str) -> tuple[float | None, float | None]:
     """Largest relative error and least agreement in the matrix; (None, None) leaves a target its own."""
     from segc import targets
 
-    return (None, None) if "fp32" in targets.get(target).limits else (RELATIVE_ERROR, AGREEMENT)
+    found = of_matrix(targets.get(target).limits)
+    return (None, None) if found is None else (found.relative_error, found.agreement)
 
 
 def _cell(job: Job, target: str, shape: str, output: str, make: Callable[[], Any]) -> Cell:

@@ -13,9 +13,9 @@ import pytest
 import segc as package
 from segc import targets
 from segc.cli import arguments
-from segc.compilation.settings import OWN_FLAGS, limits_of, settings_of
+from segc.compilation.settings import OWN_FLAGS, settings_of
 from segc.errors import UsageError
-from segc.parity.metrics import Limits
+from segc.parity.limits import Limits, limits_of
 from segc.targets import Emitted, Images, Option, Settings, ShapeRange, registry
 from tests.helpers.calls import refused, segc
 
@@ -74,10 +74,10 @@ def test_refusals_name_options_as_users_type_them() -> None:
 
 
 def test_limits_are_the_users_then_the_targets_then_segcs() -> None:
-    assert limits_of(TARGET, "fp32", None, None) == Limits(0.5, 0.25)
-    assert limits_of(TARGET, "fp32", 0.1, None) == Limits(0.1, 0.25)
-    assert limits_of(TARGET, "fp16", None, 0.75) == Limits(None, 0.75)
-    assert limits_of(targets.get("openvino"), "fp32", None, None) == Limits()
+    assert limits_of(TARGET.limits, "fp32", None, None) == Limits(0.5, 0.25)
+    assert limits_of(TARGET.limits, "fp32", 0.1, None) == Limits(0.1, 0.25)
+    assert limits_of(TARGET.limits, "fp16", None, 0.75) == Limits(None, 0.75)
+    assert limits_of(targets.get("openvino").limits, "fp32", None, None) == Limits()
 
 
 def test_a_shape_range_is_read_and_checked() -> None:

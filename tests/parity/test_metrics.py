@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from segc.errors import ParityError
 from segc.parity import metrics
-from segc.parity.metrics import Limits, compare
+from segc.parity.limits import Limits
+from segc.parity.metrics import compare
 
 LOGITS = np.array([[[[3.0, 1.0], [2.0, 5.0]], [[1.0, 2.0], [2.0, 4.0]]]], np.float32)  # classes 0 1 / 0 (tie) 0
 

@@ -23,7 +23,7 @@ ALLOWED = {
     "parity": {"errors", "frontend", "graph", "passes", "runtime", "targets"},
     "pipeline": {"errors", "graph", "parity", "passes", "runtime", "suggestions", "targets"},
     "legality": {"errors", "graph", "passes", "pipeline", "targets"},
-    "targets": {"bundle", "errors", "graph", "isolation", "packages", "parity", "passes", "runtime"},
+    "targets": {"bundle", "errors", "graph", "isolation", "packages", "parity", "passes", "runtime", "suggestions"},
 }
 HOST = "onnxruntime"  # the default, and what runs the nodes that another target refuses
 

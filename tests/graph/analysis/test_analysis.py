@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import onnx.parser
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from segc.graph import ir
-from segc.graph.analysis.dominators import dominators, post_dominators
 from segc.graph.analysis.liveness import peak_memory
-from segc.graph.analysis.matching import matches, pattern
 from segc.graph.analysis.views import cycle, node_graph
 from tests.helpers.small_graphs import graphs
 
@@ -72,9 +68,6 @@ def test_constants_do_not_count_and_a_subgraph_reads() -> None:
     assert (found.step, found.peak) == (1, 1 + 3 * 400)  # c, x, a, b: `a` is needed by the branch later
 
 
-# --- dominators -------------------------------------------------------------------------------------------------------
-
-
 def paths_avoid(edges: dict[object, list[object]], start: object, goal: object, without: object) -> bool:
     """Whether `goal` is reached from `start` on a path that does not touch `without`."""
     seen, pending = {start}, [start]
@@ -84,68 +77,6 @@ def paths_avoid(edges: dict[object, list[object]], start: object, goal: object, 
                 seen.add(following)
                 pending.append(following)
     return goal in seen
-
-
-def by_brute_force(graph: gs.Graph, *, post: bool) -> dict[int, set[int]]:
-    """Node -> all nodes on every path from the inputs to it (post: from it to the outputs)."""
-    view = node_graph(graph)
-    edges: dict[object, list[object]] = {n: list(view.predecessors(n) if post else view.successors(n)) for n in view}
-    ends = {id(t) for t in (graph.outputs if post else graph.inputs)}
-    starts = [
-        id(n)
-        for n in graph.nodes
-        if any(id(t) in ends for t in (n.outputs if post else n.inputs))
-        or not (view.out_degree(id(n)) if post else view.in_degree(id(n)))
-    ]
-    edges["start"] = list(starts)
-    return {n: {d for d in view if d != n and not paths_avoid(edges, "start", n, d)} for n in view}
-
-
-@given(graphs())
-@settings(max_examples=60)
-def test_dominators_are_on_every_path(graph: gs.Graph) -> None:
-    for post, found in ((False, dominators(graph)), (True, post_dominators(graph))):
-        every = by_brute_force(graph, post=post)
-        assert set(found) == set(every)
-        for n, strict in every.items():
-            chain, at = set(), found[n]
-            while at is not None:
-                chain.add(id(at))
-                at = found[id(at)]
-            assert chain == strict
-
-
-# --- matching ---------------------------------------------------------------------------------------------------------
-
-
-@given(graphs(most=6))
-@settings(max_examples=60)
-def test_matching_finds_every_injection_that_keeps_ops_and_edges(graph: gs.Graph) -> None:
-    wanted = pattern({"p": "A", "q": ("A", "B"), "r": "*"}, [("p", "q"), ("q", "r", 0)])
-    expected = set()
-    for p, q, r in itertools.permutations(graph.nodes, 3):
-        reads = any(t is o for t in q.inputs for o in p.outputs)
-        first = bool(r.inputs) and any(r.inputs[0] is o for o in q.outputs)
-        if p.op == "A" and reads and first:
-            expected.add((id(p), id(q), id(r)))
-    assert {tuple(id(m.nodes[k]) for k in "pqr") for m in matches(graph, wanted)} == expected
-
-
-def test_a_chain_inside_a_residual_block_is_found_and_what_escapes_is_told() -> None:
-    graph = graph_of("""g (float[1,4,8,8] x) => (float[1,4,8,8] y)
-        { a = Neg (x) b = Relu (a) c = Abs (b) y = Add (c, a) }""")
-    chain = pattern({"neg": "Neg", "relu": "Relu", "abs": "Abs"}, [("neg", "relu"), ("relu", "abs")])
-    (found,) = matches(graph, chain)
-    assert [t.name for t in found.escaping(graph, "abs")] == ["a"]
-    block = pattern({"neg": "Neg", "relu": "Relu", "abs": "Abs", "add": "Add"},
-                    [("neg", "relu"), ("relu", "abs"), ("abs", "add", 0)])  # fmt: skip
-    (whole,) = matches(graph, block)  # the edge from Neg to Add is not in the pattern, and does no harm
-    assert whole.escaping(graph, "add") == []
-
-
-def test_a_pattern_may_not_speak_of_unknown_names() -> None:
-    with pytest.raises(KeyError):
-        pattern({"a": "Relu"}, [("a", "b")])
 
 
 # --- cycles, order ----------------------------------------------------------------------------------------------------
