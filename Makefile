@@ -32,6 +32,7 @@ docs: $(STAMP)  ## the site, in site/; a broken link is an error
 
 generated: $(STAMP)  ## files that are written from the code, kept in git
 	$(BIN)/python -m segc.passes.registry
+	$(BIN)/python -m segc.errors.reference
 	PYTHONPATH=. $(BIN)/python tools/layout.py
 	PYTHONPATH=. $(BIN)/python tools/draw_pipeline.py
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segc.errors import MissingPackageError
+from segc.errors import Code, MissingPackageError
 
 EXTRAS = {
     "compiler": ("onnx", "onnx_graphsurgeon", "networkx", "google"),
@@ -30,4 +30,4 @@ def missing(error: ImportError) -> MissingPackageError | None:
     extra = _EXTRA_OF.get(module)
     what = "segc's compiler is not installed" if extra == "compiler" else f"the package '{module}' is not installed"
     so = "pip install --force-reinstall segc" if extra is None else install(extra)
-    return MissingPackageError(what, because=f"there is no module '{module}'", so=so)
+    return MissingPackageError(what, code=Code.RUNTIME_MISSING, because=f"there is no module '{module}'", so=so)

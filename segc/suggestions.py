@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Collection
 from typing import ParamSpec, TypeVar
 
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +37,7 @@ def checked_keywords(function: Callable[P, R]) -> Callable[P, R]:
             if name not in known:
                 raise UsageError(
                     f"segc.{function.__name__} has no option '{name}'",
+                    code=Code.UNKNOWN_OPTION,
                     because=f"its options are {', '.join(known)}",
                     so=did_you_mean(name, known) or f"help(segc.{function.__name__}) describes them",
                 )

@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from segc import packages
-from segc.errors import MissingPackageError, UsageError
+from segc.errors import Code, MissingPackageError, UsageError
 from segc.suggestions import closest
 from segc.targets.protocol import Runtime
 
@@ -72,6 +72,7 @@ def _point(name: str, group: str) -> EntryPoint:
         close = closest(name, names())
         raise UsageError(
             f"there is no target '{name}'",
+            code=Code.UNKNOWN_NAME,
             because=f"segc knows {', '.join(names())}",
             so=f"did you mean {' or '.join(close)}?" if close else "segc targets lists them",
         )
@@ -83,7 +84,8 @@ def _loaded(point: EntryPoint) -> object:
         return point.load()
     except ImportError as error:
         raise packages.missing(error) or MissingPackageError(
-            f"target '{point.name}' cannot be imported", because=str(error), where=point.value,
+            f"target '{point.name}' cannot be imported", code=Code.RUNTIME_BROKEN,
+            because=str(error), where=point.value,
             so="install the package that it needs, or uninstall the one that offers the target",
         ) from error  # fmt: skip
 
@@ -95,7 +97,10 @@ def _offered(group: str = GROUP) -> dict[str, EntryPoint]:
             continue
         if point.name in offered or point.name in BUILT_IN:
             raise UsageError(
-                f"two packages offer a target named '{point.name}'", because=point.value, so="uninstall one of them"
+                f"two packages offer a target named '{point.name}'",
+                code=Code.BROKEN_TARGET_PACKAGE,
+                because=point.value,
+                so="uninstall one of them",
             )
         offered[point.name] = point
     return offered
@@ -103,7 +108,11 @@ def _offered(group: str = GROUP) -> dict[str, EntryPoint]:
 
 def _as_runtime(name: str, value: object) -> Runtime:
     if not isinstance(value, Runtime):
-        raise UsageError(f"the entry point '{name}' of {RUNTIMES} is not a Runtime", because=repr(type(value)))
+        raise UsageError(
+            f"the entry point '{name}' of {RUNTIMES} is not a Runtime",
+            code=Code.BROKEN_TARGET_PACKAGE,
+            because=repr(type(value)),
+        )
     return value
 
 
@@ -111,5 +120,9 @@ def _as_target(name: str, value: object) -> Target:
     from segc.targets.target import Target
 
     if not isinstance(value, Target) or value.name != name:
-        raise UsageError(f"the entry point '{name}' of {GROUP} is not a Target of that name", because=repr(type(value)))
+        raise UsageError(
+            f"the entry point '{name}' of {GROUP} is not a Target of that name",
+            code=Code.BROKEN_TARGET_PACKAGE,
+            because=repr(type(value)),
+        )
     return value

@@ -28,7 +28,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from segc.errors import MissingPackageError
+from segc.errors import Code, MissingPackageError
 from segc.graph import ir, source_info
 from segc.graph.invariants import PORTABLE
 from segc.isolation.supervisor import run_command
@@ -78,7 +78,7 @@ class Simplify(Pass):
             result.skips.append(Skip("onnxsim", f"{len(graph.nodes)} nodes, at most {self.max_nodes} are tried"))
             return result
         if importlib.util.find_spec("onnxsim") is None:
-            raise MissingPackageError("onnxsim is not installed", so=install("simplify"))
+            raise MissingPackageError("onnxsim is not installed", code=Code.RUNTIME_MISSING, so=install("simplify"))
         before = ir.weightless_model(graph, SMALL)
         try:
             after = simplified(before)

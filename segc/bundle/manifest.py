@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 from segc import __version__
 from segc.bundle.canonical_json import canonical, sha256_of
-from segc.errors import BundleError
+from segc.errors import BundleError, Code
 
 FORMAT = 1
 NAME = "segc.json"
@@ -308,7 +308,9 @@ class Manifest:
         try:
             return {**value, "sha256": self_digest(value)}
         except (TypeError, ValueError) as error:
-            raise BundleError("the manifest cannot be written as JSON", because=str(error)) from error
+            raise BundleError(
+                "the manifest cannot be written as JSON", code=Code.MANIFEST_VALUE, because=str(error)
+            ) from error
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Self:
@@ -320,7 +322,9 @@ class Manifest:
         try:
             plain = json.loads(canonical(given))
         except (TypeError, ValueError) as error:
-            raise BundleError("the manifest cannot be written as JSON", because=str(error)) from error
+            raise BundleError(
+                "the manifest cannot be written as JSON", code=Code.MANIFEST_VALUE, because=str(error)
+            ) from error
         decoded: Self = _decode(cls, plain, "")
         return decoded
 
@@ -334,6 +338,7 @@ class Manifest:
         if value.get("sha256") != (digest := self_digest(given)):
             raise BundleError(
                 f"{NAME} is damaged",
+                code=Code.MANIFEST_DAMAGED,
                 because=f"its digest is {digest}, it says {value.get('sha256')}",
                 so="copy the bundle again or compile the model again; the manifest is not meant to be edited",
             )
@@ -359,12 +364,14 @@ def check_format(value: Mapping[str, Any]) -> None:
     if found > FORMAT:
         raise BundleError(
             f"the bundle has format {found}, segc {__version__} reads format {FORMAT}",
+            code=Code.BUNDLE_FORMAT,
             because=f"it was written by segc {value.get('segc')}",
             so="upgrade segc: pip install --upgrade segc",
         )
     if found < FORMAT:
         raise BundleError(
             f"the bundle has the old format {found}, segc {__version__} reads format {FORMAT}",
+            code=Code.BUNDLE_FORMAT,
             so="compile the model again",
         )
 
@@ -379,7 +386,10 @@ def is_inside(name: str) -> bool:
 def refused(name: str, found: object, wanted: str) -> BundleError:
     """The error for a field that cannot be used."""
     return BundleError(
-        f"{NAME} cannot be used: {name}", because=f"found {found!r}, needed: {wanted}", so="compile the model again"
+        f"{NAME} cannot be used: {name}",
+        code=Code.MANIFEST_DAMAGED,
+        because=f"found {found!r}, needed: {wanted}",
+        so="compile the model again",
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from segc.bundle.canonical_json import canonical, sha256_of, sha256_of_file
 from segc.bundle.manifest import NAME, REPORT, FileRecord, Manifest, check_format
-from segc.errors import BundleError, FileError
+from segc.errors import BundleError, Code, FileError
 
 __all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
 
@@ -94,12 +94,24 @@ def _check_destination(final: Path, force: bool) -> None:
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return
     if not final.is_dir():
-        raise FileError(f"{final} is a file", because="a bundle is a folder", so="choose another name with -o")
+        raise FileError(
+            f"{final} is a file",
+            code=Code.DESTINATION_TAKEN,
+            because="a bundle is a folder",
+            so="choose another name with -o",
+        )
     if not force:
-        raise FileError(f"{final} exists already", so="choose another folder with -o, or replace a bundle with --force")
+        raise FileError(
+            f"{final} exists already",
+            code=Code.DESTINATION_TAKEN,
+            so="choose another folder with -o, or replace a bundle with --force",
+        )
     if why := _why_not_ours(final):
         raise FileError(
-            f"{final} is not replaced", because=why, so="choose another folder with -o, or delete this one yourself"
+            f"{final} is not replaced",
+            code=Code.DESTINATION_TAKEN,
+            because=why,
+            so="choose another folder with -o, or delete this one yourself",
         )
 
 
@@ -125,7 +137,7 @@ def _beside(final: Path) -> Path:
 def _complete(staging: Staging) -> None:
     """Write report and manifest, and push all to the disk."""
     if staging.manifest is None:
-        raise BundleError("the bundle has no manifest", because="nothing set Staging.manifest")
+        raise BundleError("the bundle has no manifest", code=Code.NO_BUNDLE, because="nothing set Staging.manifest")
     root = staging.directory
     if staging.report is not None:
         (root / REPORT).write_bytes(canonical(staging.report))
@@ -177,15 +189,21 @@ def _manifest_bytes(root: Path) -> bytes:
             return (root / NAME).read_bytes()
         except FileNotFoundError:
             raise BundleError(
-                f"{root} is not a bundle", because=f"it holds no {NAME}", so="segc compile writes bundles"
+                f"{root} is not a bundle",
+                code=Code.NO_BUNDLE,
+                because=f"it holds no {NAME}",
+                so="segc compile writes bundles",
             ) from None
         except OSError as error:
-            raise FileError(f"{root / NAME} cannot be read", because=error.strerror or str(error)) from error
+            raise FileError(
+                f"{root / NAME} cannot be read", code=Code.UNREADABLE, because=error.strerror or str(error)
+            ) from error
     if root.exists():
-        raise BundleError(f"{root} is not a bundle", because="it is a file, a bundle is a folder")
+        raise BundleError(f"{root} is not a bundle", code=Code.NO_BUNDLE, because="it is a file, a bundle is a folder")
     asides = sorted(path.name for path in root.parent.glob(f".{root.name}.segc-*.old"))
     raise BundleError(
         f"there is no bundle at {root}",
+        code=Code.NO_BUNDLE,
         because=[f"an interrupted replacement left {name} beside it" for name in asides],
         so=f"rename {asides[0]} to {root.name}" if asides else "check the path; segc compile writes bundles",
     )
@@ -195,15 +213,21 @@ def _parse(content: bytes) -> object:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{NAME} is damaged", because=f"it is not JSON: {error}", so=_DAMAGED) from error
+        raise BundleError(
+            f"{NAME} is damaged", code=Code.MANIFEST_DAMAGED, because=f"it is not JSON: {error}", so=_DAMAGED
+        ) from error
     if isinstance(value, dict):
         check_format(value)
         try:
             same = canonical(value) == content
         except ValueError as error:
-            raise BundleError(f"{NAME} is damaged", because=str(error), so=_DAMAGED) from error
+            raise BundleError(
+                f"{NAME} is damaged", code=Code.MANIFEST_DAMAGED, because=str(error), so=_DAMAGED
+            ) from error
         if not same:
-            raise BundleError(f"{NAME} is damaged", because="it is not in its canonical form", so=_DAMAGED)
+            raise BundleError(
+                f"{NAME} is damaged", code=Code.MANIFEST_DAMAGED, because="it is not in its canonical form", so=_DAMAGED
+            )
     return value
 
 
@@ -211,19 +235,30 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
         raise BundleError(
-            f"the bundle's file {name} lies outside of it", because=f"it is a link to {path.resolve()}", so=_DAMAGED
+            f"the bundle's file {name} lies outside of it",
+            code=Code.BUNDLE_FILE,
+            because=f"it is a link to {path.resolve()}",
+            so=_DAMAGED,
         )
     if not path.is_file():
-        raise BundleError(f"the bundle lacks its file {name}", because=f"{NAME} lists it", where=str(root), so=_DAMAGED)
+        raise BundleError(
+            f"the bundle lacks its file {name}",
+            code=Code.BUNDLE_FILE,
+            because=f"{NAME} lists it",
+            where=str(root),
+            so=_DAMAGED,
+        )
     try:
         found = _record(path, name)
     except OSError as error:
-        raise FileError(f"{path} cannot be read", because=error.strerror or str(error)) from error
+        raise FileError(f"{path} cannot be read", code=Code.UNREADABLE, because=error.strerror or str(error)) from error
     if found != record:
         size = f"it has {found.bytes} bytes, not {record.bytes}"
         digest = f"its digest is {found.sha256}, not {record.sha256}"
         because = size if found.bytes != record.bytes else digest
-        raise BundleError(f"the bundle's file {name} is damaged", because=because, where=str(root), so=_DAMAGED)
+        raise BundleError(
+            f"the bundle's file {name} is damaged", code=Code.BUNDLE_FILE, because=because, where=str(root), so=_DAMAGED
+        )
 
 
 def _record(path: Path, name: str) -> FileRecord:
@@ -236,7 +271,12 @@ def _record(path: Path, name: str) -> FileRecord:
     except (ValueError, RecursionError):
         same = False
     if not same or not isinstance(value, dict):
-        raise BundleError(f"the bundle's file {name} is damaged", because="it is not canonical JSON", so=_DAMAGED)
+        raise BundleError(
+            f"the bundle's file {name} is damaged",
+            code=Code.BUNDLE_FILE,
+            because="it is not canonical JSON",
+            so=_DAMAGED,
+        )
     lasting = canonical({key: part for key, part in value.items() if key != "timings"})
     return FileRecord(sha256=sha256_of(lasting), bytes=len(lasting))
 
@@ -252,6 +292,7 @@ def _file_errors(directory: Path | str, only: tuple[int, ...] = ()) -> Iterator[
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise FileError(
             f"the bundle {directory} cannot be written",
+            code=Code.UNWRITABLE,
             because=f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
             so="free some space or choose another disk with -o; nothing was left behind"
             if full

@@ -14,13 +14,26 @@ from segc import __version__, packages
 from segc.errors import SegcError
 from segc.suggestions import did_you_mean
 
-COMMANDS = ("compile", "build", "opt", "run", "verify", "bench", "inspect", "targets", "passes", "doctor", "matrix")
+COMMANDS = (
+    "compile",
+    "build",
+    "opt",
+    "run",
+    "verify",
+    "bench",
+    "inspect",
+    "targets",
+    "passes",
+    "doctor",
+    "matrix",
+    "explain",
+)
 INTERRUPTED = 130
 
 _EPILOG = """\
 exit codes: 0 done, 1 a bug in segc, 2 wrong command line, 3 source, checkpoint or shape bad, 4 target refuses part of
 the graph, 5 parity gate failed, 6 bundle damaged, 7 package missing, 8 file or folder unusable, 9 export or runtime
-failed, 130 interrupted. segc COMMAND --help says more about a command.
+failed, 130 interrupted. segc explain CODE explains the code of a message; segc COMMAND --help describes a command.
 """
 
 

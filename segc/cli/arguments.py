@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING
 
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 
 if TYPE_CHECKING:
     from segc.targets.protocol import ShapeRange
@@ -17,13 +17,20 @@ def shape(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
     if match is None:
         raise UsageError(
-            f"'{text}' is not a shape", because="a shape is HEIGHTxWIDTH in pixels", so="for example --shape 512x1024"
+            f"'{text}' is not a shape",
+            code=Code.INVALID_SHAPE,
+            because="a shape is HEIGHTxWIDTH in pixels",
+            so="for example --shape 512x1024",
         )
     height, width = int(match[1]), int(match[2])
     if min(height, width) < 1:
-        raise UsageError(f"shape {height}x{width} has no pixels", so="height and width are at least 1")
+        raise UsageError(
+            f"shape {height}x{width} has no pixels", code=Code.INVALID_SHAPE, so="height and width are at least 1"
+        )
     if max(height, width) > 1 << 15:
-        raise UsageError(f"shape {height}x{width} is too large", because="a side is at most 32768 pixels")
+        raise UsageError(
+            f"shape {height}x{width} is too large", code=Code.INVALID_SHAPE, because="a side is at most 32768 pixels"
+        )
     return height, width
 
 
@@ -78,7 +85,9 @@ def options(args: argparse.Namespace) -> dict[str, str]:
     for text in args.set:
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise UsageError(f"--set {text} is not NAME=VALUE", so="for example --set device=cuda")
+            raise UsageError(
+                f"--set {text} is not NAME=VALUE", code=Code.UNKNOWN_OPTION, so="for example --set device=cuda"
+            )
         given[name] = value
     return given
 
@@ -91,11 +100,14 @@ def shape_range(text: str | None) -> ShapeRange | None:
 
     parts = text.split(":")
     if len(parts) != 3:
-        raise UsageError(f"'{text}' is not a range of shapes", so="for example 256x256:512x1024:1024x2048")
+        raise UsageError(
+            f"'{text}' is not a range of shapes", code=Code.INVALID_SHAPE, so="for example 256x256:512x1024:1024x2048"
+        )
     least, best, most = (shape(part) for part in parts)
     if not all(a <= b <= c for a, b, c in zip(least, best, most, strict=True)):
         raise UsageError(
             f"the range {text} is out of order",
+            code=Code.INVALID_SHAPE,
             because="no side may shrink",
             so="give the least, the best, the greatest",
         )

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from segc.cli import arguments, console
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 
 if TYPE_CHECKING:
     from segc.commands.bench import BenchResult
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
 def main(args: argparse.Namespace) -> int:
     """Measure and print."""
     if args.runs < 1:
-        raise UsageError(f"--runs {args.runs} measures nothing", so="at least 1")
+        raise UsageError(f"--runs {args.runs} measures nothing", code=Code.INVALID_NUMBER, so="at least 1")
     from segc.commands.bench import bench
 
     shape = arguments.shape(args.shape) if args.shape is not None else None

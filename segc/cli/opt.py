@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc.cli import arguments, console
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 
 if TYPE_CHECKING:
     from segc.commands.optimize import Optimized, Step
@@ -63,9 +63,11 @@ def main(args: argparse.Namespace) -> int:
     """Optimize and say what each pass did."""
     shape = arguments.shape(args.shape) if args.shape is not None else None
     if args.batch is not None and args.batch < 1:
-        raise UsageError(f"batch {args.batch} is empty", so="at least --batch 1")
+        raise UsageError(f"batch {args.batch} is empty", code=Code.INVALID_NUMBER, so="at least --batch 1")
     if args.embed is not None and args.embed < 0:
-        raise UsageError(f"--embed {args.embed:g} is negative", so="0 writes all weights beside the file")
+        raise UsageError(
+            f"--embed {args.embed:g} is negative", code=Code.INVALID_NUMBER, so="0 writes all weights beside the file"
+        )
     with console.steps(quiet=args.json) as progress:
         progress("starting")
         from segc.commands.optimize import optimize

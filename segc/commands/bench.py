@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.isolation.supervisor import Child, ChildEnded
 from segc.parity.inputs import noise
 from segc.suggestions import checked_keywords
@@ -84,7 +84,9 @@ class _Worker:
             return self._child.ask(question, None)
         except ChildEnded as ended:
             raise CompileError(
-                f"the process that runs '{self.bundle}' died", because=[ended.how, *ended.lines]
+                f"the process that runs '{self.bundle}' died",
+                code=Code.ENGINE_PROCESS,
+                because=[ended.how, *ended.lines],
             ) from ended
 
     def result(self, times: list[float]) -> BenchResult:

@@ -25,7 +25,7 @@ from segc.commands.compile import Bundle
 from segc.compilation.publication import STAND_IN
 from segc.compilation.settings import settings_of
 from segc.compilation.setup import runtime_version
-from segc.errors import ParityError, UsageError
+from segc.errors import Code, ParityError, UsageError
 from segc.graph import ir
 from segc.legality import report as legality
 from segc.parity import metrics, stored_reference
@@ -95,6 +95,7 @@ def _deferred(manifest: Manifest, options: Mapping[str, str]) -> tuple[DeferredB
     if deferred is None or graph is None:
         raise UsageError(
             "the bundle has nothing left to build",
+            code=Code.NOTHING_TO_BUILD,
             because=f"it was compiled for {manifest.target.name} without --defer",
             so="segc compile --defer writes bundles that segc build finishes",
         )
@@ -152,6 +153,7 @@ def _judge(
     if missed:
         raise ParityError(
             f"the {manifest.target.name} engine misses the parity limits; the bundle stays as it was",
+            code=Code.PARITY_GATE,
             because=missed,
             so=[*metrics.ADVICE[1:], "build it with another version of the runtime"],
         )

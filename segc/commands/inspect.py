@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segc.errors import FileError, ShapeError
+from segc.errors import Code, FileError, ShapeError
 from segc.suggestions import checked_keywords
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def inspect(path: str | Path, *, origins: bool = False, shape: tuple[int, int] |
     """
     path = Path(path)
     if not path.exists():
-        raise FileError(f"there is nothing at '{path}'", so="give a bundle's folder or an .onnx file")
+        raise FileError(
+            f"there is nothing at '{path}'", code=Code.NOT_FOUND, so="give a bundle's folder or an .onnx file"
+        )
     if path.is_dir():
         return Inspection(path, "bundle", _bundle(path, shape))
     return Inspection(path, "onnx", _onnx(path, origins, shape))
@@ -76,7 +78,9 @@ def _memory(graph: gs.Graph, shape: tuple[int, int] | None) -> dict[str, Any]:
         try:
             SpecializeShapes(_batch(graph), *shape).run(graph)
         except ValueError as error:
-            raise ShapeError(f"the graph cannot have the shape {shape[0]}x{shape[1]}", because=str(error)) from error
+            raise ShapeError(
+                f"the graph cannot have the shape {shape[0]}x{shape[1]}", code=Code.FIXED_SHAPE, because=str(error)
+            ) from error
     found = peak_memory(graph)
     if found.unknown and not found.live:
         return {"peak_mb": "unknown; --shape HxW makes sizes known"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 from segc.suggestions import checked_keywords, did_you_mean
 from segc.support_matrix import page, run
 from segc.support_matrix.cells import FAILED, OUTPUTS, SHAPES, Cell, Job
@@ -111,7 +111,8 @@ def _jobs(
     else:
         if unknown := set(families or ()) - set(FAMILIES):
             raise UsageError(
-                f"there is no family '{min(unknown)}'", because=f"segc knows {', '.join(FAMILIES)}",
+                f"there is no family '{min(unknown)}'", code=Code.UNKNOWN_NAME,
+                because=f"segc knows {', '.join(FAMILIES)}",
                 so=did_you_mean(min(unknown), FAMILIES),
             )  # fmt: skip
         chosen = {FAMILIES[family]: family for family in families or FAMILIES}

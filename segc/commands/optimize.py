@@ -17,7 +17,7 @@ import onnx.version_converter
 import onnx_graphsurgeon as gs
 
 from segc import targets
-from segc.errors import CompileError, SourceError, UsageError
+from segc.errors import Code, CompileError, SourceError, UsageError
 from segc.graph import external_weights, ir
 from segc.graph.invariants import CLEANED, INVARIANTS
 from segc.passes.base import Pass, PassResult
@@ -85,10 +85,16 @@ def optimize(
     image input must leave both open. Raises SegcError; nothing is written then.
     """
     if buckets and out is None:
-        raise UsageError("buckets need a file to write to", so="-o OUT.onnx; the files become OUT-HxW.onnx")
+        raise UsageError(
+            "buckets need a file to write to",
+            code=Code.CONFLICTING_OPTIONS,
+            so="-o OUT.onnx; the files become OUT-HxW.onnx",
+        )
     pipeline = build(passes, target=target, shape=shape, batch=batch)
     if stop_after is not None and stop_after < 1:
-        raise UsageError(f"cannot stop after {stop_after} passes", because="at least one must run")
+        raise UsageError(
+            f"cannot stop after {stop_after} passes", code=Code.INVALID_NUMBER, because="at least one must run"
+        )
     files = _files(Path(out), buckets) if out is not None else []
     for file in files:
         external_weights.require_free(file, force=force)
@@ -100,7 +106,7 @@ def optimize(
     try:
         results = pipeline.run(graph, found.all)
     except ValueError as error:
-        raise UsageError("a pass refuses this graph", because=str(error)) from error
+        raise UsageError("a pass refuses this graph", code=Code.PASS_REFUSES, because=str(error)) from error
     outcome = Optimized(graph, found.steps(results), count, notes=notes)
     for made, file in zip(_specialized(graph, buckets, batch), files, strict=bool(files)):
         outcome.files += external_weights.write_graph(made, file, embed=embed, force=force)
@@ -115,7 +121,7 @@ def _require_assumed(pipeline: Pipeline, graph: gs.Graph) -> None:
             continue
         steps = [step.name for step in pipeline.passes if name in step.requires]
         raise UsageError(
-            f"{' and '.join(dict.fromkeys(steps))} requires '{name}'", because=why,
+            f"{' and '.join(dict.fromkeys(steps))} requires '{name}'", code=Code.PASS_ORDER, because=why,
             so="put a pass before it that ensures this: `segc passes` lists them",
         )  # fmt: skip
 
@@ -131,7 +137,10 @@ def _specialized(graph: gs.Graph, buckets: Sequence[tuple[int, int]], batch: int
         made = specialize(graph, [(batch, *size) for size in buckets])
     except ValueError as error:
         raise UsageError(
-            "the graph cannot be specialized", because=str(error), so="export the file with free height and width"
+            "the graph cannot be specialized",
+            code=Code.PASS_REFUSES,
+            because=str(error),
+            so="export the file with free height and width",
         ) from error
     for each in made:
         stages.shared().run(each)
@@ -147,7 +156,11 @@ def build(
 ) -> Pipeline:
     """The pipeline that these arguments mean; see `optimize`. Raises UsageError."""
     if target is not None and passes:
-        raise UsageError("passes and a target exclude each other", because="a target brings its own pipeline")
+        raise UsageError(
+            "passes and a target exclude each other",
+            code=Code.CONFLICTING_OPTIONS,
+            because="a target brings its own pipeline",
+        )
     try:
         if target is not None:
             return stages.standard(targets.get(target), shape=None if shape is None else (batch or 1, *shape))
@@ -156,7 +169,10 @@ def build(
         return stages.shared()
     except PipelineError as error:
         raise UsageError(
-            "the passes cannot run in this order", because=str(error), so="`segc passes` lists what each requires"
+            "the passes cannot run in this order",
+            code=Code.PASS_ORDER,
+            because=str(error),
+            so="`segc passes` lists what each requires",
         ) from error
 
 
@@ -170,14 +186,18 @@ def read(path: Path) -> gs.Graph:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         because = (str(error).splitlines() or [type(error).__name__])[0]
         if because != _NO_RANK:
-            raise SourceError(f"'{path}' is not a valid ONNX model", because=because, so="export it again") from error
+            raise SourceError(
+                f"'{path}' is not a valid ONNX model", code=Code.NOT_ONNX, because=because, so="export it again"
+            ) from error
     return graph
 
 
 def raise_opset(graph: gs.Graph, newest: int) -> list[str]:
     """Bring the graph to an opset that a target's pipeline knows; weights are not touched. Returns what was done."""
     if graph.opset > newest:
-        raise SourceError(f"the model uses opset {graph.opset}", because=f"the target knows up to {newest}")
+        raise SourceError(
+            f"the model uses opset {graph.opset}", code=Code.ONNX_OPSET, because=f"the target knows up to {newest}"
+        )
     if graph.opset >= OLDEST_OPSET:
         return []
     before = graph.opset
@@ -185,7 +205,10 @@ def raise_opset(graph: gs.Graph, newest: int) -> list[str]:
         converted = onnx.version_converter.convert_version(ir.weightless_model(graph), OLDEST_OPSET)
     except RuntimeError as error:
         raise SourceError(
-            f"opset {before} cannot be converted to {OLDEST_OPSET}", because=str(error), so="export the model anew"
+            f"opset {before} cannot be converted to {OLDEST_OPSET}",
+            code=Code.ONNX_OPSET,
+            because=str(error),
+            so="re-export the model",
         ) from error
     candidate = rebuilt(graph, converted)
     take_over(graph, candidate, set())
@@ -273,8 +296,8 @@ def feeds(
             continue
         return made
     raise CompileError(
-        "ONNX Runtime cannot run the file, so nothing can be compared",
-        because=why, so="give an input size that it takes with --shape HxW and --batch N, or leave --check away",
+        "ONNX Runtime cannot run the file, so nothing can be compared", code=Code.NUMBERS_DIFFER,
+        because=why, so="give an input size that it takes with --shape HxW and --batch N, or omit --check",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segc.errors import FileError, SegcError, UsageError
+from segc.errors import Code, FileError, SegcError, UsageError
 from segc.suggestions import checked_keywords
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def run(
     from segc.runtime.images import find_images
 
     if not 0 <= opacity <= 1:
-        raise UsageError(f"--opacity is {opacity}", because="0 shows the image alone, 1 the colours alone")
+        raise UsageError(
+            f"--opacity is {opacity}", code=Code.INVALID_NUMBER, because="0 shows the image alone, 1 the colours alone"
+        )
     given = [Path(images)] if isinstance(images, str | Path) else [Path(image) for image in images]
     found, folder = find_images(given), Path(out)
     _require_apart(folder, given, found)
@@ -130,10 +132,15 @@ def _require_apart(out: Path, given: Iterable[Path], images: list[ImageFile]) ->
     """Refuse to write over the images, or into a folder of them: the next run would segment the masks."""
     written = {(out / f"{i.stem}_{kind}.png").resolve() for i in images for kind in ("mask", "overlay")}
     if own := sorted(str(i.path) for i in images if i.path.resolve() in written):
-        raise UsageError(f"the output would replace the image {own[0]}", so="choose another folder with -o")
+        raise UsageError(
+            f"the output would replace the image {own[0]}",
+            code=Code.OUTPUT_REPLACES_INPUT,
+            so="choose another folder with -o",
+        )
     if any(path.is_dir() and path.resolve() == out.resolve() for path in given):
         raise UsageError(
             f"{out} is a folder of images and cannot take the output",
+            code=Code.OUTPUT_REPLACES_INPUT,
             because="the masks would be segmented by the next run",
             so="choose another folder with -o",
         )
@@ -143,4 +150,6 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"cannot make the folder {out}", because=error.strerror or str(error)) from error
+        raise FileError(
+            f"cannot make the folder {out}", code=Code.UNWRITABLE, because=error.strerror or str(error)
+        ) from error

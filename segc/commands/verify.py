@@ -10,7 +10,7 @@ import numpy as np
 
 from segc import targets
 from segc.bundle.manifest import Input, Manifest
-from segc.errors import ParityError, SourceError
+from segc.errors import Code, ParityError, SourceError
 from segc.frontend.model import Source
 from segc.frontend.source import open_source, zoo_names
 from segc.parity import metrics
@@ -76,6 +76,7 @@ def verify(
     if missed := metrics.failures(cases, limits):
         raise ParityError(
             f"the {engine.manifest.target.name} engine does not compute what its source computes",
+            code=Code.VERIFY_FAILED,
             because=missed,
             so=metrics.ADVICE,
         )
@@ -87,6 +88,7 @@ def _source_name(manifest: Manifest) -> str:
         return manifest.source.name
     raise SourceError(
         f"the bundle was compiled from '{manifest.source.name}', which is not in the zoo",
+        code=Code.SOURCE_CHANGED,
         so="name it: segc verify BUNDLE SOURCE",
     )
 
@@ -97,6 +99,7 @@ def _require_same(manifest: Manifest, source: Source) -> None:
     if info.sha256 != manifest.source.sha256:
         raise SourceError(
             f"'{info.name}' is not what the bundle was compiled from",
+            code=Code.SOURCE_CHANGED,
             because=f"its sha256 is {info.sha256[:16]}..., the bundle records {str(manifest.source.sha256)[:16]}...",
             so="give the file as it was at compile time",
         )
@@ -105,8 +108,9 @@ def _require_same(manifest: Manifest, source: Source) -> None:
     if recorded != given:
         raise SourceError(
             "the checkpoint is not the one the bundle was compiled with",
+            code=Code.SOURCE_CHANGED,
             because=f"the bundle records {manifest.source.checkpoint.name if manifest.source.checkpoint else 'none'}",
-            so="give the same file with --checkpoint" if recorded else "leave --checkpoint away",
+            so="give the same file with --checkpoint" if recorded else "omit --checkpoint",
         )
 
 

@@ -14,7 +14,7 @@ from segc import targets
 from segc.compilation import manifest_builder
 from segc.compilation.request import Request, open_fitting, with_output
 from segc.compilation.setup import Setup, settled
-from segc.errors import ShapeError, UsageError
+from segc.errors import Code, ShapeError, UsageError
 from segc.frontend.model import ModelInfo, Source
 from segc.graph import invariants, ir
 from segc.hybrid.plan import Plan
@@ -156,10 +156,15 @@ def _run_pipeline(
         pipeline = _pipeline(exported, info, masks)
         results = pipeline.run(graph, _hooks(exported, pipeline))
     except (PipelineError, ValueError) as error:
-        raise ShapeError("the graph cannot be specialized", because=str(error)) from error
+        raise ShapeError("the graph cannot be specialized", code=Code.FIXED_SHAPE, because=str(error)) from error
     if masks == "graph" and (why := invariants.INVARIANTS["mask output"](graph)):
         reasons = [s.reason for result in results for s in result.skips]
-        raise UsageError("the output cannot become a mask", because=[why, *reasons], so="--output logits")
+        raise UsageError(
+            "the output cannot become a mask",
+            code=Code.UNSUPPORTED_BY_MODEL,
+            because=[why, *reasons],
+            so="--output logits",
+        )
     return list(zip((p.name for p in pipeline.passes), results, strict=True))
 
 

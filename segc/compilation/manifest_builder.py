@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segc.bundle.manifest import Decode, Manifest
-from segc.errors import SourceError
+from segc.errors import Code, SourceError
 from segc.frontend.model import ModelInfo, Notes, generic_classes
 from segc.graph import ir
 from segc.passes.base import PassResult
@@ -82,6 +82,7 @@ def with_head(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
         if not isinstance(channels, int):
             raise SourceError(
                 "the output is not a map of logits (N, classes, H, W) with a known number of classes",
+                code=Code.NOT_SEGMENTATION,
                 because=f"its shape is {shape}",
                 so="export the model without what follows its logits",
             )

@@ -11,7 +11,7 @@ from segc import targets
 from segc.bundle.manifest import Decode
 from segc.compilation import manifest_builder, mask_placement, shape_range
 from segc.compilation.request import Request
-from segc.errors import CompileError, SegcError
+from segc.errors import Code, CompileError, SegcError
 from segc.frontend.model import ModelInfo
 from segc.parity import metrics
 
@@ -95,7 +95,7 @@ def guarded(session: targets.Session, name: str) -> Run:
             raise
         except Exception as error:  # each runtime has exceptions of its own, and some are private
             raise CompileError(
-                f"the {name} engine fails on an input of shape {'x'.join(map(str, x.shape))}",
+                f"the {name} engine fails on an input of shape {'x'.join(map(str, x.shape))}", code=Code.ENGINE_RUN,
                 because=str(error), so="try another target or a fixed --shape: this is a limit of the runtime",
             ) from error  # fmt: skip
 

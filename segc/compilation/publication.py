@@ -16,7 +16,7 @@ from segc.bundle.store import Staging, write_bundle
 from segc.compilation import manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
 from segc.compilation.setup import Setup
-from segc.errors import ParityError
+from segc.errors import Code, ParityError
 from segc.isolation.memory import peak_memory_mb
 from segc.parity import metrics, stored_reference
 from segc.parity.limits import by_pixels, limits_of
@@ -123,6 +123,7 @@ def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any
         kept.write_bytes(canonical(report))
     raise ParityError(
         f"the {setup.target.name} engine misses the parity limits; the bundle is not published",
+        code=Code.PARITY_GATE,
         because=[*verified.failures, *floor],
         where=f"all figures: {kept}" if kept.is_file() else "",
         so=[*metrics.ADVICE, "--no-verify skips the gate"],

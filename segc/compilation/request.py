@@ -9,7 +9,7 @@ from pathlib import Path
 from segc import targets
 from segc.compilation import mask_placement as decode
 from segc.compilation.cache import CompileCache
-from segc.errors import ShapeError, UsageError
+from segc.errors import Code, ShapeError, UsageError
 from segc.frontend.model import ModelInfo, Notes, Source
 from segc.frontend.source import open_source
 from segc.hybrid.options import Partitioning
@@ -50,40 +50,82 @@ class Request:
 def require_sane(request: Request, target: targets.Target) -> None:
     """Refuse what contradicts itself, before anything is opened. Raises UsageError."""
     if request.output not in (None, "logits", "mask"):
-        raise UsageError(f"there is no output '{request.output}'", because="an engine gives 'logits' or 'mask'")
+        raise UsageError(
+            f"there is no output '{request.output}'",
+            code=Code.UNKNOWN_CHOICE,
+            because="an engine gives 'logits' or 'mask'",
+        )
     if request.decode not in (None, *decode.WAYS):
-        raise UsageError(f"there is no way '{request.decode}' to decode", because=f"segc knows {decode.WAYS}")
+        raise UsageError(
+            f"there is no way '{request.decode}' to decode",
+            code=Code.UNKNOWN_CHOICE,
+            because=f"segc knows {decode.WAYS}",
+        )
     if request.decode is not None and request.output != "mask":
-        raise UsageError(f"--decode {request.decode} needs --output mask", so="add it, or leave --decode away")
+        raise UsageError(
+            f"--decode {request.decode} needs --output mask",
+            code=Code.CONFLICTING_OPTIONS,
+            so="add it, or omit --decode",
+        )
     if request.input not in ("float32", "uint8"):
-        raise UsageError(f"there is no input '{request.input}'", because="an engine takes 'float32' or 'uint8'")
+        raise UsageError(
+            f"there is no input '{request.input}'",
+            code=Code.UNKNOWN_CHOICE,
+            because="an engine takes 'float32' or 'uint8'",
+        )
     if request.input == "uint8":
         _require_images(request, target)
     if request.mode not in (None, "whole", "slide"):
-        raise UsageError(f"there is no mode '{request.mode}'", because="images are run 'whole' or by a 'slide'")
+        raise UsageError(
+            f"there is no mode '{request.mode}'",
+            code=Code.UNKNOWN_CHOICE,
+            because="images are run 'whole' or by a 'slide'",
+        )
     if request.dynamic and request.shape is not None:
-        raise UsageError("--shape and --dynamic exclude each other", so="leave one of them away")
+        raise UsageError(
+            "--shape and --dynamic exclude each other", code=Code.CONFLICTING_OPTIONS, so="omit one of them"
+        )
     if request.shape is not None and (len(request.shape) != 2 or min(request.shape) < 1):
-        raise UsageError(f"shape {request.shape} is not (height, width) of at least 1 pixel each")
+        raise UsageError(
+            f"shape {request.shape} is not (height, width) of at least 1 pixel each", code=Code.INVALID_SHAPE
+        )
     if request.threads < 0:
-        raise UsageError(f"--threads {request.threads} is no number of threads", so="0 leaves it to the runtime")
+        raise UsageError(
+            f"--threads {request.threads} is not a valid number of threads",
+            code=Code.INVALID_NUMBER,
+            so="0 leaves it to the runtime",
+        )
     if request.shape_range is not None and not request.dynamic:
-        raise UsageError("--shape-range needs --dynamic", because="a static engine has one size", so="add --dynamic")
+        raise UsageError(
+            "--shape-range needs --dynamic",
+            code=Code.CONFLICTING_OPTIONS,
+            because="a static engine has one size",
+            so="add --dynamic",
+        )
 
 
 def _require_images(request: Request, target: targets.Target) -> None:
     """Refuse what uint8 images exclude."""
     if not target.accepts_uint8:
         able = [name for name in targets.names() if targets.get(name).accepts_uint8]
-        raise UsageError(f"{target.name} engines take no uint8 images", so=f"--target {' or '.join(able)}")
+        raise UsageError(
+            f"{target.name} engines take no uint8 images",
+            code=Code.UNSUPPORTED_BY_TARGET,
+            so=f"--target {' or '.join(able)}",
+        )
     if request.dynamic:
         raise UsageError(
             "--input uint8 and --dynamic exclude each other",
+            code=Code.CONFLICTING_OPTIONS,
             because="sizes in between are padded after normalisation, with a value that no uint8 stands for",
             so="--shape HxW",
         )
     if request.check:
-        raise UsageError("--input uint8 and --check exclude each other", because="--check feeds float32 inputs")
+        raise UsageError(
+            "--input uint8 and --check exclude each other",
+            code=Code.CONFLICTING_OPTIONS,
+            because="--check feeds float32 inputs",
+        )
 
 
 def open_shared(request: Request, cache: CompileCache) -> Source:
@@ -106,9 +148,9 @@ def open_fitting(request: Request, cache: CompileCache, notes: Notes) -> Source:
     if request.input == "uint8" and (source.info.in_channels != 3 or source.info.mode == "slide"):
         slides = source.info.mode == "slide"
         raise UsageError(
-            "--input uint8 is for whole images of three channels",
+            "--input uint8 is for whole images of three channels", code=Code.UNSUPPORTED_BY_MODEL,
             because="this model slides" if slides else f"this model takes {source.info.in_channels} channels",
-            so="--mode whole" if slides else "leave --input away",
+            so="--mode whole" if slides else "omit --input",
         )  # fmt: skip
     return source
 
@@ -131,7 +173,10 @@ def _with_slide(request: Request, info: ModelInfo, notes: Notes) -> ModelInfo:
     if request.output == "mask":
         if request.mode == "slide":
             raise UsageError(
-                "--output mask cannot slide", because="overlapping windows average their logits", so="--mode whole"
+                "--output mask cannot slide",
+                code=Code.UNSUPPORTED_BY_MODEL,
+                because="overlapping windows average their logits",
+                so="--mode whole",
             )
         notes.add("the config slides, but a mask engine cannot: images run whole")
         return replace(info, mode="whole", slide_crop=None, slide_stride=None)
@@ -150,6 +195,7 @@ def _require_fitting(request: Request, info: ModelInfo) -> None:
     if info.fixed != (None, None) and not agrees:
         raise ShapeError(
             f"the input of '{info.name}' is fixed at {' x '.join(str(side or 'any') for side in info.fixed)}",
+            code=Code.FIXED_SHAPE,
             because="--dynamic was given" if request.dynamic else f"--shape {wanted[0]}x{wanted[1]} was given",
-            so="leave it away, or export the file with free height and width",
+            so="omit it, or export the file with free height and width",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 from segc.targets.protocol import Settings, ShapeRange
 from segc.targets.target import Target
 
@@ -19,22 +19,28 @@ def settings_of(
     if precision not in PRECISIONS:
         raise UsageError(
             f"there is no precision '{precision}'",
+            code=Code.UNKNOWN_CHOICE,
             because=f"segc knows {', '.join(PRECISIONS)}",
             so=f"--precision {target.precisions[0]}",
         )
     if precision not in target.precisions:
         raise UsageError(
-            f"{target.name} bundles are not made in {precision}",
+            f"{target.name} bundles are not made in {precision}", code=Code.UNSUPPORTED_BY_TARGET,
             because=f"--precision {precision} was asked for", so=f"--precision {' or '.join(target.precisions)}",
         )  # fmt: skip
     known = {option.name: option for option in target.options}
     for name, value in options.items():
         if name not in known:
             offered = f"its options are {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"{target.name} has no option '{name}'", because=offered, so=f"leave {_typed(name)} away")
+            raise UsageError(
+                f"{target.name} has no option '{name}'",
+                code=Code.UNKNOWN_OPTION,
+                because=offered,
+                so=f"omit {_typed(name)}",
+            )
         if value not in known[name].choices:
             choices = " or ".join(_typed(name, choice) for choice in known[name].choices)
-            raise UsageError(f"{_typed(name, value)} does not exist", so=choices)
+            raise UsageError(f"{_typed(name, value)} does not exist", code=Code.UNKNOWN_CHOICE, so=choices)
     filled = {name: options.get(name, option.default) for name, option in known.items()}
     return Settings(precision, shape_range, filled)
 

@@ -14,7 +14,7 @@ from segc.compilation import shape_range
 from segc.compilation.cache import CompileCache, NoCache
 from segc.compilation.request import Request, require_sane
 from segc.compilation.settings import settings_of
-from segc.errors import MissingPackageError
+from segc.errors import Code, MissingPackageError
 from segc.frontend.model import ModelInfo, Notes
 from segc.pipeline import hooks
 
@@ -99,6 +99,6 @@ def runtime_version(target: targets.Target) -> str:
         return version(target.package.distribution)
     except PackageNotFoundError as error:
         raise MissingPackageError(
-            f"target '{target.name}' needs the package '{target.package.distribution}'",
+            f"target '{target.name}' needs the package '{target.package.distribution}'", code=Code.RUNTIME_MISSING,
             because="it is not installed", so=target.package.install,
         ) from error  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 from segc.frontend.model import ModelInfo
 from segc.targets.protocol import ShapeRange
 
@@ -36,6 +36,7 @@ def fitted(wanted: ShapeRange, info: ModelInfo) -> ShapeRange:
     if any(low > high for low, high in zip(least, most, strict=True)):
         raise UsageError(
             f"the model takes no size from {_shown(wanted.least)} to {_shown(wanted.most)}",
+            code=Code.UNSUPPORTED_BY_MODEL,
             because=f"heights and widths are multiples of {step}, from {_shown(info.minimum)} on",
             so=f"--shape-range {_shown(least)}:{_shown(least)}:{_shown(least)}, or a larger one",
         )

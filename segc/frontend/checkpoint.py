@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc.bundle.canonical_json import sha256_of_file
-from segc.errors import CheckpointError, FileError
+from segc.errors import CheckpointError, Code, FileError
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +66,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileError(f"no checkpoint at '{path}'", so="give the path of a .pth file")
+        raise FileError(f"no checkpoint at '{path}'", code=Code.NOT_FOUND, so="give the path of a .pth file")
     if path.stat().st_size == 0:
-        raise CheckpointError(f"checkpoint '{path}' is empty (0 bytes)", so="download or copy it again")
+        raise CheckpointError(
+            f"checkpoint '{path}' is empty (0 bytes)", code=Code.CHECKPOINT_UNREADABLE, so="download or copy it again"
+        )
     content = _load(path)
     state = _without_prefix(_weights(content, path))
     classes, palette = _dataset(content)
@@ -83,6 +85,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool 
         raise CheckpointError(
             f"checkpoint '{checkpoint.path}' does not fit the model: {len(mismatch.missing)} keys missing, "
             f"{len(mismatch.unexpected)} unexpected, {len(mismatch.shapes)} of another shape",
+            code=Code.CHECKPOINT_MISMATCH,
             because=mismatch.lines(),
             so="use the config this checkpoint was trained with, or --allow-mismatch to load what fits",
         )
@@ -90,6 +93,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool 
     if not fitting:
         raise CheckpointError(
             f"no key of '{checkpoint.path}' fits the model",
+            code=Code.CHECKPOINT_MISMATCH,
             because=mismatch.lines(),
             so="use the config it was trained with",
         )
@@ -122,6 +126,7 @@ def _load(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint '{path}' is refused: it holds more than weights",
+            code=Code.CHECKPOINT_UNSAFE,
             because=_first_line(error),
             so="nothing of it was executed; ask its author for a plain state_dict, or convert it where you trust it",
         ) from error
@@ -136,7 +141,10 @@ def _load(path: Path) -> object:
         TypeError,
     ) as error:
         raise CheckpointError(
-            f"'{path}' cannot be read as a checkpoint", because=_first_line(error), so="download or copy it again"
+            f"'{path}' cannot be read as a checkpoint",
+            code=Code.CHECKPOINT_UNREADABLE,
+            because=_first_line(error),
+            so="download or copy it again",
         ) from error
 
 
@@ -210,6 +218,7 @@ def _weights(content: object, path: Path) -> dict[str, torch.Tensor]:
                     return tensors
     raise CheckpointError(
         f"checkpoint '{path}' holds no weights",
+        code=Code.CHECKPOINT_UNREADABLE,
         because=f"it is a {type(content).__name__}"
         + (f" with the keys {', '.join(map(str, list(content)[:_SHOWN]))}" if isinstance(content, Mapping) else ""),
         so="segc looks for a state_dict, nested under 'state_dict', 'ema_state_dict' or 'model', or at the top",

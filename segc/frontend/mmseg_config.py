@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segc.errors import ShapeError, SourceError, UsageError
+from segc.errors import Code, ShapeError, SourceError, UsageError
 from segc.frontend import calibrate
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
 from segc.frontend.mmseg_env import import_mmseg
@@ -66,13 +66,16 @@ def _read(path: Path) -> Any:
     except Exception as error:  # a config is a program, it may raise anything
         raise SourceError(
             f"config '{path.name}' cannot be read",
+            code=Code.CONFIG,
             because=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             where=str(path),
             so="correct the config, or the files it names in _base_",
         ) from error
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:
-        raise SourceError(f"config '{path.name}' defines no model", so="give a complete config, not one of _base_")
+        raise SourceError(
+            f"config '{path.name}' defines no model", code=Code.CONFIG, so="give a complete config, not one of _base_"
+        )
     return config
 
 
@@ -104,6 +107,7 @@ def _build(config: Any, path: Path) -> nn.Module:
         cause = str(error).splitlines()[0] if str(error) else ""
         raise SourceError(
             f"the model of config '{path.name}' cannot be built",
+            code=Code.CONFIG_MODEL,
             because=f"{type(error).__name__}: {cause}",
             so="correct the config, or install what its model needs",
         ) from error
@@ -123,6 +127,7 @@ def _require_segmentor(kind: object, path: Path) -> None:
         close = closest(str(kind), MODELS.module_dict)
         raise SourceError(
             f"config '{path.name}' asks for a model of type '{kind}', which mmseg does not know",
+            code=Code.CONFIG,
             so=f"did you mean {' or '.join(close)}?" if close else "register it in a module the config imports",
         )
     if not isinstance(cls, type) or issubclass(cls, DepthEstimator) or not hasattr(cls, "encode_decode"):
@@ -132,6 +137,7 @@ def _require_segmentor(kind: object, path: Path) -> None:
 def _no_segmentor(path: Path, kind: str) -> SourceError:
     return SourceError(
         f"config '{path.name}' has no segmentor",
+        code=Code.CONFIG,
         because=f"its model is a {kind}, which gives no class logits",
         so="segc compiles EncoderDecoder and CascadeEncoderDecoder models",
     )
@@ -188,6 +194,7 @@ def _with_inference(info: ModelInfo, config: Any, preprocessor: Mapping[str, Any
     if test.get("crop_size") is None or test.get("stride") is None:
         raise UsageError(
             "--mode slide needs a crop size and a stride",
+            code=Code.UNSUPPORTED_BY_MODEL,
             because="the config's test_cfg has none",
             so="add test_cfg=dict(mode='slide', crop_size=(H, W), stride=(h, w)) to the model",
         )
@@ -214,7 +221,9 @@ def _calibrate(logits: nn.Module, info: ModelInfo) -> None:
         except Exception as error:  # the model may reject the first size
             failure = error
     raise ShapeError(
-        f"the model runs neither at {_CALIBRATION_SIZE} nor at its own crop size {info.shape}", because=str(failure)
+        f"the model runs neither at {_CALIBRATION_SIZE} nor at its own crop size {info.shape}",
+        code=Code.MODEL_SHAPE,
+        because=str(failure),
     ) from failure
 
 

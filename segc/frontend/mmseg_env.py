@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from segc.errors import MissingPackageError
+from segc.errors import Code, MissingPackageError
 from segc.frontend import pkg_resources_stand_in
 from segc.frontend.quiet import quiet
 
@@ -29,6 +29,7 @@ def import_mmseg() -> types.ModuleType:
         if importlib.util.find_spec(module) is None:
             raise MissingPackageError(
                 "mmsegmentation models need packages that are not installed",
+                code=Code.FRONTEND_MISSING,
                 because=f"there is no module '{module}'",
                 so="pip install 'segc[mmseg]'",
             )

@@ -10,7 +10,7 @@ import onnx.checker
 import onnx.defs
 
 from segc.bundle.canonical_json import sha256_of_file
-from segc.errors import SourceError
+from segc.errors import Code, SourceError
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source
 from segc.graph.onnx_reader import read_model
 
@@ -37,7 +37,10 @@ def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if opset > newest:
         raise SourceError(
-            f"the model uses opset {opset}", because=f"segc's passes know up to {newest}", so="export it anew"
+            f"the model uses opset {opset}",
+            code=Code.ONNX_OPSET,
+            because=f"segc's passes know up to {newest}",
+            so="re-export it",
         )
     if opset >= _OLDEST:
         copy = onnx.ModelProto()  # passes own their copy, the gate keeps this one
@@ -49,7 +52,9 @@ def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
         converted: onnx.ModelProto = version_converter.convert_version(model, _OLDEST)
         return converted
     except RuntimeError as error:
-        raise SourceError(f"opset {opset} cannot be converted to {_OLDEST}", because=str(error)) from error
+        raise SourceError(
+            f"opset {opset} cannot be converted to {_OLDEST}", code=Code.ONNX_OPSET, because=str(error)
+        ) from error
 
 
 def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
@@ -57,7 +62,10 @@ def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise SourceError(
-            f"'{path}' uses opset {opset}", because=f"the installed onnx knows up to {newest}", so="pip install -U onnx"
+            f"'{path}' uses opset {opset}",
+            code=Code.ONNX_OPSET,
+            because=f"the installed onnx knows up to {newest}",
+            so="pip install -U onnx",
         )
     functions = {(f.domain, f.name) for f in model.functions}
     unknown: Counter[str] = Counter()
@@ -70,6 +78,7 @@ def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
     if unknown:
         raise SourceError(
             f"'{path}' uses ops that ONNX does not define",
+            code=Code.ONNX_OPSET,
             because=[f"{name}: {count} node{'s' * (count > 1)}" for name, count in unknown.most_common()],
             so="export the model without custom operators, or compile the PyTorch source with segc",
         )
@@ -80,7 +89,10 @@ def _require_valid(model: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise SourceError(
-            f"'{path}' is not a valid ONNX model", because=str(error).splitlines()[0], so="export it again"
+            f"'{path}' is not a valid ONNX model",
+            code=Code.NOT_ONNX,
+            because=str(error).splitlines()[0],
+            so="export it again",
         ) from error
 
 
@@ -92,13 +104,23 @@ def _input_sizes(model: onnx.ModelProto, path: Path) -> tuple[int, int, int, int
         found = ", ".join(f"{i.name} of rank {len(i.type.tensor_type.shape.dim)}" for i in inputs) or "none"
         raise SourceError(
             f"'{path}' is not a segmentation model",
+            code=Code.NOT_SEGMENTATION,
             because=f"one input (N, C, H, W) is needed, found {found}",
             so="export the model with the normalised image as its only input",
         )
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise SourceError(f"input '{inputs[0].name}' of '{path}' is not float32", so="export it in float32")
+        raise SourceError(
+            f"input '{inputs[0].name}' of '{path}' is not float32",
+            code=Code.NOT_SEGMENTATION,
+            so="export it in float32",
+        )
     if len(model.graph.output) != 1:
         found = ", ".join(o.name for o in model.graph.output)
-        raise SourceError(f"'{path}' has {len(model.graph.output)} outputs", because=found, so="keep the logits only")
+        raise SourceError(
+            f"'{path}' has {len(model.graph.output)} outputs",
+            code=Code.NOT_SEGMENTATION,
+            because=found,
+            so="keep the logits only",
+        )
     sizes = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
     return sizes[0], sizes[1], sizes[2], sizes[3]

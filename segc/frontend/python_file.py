@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from segc.bundle.canonical_json import sha256_of_file
-from segc.errors import MissingPackageError, SourceError
+from segc.errors import Code, MissingPackageError, SourceError
 from segc.frontend import calibrate
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, pair
 
@@ -31,7 +31,9 @@ def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
     from segc.frontend.checkpoint import load_into, read_checkpoint
 
     if importlib.util.find_spec("torch") is None:
-        raise MissingPackageError("PyTorch is needed to trace a model", so="pip install 'segc[mmseg]'")
+        raise MissingPackageError(
+            "PyTorch is needed to trace a model", code=Code.FRONTEND_MISSING, so="pip install 'segc[mmseg]'"
+        )
     from segc.frontend.logits_model import PlainLogits
 
     calibrate.seed_everything()
@@ -52,7 +54,7 @@ def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
 def _run(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"segc_source_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise SourceError(f"'{path}' cannot be imported as Python")
+        raise SourceError(f"'{path}' cannot be imported as Python", code=Code.PYTHON_FILE)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickling look their module up
     sys.path.insert(0, str(path.parent.resolve()))
@@ -63,6 +65,7 @@ def _run(path: Path) -> ModuleType:
     except BaseException as error:  # a user's file may raise anything, SystemExit too
         raise SourceError(
             f"'{path}' raised while it was imported",
+            code=Code.PYTHON_FILE,
             because=_said(error),
             where=_line(error, path),
             so=f"make it run by itself: python {path.name}",
@@ -84,6 +87,7 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
         except BaseException as error:  # SystemExit too
             raise SourceError(
                 f"build_model() of '{path}' raised",
+                code=Code.PYTHON_FILE,
                 because=_said(error),
                 where=_line(error, path),
                 so="correct it; it is called without arguments",
@@ -96,6 +100,7 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
     )
     raise SourceError(
         f"'{path}' defines no model",
+        code=Code.PYTHON_CONTRACT,
         because=found,
         so="define `model`, an nn.Module, or `build_model()` that returns one; of mmseg configs give a complete one",
     )
@@ -105,7 +110,9 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
     meta = getattr(module, "meta", {})
     if not isinstance(meta, dict) or (unknown := sorted(set(map(str, meta)) - _META)):
         what = f"unknown keys {', '.join(unknown)}" if isinstance(meta, dict) else f"it is a {type(meta).__name__}"
-        raise SourceError(f"`meta` of '{path}' is not understood", because=what, so=_META_HELP)
+        raise SourceError(
+            f"`meta` of '{path}' is not understood", code=Code.PYTHON_CONTRACT, because=what, so=_META_HELP
+        )
     try:
         info = ModelInfo(
             kind="python",
@@ -124,9 +131,13 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
             in_channels=int(meta.get("in_channels", 3)),
         )
     except (TypeError, ValueError) as error:
-        raise SourceError(f"`meta` of '{path}' is not understood", because=str(error), so=_META_HELP) from error
+        raise SourceError(
+            f"`meta` of '{path}' is not understood", code=Code.PYTHON_CONTRACT, because=str(error), so=_META_HELP
+        ) from error
     if why := _why_not(info, meta):
-        raise SourceError(f"`meta` of '{path}' is not understood", because=why, so=_META_HELP)
+        raise SourceError(
+            f"`meta` of '{path}' is not understood", code=Code.PYTHON_CONTRACT, because=why, so=_META_HELP
+        )
     return info
 
 

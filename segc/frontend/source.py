@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segc.errors import SourceError
+from segc.errors import Code, SourceError
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.model import Source
 from segc.suggestions import closest
@@ -23,8 +23,9 @@ def open_source(
         if checkpoint is not None:
             raise SourceError(
                 "an ONNX file holds its own weights",
+                code=Code.ONNX_WITH_CHECKPOINT,
                 because=f"--checkpoint {checkpoint} was given too",
-                so="leave --checkpoint away",
+                so="omit --checkpoint",
             )
         return open_onnx(path)
     config = _config_path(str(source))
@@ -47,9 +48,11 @@ def is_mmseg_config(path: Path) -> bool:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), path.name)
     except (SyntaxError, ValueError) as error:
-        raise SourceError(f"'{path}' is not valid Python", because=str(error), so="correct the file") from error
+        raise SourceError(
+            f"'{path}' is not valid Python", code=Code.PYTHON_FILE, because=str(error), so="correct the file"
+        ) from error
     except OSError as error:
-        raise SourceError(f"'{path}' cannot be read", because=str(error)) from error
+        raise SourceError(f"'{path}' cannot be read", code=Code.PYTHON_FILE, because=str(error)) from error
     for node in tree.body:
         if isinstance(node, ast.With):  # mmengine's new style: with read_base(): from ... import *
             return any(getattr(getattr(i.context_expr, "func", None), "id", "") == "read_base" for i in node.items)
@@ -76,6 +79,7 @@ def _config_path(source: str) -> Path:
     if path.suffix in _NO_SOURCE:
         raise SourceError(
             f"'{source}' is not a model source",
+            code=Code.UNKNOWN_SOURCE,
             because="it holds weights or a built engine, not a model to trace",
             so="give the config or Python file, and the weights with --checkpoint",
         )
@@ -83,7 +87,9 @@ def _config_path(source: str) -> Path:
         return path
     if path.is_dir():
         raise SourceError(
-            f"'{source}' is a folder", so="give a config file, a zoo name, a Python file or an .onnx file"
+            f"'{source}' is a folder",
+            code=Code.UNKNOWN_SOURCE,
+            so="give a config file, a zoo name, a Python file or an .onnx file",
         )
     zoo = zoo_names()
     if found := zoo.get(source.removesuffix(".py")):
@@ -91,6 +97,7 @@ def _config_path(source: str) -> Path:
     close = closest(source.removesuffix(".py"), zoo)
     raise SourceError(
         f"there is no file or zoo config named '{source}'",
+        code=Code.UNKNOWN_SOURCE,
         because="mmseg is not installed, so zoo names are unknown" if not zoo else f"the zoo has {len(zoo)} configs",
         so=f"did you mean {' or '.join(close)}?"
         if close

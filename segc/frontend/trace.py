@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import nn
 
-from segc.errors import CompileError, ShapeError, SourceError
+from segc.errors import Code, CompileError, ShapeError, SourceError
 from segc.frontend.logits_model import NotLogitsError
 from segc.frontend.quiet import quiet
 from segc.frontend.rewrites import table
@@ -128,12 +128,16 @@ def _raise(
     eager = _eager_failure(module, example)
     if isinstance(eager, NotLogitsError):
         raise SourceError(
-            "the model gives no logits", because=str(eager), so="return logits, or a dictionary with them under 'out'"
+            "the model gives no logits",
+            code=Code.NOT_SEGMENTATION,
+            because=str(eager),
+            so="return logits, or a dictionary with them under 'out'",
         ) from error
     if eager is not None:
         near = " and ".join(f"{h}x{w}" for h, w in _accepted_near(module, tuple(example.shape)))  # type: ignore[arg-type]
         raise ShapeError(
             f"the PyTorch model does not run at {height}x{width}",
+            code=Code.MODEL_SHAPE,
             because=f"{type(eager).__name__}: {_short(eager)}",
             where=_user_line(eager),
             so=f"it accepts {near}" if near else "try a larger shape, for example the config's crop size",
@@ -142,6 +146,7 @@ def _raise(
     what = "" if not axes else " with dynamic batch and size" if 0 in axes else " with dynamic size"
     raise CompileError(
         f"tracing with torch.export failed at {height}x{width}{what}",
+        code=Code.EXPORT,
         because=[f"{type(cause).__name__}: {_short(cause)}", *refused],
         where=_user_line(cause) or _user_line(error),
         tried="eager PyTorch runs the model at this shape",

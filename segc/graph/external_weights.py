@@ -25,7 +25,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
-from segc.errors import FileError
+from segc.errors import Code, FileError
 from segc.graph import ir
 from segc.graph.onnx_reader import external_tensors, parse_model, unreadable_data
 
@@ -118,11 +118,19 @@ def write_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool 
 def require_free(path: Path, *, force: bool) -> None:
     """Raise FileError where writing `path` would lose something, or cannot work."""
     if path.is_dir():
-        raise FileError(f"'{path}' is a folder", so="give the name of a file with -o")
+        raise FileError(f"'{path}' is a folder", code=Code.DESTINATION_TAKEN, so="give the name of a file with -o")
     if path.exists() and not force:
-        raise FileError(f"'{path}' exists already", so="choose another name with -o, or replace it with --force")
+        raise FileError(
+            f"'{path}' exists already",
+            code=Code.DESTINATION_TAKEN,
+            so="choose another name with -o, or replace it with --force",
+        )
     if not path.parent.is_dir():
-        raise FileError(f"there is no folder '{path.parent}'", so="make it first, or choose another name with -o")
+        raise FileError(
+            f"there is no folder '{path.parent}'",
+            code=Code.NOT_FOUND,
+            so="make it first, or choose another name with -o",
+        )
 
 
 @contextmanager
@@ -130,7 +138,9 @@ def _file_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileError(f"'{path}' cannot be written", because=error.strerror or str(error)) from error
+        raise FileError(
+            f"'{path}' cannot be written", code=Code.UNWRITABLE, because=error.strerror or str(error)
+        ) from error
 
 
 @contextmanager

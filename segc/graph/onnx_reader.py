@@ -9,7 +9,7 @@ import onnx.checker
 import onnx.external_data_helper
 from google.protobuf.message import DecodeError
 
-from segc.errors import FileError, SourceError
+from segc.errors import Code, FileError, SourceError
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -27,19 +27,31 @@ def parse_model(path: Path) -> onnx.ModelProto:
     """The model as its own file has it: external data stays where it is. Raises FileError or SourceError."""
     if not path.is_file():
         because = "it is a folder" if path.is_dir() else ""
-        raise FileError(f"no ONNX file at '{path}'", because=because, so="give the path of an .onnx file")
+        raise FileError(
+            f"no ONNX file at '{path}'", code=Code.NOT_FOUND, because=because, so="give the path of an .onnx file"
+        )
     if path.stat().st_size == 0:
-        raise SourceError(f"'{path}' is empty (0 bytes)", so="export or copy it again")
+        raise SourceError(f"'{path}' is empty (0 bytes)", code=Code.NOT_ONNX, so="export or copy it again")
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
     except OSError as error:
-        raise FileError(f"'{path}' cannot be read", because=error.strerror or str(error)) from error
+        raise FileError(
+            f"'{path}' cannot be read", code=Code.UNREADABLE, because=error.strerror or str(error)
+        ) from error
     except DecodeError as error:
         raise SourceError(
-            f"'{path}' is not an ONNX file, or is cut off", because=str(error), so="export or copy it again"
+            f"'{path}' is not an ONNX file, or is cut off",
+            code=Code.NOT_ONNX,
+            because=str(error),
+            so="export or copy it again",
         ) from error
     if not model.graph.node or not model.opset_import:
-        raise SourceError(f"'{path}' is not an ONNX model", because="it holds no graph", so="export or copy it again")
+        raise SourceError(
+            f"'{path}' is not an ONNX model",
+            code=Code.NOT_ONNX,
+            because="it holds no graph",
+            so="export or copy it again",
+        )
     return model
 
 
@@ -55,12 +67,14 @@ def external_tensors(model: onnx.ModelProto, path: Path) -> list[onnx.TensorProt
         if Path(location).is_absolute() or not file.resolve().is_relative_to(root):
             raise SourceError(
                 f"external data of '{path}' points outside its folder",
+                code=Code.ONNX_EXTERNAL_DATA,
                 because=f"tensor '{tensor.name}' is at '{location}'",
                 so="keep the data file beside the model",
             )
         if not file.is_file():
             raise SourceError(
                 f"external data of '{path}' is missing",
+                code=Code.ONNX_EXTERNAL_DATA,
                 because=f"tensor '{tensor.name}' should be in '{location}'",
                 so=f"copy '{location}' beside the model",
             )
@@ -69,4 +83,9 @@ def external_tensors(model: onnx.ModelProto, path: Path) -> list[onnx.TensorProt
 
 def unreadable_data(path: Path, error: Exception) -> SourceError:
     """What to raise when external data that is there cannot be used."""
-    return SourceError(f"external data of '{path}' cannot be read", because=str(error), so="export or copy it again")
+    return SourceError(
+        f"external data of '{path}' cannot be read",
+        code=Code.ONNX_EXTERNAL_DATA,
+        because=str(error),
+        so="export or copy it again",
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.graph import ir
 from segc.graph.analysis.liveness import dtype_of
 from segc.hybrid.costs import Costs
@@ -41,6 +41,7 @@ def model_of(graph: gs.Graph, segment: Segment) -> onnx.ModelProto:
         if tensor.dtype is None:
             raise CompileError(
                 f"the graph cannot be split at '{tensor.name}'",
+                code=Code.CANNOT_SPLIT,
                 because="its type is unknown",
                 so="compile with --no-hybrid to see which nodes the target refuses",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,17 @@ class Partitioning:
         """Refuse numbers out of range."""
         if self.min_nodes < 1:
             raise UsageError(
-                f"--min-segment {self.min_nodes} is not a valid number of nodes", so="1 keeps every segment"
+                f"--min-segment {self.min_nodes} is not a valid number of nodes",
+                code=Code.INVALID_NUMBER,
+                so="1 keeps every segment",
             )
         if not self.work_per_byte >= 0:
             raise UsageError(
-                f"work_per_byte is {self.work_per_byte}", because="it must be 0 or more multiply-adds per byte"
+                f"work_per_byte is {self.work_per_byte}",
+                code=Code.INVALID_NUMBER,
+                because="it must be 0 or more multiply-adds per byte",
             )
         if not 0 <= self.min_share <= 1:
-            raise UsageError(f"min_share is {self.min_share}", because="a share is between 0 and 1")
+            raise UsageError(
+                f"min_share is {self.min_share}", code=Code.INVALID_NUMBER, because="a share is between 0 and 1"
+            )

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO, Protocol
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.isolation.fork_server import ENDED, MESSAGE
 
 
@@ -56,7 +56,9 @@ def start(task: str, argument: str, said: IO[bytes], *, own_group: bool = True, 
     for _ in range(2):  # the server may have been ended meanwhile
         with contextlib.suppress(OSError, EOFError):
             return _server(task).fork(argument, said)
-    raise CompileError("no child process can be started", so="see whether memory or processes run out")
+    raise CompileError(
+        "no child process can be started", code=Code.ENGINE_PROCESS, so="see whether memory or processes run out"
+    )
 
 
 def popen(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.isolation.engines import Engine
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 
@@ -50,8 +50,9 @@ class IsolatedSession:
             return self._child.ask(question, self._limit)
         except ChildEnded as ended:
             raise CompileError(
-                f"the {self._target} runtime fails while {doing}", because=[ended.how, *ended.lines],
+                f"the {self._target} runtime fails while {doing}", code=Code.ENGINE_PROCESS,
+                because=[ended.how, *ended.lines],
                 so="this is a defect of segc or of the runtime: please report the model",
             ) from ended  # fmt: skip
         except ChildRaised as raised:  # each runtime has exceptions of its own
-            raise CompileError("the runtime fails", because=str(raised)) from raised
+            raise CompileError("the runtime fails", code=Code.ENGINE_RUN, because=str(raised)) from raised

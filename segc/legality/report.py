@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from segc.errors import LegalityError
+from segc.errors import Code, LegalityError
 from segc.graph import ir, source_info
 from segc.legality.node_legality import NodeLegality
 from segc.passes.base import Skip
@@ -58,6 +58,7 @@ def refusal(
     ops = ", ".join(dict.fromkeys(group.op for group in groups))
     return LegalityError(
         f"{target.name} cannot run {total} node{'s' * (total > 1)} of this model: {ops}",
+        code=Code.UNSUPPORTED_NODES,
         because=[f"{group.counted} ({target.table})" for group in groups],
         where=[line for g in groups for line in _node_lines(g)],
         tried=[*skipped, *tried],
@@ -79,6 +80,7 @@ def refused_by_runtime(graph: gs.Graph, target: Target, refused: Sequence[tuple[
     ops = ", ".join(dict.fromkeys(node.op for node in nodes))
     return LegalityError(
         f"{target.name} refuses {len(refused)} node{'s' * (len(refused) > 1)} of this model{': ' * bool(ops)}{ops}",
+        code=Code.REFUSED_BY_BUILDER,
         because=list(dict.fromkeys(reason for _, reason in refused)),
         where=[f"{node.op} '{node.name}': {_input_text(node)}, {source_info.of(node)}" for node in nodes[:_MAX_SHOWN]],
         so=f"change these lines of the model, add a legalization to {target.table}, or choose another target",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from segc.errors import ParityError
+from segc.errors import Code, ParityError
 from segc.parity.difference import largest_difference
 from segc.parity.inputs import image_inputs as image_inputs
 from segc.parity.inputs import inputs as inputs
@@ -69,7 +69,9 @@ def compare(name: str, reference: Array, output: Array, threshold: float | None,
     """
     wanted = reference.shape if output.ndim == 4 or reference.ndim == 3 else (reference.shape[0], *reference.shape[2:])
     if output.shape != wanted:
-        raise ParityError(f"{name}: the engine gives shape {output.shape}, PyTorch {reference.shape}")
+        raise ParityError(
+            f"{name}: the engine gives shape {output.shape}, PyTorch {reference.shape}", code=Code.OUTPUT_SHAPE
+        )
     logits = output if output.ndim == 4 else None
     expected = mask_of(reference, threshold) if expected is None else expected
     actual = output if logits is None else mask_of(logits, threshold)

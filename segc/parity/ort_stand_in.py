@@ -1,6 +1,6 @@
 """ONNX Runtime in place of an engine that this machine cannot run: on the graph the engine was made from.
 
-Where that graph computes in float16, its roundings are spelled out: on CPUs ONNX Runtime leaves most of them away.
+Where that graph computes in float16, its roundings are materialized as casts: on CPUs ONNX Runtime omits most of them.
 """
 
 from __future__ import annotations

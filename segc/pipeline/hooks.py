@@ -13,7 +13,7 @@ import onnx.checker
 import onnx.printer
 import onnx_graphsurgeon as gs
 
-from segc.errors import CompileError, FileError
+from segc.errors import Code, CompileError, FileError
 from segc.graph import ir
 from segc.graph.invariants import INVARIANTS, Invariant
 from segc.parity.difference import largest_difference
@@ -88,6 +88,7 @@ class DumpIR(Silent):
         except OSError as error:
             raise FileError(
                 f"the graph cannot be written to '{self.directory}'",
+                code=Code.UNWRITABLE,
                 because=error.strerror or str(error),
                 so="choose a folder you can write to with --dump-ir",
             ) from error
@@ -123,14 +124,14 @@ class CheckGraph(Silent):
     def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Raise CompileError naming the pass at fault."""
         if result.changes == 0 and text(graph) != self._before:
-            raise CompileError(f"{entry} changed the graph but reported no change")
+            raise CompileError(f"{entry} changed the graph but reported no change", code=Code.PASS_FAULT)
         names = [t.name for node in ir.nodes(graph) for t in node.outputs if t.name]
         if doubled := sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ()):
-            raise CompileError(f"{entry} left two tensors named {doubled[0]!r}")
+            raise CompileError(f"{entry} left two tensors named {doubled[0]!r}", code=Code.PASS_FAULT)
         try:
             onnx.checker.check_model(ir.checkable_model(graph), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise CompileError(f"{entry} left an invalid graph", because=str(error)) from error
+            raise CompileError(f"{entry} left an invalid graph", code=Code.PASS_FAULT, because=str(error)) from error
 
 
 @dataclass
@@ -178,7 +179,7 @@ class CheckInvariants(Silent):
         for breach in claim.invariant.breaches(graph, entry.step):
             if breach.node not in skipped and not (skipped and not breach.node):
                 raise CompileError(
-                    f"{entry} ensures '{name}', and it does not hold", because=breach.why,
+                    f"{entry} ensures '{name}', and it does not hold", code=Code.PASS_FAULT, because=breach.why,
                     so="rerun with --dump-ir to see the graph before and after",
                 )  # fmt: skip
             claim.excused |= {breach.node, *breach.tensors}
@@ -190,6 +191,7 @@ class CheckInvariants(Silent):
                 ensured = "it held at first" if claim.by is None else f"{claim.by} ensured it"
                 raise CompileError(
                     f"{entry} breaks '{name}' and does not say that it invalidates it",
+                    code=Code.PASS_FAULT,
                     because=[breach.why, ensured],
                     so=f"add '{name}' to the pass's `invalidates`, or mend the pass",
                 )
@@ -232,6 +234,7 @@ class CheckNumerics(Silent):
         if error > self.limit:
             raise CompileError(
                 f"numbers first differ after {entry}",
+                code=Code.NUMBERS_DIFFER,
                 because=f"relative error {error:.2e}, tolerance {self.limit:.1e}",
                 where=self._where(now),
                 so="rerun with --dump-ir to see the graph before and after",
@@ -242,7 +245,7 @@ class CheckNumerics(Silent):
         try:
             return list(snapshot.run(feeds).values())
         except evaluate.CannotRun as error:
-            raise CompileError(what, because=f"ONNX Runtime says: {error}") from error
+            raise CompileError(what, code=Code.NUMBERS_DIFFER, because=f"ONNX Runtime says: {error}") from error
 
     def _limit(self, snapshot: Snapshot) -> float:
         names = [o.name for o in snapshot.model.graph.output]

@@ -12,7 +12,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 from segc.passes import REGISTRY
 from segc.passes.base import Pass
 from segc.suggestions import closest
@@ -25,7 +25,12 @@ def parse(text: str) -> Pass:
     if cls is None:
         alike = closest(name, [*REGISTRY])
         so = f"did you mean {' or '.join(alike)}?" if alike else "`segc passes` lists them"
-        raise UsageError(f"there is no pass '{name}'", because="`segc passes` lists all" if alike else (), so=so)
+        raise UsageError(
+            f"there is no pass '{name}'",
+            code=Code.UNKNOWN_NAME,
+            because="`segc passes` lists all" if alike else (),
+            so=so,
+        )
     known = options(cls)
     values: dict[str, Any] = {}
     for part in split(rest):
@@ -34,6 +39,7 @@ def parse(text: str) -> Pass:
         if key not in known:
             raise UsageError(
                 f"pass '{name}' has no option '{key}'",
+                code=Code.PASS_OPTIONS,
                 because="it has " + "; ".join(described(o) for o in known.values()) if known else "it has none",
                 so=f"did you mean {' or '.join(alike)}?" if (alike := closest(key, [*known])) else (),
             )
@@ -41,7 +47,7 @@ def parse(text: str) -> Pass:
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"pass '{name}' refuses these options", because=str(error)) from error
+        raise UsageError(f"pass '{name}' refuses these options", code=Code.PASS_OPTIONS, because=str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,8 @@ def _value(pass_name: str, option: Option, text: str) -> Any:
         return convert(option.type, text)
     except ValueError as error:
         raise UsageError(
-            f"'{text}' is no value for option '{option.name}' of pass '{pass_name}'",
+            f"'{text}' is not a valid value for option '{option.name}' of pass '{pass_name}'",
+            code=Code.PASS_OPTIONS,
             because=f"it takes {type_name(option.type)}",
         ) from error
 

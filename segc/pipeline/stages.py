@@ -59,7 +59,7 @@ CLEAN: tuple[Callable[[], Pass], ...] = (
 
 def shared(simplify: bool = False) -> Pipeline:
     """What every target's pipeline does to any graph: `segc opt` without passes. Pools that an exporter unrolled are
-    recognized and spelled anew in standard ops.
+    recognized and lowered to standard ops.
     """
     clean = tuple(make() for make in CLEAN)
     return Pipeline.of_stages(

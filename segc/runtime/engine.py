@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from segc.bundle.manifest import Input, Manifest
 from segc.bundle.store import read_bundle
-from segc.errors import CompileError, MissingPackageError, ShapeError, UsageError
+from segc.errors import Code, CompileError, MissingPackageError, ShapeError, UsageError
 from segc.runtime.guard import runtime_errors
 from segc.runtime.hybrid_session import HybridSession, step
 from segc.runtime.images import as_bgr
@@ -45,7 +45,11 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     refuses the engine). Cost: one pass over the files, and whatever the runtime does.
     """
     if threads < 0:
-        raise UsageError(f"threads is {threads}", because="it is a number of threads, or 0 for the runtime's choice")
+        raise UsageError(
+            f"threads is {threads}",
+            code=Code.INVALID_NUMBER,
+            because="it is a number of threads, or 0 for the runtime's choice",
+        )
     root, manifest = Path(path), read_bundle(path)
     made, settings = manifest.target, manifest.target.settings
     if not manifest.segments:
@@ -69,6 +73,7 @@ def _load(
     if name not in targets.runtime_names():
         raise MissingPackageError(
             f"no installed package offers the target '{name}'",
+            code=Code.TARGET_MISSING,
             where=where,
             so="install the package that adds it to segc",
         )
@@ -76,13 +81,17 @@ def _load(
     runtime = plain.configure(plain, settings)
     package = runtime.package
     if package is not None and not _installed(package.module):
-        raise MissingPackageError(f"{package.distribution} is not installed", where=where, so=package.install)
-    with runtime_errors(f"{name} cannot load the engine", where=where):
+        raise MissingPackageError(
+            f"{package.distribution} is not installed", code=Code.RUNTIME_MISSING, where=where, so=package.install
+        )
+    with runtime_errors(f"{name} cannot load the engine", Code.ENGINE_LOAD, where=where):
         try:
             session = runtime.load(directory, options, threads)
         except ImportError as error:
             named, so = (package.distribution, package.install) if package is not None else (name, ())
-            raise MissingPackageError(f"{named} cannot be imported", because=str(error), where=where, so=so) from error
+            raise MissingPackageError(
+                f"{named} cannot be imported", code=Code.RUNTIME_BROKEN, because=str(error), where=where, so=so
+            ) from error
     return runtime, session if runtime.concurrent else OneAtATime(session)
 
 
@@ -131,7 +140,9 @@ class Engine:
         manifest = self.manifest
         if (channels := manifest.input.shape[1]) != 3:
             raise UsageError(
-                f"the model takes {channels} channels, an image has 3", so="use Engine.run on arrays you prepare"
+                f"the model takes {channels} channels, an image has 3",
+                code=Code.UNSUPPORTED_BY_MODEL,
+                so="use Engine.run on arrays you prepare",
             )
         bgr = as_bgr(image)
         if manifest.input.dtype == "uint8":
@@ -222,7 +233,7 @@ class Engine:
         if wanted < least:
             x = np.concatenate([x, np.repeat(x[-1:], least - wanted, axis=0)])
         where = f"input {self.manifest.input.name} {x.dtype}{list(x.shape)}"
-        with runtime_errors(f"{self.manifest.target.name} failed", where=where):
+        with runtime_errors(f"{self.manifest.target.name} failed", Code.ENGINE_RUN, where=where):
             y = self._session.run(np.ascontiguousarray(x))
         output = self.manifest.output
         logits = output.kind == "logits" or output.decode is not None
@@ -230,6 +241,7 @@ class Engine:
         if y.ndim != len(fixed) + 2 or y.shape[: len(fixed)] != fixed:
             raise CompileError(
                 f"{self.manifest.target.name} gave an output of shape {y.shape}",
+                code=Code.ENGINE_OUTPUT,
                 because=f"the bundle promises {'logits' if logits else 'mask'} ({', '.join(map(str, fixed))}, H, W)",
             )
         return y[:wanted].astype(np.float32 if logits else output.dtype, copy=False)
@@ -238,20 +250,32 @@ class Engine:
 def check_tensor(x: object, wanted: Input) -> None:
     """Refuse what `Engine.run` cannot take."""
     if not isinstance(x, np.ndarray):
-        raise UsageError(f"the input is a {type(x).__name__}", because="a NumPy array is needed", so=_to_numpy(x))
+        raise UsageError(
+            f"the input is a {type(x).__name__}",
+            code=Code.INPUT_TYPE,
+            because="a NumPy array is needed",
+            so=_to_numpy(x),
+        )
     if wanted.dtype == "uint8":
         return _check_images(x, wanted)
     if x.dtype != np.float32:
-        raise UsageError(f"the input is {x.dtype}, float32 is needed", so="convert it: x.astype('float32')")
+        raise UsageError(
+            f"the input is {x.dtype}, float32 is needed", code=Code.INPUT_TYPE, so="convert it: x.astype('float32')"
+        )
     shown = f"({', '.join('?' if side is None else str(side) for side in wanted.shape)})"
     if x.ndim != 4:
-        raise ShapeError(f"the input has {x.ndim} dimensions", because=f"the engine takes (N, C, H, W) = {shown}")
+        raise ShapeError(
+            f"the input has {x.ndim} dimensions",
+            code=Code.INPUT_SHAPE,
+            because=f"the engine takes (N, C, H, W) = {shown}",
+        )
     if not len(x):
-        raise ShapeError("the batch is empty", because=f"the engine takes {shown}")
+        raise ShapeError("the batch is empty", code=Code.INPUT_SHAPE, because=f"the engine takes {shown}")
     if x.shape[1] != wanted.shape[1]:
         swapped = x.shape[3] == wanted.shape[1]
         raise ShapeError(
             f"the input has {x.shape[1]} channels",
+            code=Code.INPUT_SHAPE,
             because=f"the engine takes {shown}",
             so="move the channels first: x.transpose(0, 3, 1, 2)" if swapped else (),
         )
@@ -264,12 +288,17 @@ def check_tensor(x: object, wanted: Input) -> None:
 def _check_images(x: Array, wanted: Input) -> None:
     if x.dtype != np.uint8:
         raise UsageError(
-            f"the input is {x.dtype}, uint8 is needed", because="the engine normalises images itself",
+            f"the input is {x.dtype}, uint8 is needed", code=Code.INPUT_TYPE,
+            because="the engine normalises images itself",
             so="give the image as cv2 reads it, or compile without --input uint8",
         )  # fmt: skip
     shape = wanted.shape[2], wanted.shape[3], wanted.shape[1]
     if x.ndim != 4 or not len(x) or x.shape[1:] != shape:
-        raise ShapeError(f"the input has shape {x.shape}", because=f"the engine takes (N, H, W, C) = (N, *{shape})")
+        raise ShapeError(
+            f"the input has shape {x.shape}",
+            code=Code.INPUT_SHAPE,
+            because=f"the engine takes (N, H, W, C) = (N, *{shape})",
+        )
 
 
 def accepted(side: int, axis: int, wanted: Input) -> int:
@@ -288,6 +317,7 @@ def _out_of_range(side: int, axis: int, wanted: Input) -> ShapeError:
     divisor = f", multiples of {wanted.divisor(axis)}" if wanted.divisor(axis) > 1 else ""
     return ShapeError(
         f"the {'height' if axis == 2 else 'width'} {side} is outside of what the engine takes",
+        code=Code.ENGINE_SHAPE,
         because=f"it takes {limits} pixels{divisor}",
         so="compile the model with --dynamic or for this --shape",
     )
@@ -296,6 +326,7 @@ def _out_of_range(side: int, axis: int, wanted: Input) -> ShapeError:
 def _other_process(owner: int) -> UsageError:
     return UsageError(
         "the engine was loaded in another process",
+        code=Code.ENGINE_OF_OTHER_PROCESS,
         because=f"process {owner} loaded it and this one is a fork of it; a runtime's threads are not copied by a fork",
         so="call segc.load in each process, and start processes with multiprocessing's 'spawn' or 'forkserver'",
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from segc.errors import CompileError, SegcError
+from segc.errors import Code, CompileError, SegcError
 
 
 @contextmanager
-def runtime_errors(what: str, *, where: str = "", so: str | Sequence[str] = ()) -> Iterator[None]:
+def runtime_errors(what: str, code: Code, *, where: str = "", so: str | Sequence[str] = ()) -> Iterator[None]:
     """Raise CompileError, which says `what`, in place of a runtime's exception. segc's own and MemoryError pass."""
     try:
         yield
@@ -18,7 +18,7 @@ def runtime_errors(what: str, *, where: str = "", so: str | Sequence[str] = ()) 
     except Exception as error:
         if _interrupted(error):
             raise KeyboardInterrupt from error
-        raise CompileError(what, because=str(error), where=where, so=so) from error
+        raise CompileError(what, code=code, because=str(error), where=where, so=so) from error
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from segc.errors import Code
 from segc.runtime.guard import runtime_errors
 from segc.targets.protocol import NamedSession, Session
 
@@ -48,7 +49,7 @@ class HybridSession:
 
     def _call(self, step: Step, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in inputs.items())
-        with runtime_errors(f"{step.name} failed", where=f"inputs {shapes}"):
+        with runtime_errors(f"{step.name} failed", Code.ENGINE_RUN, where=f"inputs {shapes}"):
             return step.run(inputs)
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segc.errors import FileError, ShapeError, UsageError
+from segc.errors import Code, FileError, ShapeError, UsageError
 
 Image = npt.NDArray[np.uint8]
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".pnm", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
@@ -27,16 +27,20 @@ def read_image(path: Path | str) -> Image:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise FileError(f"cannot read the image {path}", because=error.strerror or str(error)) from error
+        raise FileError(
+            f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because=error.strerror or str(error)
+        ) from error
     if not content:
-        raise FileError(f"cannot read the image {path}", because="the file is empty")
+        raise FileError(f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because="the file is empty")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         reason = "OpenCV finds no image in it: it is damaged or of another format"
     except cv2.error as error:
         image, reason = None, str(error.err)
     if image is None:
-        raise FileError(f"cannot read the image {path}", because=reason, so="convert it to PNG or JPEG")
+        raise FileError(
+            f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because=reason, so="convert it to PNG or JPEG"
+        )
     return np.asarray(image, np.uint8)
 
 
@@ -49,12 +53,14 @@ def as_bgr(image: npt.NDArray[np.generic]) -> Image:
     if image.dtype not in (np.uint8, np.uint16):
         raise UsageError(
             f"the image is {image.dtype}, uint8 is needed",
+            code=Code.INPUT_TYPE,
             so="numbers from 0 to 1 become (image * 255).round().astype('uint8')" if image.dtype.kind == "f" else (),
         )
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or not image.size:
         swapped = image.ndim == 3 and image.shape[0] in (1, 3, 4)
         raise ShapeError(
             f"the image has shape {image.shape}, (H, W, 3) is needed",
+            code=Code.INPUT_SHAPE,
             so="move the channels last: image.transpose(1, 2, 0)" if swapped and image.size else (),
         )
     if image.dtype == np.uint16:
@@ -104,7 +110,7 @@ def write_file(path: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(f"cannot write {path}", because=error.strerror or str(error)) from error
+        raise FileError(f"cannot write {path}", code=Code.UNWRITABLE, because=error.strerror or str(error)) from error
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -112,9 +118,15 @@ def _images_in(folder: Path) -> list[Path]:
         found = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
         files = sorted(path for path in found if not path.is_dir())
     except OSError as error:
-        raise FileError(f"cannot read the folder {folder}", because=error.strerror or str(error)) from error
+        raise FileError(
+            f"cannot read the folder {folder}", code=Code.UNREADABLE, because=error.strerror or str(error)
+        ) from error
     if not files:
-        raise FileError(f"no image lies in the folder {folder}", because=f"looked for {', '.join(sorted(EXTENSIONS))}")
+        raise FileError(
+            f"no image lies in the folder {folder}",
+            code=Code.IMAGE_UNREADABLE,
+            because=f"looked for {', '.join(sorted(EXTENSIONS))}",
+        )
     return files
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segc.errors import Code
 from segc.runtime.guard import runtime_errors
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class OrtSession:
 
     def __init__(self, model: Path | bytes, threads: int, *, optimize: bool = True, what: str = "the engine") -> None:
         where = model.name if isinstance(model, Path) else ""
-        with runtime_errors(f"ONNX Runtime cannot load {what}", where=where):
+        with runtime_errors(f"ONNX Runtime cannot load {what}", Code.ENGINE_LOAD, where=where):
             self._session = open_session(model, threads=threads, optimize=optimize)
         self._inputs = [given.name for given in self._session.get_inputs()]
         self._outputs = [output.name for output in self._session.get_outputs()]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segc.errors import MissingPackageError, ShapeError, UsageError
+from segc.errors import Code, MissingPackageError, ShapeError, UsageError
 from segc.runtime.images import Image, as_bgr, write_file
 from segc.runtime.resize import Mask
 
@@ -28,7 +28,12 @@ class Segmentation:
     def save(self, path: Path | str) -> None:
         """Write a PNG: class numbers with a palette (mode P), for uint16 16-bit grey. Raises FileError, UsageError."""
         if Path(path).suffix.lower() != ".png":
-            raise UsageError(f"cannot save the mask as {path}", because="masks are PNG files", so="use a name in .png")
+            raise UsageError(
+                f"cannot save the mask as {path}",
+                code=Code.OUTPUT_REPLACES_INPUT,
+                because="masks are PNG files",
+                so="use a name in .png",
+            )
         write_file(Path(path), self.png())
 
     def png(self) -> bytes:
@@ -36,7 +41,9 @@ class Segmentation:
         try:
             from PIL import Image as Pillow
         except ImportError as error:
-            raise MissingPackageError("saving masks needs Pillow", so="pip install pillow") from error
+            raise MissingPackageError(
+                "saving masks needs Pillow", code=Code.OPTIONAL_PACKAGE, so="pip install pillow"
+            ) from error
         image, content = Pillow.fromarray(self.mask), io.BytesIO()
         if self.mask.dtype == np.uint8:  # all 256 colours, or Pillow packs few classes into fewer bits than a byte
             image.putpalette(self._colours(256).tobytes())
@@ -46,9 +53,13 @@ class Segmentation:
     def overlay(self, image: npt.NDArray[np.generic], opacity: float = 0.5) -> Image:
         """The image, as given to `segment`, under the classes' colours: uint8 (H, W, 3) BGR. opacity: 0 to 1."""
         if not 0 <= opacity <= 1:
-            raise UsageError(f"opacity is {opacity}", because="0 shows the image alone, 1 the colours alone")
+            raise UsageError(
+                f"opacity is {opacity}",
+                code=Code.INVALID_NUMBER,
+                because="0 shows the image alone, 1 the colours alone",
+            )
         if image.shape[:2] != self.mask.shape:
-            raise ShapeError(f"the image has shape {image.shape}, the mask {self.mask.shape}")
+            raise ShapeError(f"the image has shape {image.shape}, the mask {self.mask.shape}", code=Code.INPUT_SHAPE)
         colours = self._colours(256**self.mask.itemsize)[:, ::-1]
         return np.asarray(cv2.addWeighted(as_bgr(image), 1 - opacity, colours[self.mask], opacity, 0), np.uint8)
 

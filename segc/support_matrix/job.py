@@ -19,7 +19,7 @@ import numpy as np
 from segc.commands.compile import compile_request
 from segc.compilation.cache import CompileCache
 from segc.compilation.request import Request, open_shared
-from segc.errors import SegcError, ShapeError
+from segc.errors import Code, SegcError, ShapeError
 from segc.frontend.model import Source
 from segc.parity.limits import NEAR_TIE, of_matrix
 from segc.parity.reference import reference_of
@@ -122,7 +122,7 @@ def _accepted_size(job: Job, cache: CompileCache) -> tuple[int, int]:
             return size
         said.setdefault(why, []).append(f"{size[0]}x{size[1]}")
     because = [f"at {' and '.join(at)}: {why}" for why, at in said.items()]
-    raise ShapeError("PyTorch does not run the model", because=because)
+    raise ShapeError("PyTorch does not run the model", code=Code.MODEL_SHAPE, because=because)
 
 
 def _eager_failure(source: Source, shape: tuple[int, int, int, int]) -> str | None:

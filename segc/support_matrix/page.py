@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from segc.bundle.manifest import hybrid_text
-from segc.errors import FileError
+from segc.errors import Code, FileError
 from segc.support_matrix.cells import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
 
 _VERSIONS = (
@@ -85,7 +85,10 @@ def read(path: Path) -> list[Cell]:
         return cells_of(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(
-            f"'{path}' is no result of segc matrix", because=str(error), so="give the JSON beside a page of its -o"
+            f"'{path}' is no result of segc matrix",
+            code=Code.NOT_A_RESULT,
+            because=str(error),
+            so="give the JSON beside a page of its -o",
         ) from error
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from segc.errors import FileError, MissingPackageError
+from segc.errors import Code, FileError, MissingPackageError
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 from segc.support_matrix.cells import FAILED, Cell, Job
 
@@ -94,13 +94,19 @@ def _dask(address: str) -> Iterator[Submit]:
         import distributed
     except ImportError as error:
         raise MissingPackageError(
-            "--scheduler needs Dask", because="the package 'distributed' is not installed", so="pip install distributed"
+            "--scheduler needs Dask",
+            code=Code.OPTIONAL_PACKAGE,
+            because="the package 'distributed' is not installed",
+            so="pip install distributed",
         ) from error
     try:
         client: Any = distributed.Client(address, timeout=10)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise FileError(
-            f"no Dask scheduler answers at '{address}'", because=str(error), so="start one: dask scheduler"
+            f"no Dask scheduler answers at '{address}'",
+            code=Code.NO_SCHEDULER,
+            because=str(error),
+            so="start one: dask scheduler",
         ) from error
     with client:
         executor = client.get_executor(pure=False)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from segc.errors import CompileError, MissingPackageError
+from segc.errors import Code, CompileError, MissingPackageError
 from segc.graph import ir
 from segc.targets.ncnn.files import layer_list
 from segc.targets.ncnn.files.fp16_weights import write_fp16_weights
@@ -63,11 +63,15 @@ def _options(graph: gs.Graph, input_blob: str, output_blob: str, settings: Setti
 def require_batch_of_one(graph: gs.Graph) -> None:
     """Raise CompileError unless the graph has one input and one output, and a batch of 1 or of any size."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise CompileError(f"the graph has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one each")
+        raise CompileError(
+            f"the graph has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one each",
+            code=Code.EMISSION,
+        )
     shape = graph.inputs[0].shape
     if shape is None or len(shape) != 4 or (isinstance(shape[0], int) and shape[0] != 1):
         raise CompileError(
-            f"the input is {shape}, ncnn takes one image at a time", because="the graph is fixed at this batch",
+            f"the input is {shape}, ncnn takes one image at a time", code=Code.EMISSION,
+            because="the graph is fixed at this batch",
             so="export the model with a batch of 1 or of any size; larger batches run image by image",
         )  # fmt: skip
 
@@ -78,10 +82,14 @@ def _require_installed_layers(net: Net) -> None:
         import ncnn
     except ImportError as error:
         raise MissingPackageError(
-            f"{PACKAGE.distribution} cannot be imported", because=str(error), so=PACKAGE.install
+            f"{PACKAGE.distribution} cannot be imported",
+            code=Code.RUNTIME_BROKEN,
+            because=str(error),
+            so=PACKAGE.install,
         ) from error
     if unknown := unknown_layers(net, lambda type_: ncnn.create_layer(type_) is not None):
         raise CompileError(
-            f"the installed ncnn has no layer {', '.join(unknown)}", because=f"it is version {ncnn.__version__}",
+            f"the installed ncnn has no layer {', '.join(unknown)}", code=Code.EMISSION,
+            because=f"it is version {ncnn.__version__}",
             so=f"{PACKAGE.install} --upgrade",
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.targets.protocol import Package, Runtime, Session
 
 PACKAGE = Package("ncnn", "ncnn", extra="ncnn")
@@ -35,7 +35,9 @@ class NcnnSession:
             self._net.opt.num_threads = threads
         for load, file in ((self._net.load_param, PARAM), (self._net.load_model, BIN)):
             if (code := load(str(directory / file))) != 0:
-                raise CompileError("ncnn cannot load the engine", because=f"it answers {code}", where=file)
+                raise CompileError(
+                    "ncnn cannot load the engine", code=Code.ENGINE_LOAD, because=f"it answers {code}", where=file
+                )
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """x: float32 (N, C, H, W). Returns (N, ...) in the type that the bundle promises."""
@@ -47,10 +49,10 @@ class NcnnSession:
         # a Mat of an array is a view of it, and the first layer may work in place
         mat = self._ncnn.Mat(np.ascontiguousarray(image)).clone()
         if (code := extractor.input(self._options["input"], mat)) != 0:
-            raise CompileError("ncnn refuses the input", because=f"it answers {code}")
+            raise CompileError("ncnn refuses the input", code=Code.ENGINE_RUN, because=f"it answers {code}")
         code, result = extractor.extract(self._options["output"])
         if code != 0:
-            raise CompileError("the ncnn engine fails", because=f"it answers {code}")
+            raise CompileError("the ncnn engine fails", code=Code.ENGINE_RUN, because=f"it answers {code}")
         rank = int(self._options["rank"])
         made = np.array(result)
         made = made.reshape((1,) * (rank - made.ndim) + made.shape)
@@ -65,6 +67,7 @@ def _require_threads(threads: int) -> None:
     if parents := _parallel - {os.getpid()}:
         raise CompileError(
             "ncnn cannot run in a fork of a process that has run it",
+            code=Code.ENGINE_PROCESS,
             because=f"process {min(parents)} loaded an ncnn engine; its OpenMP threads are not copied by a fork",
             so="start processes with multiprocessing's 'spawn' or 'forkserver', or load with threads=1 before the fork",
         )

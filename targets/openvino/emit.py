@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from segc.errors import Code
 from segc.graph.external_weights import fits_one_file
 from segc.runtime.guard import runtime_errors
 from segc.targets.openvino.runtime import FILES
@@ -23,7 +24,7 @@ def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitte
     source = directory / "source.onnx"  # by way of a file: weights above 2 GB do not fit one message
     onnx.save_model(model, str(source), save_as_external_data=not fits_one_file(model), location="source.data")
     try:
-        with runtime_errors("OpenVINO cannot convert the graph"):
+        with runtime_errors("OpenVINO cannot convert the graph", Code.EMISSION):
             converted = openvino.Core().read_model(source)
             _name_by_position(converted)
             openvino.save_model(converted, directory / FILES[0], compress_to_fp16=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from segc.errors import Code
 from segc.runtime.guard import runtime_errors
 from segc.targets.protocol import NamedSession, Package, Runtime
 
@@ -22,7 +23,7 @@ class OvSession:
 
         core = openvino.Core()
         settings: dict[str, Any] = {**options, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-        with runtime_errors("OpenVINO cannot load the engine", where=path.name):
+        with runtime_errors("OpenVINO cannot load the engine", Code.ENGINE_LOAD, where=path.name):
             self._compiled = core.compile_model(path, "CPU", settings)
         self._idle = [self._compiled.create_infer_request()]  # append and pop are atomic
 

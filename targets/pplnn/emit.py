@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.graph import ir
 from segc.graph.external_weights import fits_one_file
 from segc.passes.legalize.lower_opset import LowerOpset
@@ -45,6 +45,7 @@ def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if graph.opset != opset:
         raise CompileError(
             f"the graph cannot be expressed in opset {opset}, which PPLNN reads",
+            code=Code.EMISSION,
             because=[f"{skip.node}: {skip.reason}" for skip in result.skips],
         )
     return ir.to_model(graph, functions=False)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.isolation.session import IsolatedSession
 from segc.isolation.supervisor import run_command
 from segc.targets.protocol import NamedSession, Runtime, Settings
@@ -51,7 +51,7 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSess
         return PplnnSession(directory, threads)
     if not importable():
         raise CompileError(
-            "PPLNN is not here", because=ABSENT, where=str(directory),
+            "PPLNN is not here", code=Code.ENGINE_PLATFORM, because=ABSENT, where=str(directory),
             so="build ppl.nn from source; model.onnx of the bundle also runs in ONNX Runtime",
         )  # fmt: skip
     limit = float(options["time_limit"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 
 
 class PplnnSession:
@@ -81,9 +81,11 @@ class PplnnSession:
 
     def _check(self, call: str, status: Any) -> None:
         if status != self._common.RC_SUCCESS:
-            raise CompileError("PPLNN reports an error", because=f"{call}: {self._common.GetRetCodeStr(status)}")
+            raise CompileError(
+                "PPLNN reports an error", code=Code.ENGINE_RUN, because=f"{call}: {self._common.GetRetCodeStr(status)}"
+            )
 
     def _created(self, call: str, created: Any) -> Any:
         if not created:
-            raise CompileError("PPLNN reports an error", because=f"{call} returned nothing")
+            raise CompileError("PPLNN reports an error", code=Code.ENGINE_RUN, because=f"{call} returned nothing")
         return created

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.bundle.status import StatusKind
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 from segc.passes.support.resize_kinds import Modes
 from segc.targets.pplnn import ops
 from segc.targets.pplnn.emit import emit
@@ -45,6 +45,7 @@ def configure(target: Target, settings: Settings) -> Target:
     if device == "x86" and settings.precision != "fp32":
         raise UsageError(
             f"pplnn on x86 does not compute in {settings.precision}",
+            code=Code.UNSUPPORTED_BY_TARGET,
             because="its x86 engine has kernels for float32 only",
             so="--precision fp32, or --device cuda",
         )

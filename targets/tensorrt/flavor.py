@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from segc.errors import MissingPackageError
+from segc.errors import Code, MissingPackageError
 from segc.targets.protocol import Option, Settings
 
 AUTO, RTX, ENTERPRISE = "auto", "rtx", "enterprise"
@@ -90,7 +90,7 @@ def version_of(flavor: Flavor) -> str:
         return "of unknown version"
     others = [f.name for f in FLAVORS.values() if f is not flavor and installed(f)]
     raise MissingPackageError(
-        f"TensorRT ({flavor.name}) is not installed",
+        f"TensorRT ({flavor.name}) is not installed", code=Code.RUNTIME_MISSING,
         because=f"no module {flavor.modules[-1]}; installed is --flavor {' and '.join(others)}" if others else
         f"no module {flavor.modules[-1]}",
         so=[flavor.install, "or compile with --defer and build the engine on a machine that has TensorRT"],

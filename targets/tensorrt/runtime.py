@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.targets.protocol import Package, Runtime, Session
 from segc.targets.tensorrt.cuda import Buffer, CudaError, Device
 from segc.targets.tensorrt.flavor import ENTERPRISE, FLAVORS, RTX, chosen, defers, distribution_of, why_no_gpu
@@ -37,7 +37,7 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
     """A session on the first GPU. Raises CompileError: not built yet, another version or platform, no GPU."""
     if options.get("deferred"):
         raise CompileError(
-            "the engine is not built yet", because="the bundle was written with --defer",
+            "the engine is not built yet", code=Code.ENGINE_PLATFORM, because="the bundle was written with --defer",
             so=f"on the machine with the GPU: segc build {directory}",
         )  # fmt: skip
     sidecar = json.loads((directory / SIDECAR).read_bytes())
@@ -45,6 +45,7 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
     if sidecar["platform"] != platform_name():
         raise CompileError(
             "the engine is of another platform",
+            code=Code.ENGINE_PLATFORM,
             because=f"it was built on {sidecar['platform']}, this is {platform_name()}",
             so=_REBUILD,
         )
@@ -52,12 +53,16 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
     if sidecar["version"] != trt.__version__:
         raise CompileError(
             "the engine is of another version of TensorRT",
+            code=Code.ENGINE_PLATFORM,
             because=f"it was built by {flavor.name} {sidecar['version']}, installed is {trt.__version__}",
             so=[_REBUILD, f"or install the version it was built by: {flavor.install}"],
         )
     if why := why_no_gpu():
         raise CompileError(
-            "a TensorRT engine runs on an NVIDIA GPU only", because=why, so="run the bundle on a machine with one"
+            "a TensorRT engine runs on an NVIDIA GPU only",
+            code=Code.ENGINE_PLATFORM,
+            because=why,
+            so="run the bundle on a machine with one",
         )
     return _GpuSession(trt, directory / ENGINE)
 
@@ -127,7 +132,7 @@ def runtime_of(trt: Any, log: Log) -> Any:
         return trt.Runtime(log.logger)
     except TypeError as error:  # what the bindings raise where the library gives none
         raise CompileError(
-            "TensorRT does not start on this machine", because=log.take() or str(error),
+            "TensorRT does not start on this machine", code=Code.ENGINE_PLATFORM, because=log.take() or str(error),
             so="update the NVIDIA driver, or install the TensorRT made for it",
         ) from error  # fmt: skip
 
@@ -137,7 +142,9 @@ class _GpuSession:
         try:
             self._device = Device()
         except CudaError as error:
-            raise CompileError("the GPU cannot be used", because=str(error), so="check nvidia-smi") from error
+            raise CompileError(
+                "the GPU cannot be used", code=Code.ENGINE_PLATFORM, because=str(error), so="check nvidia-smi"
+            ) from error
         self._log = log_of(trt)
         self._log.take()
         self._runtime = runtime_of(trt, self._log)
@@ -145,10 +152,18 @@ class _GpuSession:
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             because = [*diagnosis(trt, self._runtime, plan), *self._log.take()]
-            raise CompileError("TensorRT does not load the engine", because=because, where=path.name, so=_REBUILD)
+            raise CompileError(
+                "TensorRT does not load the engine",
+                code=Code.ENGINE_LOAD,
+                because=because,
+                where=path.name,
+                so=_REBUILD,
+            )
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise CompileError("TensorRT cannot run the engine", because=self._log.take(), where=path.name)
+            raise CompileError(
+                "TensorRT cannot run the engine", code=Code.ENGINE_RUN, because=self._log.take(), where=path.name
+            )
         names = [self._engine.get_tensor_name(at) for at in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         self._input = next(n for n in names if modes[n] == trt.TensorIOMode.INPUT)
@@ -160,14 +175,18 @@ class _GpuSession:
         """x: float32 (N, C, H, W), or uint8 images, contiguous. Returns the only output."""
         self._device.make_current()
         if not self._context.set_input_shape(self._input, x.shape):
-            raise CompileError(f"the engine takes no input of shape {x.shape}", because=self._log.take())
+            raise CompileError(
+                f"the engine takes no input of shape {x.shape}", code=Code.ENGINE_RUN, because=self._log.take()
+            )
         y = np.empty(tuple(self._context.get_tensor_shape(self._output)), self._dtype)
         for name, array in ((self._input, x), (self._output, y)):
             if not self._context.set_tensor_address(name, self._buffers[name].reserve(array.nbytes)):
-                raise CompileError(f"the engine takes no memory for '{name}'", because=self._log.take())
+                raise CompileError(
+                    f"the engine takes no memory for '{name}'", code=Code.ENGINE_RUN, because=self._log.take()
+                )
         self._device.upload(x, self._buffers[self._input])
         if not self._context.execute_async_v3(self._device.stream):
-            raise CompileError("the engine does not run", because=self._log.take())
+            raise CompileError("the engine does not run", code=Code.ENGINE_RUN, because=self._log.take())
         self._device.download(y, self._buffers[self._output])
         self._device.synchronize()
         return y

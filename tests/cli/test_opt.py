@@ -190,7 +190,7 @@ def test_options_are_read_as_their_types_say(text: str, wanted: Rich, monkeypatc
 @pytest.mark.parametrize("text", ["rich:pair=(1,2,3)", "rich:on=perhaps", "rich:number=1.5", "rich:kind=c"])
 def test_values_of_another_type_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "rich", Rich)
-    with pytest.raises(UsageError, match="is no value for option"):
+    with pytest.raises(UsageError, match="is not a valid value for option"):
         pass_spec.parse(text)
 
 

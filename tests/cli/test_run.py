@@ -91,7 +91,7 @@ def test_json_holds_paths_shares_and_errors(
             "classes": {"red": 0.7, "green": 0.3},
         }
     ]
-    assert printed["errors"][0]["code"] == "SEGC-F001" and printed["errors"][0]["image"].endswith("gone.png")
+    assert printed["errors"][0]["code"] == "SEGC-F105" and printed["errors"][0]["image"].endswith("gone.png")
 
 
 def test_the_opacity_is_that_of_the_colours(tiny: Path, photos: Path, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def test_refusals_name_options_as_users_type_them() -> None:
     assert {*arguments._OPTIONS, "defer"} == set(OWN_FLAGS)
     for name, value, said in (
         ("device", "toaster", ["--device toaster does not exist", "--device x86 or --device cuda"]),
-        ("winograd", "on", ["leave --set winograd away"]),
-        ("flavor", "rtx", ["leave --flavor away"]),
+        ("winograd", "on", ["omit --set winograd"]),
+        ("flavor", "rtx", ["omit --flavor"]),
     ):
         with pytest.raises(UsageError) as caught:
             settings_of(TARGET, "fp32", {name: value})

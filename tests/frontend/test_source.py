@@ -100,7 +100,7 @@ def test_a_binary_file_called_py_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_beside_an_onnx_file_is_refused(tmp_path: Path) -> None:
     result = segc("compile", onnx_file(tmp_path), "--checkpoint", "w.pth")
-    refused(result, SourceError.exit_code, "holds its own weights", "w.pth", "leave --checkpoint away")
+    refused(result, SourceError.exit_code, "holds its own weights", "w.pth", "omit --checkpoint")
 
 
 def test_a_missing_onnx_file_is_a_file_error(tmp_path: Path) -> None:

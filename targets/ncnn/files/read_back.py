@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.targets.ncnn.files.write import FP16_TAG, FP32_TAG, MAGIC, param_texts
 from segc.targets.ncnn.net.net import Net
 
@@ -88,4 +88,6 @@ def unknown_layers(net: Net, exists: Callable[[str], bool]) -> list[str]:
 
 
 def _damaged(path: Path, why: str) -> CompileError:
-    return CompileError(f"{path.name} does not hold what was written", because=why, so="please report the model")
+    return CompileError(
+        f"{path.name} does not hold what was written", code=Code.EMISSION, because=why, so="please report the model"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.graph import source_info
 from segc.targets.ncnn.lower import ops_maps, ops_math, ops_matrix, ops_movement, ops_selection  # noqa: F401 - they register
 from segc.targets.ncnn.lower.net_builder import NetBuilder
@@ -24,7 +24,10 @@ def lower_graph(graph: gs.Graph) -> Net:
             builder.lower(node)
         except Refused as refusal:
             raise CompileError(
-                f"ncnn cannot express {node.op} '{node.name}'", because=str(refusal), where=str(source_info.of(node))
+                f"ncnn cannot express {node.op} '{node.name}'",
+                code=Code.EMISSION,
+                because=str(refusal),
+                where=str(source_info.of(node)),
             ) from refusal
     net = builder.net
     net.outputs = [builder.blob(tensor) for tensor in graph.outputs]
@@ -77,4 +80,6 @@ def _inferred_shapes(layer: Layer) -> list[Shape]:
 
 def _invalid(layer: Layer, reason: str) -> CompileError:
     where = f"node '{layer.node}'" if layer.node else ""
-    return CompileError(f"ncnn layer {layer.type} '{layer.name}' fails its check", because=reason, where=where)
+    return CompileError(
+        f"ncnn layer {layer.type} '{layer.name}' fails its check", code=Code.EMISSION, because=reason, where=where
+    )

@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 
 from segc.bundle.canonical_json import canonical, sha256_of_file
-from segc.errors import CompileError, FileError, MissingPackageError
+from segc.errors import Code, CompileError, FileError, MissingPackageError
 from segc.graph.external_weights import fits_one_file
 from segc.isolation.supervisor import Done, run_command
 from segc.targets.protocol import NodesRefused, Settings
@@ -83,10 +83,18 @@ def build_file(
     answer = run_child(job, limit)
     if "import_error" in answer:
         raise MissingPackageError(
-            f"TensorRT ({flavor.name}) cannot be imported", because=answer["import_error"], so=flavor.install
+            f"TensorRT ({flavor.name}) cannot be imported",
+            code=Code.RUNTIME_BROKEN,
+            because=answer["import_error"],
+            so=flavor.install,
         )
     if "not_written" in answer:
-        raise FileError("the engine cannot be written", because=answer["not_written"], so="make room on the disk")
+        raise FileError(
+            "the engine cannot be written",
+            code=Code.UNWRITABLE,
+            because=answer["not_written"],
+            so="make room on the disk",
+        )
     if "no_builder" in answer:
         raise _no_start(flavor, answer)
     if not answer["ok"]:
@@ -116,7 +124,8 @@ def run_child(job: Mapping[str, Any], limit: float = LIMIT) -> dict[str, Any]:
         done = run_command([sys.executable, "-P", str(_CHILD), str(file)], limit)
         if done.code is None:
             raise CompileError(
-                f"TensorRT did not finish within {limit:.0f} s", because="its process was ended",
+                f"TensorRT did not finish within {limit:.0f} s", code=Code.ENGINE_BUILD,
+                because="its process was ended",
                 so="build it on a faster machine: --defer, then segc build there",
             )  # fmt: skip
         answer = Path(f"{file}.result")
@@ -130,6 +139,7 @@ def _require_gpu(flavor: Flavor) -> None:
     if flavor.needs_gpu and (why := why_no_gpu()):
         raise CompileError(
             f"TensorRT ({flavor.name}) builds engines on their GPU only",
+            code=Code.BUILD_DEVICE,
             because=why,
             so=["--flavor rtx builds without one", "--defer writes what segc build needs on the machine with the GPU"],
         )
@@ -140,10 +150,15 @@ def _no_start(flavor: Flavor, answer: Mapping[str, Any]) -> CompileError:
     said = [line for line in answer["log"] if line.startswith(("ERROR", "INTERNAL"))] or [answer["no_builder"]]
     if any(_NOISE.search(line) for line in said):
         return CompileError(
-            f"TensorRT ({flavor.name}) does not start: the NVIDIA driver is too old for it",
+            f"TensorRT ({flavor.name}) does not start: the NVIDIA driver is too old for it", code=Code.BUILD_DEVICE,
             because=said, so=["update the driver", "or install a TensorRT made for it"],
         )  # fmt: skip
-    return CompileError(f"TensorRT ({flavor.name}) does not start", because=said, so="segc doctor tries the parts")
+    return CompileError(
+        f"TensorRT ({flavor.name}) does not start",
+        code=Code.BUILD_DEVICE,
+        because=said,
+        so="segc doctor tries the parts",
+    )
 
 
 def _death(done: Done) -> CompileError:
@@ -151,11 +166,12 @@ def _death(done: Done) -> CompileError:
     because = [f"its process ended with {done.how}", *done.last_lines]
     if done.code == -signal.SIGKILL or _MEMORY.search(done.said) or "MemoryError" in done.said:
         return CompileError(
-            "TensorRT ran out of memory while building", because=because,
+            "TensorRT ran out of memory while building", code=Code.BUILD_MEMORY, because=because,
             so="close other programs, choose a smaller --shape, or build elsewhere: --defer, then segc build there",
         )  # fmt: skip
     return CompileError(
         "TensorRT crashed while building; nothing was written",
+        code=Code.ENGINE_BUILD,
         because=because,
         so="try another --shape or --precision, or report it with segc compile --keep-onnx for another target",
     )
@@ -167,16 +183,24 @@ def _refusal(answer: Mapping[str, Any], names: Sequence[str]) -> Exception:
         return NodesRefused([(e["node"], _words(e)) for e in answer["errors"]])
     if answer.get("mismatch"):
         return CompileError(
-            "TensorRT understands the graph's inputs and outputs otherwise", because=answer["mismatch"],
+            "TensorRT understands the graph's inputs and outputs otherwise", code=Code.ENGINE_BUILD,
+            because=answer["mismatch"],
             so="report it with the model; this is a defect of the legalization",
         )  # fmt: skip
     lines = [line for line in answer["log"] if line.startswith(("ERROR", "INTERNAL")) and not _NOISE.search(line)]
     if any(_MEMORY.search(line) for line in lines):
-        return CompileError("TensorRT ran out of memory while building", because=lines, so="choose a smaller --shape")
+        return CompileError(
+            "TensorRT ran out of memory while building",
+            code=Code.BUILD_MEMORY,
+            because=lines,
+            so="choose a smaller --shape",
+        )
     if named := [(node, line) for line in lines if (node := _named(line, names))]:
         return NodesRefused(named)
     because = lines or answer["log"][-3:] or "it gives no reason"
-    return CompileError("TensorRT builds no engine from the graph", because=because, so="try another --shape")
+    return CompileError(
+        "TensorRT builds no engine from the graph", code=Code.ENGINE_BUILD, because=because, so="try another --shape"
+    )
 
 
 def _words(error: Mapping[str, Any]) -> str:

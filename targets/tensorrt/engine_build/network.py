@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 
-from segc.errors import CompileError
+from segc.errors import Code, CompileError
 from segc.targets.protocol import ShapeRange
 
 TYPES = {
@@ -41,6 +41,7 @@ def profile(image: dict[str, Any], sizes: ShapeRange | None) -> Profile | None:
     if sizes is None:
         raise CompileError(
             "a dynamic TensorRT engine needs a range of sizes",
+            code=Code.ENGINE_BUILD,
             because=f"the input's shape is {image['shape']}",
             so="--dynamic --shape-range 256x256:512x1024:1024x2048, or a fixed --shape",
         )
