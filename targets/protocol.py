@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from segc.targets.option import Option as Option
+
 
 class NodesRefused(Exception):  # noqa: N818 - what the runtime answers; the driver adds where the nodes come from
     """Raised by `emit` when the runtime itself refuses nodes. refusals: (node's name, the runtime's words)."""
@@ -51,16 +53,6 @@ class Images:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channel_order: str
-
-
-@dataclass(frozen=True)
-class Option:
-    """A setting of one target that users choose by name (`--flavor`, `--device`, `--set NAME=VALUE`)."""
-
-    name: str
-    choices: tuple[str, ...]
-    default: str
-    summary: str
 
 
 @dataclass(frozen=True)

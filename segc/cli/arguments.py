@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from segc.errors import Code, UsageError
+from segc.targets.flags import FLAGS
 
 if TYPE_CHECKING:
     from segc.targets.protocol import ShapeRange
@@ -57,31 +58,29 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, *, compiles: bool = True) -> None:
-    """Options of single targets; where a graph is compiled also the range of a dynamic engine, and --defer."""
-    for name, text in _OPTIONS.items():
-        parser.add_argument(f"--{name}", metavar=name[0].upper(), help=text)
+    """Options of single targets; where a graph is compiled also the range of a dynamic engine."""
+    for target, option in FLAGS:
+        if not (compiles or option.build):
+            continue
+        if option.is_switch:
+            parser.add_argument(f"--{option.name}", action="store_true", help=f"{target}: {option.summary}")
+        else:
+            text = f"{target}: {option.summary} ({', '.join(option.choices)}; default {option.default})"
+            parser.add_argument(f"--{option.name}", metavar=option.name[0].upper(), help=text)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other option of a target")
-    if not compiles:
-        return
-    parser.add_argument(
-        "--shape-range", metavar="MIN:BEST:MAX", help="with --dynamic: HxW:HxW:HxW in pixels (default: from the config)"
-    )
-    parser.add_argument(
-        "--defer", action="store_true", help="tensorrt: leave the engine to `segc build` on the machine with the GPU"
-    )
-
-
-_OPTIONS = {
-    "flavor": "tensorrt: which TensorRT builds the engine, rtx or enterprise (default: what is installed)",
-    "device": "pplnn: x86 (default) or cuda",
-}
+    if compiles:
+        parser.add_argument(
+            "--shape-range", metavar="MIN:BEST:MAX",
+            help="with --dynamic: HxW:HxW:HxW in pixels (default: from the config)",
+        )  # fmt: skip
 
 
 def options(args: argparse.Namespace) -> dict[str, str]:
     """The target's options by name."""
-    given = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
-    if getattr(args, "defer", False):
-        given["defer"] = "yes"
+    given: dict[str, str] = {}
+    for _, option in FLAGS:
+        if value := getattr(args, option.name, None):
+            given[option.name] = "yes" if option.is_switch else value
     for text in args.set:
         name, equals, value = text.partition("=")
         if not (name and equals):

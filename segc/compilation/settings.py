@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segc.errors import Code, UsageError
+from segc.targets.flags import FLAGS
+from segc.targets.option import typed
 from segc.targets.protocol import Settings, ShapeRange
 from segc.targets.target import Target
 
 PRECISIONS = ("fp32", "fp16", "int8")
-OWN_FLAGS = ("flavor", "device", "defer")  # options that are not spelled --set NAME=VALUE
 
 
 def settings_of(
@@ -39,14 +40,13 @@ def settings_of(
                 so=f"omit {_typed(name)}",
             )
         if value not in known[name].choices:
-            choices = " or ".join(_typed(name, choice) for choice in known[name].choices)
-            raise UsageError(f"{_typed(name, value)} does not exist", code=Code.UNKNOWN_CHOICE, so=choices)
+            choices = " or ".join(known[name].typed(choice) for choice in known[name].choices)
+            raise UsageError(f"{known[name].typed(value)} does not exist", code=Code.UNKNOWN_CHOICE, so=choices)
     filled = {name: options.get(name, option.default) for name, option in known.items()}
     return Settings(precision, shape_range, filled)
 
 
-def _typed(name: str, value: str = "") -> str:
-    """An option as users type it: some have flags of their own."""
-    if name in OWN_FLAGS:
-        return f"--{name} {value}".rstrip()
-    return f"--set {name}={value}" if value else f"--set {name}"
+def _typed(name: str) -> str:
+    """The name of an option, perhaps another target's, as users type it."""
+    known = {option.name: option for _, option in FLAGS}
+    return known[name].typed() if name in known else typed(name)

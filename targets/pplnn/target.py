@@ -13,13 +13,13 @@ from segc.errors import Code, UsageError
 from segc.passes.support.resize_kinds import Modes
 from segc.targets.pplnn import ops
 from segc.targets.pplnn.emit import emit
+from segc.targets.pplnn.options import DEVICE
 from segc.targets.pplnn.passes import legalizations, to_file_opset
 from segc.targets.pplnn.readme_hybrid import write_hybrid_readme
 from segc.targets.pplnn.runtime import RUNTIME, cannot_run
-from segc.targets.protocol import Option, Settings
+from segc.targets.protocol import Settings
 from segc.targets.target import Target
 
-DEVICES = ("x86", "cuda")
 OPSET = int(ops.generated_table()["opset"])
 
 
@@ -41,7 +41,7 @@ def float32_or_int64(tensor: gs.Tensor) -> str | None:
 
 def configure(target: Target, settings: Settings) -> Target:
     """The target with the capability table and the passes of the device. Raises UsageError for fp16 on x86."""
-    device = settings.options.get("device", DEVICES[0])
+    device = settings.options.get(DEVICE.name, DEVICE.default)
     if device == "x86" and settings.precision != "fp32":
         raise UsageError(
             f"pplnn on x86 does not compute in {settings.precision}",
@@ -67,7 +67,7 @@ PPLNN = configure(
         table="targets/pplnn/capabilities.json",
         precisions=("fp32", "fp16"),
         limits={"fp32": (1.5e-3, 0.999)},  # measured on the legalized graph, without ONNX Runtime's optimizations
-        options=(Option("device", DEVICES, DEVICES[0], "the engine that runs the model"),),
+        options=(DEVICE,),
         configure=configure,
         cannot_run=cannot_run,
         status_when_not_run=StatusKind.EMITTED,

@@ -16,11 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from segc.errors import Code, MissingPackageError
-from segc.targets.protocol import Option, Settings
-
-AUTO, RTX, ENTERPRISE = "auto", "rtx", "enterprise"
-FLAVOR = Option("flavor", (AUTO, RTX, ENTERPRISE), AUTO, "which TensorRT builds the engine; auto: the installed one")
-DEFER = Option("defer", ("no", "yes"), "no", "write what the build needs instead of building (--defer)")
+from segc.targets.protocol import Settings
+from segc.targets.tensorrt.options import AUTO, DEFER, ENTERPRISE, RTX
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 from segc.errors import Code, CompileError
 from segc.targets.protocol import Package, Runtime, Session
 from segc.targets.tensorrt.cuda import Buffer, CudaError, Device
-from segc.targets.tensorrt.flavor import ENTERPRISE, FLAVORS, RTX, chosen, defers, distribution_of, why_no_gpu
+from segc.targets.tensorrt.flavor import FLAVORS, chosen, defers, distribution_of, why_no_gpu
+from segc.targets.tensorrt.options import ENTERPRISE, RTX
 
 ENGINE, SIDECAR = "model.engine", "engine.json"
 _EXTRAS = {RTX: "tensorrt", ENTERPRISE: None}

@@ -18,7 +18,8 @@ from segc.targets.target import Target
 from segc.targets.tensorrt import ops
 from segc.targets.tensorrt.emit import emit
 from segc.targets.tensorrt.engine_build import deferred
-from segc.targets.tensorrt.flavor import DEFER, FLAVOR, RTX, cannot_run, chosen, defers, explain
+from segc.targets.tensorrt.flavor import cannot_run, chosen, defers, explain
+from segc.targets.tensorrt.options import DEFER, FLAVOR, RTX
 from segc.targets.tensorrt.runtime import RUNTIME
 
 ARGMAX = Option(

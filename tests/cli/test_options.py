@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 import segc
-from segc.cli import COMMANDS, _commands, parser
+from segc.cli import COMMANDS, _commands, arguments, parser
 from segc.compilation.request import Request
 from segc.errors import SegcError, UsageError
+from segc.targets.flags import FLAGS
 from tests.helpers.calls import python
 from tests.helpers.calls import segc as command_line
 
 FUNCTIONS = {name: name for name in COMMANDS} | {"opt": "optimize"}
-LISTINGS = ("targets", "passes")  # these print segc.targets and segc.passes
-OF_TARGETS = {"flavor": "options", "device": "options", "defer": "options", "set": "options"}
+LISTINGS = ("targets", "passes", "explain")  # these print what segc.targets, segc.passes and segc.errors hold
+OF_TARGETS = {"set": "options"} | {option.name: "options" for _, option in FLAGS}
 # what the command line spells in another way than the function
 RENAMED: dict[str, dict[str, str]] = {
     "compile": {
@@ -79,6 +80,16 @@ def test_functions_are_typed_keyword_only_and_documented(command: str) -> None:
     assert dataclasses.is_dataclass(result)
     assert result.__doc__
     assert getattr(segc, result.__name__) is result  # results are exported
+
+
+def test_flags_of_targets_reach_the_function_as_options() -> None:
+    words = ["--flavor", "rtx", "--defer", "--device", "cuda", "--set", "winograd=off"]
+    typed = arguments.options(parser().parse_args(["compile", "m.onnx", *words]))
+    assert typed == {"flavor": "rtx", "defer": "yes", "device": "cuda", "winograd": "off"}
+    assert arguments.options(parser().parse_args(["compile", "m.onnx"])) == {}
+    with pytest.raises(UsageError, match="is not NAME=VALUE"):
+        arguments.options(parser().parse_args(["build", "b", "--set", "winograd"]))
+    assert "defer" not in options("build")  # it is what build finishes
 
 
 def test_a_request_has_the_options_of_compile() -> None:

@@ -13,13 +13,14 @@ import pytest
 import segc as package
 from segc import targets
 from segc.cli import arguments
-from segc.compilation.settings import OWN_FLAGS, settings_of
+from segc.compilation.settings import settings_of
 from segc.errors import UsageError
 from segc.parity.limits import Limits, limits_of
 from segc.targets import Emitted, Images, Option, Settings, ShapeRange, registry
+from segc.targets.flags import FLAGS
 from tests.helpers.calls import refused, segc
 
-DEVICE = Option("device", ("x86", "cuda"), "x86", "where it runs")
+DEVICE = Option("device", ("x86", "cuda"), "x86", "where it runs", flag=True)
 TARGET = replace(
     targets.get("onnxruntime"),
     name="private",
@@ -58,8 +59,13 @@ def test_defaults_are_filled_in_and_unknown_ones_refused() -> None:
             settings_of(TARGET, precision, options)
 
 
+def test_the_flags_of_the_command_line_are_those_that_targets_declare() -> None:
+    declared = {(name, o) for name in targets.names() for o in targets.get(name).options if o.flag}
+    assert declared == set(FLAGS)
+    assert len({option.name for _, option in FLAGS}) == len(FLAGS)
+
+
 def test_refusals_name_options_as_users_type_them() -> None:
-    assert {*arguments._OPTIONS, "defer"} == set(OWN_FLAGS)
     for name, value, said in (
         ("device", "toaster", ["--device toaster does not exist", "--device x86 or --device cuda"]),
         ("winograd", "on", ["omit --set winograd"]),

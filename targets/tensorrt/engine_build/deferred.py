@@ -23,7 +23,8 @@ from segc.targets.protocol import Emitted, Settings
 from segc.targets.target import DeferredBuild, Target
 from segc.targets.tensorrt.engine_build import build
 from segc.targets.tensorrt.engine_build.network import interface, profile, trtexec_shapes
-from segc.targets.tensorrt.flavor import DEFER, FLAVORS, Flavor, chosen, version_of
+from segc.targets.tensorrt.flavor import FLAVORS, Flavor, chosen, version_of
+from segc.targets.tensorrt.options import DEFER
 from segc.targets.tensorrt.runtime import ENGINE, SIDECAR
 
 MODEL, BUILD, README = "model.onnx", "build.json", "README.md"
