@@ -12,9 +12,11 @@ largest difference of the two results relative to the largest number (of masks: 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,9 @@ import onnx
 from segc import targets
 from segc.graph import ir
 from segc.passes import REGISTRY
+from segc.passes.base import Pass
 from segc.pipeline import stages
-from segc.pipeline.pipeline import Pipeline
+from segc.pipeline.pipeline import Pipeline, PipelineError
 from segc.targets.protocol import Session
 from segc.targets.target import Target
 
@@ -41,9 +44,19 @@ def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str, a
     whole = stages.standard(target, shape=None, mask=mask)
     steps = [step for step in whole.passes if step.name != without]
     if also and all(step.name != also for step in steps):
-        steps.append(REGISTRY[also]())
-    Pipeline(whole.name, tuple(steps)).run(graph)
+        pipeline = with_pass(whole.name, steps, REGISTRY[also]())
+    else:
+        pipeline = stages.chosen(whole.name, steps)
+    pipeline.run(graph)
     return ir.to_model(graph, functions=False)
+
+
+def with_pass(name: str, steps: Sequence[Pass], extra: Pass) -> Pipeline:
+    """The passes and one more, as late as an order that holds allows. Raises PipelineError where none does."""
+    for index in range(len(steps), 0, -1):
+        with contextlib.suppress(PipelineError):
+            return stages.chosen(name, [*steps[:index], extra, *steps[index:]])
+    return stages.chosen(name, [extra, *steps])
 
 
 def loaded(model: onnx.ModelProto, target: Target, folder: Path, threads: int) -> Session:

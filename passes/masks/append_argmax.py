@@ -35,7 +35,7 @@ class AppendArgMax(Pass):
     threshold: for a head with one channel, whose mask is 1 where sigmoid(logit) > threshold; otherwise unused.
     """
 
-    name: ClassVar[str] = "mask-output"
+    name: ClassVar[str] = "append-argmax"
     algebra: ClassVar[str] = "logits  ->  mask = ArgMax(logits), or for one channel logits > ln(t / (1 - t))"
     requires: ClassVar[frozenset[str]] = Pass.requires | {PORTABLE}
     ensures: ClassVar[frozenset[str]] = frozenset({"mask output"})

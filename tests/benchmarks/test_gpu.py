@@ -77,7 +77,9 @@ def used(path: Path) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "path", [FOLDER / "measure.py", TARGET / "load.py", TARGET / "child.py"], ids=lambda path: path.name
+    "path",
+    [FOLDER / "measure.py", TARGET / "runtime.py", TARGET / "engine_build" / "child.py"],
+    ids=lambda path: path.name,
 )
 def test_what_no_gpu_could_try_is_at_least_in_the_api(path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings")

@@ -57,4 +57,4 @@ def test_only_the_graph_with_the_pass_has_it(tmp_path: Path) -> None:
     assert "PRelu" in ops("expand-prelu") and "PRelu" not in ops("")
     assert (ops("hoist-conv-above-resize")[-1], ops("")[-1]) == ("Conv", "Resize")
     assert ops("", "hoist-conv-above-resize") == ops(""), "what the target has is not repeated"
-    assert ops("", "mask-output") == [*ops(""), "ArgMax", "Cast"], "what it lacks is added at the end"
+    assert ops("", "append-argmax") == [*ops(""), "ArgMax", "Cast"], "what it lacks comes as late as it may"

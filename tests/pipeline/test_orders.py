@@ -217,7 +217,7 @@ def test_moves_that_do_harm_are_refused(name: str) -> None:
         ("onnxruntime", "split-conv-over-concat", "winograd", "channel blocks filled"),
         ("onnxruntime", "sink-upsample-below-conv", "winograd", "batchnorms fused"),
         ("openvino", "pad-channels-to-block", "winograd", "channel blocks filled"),
-        ("openvino", "mask-output", "fold-argmax", "argmax folded"),
+        ("openvino", "append-argmax", "fold-argmax", "argmax folded"),
         ("onnxruntime", "fold-argmax", "lower-resize-argmax-cells", "argmax folded"),
         ("onnxruntime", "specialize-shapes", "fold-preprocessing", "planar input"),
         ("tensorrt", "fold-preprocessing", "legalize-unsigned-input", "portable"),

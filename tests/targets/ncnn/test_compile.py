@@ -105,8 +105,8 @@ def test_an_engine_that_computes_otherwise_is_not_published(tmp_path: Path, monk
 
     right = write.write_weight
 
-    def wrong(file: object, weight: object, *, half: bool) -> None:
-        right(file, type(weight)(-weight.values, weight.tagged), half=half)  # type: ignore
+    def wrong(file: object, weight: object, *, fp16: bool) -> None:
+        right(file, type(weight)(-weight.values, weight.tagged), fp16=fp16)  # type: ignore
 
     monkeypatch.setattr(write, "write_weight", wrong)
     with pytest.raises(ParityError, match="misses the parity limits"):
