@@ -89,6 +89,7 @@ def measure(family: str, settings: Settings) -> list[Row]:
     from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
+    from segc.parity import inputs as sample_inputs
     from segc.parity import metrics
     from segc.parity.reference import reference_of
     from segc.runtime.engine import accepted, load
@@ -124,7 +125,7 @@ def measure(family: str, settings: Settings) -> list[Row]:
             )
             for batch in settings.batches:
                 shape = (batch, info.in_channels, height, width)
-                inputs = list(metrics.inputs(shape, info.mean, info.std, info.channel_order))
+                inputs = list(sample_inputs.inputs(shape, info.mean, info.std, info.channel_order))
                 inputs = inputs if batch == 1 else together(inputs)
                 cases: dict[str, list[Case]] = {target: [] for target in engines}
                 plains: dict[str, list[float]] = {target: [] for target in plain}

@@ -106,7 +106,7 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
-    from segc.parity import metrics
+    from segc.parity import inputs as sample_inputs
     from segc.parity.reference import reference_of
 
     cache, failed, config = CompileCache(), {}, FAMILIES[family]
@@ -123,7 +123,7 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     assert module is not None
     cases: dict[str, Any] = {}
     shape = (1, info.in_channels, *size)
-    inputs = [x for _, x in metrics.inputs(shape, info.mean, info.std, info.channel_order)]
+    inputs = [x for _, x in sample_inputs.inputs(shape, info.mean, info.std, info.channel_order)]
     inputs += [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in range(1, CASES - 1)]
     for at, x in enumerate(inputs):
         cases[f"x{at}"], cases[f"y{at}"] = x, reference_of(source)(x)

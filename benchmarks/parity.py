@@ -31,6 +31,7 @@ from segc.compilation.request import Request
 from segc.errors import ShapeError
 from segc.frontend.model import Source
 from segc.frontend.source import open_source
+from segc.parity import inputs as sample_inputs
 from segc.parity import metrics
 from segc.parity.reference import reference_of
 from segc.support_matrix.families import FAMILIES
@@ -70,7 +71,7 @@ def measure(
     info = source.info
     cache.source((FAMILIES[name], None, False, "whole"), lambda: source)
     shape = (1, info.in_channels, *size)
-    inputs = list(metrics.inputs(shape, info.mean, info.std, info.channel_order))
+    inputs = list(sample_inputs.inputs(shape, info.mean, info.std, info.channel_order))
     reference = reference_of(source)
     expected = [(label, x, reference(x)) for label, x in inputs]
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ import torch
 import segc
 from segc.cli import arguments
 from segc.frontend.source import open_source
-from segc.parity import metrics
+from segc.parity import inputs as sample_inputs
 from segc.support_matrix.families import FAMILIES
 
 DEFAULT = ("fcn", "pspnet", "segformer")
@@ -41,7 +41,7 @@ def prepare(source: str, folder: Path, size: tuple[int, int] | None, precisions:
     assert module is not None, f"{source} is no PyTorch model"
     shape = (1, info.in_channels, *(size or info.shape))
     folder.mkdir(parents=True, exist_ok=True)
-    x = list(metrics.inputs(shape, info.mean, info.std, info.channel_order))[-1][1]
+    x = list(sample_inputs.inputs(shape, info.mean, info.std, info.channel_order))[-1][1]
     np.save(folder / "input.npy", x)
     example = (torch.from_numpy(x),)
     with torch.no_grad():

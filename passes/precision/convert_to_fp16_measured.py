@@ -22,6 +22,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.analysis.depth import depths
 from segc.graph.invariants import PORTABLE, SINGLE
+from segc.parity import inputs as sample_inputs
 from segc.parity import metrics
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.precision.convert_to_fp16 import ConvertToFp16
@@ -117,14 +118,14 @@ class ConvertToFp16Measured(Pass):
         batch, channels, height, width = (
             s if isinstance(s, int) else known for s, known in zip(shape, (1, 3, self.side, self.side), strict=True)
         )
-        named = metrics.inputs((batch, channels, height, width), self.mean, self.std, self.channel_order)
+        named = sample_inputs.inputs((batch, channels, height, width), self.mean, self.std, self.channel_order)
         return [{graph.inputs[0].name: x} for _, x in named]
 
     def _images(self, images: gs.Tensor) -> list[evaluate.Arrays]:
         batch, height, width, channels = images.shape
         if channels != 3 or not all(isinstance(s, int) for s in (batch, height, width)):
             return []
-        return [{images.name: x} for _, x in metrics.image_inputs((batch, 3, height, width))]
+        return [{images.name: x} for _, x in sample_inputs.image_inputs((batch, 3, height, width))]
 
 
 def candidates(graph: gs.Graph) -> list[int]:

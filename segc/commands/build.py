@@ -29,6 +29,7 @@ from segc.errors import Code, ParityError, UsageError
 from segc.graph import ir
 from segc.legality import report as legality
 from segc.parity import metrics, stored_reference
+from segc.parity.limits import Limits, combined
 from segc.parity.ort_stand_in import stand_in
 from segc.runtime.engine import Engine
 from segc.suggestions import checked_keywords
@@ -145,10 +146,7 @@ def _judge(
 
     cases = stored_reference.run_cases(path, run, manifest.output.threshold)
     asked = found["limits"]
-    limits = metrics.Limits(
-        asked["relative_error"] if max_error is None else max_error,
-        asked["agreement"] if min_agreement is None else min_agreement,
-    )
+    limits = combined(Limits(asked["relative_error"], asked["agreement"]), max_error, min_agreement)
     missed = metrics.failures(cases, limits)
     if missed:
         raise ParityError(

@@ -13,8 +13,9 @@ from segc.bundle.manifest import Input, Manifest
 from segc.errors import Code, ParityError, SourceError
 from segc.frontend.model import Source
 from segc.frontend.source import open_source, zoo_names
+from segc.parity import inputs as sample_inputs
 from segc.parity import metrics
-from segc.parity.limits import by_pixels, limits_of
+from segc.parity.limits import Limits, by_pixels, limits_of
 from segc.parity.reference import reference_of
 from segc.runtime.engine import Engine, load
 from segc.suggestions import checked_keywords
@@ -28,7 +29,7 @@ class Verification:
 
     bundle: Path
     cases: tuple[metrics.Case, ...]
-    limits: metrics.Limits
+    limits: Limits
     hybrid: str | None
 
 
@@ -67,7 +68,7 @@ def verify(
 
     reference, pre = reference_of(opened), engine.manifest.preprocessing
     if engine.manifest.input.dtype == "uint8":
-        reference = metrics.of_images(reference, pre.mean, pre.std, pre.channel_order)
+        reference = sample_inputs.of_images(reference, pre.mean, pre.std, pre.channel_order)
     cases = metrics.run_cases(reference, run, named, threshold)
     own = targets.get(engine.manifest.target.name).limits
     limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
@@ -119,9 +120,9 @@ def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
     divisor = manifest.input.dynamic.divisor if manifest.input.dynamic else 1
     sides = [s or -(-free // divisor) * divisor for s, free in zip((height, width), _FREE_SIZE, strict=True)]
     if manifest.input.dtype == "uint8":
-        return metrics.image_inputs((batch or 1, channels, sides[0], sides[1]))
+        return sample_inputs.image_inputs((batch or 1, channels, sides[0], sides[1]))
     pre = manifest.preprocessing
-    return metrics.inputs((batch or 1, channels, sides[0], sides[1]), pre.mean, pre.std, pre.channel_order)
+    return sample_inputs.inputs((batch or 1, channels, sides[0], sides[1]), pre.mean, pre.std, pre.channel_order)
 
 
 def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:

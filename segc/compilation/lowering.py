@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from segc import targets
 from segc.compilation import manifest_builder
 from segc.compilation.request import Request, open_fitting, with_output
@@ -19,6 +17,7 @@ from segc.frontend.model import ModelInfo, Source
 from segc.graph import invariants, ir
 from segc.hybrid.plan import Plan
 from segc.hybrid.split import split_graph
+from segc.parity import inputs as sample_inputs
 from segc.passes.base import PassResult
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
 from segc.passes.masks.strip_final_resize import StripFinalResize
@@ -199,8 +198,8 @@ def _hooks(exported: Exported, pipeline: Pipeline) -> list[Hook]:
         found.append(hooks.DumpIR(Path(request.dump_ir)))
     if request.check:
         sizes = (source.info.batch, source.info.in_channels, *exported.shape)
-        x = np.random.default_rng(0).standard_normal(sizes).astype(np.float32)
-        found += [hooks.CheckGraph(), hooks.CheckInvariants(pipeline), hooks.CheckNumerics({_input_name(source): x})]
+        feeds = {_input_name(source): sample_inputs.noise(sizes)}
+        found += [hooks.CheckGraph(), hooks.CheckInvariants(pipeline), hooks.CheckNumerics(feeds)]
     return found
 
 

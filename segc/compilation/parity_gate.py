@@ -11,9 +11,12 @@ from segc import targets
 from segc.bundle.manifest import Decode
 from segc.compilation import manifest_builder, mask_placement, shape_range
 from segc.compilation.request import Request
-from segc.errors import Code, CompileError, SegcError
+from segc.errors import Code
 from segc.frontend.model import ModelInfo
+from segc.parity import inputs as sample_inputs
 from segc.parity import metrics
+from segc.parity.limits import Limits
+from segc.runtime.guard import runtime_errors
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -49,7 +52,7 @@ def floor(
     request: Request,
     bounds: targets.ShapeRange | None,
     found: list[metrics.Case],
-    limits: metrics.Limits,
+    limits: Limits,
 ) -> list[str]:
     """Whether PyTorch's own rounding explains the first logits that miss the limits, in words; else nothing."""
     missed = next((c for c in found if c.relative_error is not None and c.failures(limits)), None)
@@ -68,8 +71,8 @@ def floor(
 def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:
     """What the engine is tried with, in its own layout."""
     if request.input == "uint8":
-        return metrics.image_inputs(shape)
-    return metrics.inputs(shape, info.mean, info.std, info.channel_order)
+        return sample_inputs.image_inputs(shape)
+    return sample_inputs.inputs(shape, info.mean, info.std, info.channel_order)
 
 
 def masked(run: Run, todo: Decode | None, info: ModelInfo, size: tuple[int, int], threads: int) -> Run:
@@ -89,15 +92,10 @@ def guarded(session: targets.Session, name: str) -> Run:
     """The session's run; whatever the runtime of target `name` raises becomes a CompileError."""
 
     def run(x: np.ndarray) -> np.ndarray:
-        try:
+        what = f"the {name} engine fails on an input of shape {'x'.join(map(str, x.shape))}"
+        so = "try another target or a fixed --shape: this is a limit of the runtime"
+        with runtime_errors(what, Code.ENGINE_RUN, so=so):
             return session.run(x)
-        except (SegcError, MemoryError):
-            raise
-        except Exception as error:  # each runtime has exceptions of its own, and some are private
-            raise CompileError(
-                f"the {name} engine fails on an input of shape {'x'.join(map(str, x.shape))}", code=Code.ENGINE_RUN,
-                because=str(error), so="try another target or a fixed --shape: this is a limit of the runtime",
-            ) from error  # fmt: skip
 
     return run
 

@@ -18,8 +18,9 @@ from segc.compilation.engine import Loaded
 from segc.compilation.setup import Setup
 from segc.errors import Code, ParityError
 from segc.isolation.memory import peak_memory_mb
+from segc.parity import inputs as sample_inputs
 from segc.parity import metrics, stored_reference
-from segc.parity.limits import by_pixels, limits_of
+from segc.parity.limits import Limits, by_pixels, limits_of
 
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"
 REFERENCE_ONNX = "ONNX Runtime on the source file"
@@ -33,7 +34,7 @@ class Verified:
     """
 
     cases: Sequence[metrics.Case]
-    limits: metrics.Limits
+    limits: Limits
     seen: Sequence[tuple[np.ndarray, np.ndarray]] = ()
 
     @property
@@ -106,7 +107,7 @@ def _reference(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
     setup, info = loaded.planned.setup, loaded.planned.source.info
     reference = setup.journal.cache.reference(reference_of(loaded.planned.source))
     if setup.request.input == "uint8":
-        reference = metrics.of_images(reference, info.mean, info.std, info.channel_order)
+        reference = sample_inputs.of_images(reference, info.mean, info.std, info.channel_order)
     return stored_reference.Recorder(reference) if setup.target.wants_reference else reference
 
 

@@ -18,11 +18,7 @@ import numpy as np
 
 from segc.errors import Code, ParityError
 from segc.parity.difference import largest_difference
-from segc.parity.inputs import image_inputs as image_inputs
-from segc.parity.inputs import inputs as inputs
-from segc.parity.inputs import natural_input as natural_input
-from segc.parity.inputs import of_images as of_images
-from segc.parity.limits import Limits as Limits
+from segc.parity.limits import Limits
 
 BOUNDARY = 3  # pixels
 Array = np.ndarray

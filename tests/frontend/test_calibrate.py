@@ -100,12 +100,12 @@ class Pooled(nn.Module):
 
 
 def test_what_is_measured_after_pooling_fits_photographs() -> None:
-    from segc.parity import metrics
+    from segc.parity import inputs as sample_inputs
 
     model = Pooled()
     assert calibrate.calibrate_batch_norm(model, (128, 128)) == 1
     photograph = next(
-        x for name, x in metrics.inputs((1, 3, 128, 128), (124, 116, 104), (58, 57, 57), "RGB") if "nat" in name
+        x for name, x in sample_inputs.inputs((1, 3, 128, 128), (124, 116, 104), (58, 57, 57), "RGB") if "nat" in name
     )
     with torch.no_grad():
         assert float(model(torch.from_numpy(photograph)).abs().max()) < 10  # from white noise alone it is 45

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segc.errors import ParityError
+from segc.parity import inputs as sample_inputs
 from segc.parity import metrics
 from segc.parity.limits import Limits
 from segc.parity.metrics import compare
@@ -120,18 +121,18 @@ def test_an_error_within_half_the_margin_never_flips_a_pixel(height: int, width:
 
 def test_inputs_are_the_same_in_every_run_and_normalised_as_asked() -> None:
     shape = (2, 3, 10, 14)
-    first = dict(metrics.inputs(shape, (10, 20, 30), (2, 4, 8), "RGB"))
-    again = dict(metrics.inputs(shape, (10, 20, 30), (2, 4, 8), "RGB"))
+    first = dict(sample_inputs.inputs(shape, (10, 20, 30), (2, 4, 8), "RGB"))
+    again = dict(sample_inputs.inputs(shape, (10, 20, 30), (2, 4, 8), "RGB"))
     assert list(first) == ["noise", "natural image"]
     for name, x in first.items():
         assert x.shape == shape and x.dtype == np.float32
         np.testing.assert_array_equal(x, again[name])
-    plain = metrics.natural_input(shape, (0, 0, 0), (1, 1, 1), "RGB")
+    plain = sample_inputs.natural_input(shape, (0, 0, 0), (1, 1, 1), "RGB")
     scaled = (plain - np.reshape((10, 20, 30), (1, 3, 1, 1))) / np.reshape((2, 4, 8), (1, 3, 1, 1))
     np.testing.assert_allclose(first["natural image"], scaled, rtol=1e-6)
-    np.testing.assert_array_equal(metrics.natural_input(shape, (0,) * 3, (1,) * 3, "BGR"), plain[:, ::-1])
+    np.testing.assert_array_equal(sample_inputs.natural_input(shape, (0,) * 3, (1,) * 3, "BGR"), plain[:, ::-1])
     np.testing.assert_array_equal(plain[1], plain[0][..., ::-1])
 
 
 def test_a_model_without_three_channels_gets_noise_only() -> None:
-    assert [name for name, _ in metrics.inputs((1, 4, 8, 8), (0,), (1,), "RGB")] == ["noise"]
+    assert [name for name, _ in sample_inputs.inputs((1, 4, 8, 8), (0,), (1,), "RGB")] == ["noise"]
