@@ -39,9 +39,13 @@ def settings_of(
                 because=offered,
                 so=f"omit {_typed(name)}",
             )
-        if value not in known[name].choices:
-            choices = " or ".join(known[name].typed(choice) for choice in known[name].choices)
-            raise UsageError(f"{known[name].typed(value)} does not exist", code=Code.UNKNOWN_CHOICE, so=choices)
+        if value not in (option := known[name]).choices:
+            typed = [option.typed(choice) for choice in option.choices]
+            raise UsageError(
+                f"option '{name}' of {target.name} takes {' or '.join(option.choices)}, not '{value}'",
+                code=Code.UNKNOWN_CHOICE,
+                so=f"{option.typed()}, or omit it" if option.is_switch else " or ".join(typed),
+            )
     filled = {name: options.get(name, option.default) for name, option in known.items()}
     return Settings(precision, shape_range, filled)
 

@@ -53,7 +53,7 @@ def test_defaults_are_filled_in_and_unknown_ones_refused() -> None:
         ("fp7", {}, "no precision 'fp7'"),
         ("int8", {}, "not made in int8"),
         ("fp32", {"flavor": "rtx"}, "no option 'flavor'"),
-        ("fp32", {"device": "toaster"}, "toaster does not exist"),
+        ("fp32", {"device": "toaster"}, "not 'toaster'"),
     ):
         with pytest.raises(UsageError, match=said):
             settings_of(TARGET, precision, options)
@@ -67,16 +67,19 @@ def test_the_flags_of_the_command_line_are_those_that_targets_declare() -> None:
 
 def test_refusals_name_options_as_users_type_them() -> None:
     for name, value, said in (
-        ("device", "toaster", ["--device toaster does not exist", "--device x86 or --device cuda"]),
+        ("device", "toaster", ["'device' of pplnn takes x86 or cuda, not 'toaster'", "--device x86 or --device cuda"]),
         ("winograd", "on", ["omit --set winograd"]),
         ("flavor", "rtx", ["omit --flavor"]),
     ):
         with pytest.raises(UsageError) as caught:
             settings_of(TARGET, "fp32", {name: value})
         assert all(words in str(caught.value) for words in said)
-    with pytest.raises(UsageError, match="--set winograd=maybe does not exist") as caught:
+    with pytest.raises(UsageError, match="'winograd' of .* takes .*, not 'maybe'") as caught:
         settings_of(targets.get("openvino"), "fp32", {"winograd": "maybe"})
     assert "--set winograd=on or --set winograd=off" in str(caught.value)
+    with pytest.raises(UsageError, match="'defer' of tensorrt takes no or yes, not 'on'") as caught:
+        settings_of(targets.get("tensorrt"), "fp32", {"defer": "on"})
+    assert "--defer, or omit it" in str(caught.value)
 
 
 def test_limits_are_the_users_then_the_targets_then_segcs() -> None:
