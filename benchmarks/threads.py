@@ -2,8 +2,9 @@
 
     python benchmarks/threads.py BUNDLE... [--threads N] [--callers 1,2,4,8] [--seconds S] [--shape HxW]
 
---threads: of the runtime (0: its own choice). With 1, throughput grows with the callers in runtimes that compute in the
-caller's thread (ONNX Runtime, ncnn); OpenVINO's threads belong to the engine, so give it as many as there are cores.
+--threads: of the runtime (0: its own choice). ONNX Runtime and ncnn compute in the caller's thread, so compare callers
+with 1; OpenVINO's threads belong to the engine, so give it as many as there are cores. A tiny model measures the calls
+and not the runtime: take one that needs some milliseconds, on an idle machine.
 """
 
 from __future__ import annotations
