@@ -2,14 +2,19 @@
 
 Each command of the command line is a function here, with the same options as keywords. Names are resolved on first use,
 so that `import segc` brings neither torch nor a runtime with it.
+
+Modules log to loggers below "segc", which print nothing unless the application configures logging.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from segc import errors as errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from PIL import Image
 import segc
 from segc.bundle.store import read_bundle
 from segc.cli import main, parser
+from tests.helpers.tiny_models import onnx_file
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -161,6 +163,30 @@ def test_the_python_of_the_readme_runs(
     counts = re.findall(r"(\d+)", capsys.readouterr().out.splitlines()[-1])
     photo = cv2.imread(str(workplace / "photo.jpg"))
     assert sum(map(int, counts)) == photo.shape[0] * photo.shape[1]
+
+
+def test_the_code_of_the_scripting_guide_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.chdir(tmp_path)
+    onnx_file(tmp_path, name="model.onnx")
+    *code, logs = blocks("docs/scripting.md", "python")
+    exec(compile("\n".join(code), "scripting.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "runs on:  one target" in shown and "[1, 8, 12] [1, 2, 8, 12]" in shown
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.onnx", "model-onnxruntime", "compared-onnxruntime", "compared-openvino",
+    }  # fmt: skip
+    loggers = [logging.getLogger(f"segc{name}") for name in ("", ".pipeline", ".parity")]
+    try:
+        exec(compile(logs, "scripting.md", "exec"), {})
+        assert [logger.level for logger in loggers] == [logging.INFO, logging.DEBUG, logging.WARNING]
+    finally:
+        for logger in loggers:
+            logger.setLevel(logging.NOTSET)
+    for line in "".join(blocks("docs/scripting.md", "console")).splitlines():
+        run(line.removeprefix("$ SEGC_LOG=debug ").removeprefix("$ "))
 
 
 def test_the_op_of_the_ncnn_guide_runs(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -24,6 +25,8 @@ from segc.bundle.manifest import NAME, REPORT, FileRecord, Manifest, check_forma
 from segc.errors import BundleError, Code, FileError
 
 __all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
+
+_log = logging.getLogger(__name__)
 
 _DAMAGED = "copy the bundle again or compile the model again"
 
@@ -62,6 +65,7 @@ def write_bundle(directory: Path | str, *, force: bool = False) -> Iterator[Stag
             _complete(staging)
             _check_destination(final, force)
             _publish(staging.directory, final)
+        _log.info("published %s", final)
     finally:
         shutil.rmtree(staging.directory, ignore_errors=True)
 
@@ -76,6 +80,7 @@ def read_bundle(directory: Path | str) -> Manifest:
     manifest = read_manifest(root)
     for name, record in manifest.files.items():
         _check_file(root, name, record)
+    _log.debug("%s: %d files are as they were written", root, len(manifest.files))
     return manifest
 
 
@@ -146,6 +151,7 @@ def _complete(staging: Staging) -> None:
     content = canonical(Manifest.from_json(manifest.to_json()).to_json())
     (root / NAME).write_bytes(content)
     for name in _files(root):
+        _log.debug("wrote %s, %d bytes", name, (root / name).stat().st_size)
         _sync(root / name)
     _sync(root)
 

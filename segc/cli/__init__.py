@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from segc import __version__, packages
+from segc.cli import logs
 from segc.errors import SegcError
 from segc.suggestions import did_you_mean
 
@@ -33,7 +34,9 @@ INTERRUPTED = 130
 _EPILOG = """\
 exit codes: 0 done, 1 a bug in segc, 2 wrong command line, 3 source, checkpoint or shape bad, 4 target refuses part of
 the graph, 5 parity gate failed, 6 bundle damaged, 7 package missing, 8 file or folder unusable, 9 export or runtime
-failed, 130 interrupted. segc explain CODE explains the code of a message; segc COMMAND --help describes a command.
+failed, 130 interrupted.
+environment: SEGC_LOG=debug|info|warning|error logs to stderr, as -v and -vv do; SEGC_DEBUG=1 shows tracebacks of bugs.
+segc explain CODE explains the code of a message; segc COMMAND --help describes a command.
 """
 
 
@@ -43,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parsed(argv)
         signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
-        return int(import_module(f"segc.cli.{args.command}").main(args))
+        with logs.shown(logs.level(args)):
+            return int(import_module(f"segc.cli.{args.command}").main(args))
     except SegcError as error:
         _say(error, as_json=getattr(args, "json", False))
         return error.exit_code
@@ -88,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         import_module(f"segc.cli.{name}").add_parser(commands)
+    logs.add_verbose(root, commands.choices.values())
     return root
 
 

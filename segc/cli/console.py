@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from segc.cli import logs
+
 
 def on_terminal() -> bool:
     """Whether standard output is a terminal."""
@@ -34,7 +36,7 @@ def steps(quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Yields a function that announces the step being worked on: a spinner on a terminal, else lines on stderr."""
     if quiet:
         yield lambda _: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not logs.are_shown():
         from rich.console import Console
 
         # the stream as it is now: libraries are silenced by redirecting sys.stderr while they run

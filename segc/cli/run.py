@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segc.cli import arguments
+from segc.cli import arguments, logs
 from segc.errors import FileError, SegcError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _progress(quiet: bool) -> Iterator[Progress]:
         if done is not None and not quiet:
             print(f"[{number}/{total}] {describe(done)}", flush=True)
 
-    if not sys.stderr.isatty() or not (quiet or sys.stdout.isatty()):
+    if logs.are_shown() or not sys.stderr.isatty() or not (quiet or sys.stdout.isatty()):
         yield say
         return
     from rich.console import Console

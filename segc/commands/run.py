@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from segc.suggestions import checked_keywords
 if TYPE_CHECKING:
     from segc.runtime.engine import Engine
     from segc.runtime.images import ImageFile
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_OUT = "segc-out"
 OPACITY = 0.5  # of the overlay's colours
@@ -99,6 +102,7 @@ def run(
         try:
             result = segment_file(engine, image, folder, overlay=overlay, opacity=opacity, direct=direct)
         except SegcError as error:
+            _log.warning("%s is not segmented: %s", image.path, error.what)
             failed.append((image.path, error))
             progress(number, len(found), None)
         else:
@@ -122,6 +126,7 @@ def segment_file(
     result.save(mask)
     if overlay:
         write_file(shown, cv2.imencode(".png", result.overlay(pixels, opacity))[1].tobytes())
+    _log.info("segmented %s, mask in %s", image.path, mask)
     counts = sorted(((name, n) for name, n in result.counts().items() if n), key=lambda item: -item[1])
     shares = {name: round(n / result.mask.size, 6) for name, n in counts}
     height, width = result.mask.shape

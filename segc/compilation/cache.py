@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from segc.frontend.model import Source
 
 if TYPE_CHECKING:
     from segc.frontend.trace import Traced
+
+_log = logging.getLogger(__name__)
 
 
 class CompileCache:
@@ -57,6 +60,8 @@ class CompileCache:
     def _get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         if key not in self._kept:
             self._kept[key] = make()
+        else:
+            _log.debug("reused from the cache: %s", key[0] if isinstance(key, tuple) else key)
         return self._kept[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from segc.passes.masks.strip_final_resize import StripFinalResize
 
 if TYPE_CHECKING:
     import onnx
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def build_engine(exported: Exported, directory: Path) -> Loaded:
     loaded = _built(exported, directory, "host")
     if faster_masks(loaded) == "host":
         return loaded
+    _log.info("building the engine again, with the masks in its graph")
     del loaded
     for path in directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -145,6 +149,7 @@ def _session(emitted: Emitted) -> targets.Session:
             planned.graph, planned.plan, directory, emitted.segments, threads, stand_ins=stands_in
         )  # fmt: skip
     if stands_in:
+        _log.info("ONNX Runtime stands in for %s, which cannot run on this machine", target.name)
         return stand_in(emitted.model, threads)
     if target.isolated:
         return IsolatedSession(target.name, directory, options, threads)

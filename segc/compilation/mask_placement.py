@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from segc.pipeline import stages
 from segc.runtime.masks.dispatch import resize_argmax, resize_threshold
 from segc.targets.protocol import Settings
 from segc.targets.target import Target
+
+_log = logging.getLogger(__name__)
 
 WAYS = ("graph", "host", "auto")
 _RUNS = 9
@@ -84,7 +87,8 @@ def measure(tail: Tail, logits: np.ndarray, target: Target, settings: Settings, 
         try:
             ways.append(_in_graph(tail, logits, target, settings, threads, Path(folder)))
             ways[1]()
-        except (SegcError, RuntimeError, ValueError):
+        except (SegcError, RuntimeError, ValueError) as error:
+            _log.info("%s cannot make the masks in its graph: %s", target.name, error)
             del ways[1:]
         times = _times(ways)
         del ways

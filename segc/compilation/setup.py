@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from segc.frontend.model import ModelInfo, Notes
 from segc.pipeline import hooks
 
 Progress = Callable[[str], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ class Journal:
             self._progress(said)
         start = time.perf_counter()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        _log.info("step %s: %.3f s", name, seconds)
 
 
 def set_up(request: Request, journal: Journal | None = None) -> Setup:
@@ -75,6 +80,7 @@ def set_up(request: Request, journal: Journal | None = None) -> Setup:
     require_sane(request, target)
     runtime = runtime_version(target)
     status = Status.of(target.cannot_run(settings), target.status_when_not_run)
+    _log.info("compiling %s for %s %s", request.source, target.name, runtime)
     return Setup(request, target, settings, runtime, status, journal or Journal())
 
 

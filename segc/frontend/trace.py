@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,10 @@ from segc.frontend.logits_model import NotLogitsError
 from segc.frontend.quiet import quiet
 from segc.frontend.rewrites import table
 
+_log = logging.getLogger(__name__)
+
 INPUT, OUTPUT = "input", "logits"
 ONE_BY_ONE = "the model's batch cannot be dynamic: the engine takes one image, and larger batches run in parts"
-
 
 Shape = tuple[int, int, int, int]
 
@@ -48,6 +50,7 @@ def trace(module: nn.Module, shape: Shape, *, opset: int, dynamic: bool = False)
     try:
         return _traced(module, (2, *uneven[1:]), (0, 2, 3), opset)  # a batch of 1 would be traced as a constant
     except CompileError as error:
+        _log.info("the batch cannot be dynamic; tracing again with a batch of 1")
         try:
             traced = _traced(module, (1, *uneven[1:]), (2, 3), opset)
         except CompileError:
@@ -72,6 +75,7 @@ def _traced(module: nn.Module, shape: Shape, axes: tuple[int, ...] | None, opset
         _raise(module, example, axes, applied.refused, error)
     if axes:
         _name_dynamic_dims(model)
+    _log.debug("traced at %s, rewrites: %s", "x".join(map(str, shape)), ", ".join(applied.fired) or "none")
     return Traced(model, tuple(applied.fired), tuple(applied.refused))
 
 

@@ -7,6 +7,7 @@ model, and lets go of the pages it read, so that memory does not grow with the m
 
 from __future__ import annotations
 
+import logging
 import math
 import mmap
 import os
@@ -28,6 +29,8 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from segc.errors import Code, FileError
 from segc.graph import ir
 from segc.graph.onnx_reader import external_tensors, parse_model, unreadable_data
+
+_log = logging.getLogger(__name__)
 
 EMBED = 1_900_000_000  # bytes of weights that fit a single protobuf of at most 2 GiB, with room for the graph
 INLINE = 1024  # elements: constants up to here stay in the graph, where shape inference sees them
@@ -112,7 +115,10 @@ def write_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool 
         if external:
             staged_data.replace(data)
         staged.replace(path)
-    return [path, data] if external else [path]
+    files = [path, data] if external else [path]
+    for file in files:
+        _log.info("wrote %s, %d bytes", file, file.stat().st_size)
+    return files
 
 
 def require_free(path: Path, *, force: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from segc.runtime.hybrid_session import HybridSession, step
 from segc.targets.protocol import Session
 from segc.targets.target import Target
 
+_log = logging.getLogger(__name__)
+
 
 def split_graph(
     graph: gs.Graph,
@@ -43,6 +46,7 @@ def split_graph(
     if options is None:
         way_out = "omit --no-hybrid: ONNX Runtime then runs the nodes that the target refuses"
         raise report.refusal(target, refused, skips, so=[way_out])
+    _log.info("%s refuses %d kinds of nodes; planning which of them ONNX Runtime runs", target.name, len(refused))
     ir.infer_shapes(graph)
     result = plan(graph, target, host, options, nominal_shapes(graph, image))
     if not result.segments:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -19,6 +20,8 @@ from typing import IO, Protocol
 
 from segc.errors import Code, CompileError
 from segc.isolation.fork_server import ENDED, MESSAGE
+
+_log = logging.getLogger(__name__)
 
 
 def _can_fork() -> bool:
@@ -33,10 +36,13 @@ FORKS = _can_fork()
 
 
 class Process(Protocol):
-    """A child. What is written to `questions` it answers on `answers`; see segc.isolation.child.serve."""
+    """A child. It answers on `answers` what is written to `questions`; see segc.isolation.child.serve. number: its
+    process id.
+    """
 
     questions: IO[bytes]
     answers: IO[bytes]
+    number: int
 
     def kill(self) -> None:
         """End it now, with the process group that it leads; nothing happens when it ended already."""
@@ -54,8 +60,13 @@ def start(task: str, argument: str, said: IO[bytes], *, own_group: bool = True, 
     if fresh or not FORKS:
         return Fresh(task, said, own_group)
     for _ in range(2):  # the server may have been ended meanwhile
-        with contextlib.suppress(OSError, EOFError):
-            return _server(task).fork(argument, said)
+        try:
+            child = _server(task).fork(argument, said)
+        except (OSError, EOFError) as error:
+            _log.warning("the server of %s cannot fork: %s", task, error or "it ended")
+            continue
+        _log.debug("child %d started: a fork for %s", child.number, task)
+        return child
     raise CompileError(
         "no child process can be started", code=Code.ENGINE_PROCESS, so="see whether memory or processes run out"
     )
@@ -87,6 +98,8 @@ class Fresh:
         assert self._process.stdin is not None and self._process.stdout is not None
         self.questions: IO[bytes] = self._process.stdin
         self.answers: IO[bytes] = self._process.stdout
+        self.number = self._process.pid
+        _log.debug("child %d started: a fresh interpreter for %s", self.number, task)
 
     def kill(self) -> None:
         """See Process."""

@@ -7,6 +7,7 @@ limit of memory, and is ended with all that it started. What a child's end was i
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from typing import IO, Any
 
 from segc.isolation import client
 from segc.isolation.child import Raised, Setup
+
+_log = logging.getLogger(__name__)
 
 _SHOWN = 5  # lines of what a child printed last
 
@@ -103,6 +106,7 @@ class Child:
         self.said.seek(0)
         lines = self.said.read().decode(errors="replace").strip().splitlines()[-_SHOWN:]
         how = _late(seconds) if seconds is not None else f"its process ended with {exit_words(code)}"
+        _log.info("child %d ended before it answered: %s", self.process.number, how)
         return ChildEnded(how, seconds is not None, code, lines)
 
 
@@ -152,7 +156,9 @@ def run_command(arguments: Sequence[str], seconds: float) -> Done:
             client.end(process)
             process.wait()
         said.seek(0)
-        return Done(code, said.read().decode(errors="replace"))
+        done = Done(code, said.read().decode(errors="replace"))
+        _log.debug("%s ended with %s", " ".join(arguments), done.how)
+        return done
 
 
 def _late(seconds: float) -> str:
@@ -161,7 +167,8 @@ def _late(seconds: float) -> str:
 
 def _end(process: client.Process, said: IO[bytes]) -> None:
     process.kill()
-    process.wait()
+    code = process.wait()
+    _log.debug("child %d ended: %s", process.number, exit_words(code))
     for pipe in (process.questions, process.answers, said):
         with contextlib.suppress(OSError):  # what was buffered for a child that is gone
             pipe.close()

@@ -9,6 +9,7 @@ computation with that error could be expected to decide it.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ import numpy as np
 from segc.errors import Code, ParityError
 from segc.parity.difference import largest_difference
 from segc.parity.limits import Limits
+
+_log = logging.getLogger(__name__)
 
 BOUNDARY = 3  # pixels
 Array = np.ndarray
@@ -121,7 +124,12 @@ def run_cases(
     threshold: float | None,
 ) -> list[Case]:
     """Feed each input to both sides and compare."""
-    return [compare(title(name, x), reference(x), engine(x), threshold) for name, x in named_inputs]
+    cases = []
+    for name, x in named_inputs:
+        cases.append(case := compare(title(name, x), reference(x), engine(x), threshold))
+        error = "no logits" if case.relative_error is None else f"relative error {case.relative_error:.2e}"
+        _log.info("compared %s: %s, %.4f%% of the pixels equal", case.name, error, 100 * case.agreement)
+    return cases
 
 
 def title(name: str, x: Array) -> str:

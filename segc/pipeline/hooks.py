@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from segc.passes.base import PassResult
 from segc.passes.support import evaluate
 from segc.pipeline.first_difference import Snapshot, first_difference, rounding
 from segc.pipeline.pipeline import Entry, Pipeline, StopPipeline
+
+_log = logging.getLogger(__name__)
 
 
 class Silent:
@@ -85,6 +88,7 @@ class DumpIR(Silent):
             self.directory.mkdir(parents=True, exist_ok=True)
             with (self.directory / name).open(mode, encoding="utf-8") as file:
                 file.write(content)
+            _log.debug("wrote %s", self.directory / name)
         except OSError as error:
             raise FileError(
                 f"the graph cannot be written to '{self.directory}'",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +14,8 @@ from segc.graph import ir
 from segc.graph.invariants import GIVEN, PORTABLE
 from segc.graph.source_info import Adoption
 from segc.passes.base import Pass, PassResult
+
+_log = logging.getLogger(__name__)
 
 
 class PipelineError(ValueError):
@@ -114,15 +118,18 @@ class Pipeline:
             for entry in self.entries:
                 for hook in hooks:
                     hook.before(entry, graph)
-                adoption = Adoption(graph)
+                adoption, start = Adoption(graph), time.perf_counter()
                 results.append(result := entry.step.run(graph))
                 if result.changes:
                     ir.cleanup(graph)
                     adoption.adopt(graph, entry.step.name, for_runtime=PORTABLE in entry.step.invalidates)
+                _log_result(entry, result, time.perf_counter() - start)
                 for hook in hooks:
                     hook.after(entry, graph, result)
         except StopPipeline:
-            pass
+            _log.info("pipeline '%s' stopped after %d of %d passes", self.name, len(results), len(self.passes))
+        changed = sum(result.changes > 0 for result in results)
+        _log.info("pipeline '%s': %d of %d passes changed the graph", self.name, changed, len(results))
         return results
 
     def _advice(self, invariant: str, index: int) -> str:
@@ -143,3 +150,10 @@ class Pipeline:
         if behind:
             return f"'{invariant}', which {behind[0]} ensures: put '{behind[0].step.name}' before {here}"
         return f"'{invariant}', which no pass of this pipeline ensures: add one that does (`segc passes` lists them)"
+
+
+def _log_result(entry: Entry, result: PassResult, seconds: float) -> None:
+    """Log what a pass changed, and why it left sites alone."""
+    _log.debug("%s: %d changes in %.1f ms", entry, result.changes, 1e3 * seconds)
+    for skip in result.skips:
+        _log.debug("%s skipped '%s': %s", entry.step.name, skip.node, skip.reason)

@@ -11,7 +11,9 @@ Where `segment` cannot do what mmseg does it deviates, as docs/bundle.md says:
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ from segc.suggestions import checked_keywords
 from segc.targets.protocol import Runtime, Session
 
 Array = npt.NDArray[Any]
+
+_log = logging.getLogger(__name__)
 
 
 @checked_keywords
@@ -84,6 +88,7 @@ def _load(
         raise MissingPackageError(
             f"{package.distribution} is not installed", code=Code.RUNTIME_MISSING, where=where, so=package.install
         )
+    start = time.perf_counter()
     with runtime_errors(f"{name} cannot load the engine", Code.ENGINE_LOAD, where=where):
         try:
             session = runtime.load(directory, options, threads)
@@ -92,6 +97,7 @@ def _load(
             raise MissingPackageError(
                 f"{named} cannot be imported", code=Code.RUNTIME_BROKEN, because=str(error), where=where, so=so
             ) from error
+    _log.info("%s loaded %s in %.3f s", name, directory, time.perf_counter() - start)
     return runtime, session if runtime.concurrent else OneAtATime(session)
 
 

@@ -8,6 +8,7 @@ on where it stopped. Jobs run on this machine, or on the workers of a Dask clust
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from typing import Any, cast
 from segc.errors import Code, FileError, MissingPackageError
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 from segc.support_matrix.cells import FAILED, Cell, Job
+
+_log = logging.getLogger(__name__)
 
 
 def regressions(cells: Sequence[Cell], before: Sequence[Cell]) -> list[Cell]:
@@ -48,6 +51,7 @@ def run(
     finished = _read_state(state)
     for job in jobs:
         if job.key in finished:
+            _log.info("%s: taken from %s", job.key, state)
             done(job, finished[job.key])
     open_jobs = [job for job in jobs if job.key not in finished]
     with _pool(workers) if scheduler is None else _dask(scheduler) as submit:
@@ -57,6 +61,7 @@ def run(
                 job = pending.pop(future)
                 finished[job.key] = future.result()
                 _append_state(state, job, finished[job.key])
+                _log.info("%s: done", job.key)
                 done(job, finished[job.key])
     return [cell for job in jobs for cell in _with_copies(job, finished[job.key])]
 

@@ -31,7 +31,7 @@ RENAMED: dict[str, dict[str, str]] = {
     "build": OF_TARGETS,
     "run": {"no_overlay": "overlay"},
 }  # fmt: skip
-PRINTING = {"json", "help"}
+PRINTING = {"json", "help", "verbose"}
 ONLY_PRINTING = {"opt": {"skips"}}
 ONLY_PYTHON = {"progress", "done"}
 

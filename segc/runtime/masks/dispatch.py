@@ -11,6 +11,7 @@ NaN: the first class that is NaN wins, as in torch.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from segc.runtime import resize
 from segc.runtime.masks.sigmoid_threshold import cutoff
 from segc.runtime.masks.worker_threads import together
 from segc.runtime.resize import ArrayRows, Floats, Mask, ResizedRows, Rows
+
+_log = logging.getLogger(__name__)
 
 _STRIPS_PER_THREAD = 4  # so that threads finish at about the same time
 _WORK_PER_THREAD = 1 << 18  # logits read plus pixels written that make another thread worthwhile
@@ -98,6 +101,7 @@ def resize_argmax(
     _in_strips(source, axes[0], axes[1].out, threads, strip)
     keeps_a_side = source.height == size[0] or source.width == size[1]
     if not all_finite and (via is not None or keeps_a_side) and isinstance(source, ArrayRows):
+        _log.debug("logits are not finite: NumPy makes the mask again")
         # the kernel multiplies by 0 what two resizes, or one that keeps a side, do not read, and 0 * inf is NaN
         return resize.resize_argmax(_stepwise(source, align_corners, via), size, align_corners)
     return mask
@@ -133,7 +137,11 @@ def compiled() -> ModuleType | None:
     """The module of compiled kernels; None where numba is missing or does not work."""
     try:
         from segc.runtime.masks import cell_kernel
-    except Exception:  # a numba that does not match its NumPy may raise anything
+    except ModuleNotFoundError as error:
+        _log.debug("masks are made by NumPy: %s", error)
+        return None
+    except Exception as error:  # a numba that does not match its NumPy may raise anything
+        _log.warning("masks are made by NumPy, because numba does not work: %s", error)
         return None
     return cell_kernel
 
