@@ -89,8 +89,7 @@ def measure(family: str, settings: Settings) -> list[Row]:
     from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
-    from segc.parity import inputs as sample_inputs
-    from segc.parity import metrics
+    from segc.parity import metrics, sample_inputs
     from segc.parity.reference import reference_of
     from segc.runtime.engine import accepted, load
 

@@ -48,7 +48,7 @@ PACKAGES = ("segc", "torch", "onnxruntime", "openvino", "ncnn", "pnnx", "onnxsim
 
 def photograph(shape: tuple[int, int]) -> np.ndarray:
     """The photograph that ships with segc: uint8 (H, W, 3) BGR."""
-    from segc.parity.inputs import image_inputs
+    from segc.parity.sample_inputs import image_inputs
 
     return np.ascontiguousarray(dict(image_inputs((1, 3, *shape)))["natural image"][0])
 

@@ -106,7 +106,7 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     from segc.compilation.request import Request
     from segc.errors import SegcError
     from segc.frontend.source import open_source
-    from segc.parity import inputs as sample_inputs
+    from segc.parity import sample_inputs
     from segc.parity.reference import reference_of
 
     cache, failed, config = CompileCache(), {}, FAMILIES[family]

@@ -31,8 +31,7 @@ from segc.compilation.request import Request
 from segc.errors import ShapeError
 from segc.frontend.model import Source
 from segc.frontend.source import open_source
-from segc.parity import inputs as sample_inputs
-from segc.parity import metrics
+from segc.parity import metrics, sample_inputs
 from segc.parity.reference import reference_of
 from segc.support_matrix.families import FAMILIES
 from segc.targets import Settings

@@ -78,7 +78,7 @@ class Target:
     segment_passes: tuple[Pass, ...] = ()
     """The last of `legalize`, which bring a graph to `file_opset`. They run again on every segment of a hybrid, since
     the graph as a whole may have no form in that opset."""
-    mask_tail: Pass = field(default_factory=LowerResizeArgMax)
+    mask_lowering: Pass = field(default_factory=LowerResizeArgMax)
     """Lowers segc.ResizeArgMax."""
     skipped_passes: frozenset[str] = frozenset()
     """Names of clean-up passes that are not worth their rounding in this runtime."""

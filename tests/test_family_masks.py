@@ -25,7 +25,7 @@ QUICK = "fastscnn"
 def test_masks_are_torchs_but_for_ties(family: str) -> None:
     from segc.frontend.source import open_source
     from segc.frontend.trace import trace
-    from segc.parity.inputs import natural_input
+    from segc.parity.sample_inputs import natural_input
     from tests.helpers.mask_models import tail_of
 
     source = open_source(FAMILIES[family], mode="whole")

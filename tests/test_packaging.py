@@ -119,7 +119,7 @@ for module in (segc, segc.passes, segc.targets, segc.passes.masks.fold_argmax):
     assert pathlib.Path(module.__file__).is_relative_to(home), module.__file__
 assert not pathlib.Path(segc.passes.__file__).is_symlink()
 from segc import targets
-from segc.parity import inputs as sample_inputs
+from segc.parity import sample_inputs
 assert targets.names()[:2] == ["onnxruntime", "openvino"]
 assert len(list(sample_inputs.inputs((1, 3, 8, 8), (0, 0, 0), (1, 1, 1), "RGB"))) == 2  # the photograph is there
 for name in ("passes", "targets"):

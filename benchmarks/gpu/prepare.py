@@ -26,7 +26,7 @@ import torch
 import segc
 from segc.cli import arguments
 from segc.frontend.source import open_source
-from segc.parity import inputs as sample_inputs
+from segc.parity import sample_inputs
 from segc.support_matrix.families import FAMILIES
 
 DEFAULT = ("fcn", "pspnet", "segformer")

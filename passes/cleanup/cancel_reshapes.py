@@ -46,7 +46,7 @@ class CancelReshapes(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Apply the three rules until none applies."""
         rules = _ReshapeRules(graph)
-        return rules.exhaust(rules.merge, rules.sink_through_chain, rules.hoist_above_transpose)
+        return rules.apply_until_stable(rules.merge, rules.sink_through_chain, rules.hoist_above_transpose)
 
 
 class _ReshapeRules(Rules):
@@ -59,7 +59,7 @@ class _ReshapeRules(Rules):
             return 0
         if not self._reshape_from(node, first.inputs[0]):
             return 0
-        prune(self.graph, first, self.keep)
+        prune(self.graph, first, self.protected_ids)
         return 1
 
     def sink_through_chain(self, node: gs.Node) -> int:
@@ -68,7 +68,7 @@ class _ReshapeRules(Rules):
             return 0
         x, moved = node.inputs[0], node.outputs[0]
         found = chains(
-            node, lambda user, data: _commutes(user, data, x, moved, self.graph.opset), keeps_order, self.keep
+            node, lambda user, data: _commutes(user, data, x, moved, self.graph.opset), keeps_order, self.protected_ids
         )
         node_becomes_unused = bool(found) and all(c is not None and self._can_reshape(c, x) for c in found)
         sunk = 0
@@ -76,7 +76,7 @@ class _ReshapeRules(Rules):
             if node_becomes_unused or self._end_becomes_unused(chain, x):
                 sunk += self._sink_through(moved, chain, x)
         if sunk:
-            prune(self.graph, node, self.keep)
+            prune(self.graph, node, self.protected_ids)
         return sunk
 
     def hoist_above_transpose(self, node: gs.Node) -> int:
@@ -118,7 +118,7 @@ class _ReshapeRules(Rules):
         end = chain.end
         if constant_shape(_shape_after(chain, x), end.outputs[0].shape) is not None:
             return True
-        self.left[id(end)] = (end, f"two sizes of '{end.outputs[0].name}' are unknown")
+        self.skipped[id(end)] = (end, f"two sizes of '{end.outputs[0].name}' are unknown")
         return False
 
     def _end_becomes_unused(self, chain: Chain, x: gs.Tensor) -> bool:
@@ -126,7 +126,7 @@ class _ReshapeRules(Rules):
         return same(_shape_after(chain, x), chain.end.outputs[0].shape) and self._unprotected(chain.end)
 
     def _unprotected(self, node: gs.Node) -> bool:
-        return id(node.outputs[0]) not in self.keep
+        return id(node.outputs[0]) not in self.protected_ids
 
     def _sink_through(self, moved: gs.Tensor, chain: Chain, x: gs.Tensor) -> int:
         """Let the chain start from `x` instead of `moved`; its end makes the shape."""
@@ -143,14 +143,14 @@ class _ReshapeRules(Rules):
     def _reshape_from(self, node: gs.Node, x: gs.Tensor) -> bool:
         """Let `node` reshape `x`; remove it if `x` has that shape already. Returns whether it could."""
         y = node.outputs[0]
-        if same(x.shape, y.shape) and forward(self.graph, y, x, self.keep) is None:
+        if same(x.shape, y.shape) and forward(self.graph, y, x, self.protected_ids) is None:
             node.inputs.clear()
             node.outputs.clear()
             self.graph.nodes = [n for n in self.graph.nodes if n is not node]
             return True
         shape = constant_shape(x.shape, y.shape)
         if shape is None:
-            self.left[id(node)] = (node, f"two sizes of '{y.name}' are unknown")
+            self.skipped[id(node)] = (node, f"two sizes of '{y.name}' are unknown")
             return False
         self._set_reshape(node, x, shape)
         return True

@@ -50,7 +50,7 @@ class CancelTransposes(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Apply the three rules until none applies."""
         rules = _TransposeRules(graph)
-        return rules.exhaust(rules.compose, rules.sink_through_chain, rules.sink_below_operands)
+        return rules.apply_until_stable(rules.compose, rules.sink_through_chain, rules.sink_below_operands)
 
 
 class _TransposeRules(Rules):
@@ -66,7 +66,7 @@ class _TransposeRules(Rules):
         if (order := perm_of(node)) is None:
             return 0
         opset = self.graph.opset
-        found = chains(node, lambda user, data: _commutes(user, data, order, opset), _is_transpose, self.keep)
+        found = chains(node, lambda user, data: _commutes(user, data, order, opset), _is_transpose, self.protected_ids)
         every_use_ends_in_transpose = bool(found) and all(found)
         sunk = 0
         for chain in [c for c in found if c is not None and c.through]:
@@ -74,9 +74,9 @@ class _TransposeRules(Rules):
             if every_use_ends_in_transpose or cancels:
                 sunk += self._sink_through(node, chain, order)
         if not sunk and not every_use_ends_in_transpose and any(c is not None and c.through for c in found):
-            self.left[id(node)] = (node, f"'{node.outputs[0].name}' is also used by nodes that need it transposed")
+            self.skipped[id(node)] = (node, f"'{node.outputs[0].name}' is also used by nodes that need it transposed")
         if sunk:
-            prune(self.graph, node, self.keep)
+            prune(self.graph, node, self.protected_ids)
         return sunk
 
     def sink_below_operands(self, node: gs.Node) -> int:
@@ -85,8 +85,8 @@ class _TransposeRules(Rules):
         if order is None:
             return 0
         operands = [t for t in node.inputs if not isinstance(t, gs.Constant)]
-        if sum(len(t.outputs) == 1 and id(t) not in self.keep for t in operands) < 2:
-            self.left[id(node)] = (node, "its transposed operands are also used elsewhere")
+        if sum(len(t.outputs) == 1 and id(t) not in self.protected_ids for t in operands) < 2:
+            self.skipped[id(node)] = (node, "its transposed operands are also used elsewhere")
             return 0
         constants = [t for t in node.inputs if isinstance(t, gs.Constant)]
         if any(small_constant(t, 1 << 16) is None for t in constants) or any(rank(t) != len(order) for t in operands):
@@ -106,7 +106,7 @@ class _TransposeRules(Rules):
         node.outputs = [between]
         insert(self.graph, node, [gs.Node("Transpose", attrs={"perm": order}, inputs=[between], outputs=[y])])
         for mover in movers:
-            prune(self.graph, mover, self.keep)
+            prune(self.graph, mover, self.protected_ids)
 
     def _untransposed(self, tensor: gs.Tensor, serves: gs.Tensor, order: list[int]) -> gs.Tensor:
         if not isinstance(tensor, gs.Constant):
@@ -144,20 +144,20 @@ class _TransposeRules(Rules):
         former: the Transpose that `node` read before, which is removed if nothing else reads it.
         """
         if identity(order):
-            why = forward(self.graph, node.outputs[0], x, self.keep)
+            why = forward(self.graph, node.outputs[0], x, self.protected_ids)
             if why is None:
                 node.inputs.clear()
                 node.outputs.clear()
                 self.graph.nodes = [n for n in self.graph.nodes if n is not node]
             elif former is not None:
-                self.left[id(node)] = (node, why)
+                self.skipped[id(node)] = (node, why)
                 return 0
             else:
                 node.attrs["perm"] = order
         else:
             node.inputs, node.attrs["perm"] = [x], order
         if former is not None:
-            prune(self.graph, former, self.keep)
+            prune(self.graph, former, self.protected_ids)
         return 1
 
 

@@ -32,7 +32,7 @@ class DropExpand(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each reader on its own; the Expand is removed with its last reader."""
-        result, keep = PassResult(), protected(graph)
+        result, protected_ids = PassResult(), protected(graph)
         for node in [n for n in graph.nodes if n.op == "Expand" and n.domain is None]:
             expanded = node.outputs[0]
             for reader in list({id(r): r for r in expanded.outputs}.values()):
@@ -43,5 +43,5 @@ class DropExpand(Pass):
                     continue
                 reader.inputs = [node.inputs[0] if operand is expanded else operand for operand in reader.inputs]
                 result.changes += 1
-            prune(graph, node, keep)
+            prune(graph, node, protected_ids)
         return result

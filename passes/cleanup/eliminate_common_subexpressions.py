@@ -33,16 +33,16 @@ class EliminateCommonSubexpressions(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph until no two nodes are equal: merging inputs makes later nodes equal."""
-        result, keep = PassResult(), protected(graph)
+        result, protected_ids = PassResult(), protected(graph)
         skipped: dict[int, tuple[gs.Node, str]] = {}
-        while merged := _walk(graph, keep, skipped):
+        while merged := _walk(graph, protected_ids, skipped):
             result.changes += merged
         for node, why in skipped.values():
             result.skip(node, why)
         return result
 
 
-def _walk(graph: gs.Graph, keep: set[int], skipped: dict[int, tuple[gs.Node, str]]) -> int:
+def _walk(graph: gs.Graph, protected_ids: set[int], skipped: dict[int, tuple[gs.Node, str]]) -> int:
     first_by_key: dict[Key, gs.Node] = {}
     merged = 0
     for node in list(graph.nodes):
@@ -51,7 +51,7 @@ def _walk(graph: gs.Graph, keep: set[int], skipped: dict[int, tuple[gs.Node, str
         kept = first_by_key.setdefault(key(node), node)
         if kept is node:
             continue
-        if why := _merge(graph, node, kept, keep):
+        if why := _merge(graph, node, kept, protected_ids):
             skipped[id(node)] = (node, why)
         else:
             merged += 1
@@ -82,14 +82,14 @@ def _attribute_key(value: Any) -> Any:
     return repr(value)
 
 
-def _merge(graph: gs.Graph, node: gs.Node, kept: gs.Node, keep: set[int]) -> str | None:
+def _merge(graph: gs.Graph, node: gs.Node, kept: gs.Node, protected_ids: set[int]) -> str | None:
     """Let the users of `node` read `kept`. Returns the reason if they cannot."""
     replacements = [(a, b) for a, b in zip(node.outputs, kept.outputs, strict=True) if not a.is_empty()]
-    both = next((a.name for a, b in replacements if id(a) in keep and id(b) in keep), None)
+    both = next((a.name for a, b in replacements if id(a) in protected_ids and id(b) in protected_ids), None)
     if both is not None:
         return f"'{both}' and the equal tensor are both outputs"
     for duplicate, original in replacements:
-        if why := forward(graph, duplicate, original, keep):
+        if why := forward(graph, duplicate, original, protected_ids):
             return why
     node.inputs.clear()
     node.outputs.clear()

@@ -48,14 +48,14 @@ class FoldConstants(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph until no node folds: a folded node may leave a constant to a single other reader."""
-        result, keep = PassResult(), protected(graph)
+        result, protected_ids = PassResult(), protected(graph)
         skipped: dict[int, tuple[gs.Node, str]] = {}
         while True:
             before = result.changes
             for node in list(graph.nodes):
                 if not _has_constant_inputs(node):
                     continue
-                if why := self._fold(graph, node, keep):
+                if why := self._fold(graph, node, protected_ids):
                     skipped[id(node)] = (node, why)
                 else:
                     skipped.pop(id(node), None)
@@ -67,11 +67,11 @@ class FoldConstants(Pass):
             result.skip(node, why)
         return result
 
-    def _fold(self, graph: gs.Graph, node: gs.Node, keep: set[int]) -> str | None:
+    def _fold(self, graph: gs.Graph, node: gs.Node, protected_ids: set[int]) -> str | None:
         """Fold one node. Returns the reason if the node cannot be folded."""
         if node.op in NEVER:
             return f"{node.op} is not folded"
-        if any(id(t) in keep for t in node.outputs):
+        if any(id(t) in protected_ids for t in node.outputs):
             return f"'{node.outputs[0].name}' is an output"
         shapes = [ir.static_shape(t) for t in node.outputs]
         result_bytes = [
@@ -87,7 +87,7 @@ class FoldConstants(Pass):
             return f"the model would grow by {growth} bytes, more than the limit of {self.size_limit}"
         written = [t for t in node.outputs if not t.is_empty()]
         for tensor, value in zip(written, values, strict=True):
-            forward(graph, tensor, gs.Constant(tensor.name, value), keep)
+            forward(graph, tensor, gs.Constant(tensor.name, value), protected_ids)
         node.inputs.clear()
         node.outputs.clear()
         return None

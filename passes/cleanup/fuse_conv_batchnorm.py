@@ -48,10 +48,10 @@ class FuseConvBatchnorm(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph: the node after a fused node is fused next."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in list(graph.nodes):
-            fused = _fuse_into_producer(graph, node, names, keep, result) or _fuse_into_user(
-                graph, node, names, keep, result
+            fused = _fuse_into_producer(graph, node, names, protected_ids, result) or _fuse_into_user(
+                graph, node, names, protected_ids, result
             )
             if fused:
                 graph.nodes = [n for n in graph.nodes if n is not node]
@@ -59,7 +59,9 @@ class FuseConvBatchnorm(Pass):
         return result
 
 
-def _fuse_into_producer(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int], result: PassResult) -> bool:
+def _fuse_into_producer(
+    graph: gs.Graph, node: gs.Node, names: Names, protected_ids: set[int], result: PassResult
+) -> bool:
     """Fuse `node` into the Conv, ConvTranspose or Gemm before it. Returns whether it was fused."""
     data_index = _data_index(node)
     if data_index is None or not node.inputs[data_index].inputs:
@@ -70,13 +72,13 @@ def _fuse_into_producer(graph: gs.Graph, node: gs.Node, names: Names, keep: set[
     channels = _output_channels(linear)
     affine_or_reason = "its weights are not constant" if channels is None else affine_of(node, data_index, channels)
     if isinstance(affine_or_reason, Affine):
-        affine_or_reason = _why_not(linear, node, intermediate, keep) or affine_or_reason
+        affine_or_reason = _why_not(linear, node, intermediate, protected_ids) or affine_or_reason
     if not isinstance(affine_or_reason, Affine):
         if affine_or_reason:
             result.skip(node, affine_or_reason)
         return False
     y = node.outputs[0]
-    if why := forward(graph, y, intermediate, keep):
+    if why := forward(graph, y, intermediate, protected_ids):
         result.skip(node, why)
         return False
     _scale_outputs(linear, affine_or_reason, names)
@@ -154,10 +156,10 @@ def _require_finite(affine_map: Affine) -> Affine | str:
     return affine_map if good else "a scale or shift is not finite"
 
 
-def _why_not(linear: gs.Node, node: gs.Node, intermediate: gs.Tensor, keep: set[int]) -> str | None:
+def _why_not(linear: gs.Node, node: gs.Node, intermediate: gs.Tensor, protected_ids: set[int]) -> str | None:
     """Why the weights of `linear` cannot absorb `node`, None if they can."""
     readers = [user for user in intermediate.outputs if user.op != "Shape"]  # the shape does not change
-    if id(intermediate) in keep or len(readers) != 1:
+    if id(intermediate) in protected_ids or len(readers) != 1:
         return f"'{intermediate.name}' is also used elsewhere"
     for tensor in linear.inputs[1:]:
         if len(tensor.outputs) != 1 and not tensor.is_empty():
@@ -205,18 +207,18 @@ def _scaled_weight(linear: gs.Node, values: np.ndarray, scale: np.ndarray) -> np
     return scaled.reshape(values.shape)
 
 
-def _fuse_into_user(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int], result: PassResult) -> bool:
+def _fuse_into_user(graph: gs.Graph, node: gs.Node, names: Names, protected_ids: set[int], result: PassResult) -> bool:
     """Fuse the BatchNormalization `node` into the Conv that is its only reader. Returns whether it was fused."""
     if node.op != "BatchNormalization" or node.domain or not node.outputs:
         return False
     y = node.outputs[0]
-    user = y.outputs[0] if len(y.outputs) == 1 and id(y) not in keep else None
+    user = y.outputs[0] if len(y.outputs) == 1 and id(y) not in protected_ids else None
     if user is None or user.op != "Conv" or user.domain is not None or user.inputs[0] is not y:
         return False
     affine_or_reason: Affine | str = (
         "its weights are not constant" if _output_channels(user) is None else _batchnorm_affine(node)
     )
-    if isinstance(affine_or_reason, Affine) and (why := _why_padded(user) or _why_not(user, node, y, keep)):
+    if isinstance(affine_or_reason, Affine) and (why := _why_padded(user) or _why_not(user, node, y, protected_ids)):
         affine_or_reason = why
     if isinstance(affine_or_reason, str):
         result.skip(node, f"{affine_or_reason} (the Conv after it)")

@@ -29,19 +29,19 @@ class FuseMatmulAdd(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each Add where it stands."""
-        result, keep = PassResult(), protected(graph)
+        result, protected_ids = PassResult(), protected(graph)
         for node in [n for n in graph.nodes if n.op == "Add" and n.domain is None and len(n.inputs) == 2]:
             product_index = next((i for i in (0, 1) if _is_product(node.inputs[i])), None)
             if product_index is None or not isinstance(node.inputs[1 - product_index], gs.Constant):
                 continue
             product, bias = node.inputs[product_index], node.inputs[1 - product_index]
-            if why := _why_not(product, bias, keep):
+            if why := _why_not(product, bias, protected_ids):
                 result.skip(node, why)
                 continue
             matmul = product.inputs[0]
             attrs = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
             node.op, node.attrs, node.inputs = "Gemm", attrs, [*matmul.inputs, bias]
-            prune(graph, matmul, keep)
+            prune(graph, matmul, protected_ids)
             result.changes += 1
         return result
 
@@ -50,11 +50,11 @@ def _is_product(tensor: gs.Tensor) -> bool:
     return bool(tensor.inputs) and tensor.inputs[0].op == "MatMul" and tensor.inputs[0].domain is None
 
 
-def _why_not(product: gs.Tensor, bias: gs.Constant, keep: set[int]) -> str | None:
+def _why_not(product: gs.Tensor, bias: gs.Constant, protected_ids: set[int]) -> str | None:
     x, w = product.inputs[0].inputs
     if rank(x) != 2 or rank(w) != 2:
         return f"the product has rank {rank(product)}, but Gemm takes matrices"
-    if id(product) in keep or len(product.outputs) != 1:
+    if id(product) in protected_ids or len(product.outputs) != 1:
         return f"'{product.name}' is also used elsewhere"
     if product.dtype is None or np.dtype(product.dtype).kind != "f":
         return f"the type of the product is {product.dtype}"

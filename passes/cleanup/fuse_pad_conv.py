@@ -37,25 +37,25 @@ class FusePadConv(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Fuse the Pad into each user; it is removed with the last one."""
-        result, keep = PassResult(), protected(graph)
+        result, protected_ids = PassResult(), protected(graph)
         for node in [n for n in graph.nodes if n.op in USERS and n.domain is None]:
             x = node.inputs[0]
             pad = x.inputs[0] if x.inputs else None
             if pad is None or not is_pad(pad):
                 continue
-            if why := _why_pad_stays(pad, keep) or why_not(node, pad):
+            if why := _why_pad_stays(pad, protected_ids) or why_not(node, pad):
                 result.skip(node, why)
                 continue
             _fuse(node, pad)
-            prune(graph, pad, keep)
+            prune(graph, pad, protected_ids)
             result.changes += 1
         return result
 
 
-def _why_pad_stays(pad: gs.Node, keep: set[int]) -> str | None:
+def _why_pad_stays(pad: gs.Node, protected_ids: set[int]) -> str | None:
     """Why the Pad would stay in the graph, None if it can be removed."""
     padded = pad.outputs[0]
-    if id(padded) in keep:
+    if id(padded) in protected_ids:
         return f"'{padded.name}' is an output"
     if all(u.op in USERS and u.domain is None and why_not(u, pad) is None for u in padded.outputs):
         return None

@@ -47,10 +47,10 @@ class MergeConcats(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph, so that inner Concats come first."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if _is_concat(n)]:
-            result.changes += _flatten(graph, node, keep, result)
-            result.changes += _merge_pieces(graph, node, names, keep, result)
+            result.changes += _flatten(graph, node, protected_ids, result)
+            result.changes += _merge_pieces(graph, node, names, protected_ids, result)
         return result
 
 
@@ -63,14 +63,14 @@ def _axis(node: gs.Node) -> int | None:
     return None if dims is None else int(node.attrs["axis"]) % dims
 
 
-def _flatten(graph: gs.Graph, node: gs.Node, keep: set[int], result: PassResult) -> int:
+def _flatten(graph: gs.Graph, node: gs.Node, protected_ids: set[int], result: PassResult) -> int:
     parts: list[gs.Tensor] = []
     inner: list[gs.Node] = []
     for tensor in node.inputs:
         producer = tensor.inputs[0] if tensor.inputs else None
         if producer is None or not _is_concat(producer) or _axis(producer) is None or _axis(producer) != _axis(node):
             parts.append(tensor)
-        elif id(tensor) in keep or len(tensor.outputs) != 1:
+        elif id(tensor) in protected_ids or len(tensor.outputs) != 1:
             result.skip(node, f"'{tensor.name}' is also used elsewhere")
             parts.append(tensor)
         else:
@@ -80,31 +80,31 @@ def _flatten(graph: gs.Graph, node: gs.Node, keep: set[int], result: PassResult)
         return 0
     node.inputs = parts
     for producer in inner:
-        prune(graph, producer, keep)
+        prune(graph, producer, protected_ids)
     return len(inner)
 
 
-def _merge_pieces(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int], result: PassResult) -> int:
+def _merge_pieces(graph: gs.Graph, node: gs.Node, names: Names, protected_ids: set[int], result: PassResult) -> int:
     axis = _axis(node)
     if axis is None or not node.outputs:
         return 0
     parts: list[gs.Tensor] = []
     merged = 0
     for run in adjacent_runs([piece_of(tensor, axis) for tensor in node.inputs]):
-        merged_tensor = _merged_piece(graph, node, run, axis, names, keep, result)
+        merged_tensor = _merged_piece(graph, node, run, axis, names, protected_ids, result)
         parts.extend([p.tensor for p in run] if merged_tensor is None else [merged_tensor])
         merged += merged_tensor is not None
     if not merged:
         return 0
     producers = [producer for tensor in node.inputs for producer in tensor.inputs]
-    if len(parts) == 1 and forward(graph, node.outputs[0], parts[0], keep) is None:
+    if len(parts) == 1 and forward(graph, node.outputs[0], parts[0], protected_ids) is None:
         node.inputs.clear()
         node.outputs.clear()
         graph.nodes = [n for n in graph.nodes if n is not node]
     else:
         node.inputs = parts
     for producer in producers:
-        prune(graph, producer, keep)
+        prune(graph, producer, protected_ids)
     return merged
 
 
@@ -161,8 +161,9 @@ def adjacent_runs(pieces: list[Piece]) -> list[list[Piece]]:
 
 
 def _merged_piece(
-    graph: gs.Graph, node: gs.Node, run: list[Piece], axis: int, names: Names, keep: set[int], result: PassResult
-) -> gs.Tensor | None:
+    graph: gs.Graph, node: gs.Node, run: list[Piece], axis: int, names: Names, protected_ids: set[int],
+    result: PassResult,
+) -> gs.Tensor | None:  # fmt: skip
     """One tensor for all pieces of a run, None if they cannot be merged."""
     if len(run) < 2:
         return None
@@ -170,7 +171,7 @@ def _merged_piece(
     if start == 0 and end == source.shape[axis]:
         return source
     producers = [p.tensor.inputs[0] for p in run]
-    alone = all(len(p.tensor.outputs) == 1 and id(p.tensor) not in keep for p in run)
+    alone = all(len(p.tensor.outputs) == 1 and id(p.tensor) not in protected_ids for p in run)
     if graph.opset < 10 or not alone or not all(is_slice(p) for p in producers):
         result.skip(node, f"'{run[0].tensor.name}' and its neighbour are also used elsewhere")
         return None

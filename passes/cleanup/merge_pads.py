@@ -31,25 +31,25 @@ class MergePads(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph: a chain of any length becomes one."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if is_pad(n)]:
             x = node.inputs[0]
             inner = x.inputs[0] if x.inputs else None
             if inner is None or not is_pad(inner):
                 continue
-            if why := _why_not(inner, node, keep):
+            if why := _why_not(inner, node, protected_ids):
                 result.skip(node, why)
                 continue
             total = [a + b for a, b in zip(pads_of(inner) or [], pads_of(node) or [], strict=True)]
             _rewrite(graph, node, inner, total, names)
-            prune(graph, inner, keep)
+            prune(graph, inner, protected_ids)
             result.changes += 1
         return result
 
 
-def _why_not(inner: gs.Node, outer: gs.Node, keep: set[int]) -> str | None:
+def _why_not(inner: gs.Node, outer: gs.Node, protected_ids: set[int]) -> str | None:
     intermediate = inner.outputs[0]
-    if id(intermediate) in keep or len(intermediate.outputs) != 1:
+    if id(intermediate) in protected_ids or len(intermediate.outputs) != 1:
         return f"'{intermediate.name}' is also used elsewhere"
     if pad_mode(inner) != pad_mode(outer) or pad_mode(inner) not in ("constant", "edge"):
         return f"the modes of the Pads are {pad_mode(inner)}, then {pad_mode(outer)}"

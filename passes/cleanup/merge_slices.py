@@ -35,25 +35,25 @@ class MergeSlices(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph: a chain of any length becomes one."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if is_slice(n)]:
             x = node.inputs[0]
             inner = x.inputs[0] if x.inputs else None
             if inner is None or not is_slice(inner):
                 continue
-            merged = _merged(inner, node, keep)
+            merged = _merged(inner, node, protected_ids)
             if isinstance(merged, str):
                 result.skip(node, merged)
                 continue
             _rewrite(graph, node, inner.inputs[0], merged, names)
-            prune(graph, inner, keep)
+            prune(graph, inner, protected_ids)
             result.changes += 1
         return result
 
 
-def _merged(inner: gs.Node, outer: gs.Node, keep: set[int]) -> dict[int, Cut] | str:
+def _merged(inner: gs.Node, outer: gs.Node, protected_ids: set[int]) -> dict[int, Cut] | str:
     intermediate = inner.outputs[0]
-    if id(intermediate) in keep or len(intermediate.outputs) != 1:
+    if id(intermediate) in protected_ids or len(intermediate.outputs) != 1:
         return f"'{intermediate.name}' is also used elsewhere"
     inner_cuts, outer_cuts = cuts_of(inner), cuts_of(outer)
     if inner_cuts is None or outer_cuts is None:

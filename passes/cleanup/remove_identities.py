@@ -47,12 +47,12 @@ class RemoveIdentities(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Walk the sorted graph; removing one node can only help later ones."""
-        result, keep = PassResult(), protected(graph)
+        result, protected_ids = PassResult(), protected(graph)
         for node in list(graph.nodes):
             source = None if node.domain or not node.outputs else identity_source(node, graph.opset)
-            if source is None or any(t.outputs or id(t) in keep for t in node.outputs[1:]):
+            if source is None or any(t.outputs or id(t) in protected_ids for t in node.outputs[1:]):
                 continue
-            if why := forward(graph, node.outputs[0], source, keep):
+            if why := forward(graph, node.outputs[0], source, protected_ids):
                 result.skip(node, why)
                 continue
             node.inputs.clear()

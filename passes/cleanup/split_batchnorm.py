@@ -32,13 +32,14 @@ class SplitBatchnorm(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Split each BatchNormalization that `fuse-conv-batchnorm` can fold afterwards."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in list(graph.nodes):
             concat = _concat_of(node)
             if concat is None:
                 continue
             widths = _widths(concat)
-            if why := _why_not(node, concat, keep) or ("the width of a part is unknown" if widths is None else None):
+            unknown = "the width of a part is unknown" if widths is None else None
+            if why := _why_not(node, concat, protected_ids) or unknown:
                 result.skip(node, why)
                 continue
             assert widths is not None
@@ -55,14 +56,14 @@ def _concat_of(node: gs.Node) -> gs.Node | None:
     return concat if concat.op == "Concat" and concat.domain is None and concat.attrs.get("axis") == 1 else None
 
 
-def _why_not(node: gs.Node, concat: gs.Node, keep: set[int]) -> str | None:
+def _why_not(node: gs.Node, concat: gs.Node, protected_ids: set[int]) -> str | None:
     """Why the BatchNormalization cannot be split, None if it can."""
     if node.attrs.get("training_mode", 0) or len(node.outputs) != 1:
         return "BatchNormalization is in training mode"
     if not all(isinstance(t, gs.Constant) for t in node.inputs[1:5]):
         return "the statistics are not constant"
     for tensor in (*concat.inputs, node.inputs[0]):
-        if id(tensor) in keep or len(tensor.outputs) != 1:
+        if id(tensor) in protected_ids or len(tensor.outputs) != 1:
             return f"'{tensor.name}' is also used elsewhere"
     for tensor in concat.inputs:
         producer = tensor.inputs[0] if tensor.inputs else None

@@ -28,7 +28,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import dialect
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, typed
+from segc.passes.support.builder import Axis, Builder, RewriteNotApplicable, rewrite, typed
 
 OP = "PSAMask"
 COLLECT, DISTRIBUTE = 0, 1
@@ -61,7 +61,7 @@ def lower(b: Builder) -> gs.Tensor:
     rows, cols = (int(size) for size in b.node.attrs["mask_size"])
     height, width = x.shape[2:]
     if not isinstance(height, int) or not isinstance(width, int):
-        raise Cannot(f"the sides {height} and {width} of '{x.name}' are not static")
+        raise RewriteNotApplicable(f"the sides {height} and {width} of '{x.name}' are not static")
     (top, bottom), (left, right) = reachable(rows, height), reachable(cols, width)
     batch: Axis = (x, 0)
     y = b.reshape("mask", x, [batch, rows, cols, height, width])

@@ -71,7 +71,7 @@ class RecognizeAdaptiveAvgPool(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Try each node that may be the last of a pool, from the end of the graph."""
-        result, keep = PassResult(), protected(graph)
+        result, protected_ids = PassResult(), protected(graph)
         order = {id(n): at for at, n in enumerate(graph.nodes)}
         for node in reversed(list(graph.nodes)):
             if not node.outputs or node.domain or node.op not in ROOTS or _static4(node.outputs[0]) is None:
@@ -81,7 +81,7 @@ class RecognizeAdaptiveAvgPool(Pass):
                 if why:
                     result.skip(node, why)
                 continue
-            _replace(graph, node, x, keep)
+            _replace(graph, node, x, protected_ids)
             result.changes += 1
         return result
 
@@ -173,12 +173,12 @@ def mismatch(symbols: Cells, sides: tuple[int, int], shape: tuple[int, ...]) -> 
     return None
 
 
-def _replace(graph: gs.Graph, node: gs.Node, x: gs.Tensor, keep: set[int]) -> None:
+def _replace(graph: gs.Graph, node: gs.Node, x: gs.Tensor, protected_ids: set[int]) -> None:
     y = node.outputs[0]
     y.inputs.clear()
     attrs = {"output_size": [int(s) for s in y.shape[2:]]}
     insert(graph, node, [gs.Node("AdaptiveAvgPool2d", domain=dialect.DOMAIN, attrs=attrs, inputs=[x], outputs=[y])])
-    prune(graph, node, keep)
+    prune(graph, node, protected_ids)
 
 
 # The rules: the symbolic outputs of a node, None where batch or channels would change or an operand is not constant.
@@ -294,7 +294,7 @@ def _reduce(node: gs.Node, known: Known, *, mean: bool) -> Outputs:
     return _merged_axes(x, dims, bool(node.attrs.get("keepdims", 1)), mean)
 
 
-def _merged_axes(x: Cells, dims: list[int], keep: bool, mean: bool) -> Outputs:
+def _merged_axes(x: Cells, dims: list[int], protected_ids: bool, mean: bool) -> Outputs:
     places = [x.place(d) for d in dims]
     if any(p is None for p in places):
         return None
@@ -309,7 +309,7 @@ def _merged_axes(x: Cells, dims: list[int], keep: bool, mean: bool) -> Outputs:
         terms.extend(in_front.reshape(-1, *in_front.shape[len(first) :]))
     axes = tuple(a for index, a in enumerate(x.axes) if index not in dims)
     merged = Cells(axes, tuple(terms), flat[0] * (len(flat) if mean else 1))
-    return [merged.map(x.axes, lambda array: np.expand_dims(array, tuple(first)))] if keep else [merged]
+    return [merged.map(x.axes, lambda array: np.expand_dims(array, tuple(first)))] if protected_ids else [merged]
 
 
 def _global_mean(node: gs.Node, known: Known) -> Outputs:

@@ -74,8 +74,8 @@ class SpecializeShapes(Pass):
         """Bind the sizes, then alternate inference and folding."""
         result = PassResult(bind(graph, self.sizes))
         skipped: dict[str, str] = {}
-        keep = protected(graph)
-        while found := ir.infer_shapes(graph) + fold_shapes(graph, keep, skipped):
+        protected_ids = protected(graph)
+        while found := ir.infer_shapes(graph) + fold_shapes(graph, protected_ids, skipped):
             result.changes += found
         bound = ", ".join(f"{what} {size}" for what, size in self.sizes.values() if size is not None)
         if bound and (why := misfit(graph)):
@@ -220,7 +220,7 @@ def _substitute(graph: gs.Graph, values: dict[str, int]) -> None:
             tensor.shape = [values.get(s, s) if isinstance(s, str) else s for s in tensor.shape]
 
 
-def fold_shapes(graph: gs.Graph, keep: set[int], skipped: dict[str, str]) -> int:
+def fold_shapes(graph: gs.Graph, protected_ids: set[int], skipped: dict[str, str]) -> int:
     """Replace nodes that shapes determine by constants, in one walk over the sorted graph. Returns how many folded."""
     known: dict[int, Partial] = {}
     folded = 0
@@ -230,12 +230,12 @@ def fold_shapes(graph: gs.Graph, keep: set[int], skipped: dict[str, str]) -> int
         values = _values(node, graph.opset, known)
         if values is None:
             continue
-        if any(id(t) in keep for t in node.outputs):
+        if any(id(t) in protected_ids for t in node.outputs):
             skipped[node.name] = f"'{node.outputs[0].name}' is an output, and its value is a constant"
             continue
         for tensor, value in zip(list(node.outputs), values, strict=True):
             constant = gs.Constant(tensor.name, np.ascontiguousarray(value).reshape(np.shape(value)))
-            forward(graph, tensor, constant, keep)
+            forward(graph, tensor, constant, protected_ids)
         node.inputs.clear()
         node.outputs.clear()
         folded += 1

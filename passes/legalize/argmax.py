@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, typed
 
 EXACT = {np.dtype(np.float16): 2**11, np.dtype(np.float32): 2**24, np.dtype(np.float64): 2**53}
 
@@ -44,18 +44,18 @@ def ranks(count: int, last: bool) -> np.ndarray:
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one ArgMax. Raises Cannot."""
+    """Build the nodes that replace one ArgMax. Raises RewriteNotApplicable."""
     x = b.node.inputs[0]
     typed(x)
     dims = len(x.shape)
     axis = int(b.node.attrs.get("axis", 0)) % dims
     count, dtype = x.shape[axis], np.dtype(x.dtype)
     if dtype not in EXACT:
-        raise Cannot(f"the type of '{x.name}' is {dtype}")
+        raise RewriteNotApplicable(f"the type of '{x.name}' is {dtype}")
     if not isinstance(count, int):
-        raise Cannot(f"the size of axis {axis} is unknown")
+        raise RewriteNotApplicable(f"the size of axis {axis} is unknown")
     if count > EXACT[dtype]:
-        raise Cannot(f"{count} cells are more than {dtype} can number exactly")
+        raise RewriteNotApplicable(f"{count} cells are more than {dtype} can number exactly")
     last = bool(b.node.attrs.get("select_last_index", 0))
     column = [1] * dims
     column[axis] = count

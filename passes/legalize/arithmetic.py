@@ -32,7 +32,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import FORM_RULES, PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, typed
 from segc.passes.support.edit import ints, optional, small_constant
 
 INTEGER_ONLY = ("Max", "Min", "Pow")  # expanded for integers only: every runtime has them for floats
@@ -66,7 +66,7 @@ def is_integer_op(node: gs.Node) -> bool:
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one op. Raises Cannot."""
+    """Build the nodes that replace one op. Raises RewriteNotApplicable."""
     typed(*b.node.inputs[:1])
     return EXPANSIONS[b.node.op](b)
 
@@ -74,14 +74,14 @@ def expand(b: Builder) -> gs.Tensor:
 def _require_float(b: Builder) -> gs.Tensor:
     x: gs.Tensor = b.node.inputs[0]
     if np.dtype(x.dtype).kind != "f":
-        raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
+        raise RewriteNotApplicable(f"'{x.name}' is {np.dtype(x.dtype).name}")
     return x
 
 
 def _require_integer(b: Builder) -> list[gs.Tensor]:
     x: gs.Tensor = b.node.inputs[0]
     if np.dtype(x.dtype).kind not in "iu":
-        raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
+        raise RewriteNotApplicable(f"'{x.name}' is {np.dtype(x.dtype).name}")
     return list(b.node.inputs)
 
 
@@ -121,7 +121,7 @@ def _mod(b: Builder) -> gs.Tensor:
     x, divisor = _require_integer(b)
     values = small_constant(divisor)
     if values is None or (values <= 0).any():
-        raise Cannot(f"'{divisor.name}' is not a positive constant")
+        raise RewriteNotApplicable(f"'{divisor.name}' is not a positive constant")
     multiple = b.op("Mul", "whole", b.op("Div", "quotient", x, divisor), divisor)
     rest = b.op("Sub", "rest", x, multiple)
     below = b.op("Less", "below", rest, b.const("zero", 0, x.dtype))
@@ -133,7 +133,7 @@ def _reduce(b: Builder, x: gs.Tensor) -> gs.Tensor:
     node = b.node
     axes = list(node.attrs["axes"]) if "axes" in node.attrs else ints(optional(node, 1))
     if axes is None and optional(node, 1) is not None:
-        raise Cannot("axes are computed at run time")
+        raise RewriteNotApplicable("axes are computed at run time")
     if not axes:
         if node.attrs.get("noop_with_empty_axes", 0):
             return x
@@ -164,7 +164,7 @@ def _pow(b: Builder) -> gs.Tensor:
     x, exponent = _require_integer(b)
     values = ints(exponent)
     if values is None or len(values) != 1 or not 1 <= values[0] <= MAX_EXPONENT or len(exponent.shape) > len(x.shape):
-        raise Cannot(f"'{exponent.name}' is not a constant from 1 to {MAX_EXPONENT}")
+        raise RewriteNotApplicable(f"'{exponent.name}' is not a constant from 1 to {MAX_EXPONENT}")
     power: gs.Tensor = x
     for at in range(2, values[0] + 1):
         power = b.op("Mul", f"power{at}", power, x)

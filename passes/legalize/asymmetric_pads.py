@@ -26,7 +26,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, text, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, only_output, rewrite, standard, text, typed
 
 SAME = ("SAME_UPPER", "SAME_LOWER")
 
@@ -75,12 +75,12 @@ def cells_inside(side: int, kernel: int, stride: int, dilation: int, pads: tuple
 
 
 def lower(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one Conv or pool. Raises Cannot."""
+    """Build the nodes that replace one Conv or pool. Raises RewriteNotApplicable."""
     node, x = b.node, b.node.inputs[0]
     typed(x)
     only_output(node)
     if node.attrs.get("ceil_mode", 0):
-        raise Cannot("its last window may start in the padding (ceil_mode)")
+        raise RewriteNotApplicable("its last window may start in the padding (ceil_mode)")
     kernel = _kernel(node)
     strides, dilations = (list(node.attrs.get(name, [1] * len(kernel))) for name in ("strides", "dilations"))
     sides = list(x.shape[2:])
@@ -112,7 +112,7 @@ def _kernel(node: gs.Node) -> list[int]:
         return list(node.attrs["kernel_shape"])
     typed(node.inputs[1])
     if not all(isinstance(size, int) for size in node.inputs[1].shape[2:]):
-        raise Cannot(f"the kernel '{node.inputs[1].name}' is not static")
+        raise RewriteNotApplicable(f"the kernel '{node.inputs[1].name}' is not static")
     return list(node.inputs[1].shape[2:])
 
 
@@ -131,7 +131,7 @@ def _pads(
 
 def _static(side: object) -> int:
     if not isinstance(side, (int, np.integer)):
-        raise Cannot(f"side {side} is not static")
+        raise RewriteNotApplicable(f"side {side} is not static")
     return int(side)
 
 

@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, only_output, rewrite, standard, typed
 from segc.passes.support.edit import optional
 
 
@@ -39,7 +39,7 @@ class LegalizeAttention(Pass):
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one Attention. Raises Cannot."""
+    """Build the nodes that replace one Attention. Raises RewriteNotApplicable."""
     node = b.node
     _require_plain(node)
     q, k, v = (
@@ -47,7 +47,7 @@ def expand(b: Builder) -> gs.Tensor:
         for role, tensor in zip("qkv", node.inputs[:3], strict=True)
     )
     if q.shape[1] != k.shape[1] or not isinstance(q.shape[1], int):
-        raise Cannot(f"it has {q.shape[1]} heads of queries and {k.shape[1]} of keys")
+        raise RewriteNotApplicable(f"it has {q.shape[1]} heads of queries and {k.shape[1]} of keys")
     if (scale := node.attrs.get("scale")) is None:
         scale = 1 / math.sqrt(_static(q, 3))
     scaled = b.op("Mul", "scaled", q, b.const("scale", scale, q.dtype))
@@ -62,23 +62,23 @@ def expand(b: Builder) -> gs.Tensor:
 
 
 def _require_plain(node: gs.Node) -> None:
-    """Raise Cannot for variants that this pass does not expand."""
+    """Raise RewriteNotApplicable for variants that this pass does not expand."""
     typed(*node.inputs[:3])
     only_output(node)
     if any(optional(node, at) is not None for at in (4, 5, 6)):
-        raise Cannot("it has past keys and values, or their length")
+        raise RewriteNotApplicable("it has past keys and values, or their length")
     if node.attrs.get("softcap", 0):
-        raise Cannot(f"its softcap is {node.attrs['softcap']:g}")
+        raise RewriteNotApplicable(f"its softcap is {node.attrs['softcap']:g}")
     if "softmax_precision" in node.attrs:
-        raise Cannot("it has a softmax_precision")
+        raise RewriteNotApplicable("it has a softmax_precision")
     if {len(t.shape) for t in node.inputs[:3]} not in ({3}, {4}):
-        raise Cannot(f"its inputs have {' and '.join(str(len(t.shape)) for t in node.inputs[:3])} axes")
+        raise RewriteNotApplicable(f"its inputs have {' and '.join(str(len(t.shape)) for t in node.inputs[:3])} axes")
 
 
 def _static(tensor: gs.Tensor, axis: int) -> int:
     size = tensor.shape[axis]
     if not isinstance(size, int):
-        raise Cannot(f"axis {axis} of '{tensor.name}' is not static")
+        raise RewriteNotApplicable(f"axis {axis} of '{tensor.name}' is not static")
     return size
 
 
@@ -87,7 +87,7 @@ def _split_heads(b: Builder, role: str, x: gs.Tensor, heads: int | None) -> gs.T
     if len(x.shape) == 4:
         return x
     if heads is None:
-        raise Cannot("its number of heads is unknown")
+        raise RewriteNotApplicable("its number of heads is unknown")
     split = b.reshape(f"{role}_heads", x, [(x, 0), (x, 1), heads, _static(x, 2) // heads])
     return b.transpose(f"{role}_first", split, [0, 2, 1, 3])
 
@@ -99,14 +99,14 @@ def _masks(b: Builder, q: gs.Tensor, k: gs.Tensor) -> list[tuple[str, gs.Tensor]
     attended: list[tuple[str, gs.Tensor]] = []
     if mask is not None and mask.dtype == np.bool_:
         if not isinstance(mask, gs.Constant):
-            raise Cannot(f"the boolean mask '{mask.name}' is computed at run time")
+            raise RewriteNotApplicable(f"the boolean mask '{mask.name}' is computed at run time")
         allowed = mask.values
     elif mask is not None:
         attended.append(("masked", mask))
     if b.node.attrs.get("is_causal", 0):
         allowed = allowed & np.tri(_static(q, 2), _static(k, 2), dtype=np.bool_)
     if not allowed.any(axis=-1).all():
-        raise Cannot("its mask hides all of a row")
+        raise RewriteNotApplicable("its mask hides all of a row")
     if not allowed.all():
         attended.append(("allowed", b.const("allowed", np.where(allowed, 0, -np.inf), q.dtype)))
     return attended

@@ -24,7 +24,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Cannot
+from segc.passes.support.builder import RewriteNotApplicable
 from segc.passes.support.edit import Names, ints, optional, rank, small_constant
 
 
@@ -74,7 +74,7 @@ class LegalizeAxes(Pass):
         for node in [n for n in ir.nodes(graph) if not n.domain]:
             try:
                 result.changes += _normalize(node, graph.opset, names)
-            except Cannot as why:
+            except RewriteNotApplicable as why:
                 result.skip(node, str(why))
         return result
 
@@ -97,9 +97,9 @@ def bounds_inside(start: int, end: int, step: int, side: int) -> tuple[int, int]
 
 
 def known_rank(tensor: gs.Tensor) -> int:
-    """The rank. Raises Cannot if it is unknown."""
+    """The rank. Raises RewriteNotApplicable if it is unknown."""
     if (dims := rank(tensor)) is None:
-        raise Cannot(f"the rank of '{tensor.name}' is unknown")
+        raise RewriteNotApplicable(f"the rank of '{tensor.name}' is unknown")
     return dims
 
 
@@ -127,10 +127,10 @@ def _normalize_axis(node: gs.Node, rule: Axis, opset: int) -> bool:
 
 
 def _constant(tensor: gs.Tensor | None, what: str) -> list[int] | None:
-    """The ints of an input, None if it is omitted. Raises Cannot if it is computed."""
+    """The ints of an input, None if it is omitted. Raises RewriteNotApplicable if it is computed."""
     values = ints(tensor)
     if tensor is not None and values is None:
-        raise Cannot(f"its {what} are computed at run time")
+        raise RewriteNotApplicable(f"its {what} are computed at run time")
     return values
 
 
@@ -189,7 +189,7 @@ def _normalize_resize(node: gs.Node, names: Names) -> bool:
             if (tensor := optional(node, at)) is None:
                 continue
             if (values := small_constant(tensor)) is None or at == 1:
-                raise Cannot(
+                raise RewriteNotApplicable(
                     f"its {role} are computed at run time" if at > 1 else "it has a roi along axes out of order"
                 )
             changed.append((at, names.constant(node.outputs[0], role, values[order])))
@@ -226,7 +226,7 @@ def _normalize_slice_axes(node: gs.Node, axes: list[int] | None, names: Names) -
         return False
     from_start = from_front(axes, known_rank(node.inputs[0]))
     if not _is_normalized(from_start):
-        raise Cannot("its bounds are computed at run time, and its axes are out of order")
+        raise RewriteNotApplicable("its bounds are computed at run time, and its axes are out of order")
     node.inputs[3] = names.constant(node.outputs[0], "axes", from_start)
     return True
 

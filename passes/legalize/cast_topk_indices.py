@@ -33,11 +33,11 @@ class CastTopKIndices(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Insert the Casts."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in standard(graph, "TopK"):
             indices = node.outputs[1]
             is_output = any(indices is t for t in graph.outputs)
-            if id(indices) in keep and not is_output:
+            if id(indices) in protected_ids and not is_output:
                 result.skip(node, f"'{indices.name}' is the output of a subgraph")
                 continue
             if not is_output and all(user.op == "Cast" for user in indices.outputs):

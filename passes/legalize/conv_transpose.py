@@ -23,7 +23,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, text, typed
 
 
 class LegalizeConvTranspose(Pass):
@@ -51,21 +51,21 @@ def needs_rewrite(node: gs.Node) -> bool:
 def zeros(front: int, back: int, dilation: int) -> tuple[int, int, int]:
     """Zeros before and after the kernel, and the pad of both ends, that together crop `front` and `back` cells.
 
-    Raises Cannot if the number of zeros is not a multiple of the dilation.
+    Raises RewriteNotApplicable if the number of zeros is not a multiple of the dilation.
     """
     pad = max(front, back, 0)
     missing = (pad - front, pad - back)
     if any(cells % dilation for cells in missing):
-        raise Cannot(f"{max(missing)} cells are not a multiple of the dilation {dilation}")
+        raise RewriteNotApplicable(f"{max(missing)} cells are not a multiple of the dilation {dilation}")
     return missing[0] // dilation, missing[1] // dilation, pad
 
 
 def lower(b: Builder) -> gs.Tensor:
-    """Build the node that replaces one ConvTranspose. Raises Cannot."""
+    """Build the node that replaces one ConvTranspose. Raises RewriteNotApplicable."""
     node, x, weight = b.node, b.node.inputs[0], b.node.inputs[1]
     typed(x)
     if not isinstance(weight, gs.Constant):
-        raise Cannot(f"the kernel '{weight.name}' is computed at run time")
+        raise RewriteNotApplicable(f"the kernel '{weight.name}' is computed at run time")
     values = ungrouped(weight.values, node.attrs.get("group", 1))
     sides = values.ndim - 2
     strides, dilations = (list(node.attrs.get(name, [1] * sides)) for name in ("strides", "dilations"))
@@ -93,7 +93,7 @@ def ungrouped(values: np.ndarray, group: int) -> np.ndarray:
 def _crops(
     node: gs.Node, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """The cells to crop at the start and at the end of each side. Raises Cannot."""
+    """The cells to crop at the start and at the end of each side. Raises RewriteNotApplicable."""
     sides = len(kernel)
     output_padding = list(node.attrs.get("output_padding", [0] * sides))
     mode = text(node, "auto_pad", "NOTSET")
@@ -102,7 +102,7 @@ def _crops(
         return [(pads[axis], pads[axis + sides] - output_padding[axis]) for axis in range(sides)]
     x = node.inputs[0]
     if not all(isinstance(side, int) for side in x.shape[2:]):
-        raise Cannot(f"'{x.name}' has sides that are not static")
+        raise RewriteNotApplicable(f"'{x.name}' has sides that are not static")
     output_shape = node.attrs.get(
         "output_shape", [side * step for side, step in zip(x.shape[2:], strides, strict=True)]
     )

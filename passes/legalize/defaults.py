@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Cannot, text
+from segc.passes.support.builder import RewriteNotApplicable, text
 from segc.passes.support.edit import Names, optional, rank
 
 WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
@@ -43,7 +43,7 @@ class LegalizeDefaults(Pass):
         for node in [n for n in ir.nodes(graph) if not n.domain]:
             try:
                 attributes = explicit_attributes(node, graph.opset)
-            except Cannot as why:
+            except RewriteNotApplicable as why:
                 result.skip(node, str(why))
                 continue
             changed = attributes != dict(node.attrs)
@@ -53,19 +53,19 @@ class LegalizeDefaults(Pass):
 
 
 def explicit_attributes(node: gs.Node, opset: int) -> dict[str, object]:
-    """All attributes of the node, including defaults. Raises Cannot."""
+    """All attributes of the node, including defaults. Raises RewriteNotApplicable."""
     attrs = dict(node.attrs)
     known = onnx.defs.get_schema(node.op, opset).attributes if onnx.defs.has(node.op) else {}
     if node.op in WINDOWS:
         attrs = _window_attributes(node, attrs)
     elif node.op.startswith("Reduce") and "axes" in known and "axes" not in attrs and attrs.get("keepdims", 1):
         if (dims := rank(node.inputs[0])) is None:
-            raise Cannot(f"the rank of '{node.inputs[0].name}' is unknown")
+            raise RewriteNotApplicable(f"the rank of '{node.inputs[0].name}' is unknown")
         attrs["axes"] = list(range(dims))
     elif node.op == "Squeeze" and "axes" in known and "axes" not in attrs:
         shape = ir.static_shape(node.inputs[0])
         if shape is None:
-            raise Cannot(f"'{node.inputs[0].name}' is not static")
+            raise RewriteNotApplicable(f"'{node.inputs[0].name}' is not static")
         attrs["axes"] = [axis for axis, size in enumerate(shape) if size == 1]
     elif node.op == "Split" and "split" in known and "split" not in attrs:
         attrs["split"] = _split_sizes(node)
@@ -76,7 +76,7 @@ def _window_attributes(node: gs.Node, attrs: dict[str, object]) -> dict[str, obj
     shape = node.inputs[1].shape if "Conv" in node.op else None
     kernel = attrs.get("kernel_shape", None if shape is None else list(shape[2:]))
     if not isinstance(kernel, list) or not all(isinstance(size, int) for size in kernel):
-        raise Cannot("its kernel size is unknown")
+        raise RewriteNotApplicable("its kernel size is unknown")
     sides = len(kernel)
     defaults = {"kernel_shape": kernel, "strides": [1] * sides, "pads": [0] * 2 * sides, "dilations": [1] * sides}
     if "Conv" in node.op:
@@ -97,7 +97,7 @@ def _split_sizes(node: gs.Node) -> list[int]:
     shape, axis = node.inputs[0].shape, node.attrs.get("axis", 0)
     side = None if shape is None else shape[axis]
     if not isinstance(side, int):
-        raise Cannot(f"the size of '{node.inputs[0].name}' along axis {axis} is not static")
+        raise RewriteNotApplicable(f"the size of '{node.inputs[0].name}' along axis {axis} is not static")
     return [side // len(node.outputs)] * len(node.outputs)
 
 

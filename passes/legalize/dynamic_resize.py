@@ -29,7 +29,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.invariants import FORM_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard
 from segc.passes.support.resize_kinds import EVERYWHERE, Modes, kind_of
 from segc.passes.support.resize_nodes import Sides, require_plain
 
@@ -66,14 +66,14 @@ def _static(node: gs.Node) -> bool:
 
 
 def legalize(step: LegalizeDynamicResize, b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one Resize. Raises Cannot."""
+    """Build the nodes that replace one Resize. Raises RewriteNotApplicable."""
     node, kind = b.node, kind_of(b.node)
     require_plain(node)
     same = (kind.mode, "pytorch_half_pixel") in step.modes
     if step.several and kind.coordinates == "half_pixel" and same and not _shrinks_to_one_cell(node):
         return b.op("Resize", "resized", *node.inputs, **_as_pytorch_half_pixel(node))
     if kind.mode != "linear":
-        raise Cannot(f"its kind is {kind.mode} {kind.coordinates}, on sides that are not static")
+        raise RewriteNotApplicable(f"its kind is {kind.mode} {kind.coordinates}, on sides that are not static")
     y: gs.Tensor = node.inputs[0]
     sizes = Sides(b, node)
     if sizes.changes(3):

@@ -25,7 +25,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, text, typed
+from segc.passes.support.builder import Axis, Builder, RewriteNotApplicable, rewrite, standard, text, typed
 
 
 class LegalizeEinsum(Pass):
@@ -44,15 +44,15 @@ class LegalizeEinsum(Pass):
 def parse(equation: str, ranks: Sequence[int]) -> tuple[list[str], str, str]:
     """The letters of each operand, those of the result, and which of them stand for an ellipsis.
 
-    Raises Cannot when the equation is none, or one that this pass does not spell.
+    Raises RewriteNotApplicable when the equation is none, or one that this pass does not spell.
     """
     given, arrow, result = equation.replace(" ", "").partition("->")
     terms = given.split(",")
     if len(terms) != len(ranks):
-        raise Cannot(f"'{equation}' has {len(terms)} operands, the node {len(ranks)}")
+        raise RewriteNotApplicable(f"'{equation}' has {len(terms)} operands, the node {len(ranks)}")
     widths = [rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)]
     if any(wide < 0 or (wide and "..." not in term) for term, wide in zip(terms, widths, strict=True)):
-        raise Cannot(f"'{equation}' does not fit ranks {list(ranks)}")
+        raise RewriteNotApplicable(f"'{equation}' does not fit ranks {list(ranks)}")
     spare = [c for c in string.ascii_letters if c not in equation]
     dots = "".join(spare[: max(widths)])
     terms = [term.replace("...", dots[len(dots) - wide :]) for term, wide in zip(terms, widths, strict=True)]
@@ -62,11 +62,11 @@ def parse(equation: str, ranks: Sequence[int]) -> tuple[list[str], str, str]:
     elif "..." in result:
         result = result.replace("...", dots)
     elif dots:
-        raise Cannot(f"'{equation}' sums over its ellipsis")
+        raise RewriteNotApplicable(f"'{equation}' sums over its ellipsis")
     if any(len(set(term)) < len(term) for term in [*terms, result]):
-        raise Cannot(f"'{equation}' repeats a letter within one operand")
+        raise RewriteNotApplicable(f"'{equation}' repeats a letter within one operand")
     if not set(result) <= set("".join(terms)):
-        raise Cannot(f"'{equation}' has a letter in the result only")
+        raise RewriteNotApplicable(f"'{equation}' has a letter in the result only")
     return terms, result, dots
 
 
@@ -96,7 +96,7 @@ def spelled(b: Builder) -> gs.Tensor:
     inputs = list(b.node.inputs)
     typed(*inputs)
     if len(inputs) > 2:
-        raise Cannot(f"it has {len(inputs)} operands, one and two are spelled")
+        raise RewriteNotApplicable(f"it has {len(inputs)} operands, one and two are spelled")
     terms, result, dots = parse(text(b.node, "equation"), [len(t.shape) for t in inputs])
     if len(inputs) == 1:
         x, letters = _summed(b, "sum", inputs[0], terms[0], result)
@@ -124,7 +124,7 @@ def _same_sizes(inputs: Sequence[gs.Tensor], terms: Sequence[str], dots: str) ->
     for c in sorted(set(terms[0]) & set(terms[1]) - set(dots)):
         sizes = [t.shape[term.index(c)] for t, term in zip(inputs, terms, strict=True)]
         if all(isinstance(s, int) for s in sizes) and sizes[0] != sizes[1]:
-            raise Cannot(f"letter '{c}' is {sizes[0]} here and {sizes[1]} there")
+            raise RewriteNotApplicable(f"letter '{c}' is {sizes[0]} here and {sizes[1]} there")
 
 
 def _aligned(b: Builder, role: str, operand: tuple[gs.Tensor, str], order: str) -> gs.Tensor:

@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import INT64, Builder, Cannot, rewrite, standard
+from segc.passes.support.builder import INT64, Builder, RewriteNotApplicable, rewrite, standard
 
 INTEGERS = frozenset({np.dtype(np.int32), INT64})
 LARGEST_EXACT = 2**24  # float32 holds every integer up to here
@@ -46,7 +46,7 @@ def is_floor_division(floor: gs.Node) -> bool:
 
 
 def lower(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one Floor. Raises Cannot."""
+    """Build the nodes that replace one Floor. Raises RewriteNotApplicable."""
     division = producer_of(b.node.inputs[0], "Div")
     assert division is not None
     numerator, denominator = division.inputs
@@ -58,15 +58,15 @@ def lower(b: Builder) -> gs.Tensor:
 
 
 def integer_divisor(b: Builder, divisor: gs.Tensor) -> gs.Tensor:
-    """The divisor as integers. Raises Cannot if it may be a fraction or 0."""
+    """The divisor as integers. Raises RewriteNotApplicable if it may be a fraction or 0."""
     if isinstance(divisor, gs.Constant):
         values = divisor.values
         if not ((values == np.rint(values)) & (values != 0) & (np.abs(values) <= LARGEST_EXACT)).all():
-            raise Cannot("its divisor is 0 or not an integer that the float type holds")
+            raise RewriteNotApplicable("its divisor is 0 or not an integer that the float type holds")
         return b.const("divisor", values.astype(np.int64))
     source = integer_source(divisor)
     if source is None or not computed_from_sizes(source):
-        raise Cannot("its divisor is not an integer computed from sizes and constants, and may be 0")
+        raise RewriteNotApplicable("its divisor is not an integer computed from sizes and constants, and may be 0")
     return source
 
 

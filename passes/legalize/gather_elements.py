@@ -23,7 +23,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.builder import Axis, Builder, RewriteNotApplicable, rewrite, standard, typed
 
 INT64 = np.dtype(np.int64)
 
@@ -47,7 +47,7 @@ def strides(shape: list[int]) -> list[int]:
 
 
 def lower(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one GatherElements. Raises Cannot."""
+    """Build the nodes that replace one GatherElements. Raises RewriteNotApplicable."""
     x, indices = b.node.inputs
     typed(x, indices)
     axis = b.node.attrs.get("axis", 0) % len(x.shape)
@@ -80,7 +80,7 @@ def _by_rows(b: Builder, x: gs.Tensor, row_indices: gs.Tensor, axis: int) -> gs.
     inner = [int(size) for size in x.shape[axis + 1 :]]
     outer: list[int | Axis] = [(row_indices, at) for at in range(axis)]
     if sum(not isinstance(size, int) for size in row_indices.shape[:axis]) > 1:
-        raise Cannot(f"'{row_indices.name}' has several axes of unknown size before axis {axis}")
+        raise RewriteNotApplicable(f"'{row_indices.name}' has several axes of unknown size before axis {axis}")
     cells = _axis_size(b, x, axis)
     flat = b.reshape("rows", x, [[(x, at) for at in range(axis + 1)], *inner])
     index = b.reshape(
@@ -123,7 +123,7 @@ def _row_offsets(b: Builder, row_indices: gs.Tensor, axis: int, cells: gs.Tensor
 def _by_cells(b: Builder, x: gs.Tensor, indices: gs.Tensor, axis: int) -> gs.Tensor:
     others = [size for at, size in enumerate(x.shape) if at != axis]
     if not _static(others) or not _static(indices.shape) or not isinstance(x.shape[axis], int):
-        raise Cannot(f"'{x.name}' or '{indices.name}' has sides that are not static")
+        raise RewriteNotApplicable(f"'{x.name}' or '{indices.name}' has sides that are not static")
     steps, shape = strides(list(x.shape)), list(indices.shape)
     offset = np.zeros([size if at != axis else 1 for at, size in enumerate(shape)], np.int64)
     for at, size in enumerate(shape):

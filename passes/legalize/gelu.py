@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, text, typed
 
 
 class LegalizeGelu(Pass):
@@ -33,11 +33,11 @@ class LegalizeGelu(Pass):
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one Gelu. Raises Cannot."""
+    """Build the nodes that replace one Gelu. Raises RewriteNotApplicable."""
     x, variant = b.node.inputs[0], text(b.node, "approximate", "none")
     typed(x)
     if variant not in ("none", "tanh"):
-        raise Cannot(f"approximate is '{variant}'")
+        raise RewriteNotApplicable(f"approximate is '{variant}'")
     half = b.const("half", 0.5, x.dtype)
     if variant == "none":
         activation = b.op("Erf", "erf", b.op("Mul", "inner", x, b.const("root", math.sqrt(0.5), x.dtype)))

@@ -28,7 +28,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, text, typed
 
 INT64 = np.dtype(np.int64)
 OLD_NAMES = {"bilinear": "linear", "bicubic": "cubic"}  # before opset 20
@@ -48,19 +48,19 @@ class LegalizeGridSample(Pass):
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one GridSample. Raises Cannot."""
+    """Build the nodes that replace one GridSample. Raises RewriteNotApplicable."""
     x, grid = b.node.inputs
     typed(x, grid)
     mode = text(b.node, "mode", "linear")
     mode = OLD_NAMES.get(mode, mode)
     if mode not in ("linear", "nearest"):
-        raise Cannot(f"its mode is {mode}")
+        raise RewriteNotApplicable(f"its mode is {mode}")
     if len(x.shape) != 4:
-        raise Cannot(f"'{x.name}' has {len(x.shape) - 2} sides")
+        raise RewriteNotApplicable(f"'{x.name}' has {len(x.shape) - 2} sides")
     if not isinstance(x.shape[1], int):
-        raise Cannot(f"the channels of '{x.name}' are not static")
+        raise RewriteNotApplicable(f"the channels of '{x.name}' are not static")
     if text(b.node, "padding_mode") == "reflection" and not all(isinstance(side, int) for side in x.shape[2:]):
-        raise Cannot(f"it reflects, and the sides of '{x.name}' are not static")
+        raise RewriteNotApplicable(f"it reflects, and the sides of '{x.name}' are not static")
     return Sampling(b, mode).result()
 
 

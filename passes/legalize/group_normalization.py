@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.builder import Axis, Builder, RewriteNotApplicable, rewrite, standard, typed
 from segc.passes.support.normalization import normalize, per_channel
 
 Lowering = Literal["instance", "means"]
@@ -45,7 +45,7 @@ class LegalizeGroupNormalization(Pass):
 
 
 def lower(lowering: Lowering, b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one GroupNormalization. Raises Cannot."""
+    """Build the nodes that replace one GroupNormalization. Raises RewriteNotApplicable."""
     x, scale, bias = b.node.inputs
     typed(x, scale, bias)
     groups, dims, dtype = int(b.node.attrs["num_groups"]), len(x.shape), x.dtype
@@ -71,9 +71,12 @@ def lower(lowering: Lowering, b: Builder) -> gs.Tensor:
 
 
 def _is_per_group(b: Builder, groups: int) -> bool:
-    """Whether scale and bias hold one number per group, not per channel. Raises Cannot if their size fits neither."""
+    """Whether scale and bias hold one number per group, not per channel.
+
+    Raises RewriteNotApplicable if their size fits neither.
+    """
     channels, size = b.node.inputs[0].shape[1], b.node.inputs[1].shape[0]
     expected = groups if b.opset < 21 else channels
     if isinstance(size, int) and isinstance(expected, int) and size != expected:
-        raise Cannot(f"opset {b.opset} requires {expected} scales, it has {size}")
+        raise RewriteNotApplicable(f"opset {b.opset} requires {expected} scales, it has {size}")
     return b.opset < 21

@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, typed
 from segc.passes.support.normalization import normalize, per_channel
 
 
@@ -31,12 +31,12 @@ class LegalizeInstanceNormalization(Pass):
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one InstanceNormalization. Raises Cannot."""
+    """Build the nodes that replace one InstanceNormalization. Raises RewriteNotApplicable."""
     x, scale, bias = b.node.inputs
     typed(x, scale, bias)
     dims = len(x.shape)
     if dims < 3:
-        raise Cannot(f"'{x.name}' has {dims} axes, none of them spatial")
+        raise RewriteNotApplicable(f"'{x.name}' has {dims} axes, none of them spatial")
     y = normalize(b, x, list(range(2, dims)), b.node.attrs.get("epsilon", 1e-5))
     y = b.op("Mul", "scaled", y, per_channel(b, "scale", scale, dims))
     return b.op("Add", "shifted", y, per_channel(b, "bias", bias, dims))

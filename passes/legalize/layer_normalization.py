@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, only_output, rewrite, standard, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, only_output, rewrite, standard, typed
 from segc.passes.support.edit import optional
 from segc.passes.support.normalization import normalize
 
@@ -39,12 +39,12 @@ class LegalizeLayerNormalization(Pass):
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one LayerNormalization. Raises Cannot."""
+    """Build the nodes that replace one LayerNormalization. Raises RewriteNotApplicable."""
     node, x = b.node, b.node.inputs[0]
     only_output(node)
     typed(x)
     if node.attrs.get("stash_type", 1) != 1:
-        raise Cannot(f"its stash_type is {node.attrs['stash_type']}; only float32 expands")
+        raise RewriteNotApplicable(f"its stash_type is {node.attrs['stash_type']}; only float32 expands")
     dims = len(x.shape)
     axes = list(range(node.attrs.get("axis", -1) % dims, dims))
     y = b.cast("narrow", normalize(b, b.cast("wide", x, FLOAT), axes, node.attrs.get("epsilon", 1e-5)), x.dtype)

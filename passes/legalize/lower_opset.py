@@ -30,7 +30,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import dialect, ir
 from segc.graph.invariants import FORM_RULES, LEGALIZED, PORTABLE, RECENT_OPSET
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot
+from segc.passes.support.builder import Builder, RewriteNotApplicable
 from segc.passes.support.edit import Names
 from segc.passes.support.opset import arithmetic, movement, sampling
 from segc.passes.support.opset.older_node import OlderNode, Rule, Site, first_opset, same_op, schema, why_invalid
@@ -130,13 +130,16 @@ class LowerOpset(Pass):
             return None
         try:
             _fill(plan, RULES.get(node.op, same_op)(Site(node, self.opset, newer, older, build)))
-        except Cannot as why:
+        except RewriteNotApplicable as why:
             plan.reason = str(why)
         return plan
 
 
 def _fill(plan: Plan, form: OlderNode | gs.Tensor) -> None:
-    """Check the form that a rule returned against the older definitions, and store it in the plan. Raises Cannot."""
+    """Check the form that a rule returned against the older definitions, and store it in the plan.
+
+    Raises RewriteNotApplicable.
+    """
     opset = plan.build.opset
     if isinstance(form, OlderNode):
         plan.older = form
@@ -148,7 +151,7 @@ def _fill(plan: Plan, form: OlderNode | gs.Tensor) -> None:
         definition = schema(node.op, opset)
         why = f"there is no {node.op}" if definition is None else why_invalid(definition, node.op, node, outputs)
         if why is not None:
-            raise Cannot(f"in opset {opset} {why}")
+            raise RewriteNotApplicable(f"in opset {opset} {why}")
 
 
 def _set_opset(graph: gs.Graph, opset: int) -> None:

@@ -66,7 +66,7 @@ class LegalizeResize(Pass):
 
 
 def legalize(options: LegalizeResize, b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one Resize. Raises Cannot."""
+    """Build the nodes that replace one Resize. Raises RewriteNotApplicable."""
     node, x, kind = b.node, b.node.inputs[0], kind_of(b.node)
     pairs = size_pairs(node)
     matrices = [kind.matrix(*pair) for pair in pairs]

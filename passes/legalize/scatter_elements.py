@@ -27,7 +27,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.invariants import NODE_RULES, PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, text, typed
 from segc.passes.support.edit import ints, optional, rank
 
 
@@ -54,7 +54,7 @@ def has_duplicates(indices: np.ndarray, size: int) -> bool:
 
 
 def expand(limit: int, b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one ScatterElements. Raises Cannot."""
+    """Build the nodes that replace one ScatterElements. Raises RewriteNotApplicable."""
     data, indices, updates = b.node.inputs
     typed(data, indices, updates)
     cells = _check_sizes(b)
@@ -62,7 +62,7 @@ def expand(limit: int, b: Builder) -> gs.Tensor:
     shared = _shared_row(indices)
     hot_shape = [*(ir.static_shape(shared or indices) or ()), cells]
     if math.prod(hot_shape) > limit:
-        raise Cannot(f"it would compare {math.prod(hot_shape)} numbers, the limit is {limit}")
+        raise RewriteNotApplicable(f"it would compare {math.prod(hot_shape)} numbers, the limit is {limit}")
     dims = len(data.shape)
     if shared is None:
         one_hot = _one_hot(b, indices, cells)
@@ -84,28 +84,28 @@ def _one_hot(b: Builder, indices: gs.Tensor, cells: int) -> gs.Tensor:
 
 
 def _check_sizes(b: Builder) -> int:
-    """The size of the last axis. Raises Cannot if the node cannot be expanded."""
+    """The size of the last axis. Raises RewriteNotApplicable if the node cannot be expanded."""
     node = b.node
     data, indices, updates = node.inputs
     dims = len(data.shape)
     if text(node, "reduction", "none") != "none":
-        raise Cannot(f"reduction is {text(node, 'reduction')}")
+        raise RewriteNotApplicable(f"reduction is {text(node, 'reduction')}")
     if node.attrs.get("axis", 0) % dims != dims - 1:
-        raise Cannot(f"it scatters along axis {node.attrs.get('axis', 0)}, not along the last")
+        raise RewriteNotApplicable(f"it scatters along axis {node.attrs.get('axis', 0)}, not along the last")
     if np.dtype(data.dtype).kind != "f":
-        raise Cannot(f"'{data.name}' is {np.dtype(data.dtype).name}")
+        raise RewriteNotApplicable(f"'{data.name}' is {np.dtype(data.dtype).name}")
     into, points = ir.static_shape(data), ir.static_shape(indices)
     if into is None or points is None:
-        raise Cannot(f"'{(data if into is None else indices).name}' is not static")
+        raise RewriteNotApplicable(f"'{(data if into is None else indices).name}' is not static")
     if into[:-1] != points[:-1]:
-        raise Cannot(f"it scatters {list(points)} into a part of {list(into)}")
+        raise RewriteNotApplicable(f"it scatters {list(points)} into a part of {list(into)}")
     if isinstance(updates, gs.Constant) and not np.isfinite(updates.values).all():
-        raise Cannot(f"'{updates.name}' is not finite")
+        raise RewriteNotApplicable(f"'{updates.name}' is not finite")
     return into[-1]
 
 
 def require_distinct(indices: gs.Tensor, cells: int) -> None:
-    """Raise Cannot unless all indices along the last axis are distinct and non-negative."""
+    """Raise RewriteNotApplicable unless all indices along the last axis are distinct and non-negative."""
     tensor = indices
     while not isinstance(tensor, gs.Constant):
         producer = tensor.inputs[0] if tensor.inputs else None
@@ -120,11 +120,11 @@ def require_distinct(indices: gs.Tensor, cells: int) -> None:
             break
         tensor = producer.inputs[0]
     if not isinstance(tensor, gs.Constant):
-        raise Cannot(f"the indices '{indices.name}' are not known to differ")
+        raise RewriteNotApplicable(f"the indices '{indices.name}' are not known to differ")
     if has_duplicates(tensor.values, cells):
-        raise Cannot(f"the indices '{tensor.name}' repeat")
+        raise RewriteNotApplicable(f"the indices '{tensor.name}' repeat")
     if (tensor.values < 0).any():
-        raise Cannot(f"the indices '{tensor.name}' count from the end")
+        raise RewriteNotApplicable(f"the indices '{tensor.name}' count from the end")
 
 
 def _keeps_last(producer: gs.Node) -> bool:

@@ -26,7 +26,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, standard, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, standard, typed
 from segc.passes.support.edit import Names, insert, ints
 
 _SAME_VALUE = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # ops that keep the value of a scalar
@@ -54,7 +54,7 @@ class LegalizeTopK(Pass):
             builder = Builder(graph, node, names)
             try:
                 values, indices = split(builder, bound, self.most)
-            except Cannot as why:
+            except RewriteNotApplicable as why:
                 builder.discard()
                 result.skip(node, str(why))
                 continue
@@ -83,13 +83,13 @@ def upper_bound(k: gs.Tensor) -> int | None:
 
 
 def split(b: Builder, k: int | None, most: int) -> tuple[gs.Tensor, gs.Tensor]:
-    """Build the values and indices that replace one TopK. k: the upper bound of K. Raises Cannot."""
+    """Build the values and indices that replace one TopK. k: the upper bound of K. Raises RewriteNotApplicable."""
     x, largest = b.node.inputs[0], b.node.attrs.get("largest", 1)
     typed(x)
     if k is None:
-        raise Cannot("its K is computed at run time without a Min that bounds it")
+        raise RewriteNotApplicable("its K is computed at run time without a Min that bounds it")
     if np.dtype(x.dtype).kind != "f":
-        raise Cannot(f"{np.dtype(x.dtype).name} has no infinity to mark chosen elements with")
+        raise RewriteNotApplicable(f"{np.dtype(x.dtype).name} has no infinity to mark chosen elements with")
     axis = int(b.node.attrs.get("axis", -1)) % len(x.shape)
     top = partial(b.split, "TopK", axis=axis, largest=largest, sorted=b.node.attrs.get("sorted", 1))
     values: list[gs.Tensor] = []

@@ -76,7 +76,7 @@ def inputs_to_cast(node: gs.Node) -> dict[int, np.dtype]:
 
 
 def widen(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one op. Raises Cannot."""
+    """Build the nodes that replace one op. Raises RewriteNotApplicable."""
     node, dtypes = b.node, inputs_to_cast(b.node)
     typed(b.y)
     operands = [_cast(b, index, t, dtypes.get(index)) for index, t in enumerate(node.inputs)]

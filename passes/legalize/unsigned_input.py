@@ -35,11 +35,12 @@ class LegalizeUnsignedInput(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Move casts; the other nodes keep their places."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         inputs = {id(t) for t in graph.inputs if t.dtype == np.uint8}
         for cast in standard(graph, "Cast"):
             moves = _movement_between(cast, inputs)
-            shared = next((t for t in (m.outputs[0] for m in moves) if len(t.outputs) > 1 or id(t) in keep), None)
+            moved = [move.outputs[0] for move in moves]
+            shared = next((t for t in moved if len(t.outputs) > 1 or id(t) in protected_ids), None)
             if shared is not None:
                 result.skip(cast, f"'{shared.name}' is also read elsewhere, as uint8")
             elif moves:

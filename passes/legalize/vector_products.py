@@ -33,7 +33,7 @@ class LegalizeVectorProducts(Pass):
 
 
 def lower(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one MatMul. Raises Cannot."""
+    """Build the nodes that replace one MatMul. Raises RewriteNotApplicable."""
     left, right = b.node.inputs
     typed(left, right)
     row, column = len(left.shape) == 1, len(right.shape) == 1

@@ -89,19 +89,19 @@ class FoldArgMax(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Hoist each ArgMax as far as the rules allow."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for argmax in [n for n in graph.nodes if n.op == "ArgMax" and n.domain is None]:
             while (site := site_at(graph, argmax, names)) is not None:
-                why = self._why_not(site, keep) or RULES[site.before.op](site)
+                why = self._why_not(site, protected_ids) or RULES[site.before.op](site)
                 if why is not None:
                     result.skip(argmax, why)
                     break
-                prune(graph, site.before, keep)
+                prune(graph, site.before, protected_ids)
                 result.changes += 1
         return result
 
-    def _why_not(self, site: Site, keep: set[int]) -> str | None:
-        if id(site.reduced) in keep:
+    def _why_not(self, site: Site, protected_ids: set[int]) -> str | None:
+        if id(site.reduced) in protected_ids:
             return f"'{site.reduced.name}' is also a graph output"
         if len(site.reduced.outputs) != 1:
             return f"'{site.reduced.name}' is also used elsewhere"

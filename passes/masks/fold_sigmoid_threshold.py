@@ -45,20 +45,20 @@ class FoldSigmoidThreshold(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each comparison where it stands."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if n.op in COMPARISONS and n.domain is None]:
             index = next((i for i, t in enumerate(node.inputs) if _is_sigmoid(t)), None)
             if index is None:
                 continue
             probability = node.inputs[index]
-            bound = _bound(node, index, keep)
+            bound = _bound(node, index, protected_ids)
             if isinstance(bound, str):
                 result.skip(node, bound)
                 continue
             sigmoid = probability.inputs[0]
             constant = names.constant(node.outputs[0], "logit", bound)
             node.inputs = [sigmoid.inputs[0], constant] if index == 0 else [constant, sigmoid.inputs[0]]
-            prune(graph, sigmoid, keep)
+            prune(graph, sigmoid, protected_ids)
             result.changes += 1
         return result
 
@@ -67,7 +67,7 @@ def _is_sigmoid(tensor: gs.Tensor) -> bool:
     return bool(tensor.inputs) and tensor.inputs[0].op == "Sigmoid" and tensor.inputs[0].domain is None
 
 
-def _bound(node: gs.Node, index: int, keep: set[int]) -> np.ndarray | str:
+def _bound(node: gs.Node, index: int, protected_ids: set[int]) -> np.ndarray | str:
     """The constant to compare logits with, or the reason why there is none."""
     probability, threshold = node.inputs[index], node.inputs[1 - index]
     value = scalar(threshold)
@@ -75,7 +75,7 @@ def _bound(node: gs.Node, index: int, keep: set[int]) -> np.ndarray | str:
         return "the threshold is not one constant number"
     if len(threshold.shape) > (rank(probability) or 0):
         return "the threshold broadcasts the result to a larger shape"
-    if id(probability) in keep or len(probability.outputs) != 1:
+    if id(probability) in protected_ids or len(probability.outputs) != 1:
         return f"'{probability.name}' is also used elsewhere"
     op = node.op if index == 0 else COMPARISONS[node.op][0]
     bound = logit(value, np.dtype(probability.dtype), down=COMPARISONS[op][1])

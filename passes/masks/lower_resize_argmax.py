@@ -30,17 +30,17 @@ class LowerResizeArgMax(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Lower each node where it stands."""
-        result, names, keep = PassResult(), Names(graph), protected(graph)
+        result, names, protected_ids = PassResult(), Names(graph), protected(graph)
         for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, dialect.RESIZE_ARGMAX)]:
-            _lower(graph, node, names, keep)
+            _lower(graph, node, names, protected_ids)
             graph.nodes = [n for n in graph.nodes if n.outputs]
             result.changes += 1
         return result
 
 
-def _lower(graph: gs.Graph, node: gs.Node, names: Names, keep: set[int]) -> None:
+def _lower(graph: gs.Graph, node: gs.Node, names: Names, protected_ids: set[int]) -> None:
     x, size, y = node.inputs[0], node.inputs[1], node.outputs[0]
-    squeeze = _only_squeeze(y, keep)
+    squeeze = _only_squeeze(y, protected_ids)
     target = squeeze.outputs[0] if squeeze is not None else y
     known = ints(size)
     shape = None if x.shape is None else [*x.shape[:2], *(known if known is not None else (None, None))]
@@ -66,9 +66,9 @@ def _omitted(graph: gs.Graph, serves: gs.Tensor, role: str, names: Names) -> gs.
     return gs.Variable.empty() if graph.opset >= 13 else names.constant(serves, role, np.zeros(0, np.float32))
 
 
-def _only_squeeze(y: gs.Variable, keep: set[int]) -> gs.Node | None:
+def _only_squeeze(y: gs.Variable, protected_ids: set[int]) -> gs.Node | None:
     """The Squeeze of axis 1 that is the only reader of `y`, otherwise None."""
-    if id(y) in keep or len(y.outputs) != 1 or y.outputs[0].op != "Squeeze" or y.outputs[0].domain is not None:
+    if id(y) in protected_ids or len(y.outputs) != 1 or y.outputs[0].op != "Squeeze" or y.outputs[0].domain is not None:
         return None
     squeeze = y.outputs[0]
     axes = squeeze.attrs.get("axes", ints(optional(squeeze, 1)))

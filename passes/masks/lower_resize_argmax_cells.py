@@ -30,7 +30,7 @@ import onnx_graphsurgeon as gs
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
-from segc.passes.support.builder import Builder, Cannot
+from segc.passes.support.builder import Builder, RewriteNotApplicable
 from segc.passes.support.resize_argmax_site import Site, lower
 
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
@@ -57,7 +57,7 @@ class LowerResizeArgMaxCells(Pass):
         return lower(graph, self.build)
 
     def build(self, b: Builder, site: Site) -> gs.Tensor:
-        """Build the nodes that replace one op. Raises Cannot."""
+        """Build the nodes that replace one op. Raises RewriteNotApplicable."""
         return _Cells(b, site, 1024 * self.part_kb).build() if cells_are_uniform(site) else FALLBACK.build(b, site)
 
 
@@ -80,7 +80,7 @@ class _Cells:
             1, part_bytes // cell_bytes, -(-self.rows * self.columns // MAX_CHUNKS)
         )  # cells of a part
         if b.opset < 13:
-            raise Cannot(f"this lowering needs opset 13, the graph has {b.opset}")
+            raise RewriteNotApplicable(f"this lowering needs opset 13, the graph has {b.opset}")
 
     def build(self) -> gs.Tensor:
         """All nodes, to the mask (1, H, W)."""

@@ -26,7 +26,7 @@ from segc.graph import dialect, ir
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
-from segc.passes.support.builder import Builder, Cannot, rewrite, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, typed
 from segc.passes.support.edit import ints
 
 
@@ -77,20 +77,22 @@ class LowerResizeArgMaxPairwise(Pass):
         return b.cast("index", winner[1], np.int64)
 
     def _require_gain(self, b: Builder, x: gs.Tensor, size: gs.Tensor) -> None:
-        """Raise Cannot if ArgMax is the better choice."""
+        """Raise RewriteNotApplicable if ArgMax is the better choice."""
         count = x.shape[1]
         if not isinstance(count, int):
-            raise Cannot(f"the number of classes is unknown ({count})")
+            raise RewriteNotApplicable(f"the number of classes is unknown ({count})")
         if not 1 < count <= self.classes:
-            raise Cannot(f"there are {count} classes; at most {self.classes} are compared in pairs")
+            raise RewriteNotApplicable(f"there are {count} classes; at most {self.classes} are compared in pairs")
         known = ints(size)
         if known is None or ir.static_shape(x) is None:
             if b.opset < 18:
-                raise Cannot(f"opset {b.opset} has no Resize along axes of computed size")
+                raise RewriteNotApplicable(f"opset {b.opset} has no Resize along axes of computed size")
             return
         large = int(x.shape[0]) * count * known[0] * known[1] * np.dtype(x.dtype).itemsize
         if large < self.scratch:
-            raise Cannot(f"{large} bytes of resized logits fit a cache; comparing pays from {self.scratch} bytes on")
+            raise RewriteNotApplicable(
+                f"{large} bytes of resized logits fit a cache; comparing pays from {self.scratch} bytes on"
+            )
 
 
 def _resized_group(b: Builder, k: int, x: gs.Tensor, size: gs.Tensor) -> gs.Tensor:

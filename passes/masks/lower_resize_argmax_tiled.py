@@ -28,7 +28,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot
+from segc.passes.support.builder import Builder, RewriteNotApplicable
 from segc.passes.support.resize_argmax_site import Site, lower, read, weights
 
 MAX_STRIPS = 64
@@ -58,11 +58,11 @@ class LowerResizeArgMaxTiled(Pass):
         return lower(graph, self.build)
 
     def build(self, b: Builder, site: Site) -> gs.Tensor:
-        """Build the nodes that replace one op. Raises Cannot."""
+        """Build the nodes that replace one op. Raises RewriteNotApplicable."""
         if b.opset < 13:
-            raise Cannot(f"this lowering needs opset 13, the graph has {b.opset}")
+            raise RewriteNotApplicable(f"this lowering needs opset 13, the graph has {b.opset}")
         if site.out_height < site.height or site.out_width < site.width:
-            raise Cannot("the resized logits are smaller than the logits")
+            raise RewriteNotApplicable("the resized logits are smaller than the logits")
         n, c, h, w = site.batch, site.classes, site.height, site.width
         cols = weights(w, site.out_width, site.coordinates)
         if self.classes_last:

@@ -20,7 +20,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, typed
 from segc.passes.support.costs import CHANNEL_BLOCK
 
 
@@ -39,13 +39,13 @@ class ExpandPRelu(Pass):
 
 
 def expand(b: Builder) -> gs.Tensor:
-    """Build the nodes that replace one PRelu. Raises Cannot."""
+    """Build the nodes that replace one PRelu. Raises RewriteNotApplicable."""
     x, slope = b.node.inputs
     typed(x)
     if not isinstance(slope, gs.Constant):
-        raise Cannot("its slope is not constant")
+        raise RewriteNotApplicable("its slope is not constant")
     if not np.isfinite(slope.values).all():
-        raise Cannot("a slope is not finite")
+        raise RewriteNotApplicable("a slope is not finite")
     if (slopes := _slope_per_channel(x, slope.values)) is not None:
         below = _scale_channels(
             b, "below", b.op("Relu", "turned", _scale_channels(b, "negative", x, -np.ones_like(slopes))), -slopes

@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard
 from segc.passes.support.edit import ints, protected
 
 
@@ -32,28 +32,28 @@ class ExpandTop2(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        keep = protected(graph)
-        return rewrite(graph, standard(graph, "TopK"), lambda b: expand(b, keep), PassResult())
+        protected_ids = protected(graph)
+        return rewrite(graph, standard(graph, "TopK"), lambda b: expand(b, protected_ids), PassResult())
 
 
-def expand(b: Builder, keep: set[int]) -> gs.Tensor:
-    """Build the nodes that replace one TopK. Raises Cannot."""
+def expand(b: Builder, protected_ids: set[int]) -> gs.Tensor:
+    """Build the nodes that replace one TopK. Raises RewriteNotApplicable."""
     x, indices = b.node.inputs[0], b.node.outputs[1]
     if len(b.node.inputs) < 2 or ints(b.node.inputs[1]) != [2]:
-        raise Cannot("its k is not 2")
-    if indices.outputs or id(indices) in keep:
-        raise Cannot(f"its indices '{indices.name}' are used")
+        raise RewriteNotApplicable("its k is not 2")
+    if indices.outputs or id(indices) in protected_ids:
+        raise RewriteNotApplicable(f"its indices '{indices.name}' are used")
     if not b.node.attrs.get("largest", 1):
-        raise Cannot("it takes the smallest values")
+        raise RewriteNotApplicable("it takes the smallest values")
     if b.opset < 18:
-        raise Cannot(f"the expansion needs opset 18, the graph has {b.opset}")
+        raise RewriteNotApplicable(f"the expansion needs opset 18, the graph has {b.opset}")
     if x.shape is None:
-        raise Cannot(f"the rank of '{x.name}' is unknown")
+        raise RewriteNotApplicable(f"the rank of '{x.name}' is unknown")
     axis = b.node.attrs.get("axis", -1) % len(x.shape)
     if axis == len(x.shape) - 1:
-        raise Cannot("it is along the last axis")
+        raise RewriteNotApplicable("it is along the last axis")
     if not isinstance(size := x.shape[axis], int) or size < 2:
-        raise Cannot(f"the size of '{x.name}' along axis {axis} is unknown")
+        raise RewriteNotApplicable(f"the size of '{x.name}' along axis {axis} is unknown")
     first, second = _Tournament(b, axis).best(x, size)
     return b.op("Concat", "two", first, second, axis=axis)
 

@@ -23,8 +23,8 @@ import onnx_graphsurgeon as gs
 from segc.graph.analysis.symbolic_sizes import estimate
 from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard, text
-from segc.passes.support.concat_conv import Part, convolved, cut, maker, tensors_of
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, text
+from segc.passes.support.concat_conv import Part, concat_inputs, conv_of_parts, producer_of, split_parts
 from segc.passes.support.edit import ints, optional, protected, small_constant
 
 # Cost of an element relative to a multiplication of a convolution, which does many per load; these are memory-bound
@@ -44,9 +44,9 @@ class HoistConvAboveResize(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        keep = protected(graph)
+        protected_ids = protected(graph)
         sites = [node for node in standard(graph, "Conv") if _reads_resize(node)]
-        return rewrite(graph, sites, lambda b: _Hoist(b, keep).build(), PassResult())
+        return rewrite(graph, sites, lambda b: _Hoist(b, protected_ids).build(), PassResult())
 
 
 def _reads_resize(conv: gs.Node) -> bool:
@@ -54,22 +54,22 @@ def _reads_resize(conv: gs.Node) -> bool:
     weights = conv.inputs[1]
     if weights.shape is None or len(weights.shape) != 4 or tuple(weights.shape[2:]) != (1, 1):
         return False
-    return any(maker(part, "Resize") for part in tensors_of(conv))
+    return any(producer_of(part, "Resize") for part in concat_inputs(conv))
 
 
 class _Hoist:
     """Builds the nodes that replace one convolution."""
 
-    def __init__(self, b: Builder, keep: set[int]) -> None:
-        self.b, self.conv, self.keep = b, b.node, keep
+    def __init__(self, b: Builder, protected_ids: set[int]) -> None:
+        self.b, self.conv, self.protected_ids = b, b.node, protected_ids
         self.bias = optional(self.conv, 2)
 
     def build(self) -> gs.Tensor:
-        """Build all nodes; returns the tensor that replaces the output. Raises Cannot."""
+        """Build all nodes; returns the tensor that replaces the output. Raises RewriteNotApplicable."""
         parts = self._split_parts()
         self.weights: np.ndarray = self.conv.inputs[1].values
         unresized = [part for part in parts if part.resize is None]
-        terms: list[gs.Tensor] = [convolved(self.b, unresized, self.weights, self.bias)] if unresized else []
+        terms: list[gs.Tensor] = [conv_of_parts(self.b, unresized, self.weights, self.bias)] if unresized else []
         terms += [
             self._resize_of_conv(part, first=not terms and index == 0)
             for index, part in enumerate(parts)
@@ -81,16 +81,16 @@ class _Hoist:
         return total
 
     def _split_parts(self) -> list[Part]:
-        """The parts of the input; those with a Resize move below the convolution. Raises Cannot."""
-        conv, tensors = self.conv, tensors_of(self.conv)
+        """The parts of the input; those with a Resize move below the convolution. Raises RewriteNotApplicable."""
+        conv, tensors = self.conv, concat_inputs(self.conv)
         if (why := _why_not_pointwise(conv)) is not None:
-            raise Cannot(why)
+            raise RewriteNotApplicable(why)
         if tensors[0] is not conv.inputs[0] and (why := self._why_shared(conv.inputs[0])):
-            raise Cannot(why)
-        return cut(conv, self._why_stays)
+            raise RewriteNotApplicable(why)
+        return split_parts(conv, self._why_stays)
 
     def _why_shared(self, tensor: gs.Tensor) -> str | None:
-        elsewhere = id(tensor) in self.keep or len(tensor.outputs) != 1
+        elsewhere = id(tensor) in self.protected_ids or len(tensor.outputs) != 1
         return f"'{tensor.name}' is also used elsewhere" if elsewhere else None
 
     def _why_stays(self, resize: gs.Node, channels: int) -> str | None:

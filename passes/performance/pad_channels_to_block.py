@@ -19,8 +19,8 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot
-from segc.passes.support.channel_blocks import Site, of_channels, rewrite_odd
+from segc.passes.support.builder import Builder, RewriteNotApplicable
+from segc.passes.support.channel_blocks import Site, rewrite_mixed_concats, take_channels
 from segc.passes.support.costs import CHANNEL_BLOCK
 from segc.passes.support.edit import optional
 
@@ -41,12 +41,12 @@ class PadChannelsToBlock(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        return rewrite_odd(graph, _build)
+        return rewrite_mixed_concats(graph, _build)
 
 
 def _build(b: Builder, site: Site) -> gs.Tensor:
     if b.opset < 11:
-        raise Cannot(f"Pad of opset {b.opset} takes its pads as attributes")
+        raise RewriteNotApplicable(f"Pad of opset {b.opset} takes its pads as attributes")
     parts, old_channels, start = list[gs.Tensor](), list[int](), 0
     for i, (tensor, width) in enumerate(zip(site.concat.inputs, site.widths, strict=True)):
         if new := -width % CHANNEL_BLOCK:
@@ -59,7 +59,7 @@ def _build(b: Builder, site: Site) -> gs.Tensor:
         role, constants = f"step{number}", list[gs.Tensor]()
         for i, t in enumerate(step.inputs[1:], 1):
             new_number = float(step.op == "BatchNormalization" and i == VARIANCE)
-            constants.append(b.const(f"{role}_{i}", _take_channels(t.values, old_channels, new_number)))
+            constants.append(b.const(f"{role}_{i}", _padded_channels(t.values, old_channels, new_number)))
         x = b.op(step.op, role, x, *constants, **step.attrs)
     weights = b.const(
         "weights",
@@ -69,9 +69,9 @@ def _build(b: Builder, site: Site) -> gs.Tensor:
     return b.op("Conv", "whole", x, weights, *([] if bias is None else [bias]), **b.node.attrs)
 
 
-def _take_channels(values: np.ndarray, old_channels: list[int], new: float) -> np.ndarray:
+def _padded_channels(values: np.ndarray, old_channels: list[int], new: float) -> np.ndarray:
     """The values of these channels, and `new` for zero channels."""
-    chosen = of_channels(values, old_channels).copy()
+    chosen = take_channels(values, old_channels).copy()
     if chosen.ndim and chosen.shape[max(0, chosen.ndim - 3)] == len(old_channels):
         chosen[(..., np.array(old_channels) == ZERO_CHANNEL, *(slice(None),) * min(2, chosen.ndim - 1))] = new
     return chosen

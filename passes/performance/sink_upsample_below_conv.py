@@ -32,8 +32,8 @@ from segc.graph import ir
 from segc.graph.analysis.symbolic_sizes import estimate
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, Cannot, rewrite, standard
-from segc.passes.support.concat_conv import Part, convolved, cut, maker, tensors_of
+from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard
+from segc.passes.support.concat_conv import Part, concat_inputs, conv_of_parts, producer_of, split_parts
 from segc.passes.support.costs import ASSUMED_SIDE
 from segc.passes.support.edit import optional
 from segc.passes.support.resize_kinds import kind_of, matrices_of
@@ -63,7 +63,7 @@ class SinkUpsampleBelowConv(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        sites = [n for n in standard(graph, "Conv") if any(maker(part, "Resize") for part in tensors_of(n))]
+        sites = [n for n in standard(graph, "Conv") if any(producer_of(part, "Resize") for part in concat_inputs(n))]
         return rewrite(graph, sites, lambda b: _Sink(b).build(), PassResult())
 
 
@@ -116,9 +116,9 @@ class _Sink:
         self.b, self.conv = b, b.node
         weights, y = self.conv.inputs[1], self.conv.outputs[0]
         if not isinstance(weights, gs.Constant) or len(weights.shape) != 4:
-            raise Cannot("its weights are computed, or it is not two-dimensional")
+            raise RewriteNotApplicable("its weights are computed, or it is not two-dimensional")
         if self.conv.attrs.get("group", 1) != 1 or self.conv.attrs.get("auto_pad", "NOTSET") != "NOTSET":
-            raise Cannot("it has groups or auto_pad")
+            raise RewriteNotApplicable("it has groups or auto_pad")
         self.out, _, *taps = (int(side) for side in weights.shape)
         attrs, pads = self.conv.attrs, self.conv.attrs.get("pads", [0, 0, 0, 0])
         strides, dilations = attrs.get("strides", [1, 1]), attrs.get("dilations", [1, 1])
@@ -128,8 +128,8 @@ class _Sink:
         self.size = _sides(y)
 
     def build(self) -> gs.Tensor:
-        """Build all nodes; returns the tensor that replaces the output. Raises Cannot."""
-        b, parts = self.b, cut(self.conv, self._why_stays)
+        """Build all nodes; returns the tensor that replaces the output. Raises RewriteNotApplicable."""
+        b, parts = self.b, split_parts(self.conv, self._why_stays)
         self.weights: np.ndarray = self.conv.inputs[1].values
         unresized = [part for part in parts if part.resize is None]
         rows, down_matrices = list[gs.Tensor](), list[Any]()
@@ -151,7 +151,7 @@ class _Sink:
         enlarged.shape = list(b.y.shape)
         bias = optional(self.conv, 2)
         if unresized:
-            return b.op("Add", "whole", convolved(b, unresized, self.weights, bias), enlarged)
+            return b.op("Add", "whole", conv_of_parts(b, unresized, self.weights, bias), enlarged)
         if bias is None:
             return enlarged
         return b.op("Add", "biased", enlarged, b.reshape("bias", bias, [1, self.out, 1, 1]))
@@ -159,20 +159,20 @@ class _Sink:
     def _why_stays(self, resize: gs.Node, channels: int) -> str | None:
         try:
             self._require_gain(resize, channels)
-        except Cannot as why:
+        except RewriteNotApplicable as why:
             return str(why)
         return None
 
     def _require_gain(self, resize: gs.Node, channels: int) -> None:
-        """Raise Cannot if this Resize cannot move below the convolution, or that does not pay."""
+        """Raise RewriteNotApplicable if this Resize cannot move below the convolution, or that does not pay."""
         if resize.inputs[0].dtype != np.float32:
-            raise Cannot(f"'{resize.inputs[0].name}' is {resize.inputs[0].dtype}")
+            raise RewriteNotApplicable(f"'{resize.inputs[0].name}' is {resize.inputs[0].dtype}")
         if _static(resize):
             matrices_of(resize)
         else:
             require_plain(resize)
             if kind_of(resize).mode != "linear":
-                raise Cannot(f"its mode is {kind_of(resize).mode}, on sides that are not static")
+                raise RewriteNotApplicable(f"its mode is {kind_of(resize).mode}, on sides that are not static")
         (height, width), (out_height, out_width) = _sides(resize.inputs[0]), self.size
         taps = self.down.taps * self.across.taps
         direct_products = channels * self.out * taps * out_height * out_width
@@ -181,7 +181,7 @@ class _Sink:
         additions = self.out * out_width * (out_height + (self.across.taps - 1) * self.down.taps * height)
         cost = _TAP * small_products + _MATRIX * enlarging_products + _ADDITION * additions
         if cost > _WORTH * direct_products or direct_products - cost < _LEAST:
-            raise Cannot(f"moving '{resize.outputs[0].name}' saves less than it costs")
+            raise RewriteNotApplicable(f"moving '{resize.outputs[0].name}' saves less than it costs")
 
     def _matrices(self, part: Part, resize: gs.Node) -> tuple[list[Any], list[gs.Tensor]]:
         """For each tap: the matrix (H, h), as an array if it is known, and the matrix (w, W)."""
@@ -221,8 +221,8 @@ def _static(resize: gs.Node) -> bool:
 
 
 def _sides(tensor: gs.Tensor) -> tuple[int, int]:
-    """Height and width, estimated. Raises Cannot if nothing is known of them."""
+    """Height and width, estimated. Raises RewriteNotApplicable if nothing is known of them."""
     sizes = [estimate(size, ASSUMED_SIDE) for size in (tensor.shape or [])[2:]]
     if len(sizes) != 2 or None in sizes:
-        raise Cannot(f"the sizes of '{tensor.name}' are unknown")
+        raise RewriteNotApplicable(f"the sizes of '{tensor.name}' are unknown")
     return sizes[0], sizes[1]  # type: ignore[return-value]

@@ -20,7 +20,7 @@ import onnx_graphsurgeon as gs
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder
-from segc.passes.support.channel_blocks import Site, of_channels, rewrite_odd
+from segc.passes.support.channel_blocks import Site, rewrite_mixed_concats, take_channels
 from segc.passes.support.costs import CHANNEL_BLOCK
 from segc.passes.support.edit import optional
 
@@ -36,7 +36,7 @@ class SplitConvOverConcat(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands."""
-        return rewrite_odd(graph, _build)
+        return rewrite_mixed_concats(graph, _build)
 
 
 def _build(b: Builder, site: Site) -> gs.Tensor:
@@ -76,7 +76,7 @@ def _apply_steps(b: Builder, group: _Group, steps: list[gs.Node]) -> gs.Tensor:
     for number, step in enumerate(steps):
         role = f"{group.role}_step{number}"
         constants = [
-            b.const(f"{role}_{i}", of_channels(t.values, group.channels)) for i, t in enumerate(step.inputs[1:])
+            b.const(f"{role}_{i}", take_channels(t.values, group.channels)) for i, t in enumerate(step.inputs[1:])
         ]
         x = b.op(step.op, role, x, *constants, **step.attrs)
     return x

@@ -38,7 +38,7 @@ import onnx_graphsurgeon as gs
 from segc.graph.analysis.symbolic_sizes import estimate
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Axis, Builder, Cannot, rewrite, standard, typed
+from segc.passes.support.builder import Axis, Builder, RewriteNotApplicable, rewrite, standard, typed
 from segc.passes.support.costs import ASSUMED_SIDE
 from segc.passes.support.edit import optional
 
@@ -96,9 +96,9 @@ class WinogradConv(Pass):
         x, weights = conv.inputs[0], conv.inputs[1]
         typed(x, b.y)
         if not isinstance(weights, gs.Constant) or weights.dtype != np.float32:
-            raise Cannot("its weights are computed, or not float32")
+            raise RewriteNotApplicable("its weights are computed, or not float32")
         if conv.attrs.get("auto_pad", "NOTSET") != "NOTSET" or b.opset < 13:
-            raise Cannot("it has auto_pad, or the opset is below 13")
+            raise RewriteNotApplicable("it has auto_pad, or the opset is below 13")
         site = _Winograd(b)
         self._require_gain(site)
         all_tiles = site.crop(site.by_products() if self.by_products else site.by_transposed_convolution())
@@ -114,14 +114,14 @@ class WinogradConv(Pass):
         pairs = zip(site.b.y.shape[2:], site.x.shape[2:], strict=True)
         height, width = (estimate(of_y, ASSUMED_SIDE) or estimate(of_x, ASSUMED_SIDE) for of_y, of_x in pairs)
         if height is None or width is None:
-            raise Cannot("its size is unknown")
+            raise RewriteNotApplicable("its size is unknown")
         least = self.channels if site.dilation == 1 else self.dilated_channels
         if site.in_channels * site.out_channels < least * (site.in_channels + site.out_channels):
-            raise Cannot(f"{site.in_channels} to {site.out_channels} channels are too few")
+            raise RewriteNotApplicable(f"{site.in_channels} to {site.out_channels} channels are too few")
         pixels, tiles = height * width, site.phases * _tiles_per_phase(height, width, site.dilation)
         few = site.in_channels * site.out_channels * TAPS**2 * pixels < _MIN_PRODUCTS or tiles < _MIN_TILES
         if few or tiles * TILE**2 > _WASTE * pixels:
-            raise Cannot("it has too few pixels")
+            raise RewriteNotApplicable("it has too few pixels")
 
 
 def _is_3x3(conv: gs.Node) -> bool:
@@ -153,7 +153,7 @@ class _Winograd:
         self.phases = self.dilation**2
         self.single_image = bool(self.x.shape[0] == 1)  # the batch is known to be 1, which saves an axis
         if self.dilation > 1 and self.pads != [self.dilation] * 4:
-            raise Cannot("its dilation changes the size")
+            raise RewriteNotApplicable("its dilation changes the size")
 
     def transformed_tiles(self, spare_columns: int = 0) -> gs.Tensor:
         """V as (N C phases, 36, tiles down, tiles across). spare_columns: further columns of tiles, not needed."""

@@ -245,7 +245,7 @@ class _Fp16Conversion:
     def __init__(self, graph: gs.Graph, half: Sequence[gs.Node]) -> None:
         self.graph, self.half = graph, half
         self.ids = {id(n) for n in half}
-        self.names, self.keep = Names(graph), protected(graph)
+        self.names, self.protected_ids = Names(graph), protected(graph)
         self.halves: dict[int, gs.Tensor] = {}
         self.singles: dict[int, gs.Variable] = {}
 
@@ -273,7 +273,7 @@ class _Fp16Conversion:
         for i, tensor in enumerate(node.outputs):
             if tensor.dtype != F32:
                 continue
-            if id(tensor) not in self.keep:
+            if id(tensor) not in self.protected_ids:
                 tensor.dtype = F16
                 continue
             half = self.names.variable(tensor, "half", F16, tensor.shape)

@@ -22,8 +22,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import ir
 from segc.graph.analysis.depth import depths
 from segc.graph.invariants import PORTABLE, SINGLE
-from segc.parity import inputs as sample_inputs
-from segc.parity import metrics
+from segc.parity import metrics, sample_inputs
 from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.precision.convert_to_fp16 import ConvertToFp16
 from segc.passes.precision.materialize_fp16_rounding import MaterializeFp16Rounding

@@ -1,4 +1,4 @@
-"""Spelling new nodes: types and shapes inferred as ONNX says, names derived, differences between opsets hidden."""
+"""Build the nodes that replace a node: names derived, types and shapes inferred, differences between opsets hidden."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from segc.passes.base import PassResult
 from segc.passes.support.edit import Names, insert, small_constant
 
 INT64 = np.dtype(np.int64)
-Axis = tuple[gs.Tensor, int]  # the size of a tensor along an axis, known at run time at the latest
+Axis = tuple[gs.Tensor, int]  # the size of a tensor along an axis: static, or computed at run time
 
 
-class Cannot(Exception):  # noqa: N818 - an answer, not a defect
-    """Raised while nodes are being spelled, before the graph is touched: the reason of a skip."""
+class RewriteNotApplicable(Exception):  # noqa: N818 - an answer, not a defect
+    """A site that a rewrite does not cover. The message becomes the reason of a skip; the graph is not changed."""
 
 
 class Builder:
-    """New nodes in place of one node. Nothing enters the graph before `replace`."""
+    """Collects the nodes that replace one node. The graph does not change before `replace`."""
 
     def __init__(self, graph: gs.Graph, node: gs.Node, names: Names) -> None:
         self.graph, self.node, self.names = graph, node, names
@@ -35,11 +35,11 @@ class Builder:
         self.nodes: list[gs.Node] = []
 
     def op(self, op: str, role: str, *inputs: gs.Tensor | None, **attrs: Any) -> gs.Variable:
-        """One node with one output, called `<output of the old node>_<role>`; None is an omitted input."""
+        """Add a node with one output, named `<output of the old node>_<role>`. None stands for an omitted input."""
         return self.split(op, (role,), *inputs, **attrs)[0]
 
     def split(self, op: str, roles: Sequence[str], *inputs: gs.Tensor | None, **attrs: Any) -> list[gs.Variable]:
-        """One node with an output for each role."""
+        """Add a node with one output for each role."""
         given = [gs.Variable.empty() if t is None else t for t in inputs]
         outputs = [self.names.variable(self.y, role, None, None) for role in roles]
         node = gs.Node(op, attrs=attrs, inputs=given, outputs=outputs)
@@ -49,11 +49,11 @@ class Builder:
         return outputs
 
     def const(self, role: str, values: Any, dtype: Any = None) -> gs.Constant:
-        """A constant; Python ints become int64."""
+        """A constant. Python ints become int64."""
         return self.names.constant(self.y, role, np.array(values, dtype))
 
     def replace(self, result: gs.Tensor) -> None:
-        """Put the new nodes where the old node stands; what made `result` writes the old output from now on."""
+        """Put the new nodes in the place of the old node; the producer of `result` then writes the old output."""
         if not self.nodes or not result.inputs or result.inputs[0] is not self.nodes[-1]:
             result = self.op("Identity", "same", result)
         last = self.nodes[-1]
@@ -68,32 +68,32 @@ class Builder:
         self.graph.nodes = [n for n in self.graph.nodes if n is not self.node]
 
     def discard(self) -> None:
-        """Detach what was spelled so far, so that its inputs do not count its nodes as users."""
+        """Detach the nodes built so far, so that their inputs no longer list them as users."""
         for node in self.nodes:
             node.inputs.clear()
             node.outputs.clear()
         self.nodes.clear()
 
     def reduce(self, op: str, role: str, x: gs.Tensor, axes: Sequence[int], keepdims: bool = True) -> gs.Variable:
-        """ReduceSum and its like, in the spelling of the opset."""
+        """ReduceSum or another reduction, with its axes where the opset has them: as an input or as an attribute."""
         if self.opset >= (13 if op == "ReduceSum" else 18):
             return self.op(op, role, x, self.const(f"{role}_axes", list(axes)), keepdims=int(keepdims))
         return self.op(op, role, x, axes=list(axes), keepdims=int(keepdims))
 
     def unsqueeze(self, role: str, x: gs.Tensor, axes: Sequence[int]) -> gs.Tensor:
-        """`x` with axes of size 1 at these places of the result; `x` itself when there are none."""
+        """`x` with axes of size 1 inserted at these positions of the result; `x` itself if `axes` is empty."""
         return self._axes("Unsqueeze", role, x, axes) if axes else x
 
     def squeeze(self, role: str, x: gs.Tensor, axes: Sequence[int]) -> gs.Tensor:
-        """`x` without these axes; `x` itself when there are none."""
+        """`x` without these axes of size 1; `x` itself if `axes` is empty."""
         return self._axes("Squeeze", role, x, axes) if axes else x
 
     def transpose(self, role: str, x: gs.Tensor, perm: Sequence[int]) -> gs.Tensor:
-        """`x` with its axes in this order; `x` itself when that is their order."""
+        """`x` with its axes in this order; `x` itself if they are in this order already."""
         return x if list(perm) == sorted(perm) else self.op("Transpose", role, x, perm=list(perm))
 
     def cast(self, role: str, x: gs.Tensor, dtype: Any) -> gs.Tensor:
-        """`x` as `dtype`; `x` itself when it is that already."""
+        """`x` converted to `dtype`; `x` itself if it has this type already."""
         if x.dtype == np.dtype(dtype):
             return x
         return self.op("Cast", role, x, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
@@ -104,34 +104,37 @@ class Builder:
         return self.op("Slice", role, x, *edges)
 
     def reshape(self, role: str, x: gs.Tensor, sizes: Sequence[int | Axis | list[int | Axis]]) -> gs.Tensor:
-        """`x` with these sizes; a list is a product. Sizes known at run time only are computed, at most one is -1."""
+        """`x` with these sizes. A list is a product of sizes.
+
+        One size that is unknown before run time becomes -1; further ones are computed from shapes by new nodes.
+        """
         flat = [resolve(size if isinstance(size, list) else [size]) for size in sizes]
-        unknown = [at for at, size in enumerate(flat) if not isinstance(size, int)]
+        unknown = [axis for axis, size in enumerate(flat) if not isinstance(size, int)]
         if len(unknown) <= 1:
             target = [size if isinstance(size, int) else -1 for size in flat]
             return self.op("Reshape", role, x, self.const(f"{role}_shape", target))
         parts: list[gs.Tensor] = []
-        for at, size in enumerate(flat):
-            if isinstance(size, int) or at == unknown[-1]:
-                parts.append(self.const(f"{role}_size{at}", [size if isinstance(size, int) else -1]))
+        for axis, size in enumerate(flat):
+            if isinstance(size, int) or axis == unknown[-1]:
+                parts.append(self.const(f"{role}_size{axis}", [size if isinstance(size, int) else -1]))
             else:
-                parts.append(self._size(f"{role}_size{at}", size))
-        made = self.op("Reshape", role, x, self.op("Concat", f"{role}_shape", *parts, axis=0))
-        made.shape = [size if isinstance(size, int) else None for size in flat]
-        return made
+                parts.append(self._size(f"{role}_size{axis}", size))
+        reshaped = self.op("Reshape", role, x, self.op("Concat", f"{role}_shape", *parts, axis=0))
+        reshaped.shape = [size if isinstance(size, int) else None for size in flat]
+        return reshaped
 
     def _size(self, role: str, factors: list[int | Axis]) -> gs.Tensor:
         """The product of `factors` as int64[1]."""
-        whole: gs.Tensor | None = None
-        for at, factor in enumerate(factors):
+        product: gs.Tensor | None = None
+        for i, factor in enumerate(factors):
             if isinstance(factor, int):
-                part: gs.Tensor = self.const(f"{role}_factor{at}", [factor])
+                size: gs.Tensor = self.const(f"{role}_factor{i}", [factor])
             else:
-                shape = self.op("Shape", f"{role}_shape{at}", factor[0])
-                part = self.op("Gather", f"{role}_factor{at}", shape, self.const(f"{role}_axis{at}", [factor[1]]))
-            whole = part if whole is None else self.op("Mul", f"{role}_product{at}", whole, part)
-        assert whole is not None
-        return whole
+                shape = self.op("Shape", f"{role}_shape{i}", factor[0])
+                size = self.op("Gather", f"{role}_factor{i}", shape, self.const(f"{role}_axis{i}", [factor[1]]))
+            product = size if product is None else self.op("Mul", f"{role}_product{i}", product, size)
+        assert product is not None
+        return product
 
     def _axes(self, op: str, role: str, x: gs.Tensor, axes: Sequence[int]) -> gs.Variable:
         if self.opset < 13:
@@ -140,50 +143,53 @@ class Builder:
 
 
 def rewrite(
-    graph: gs.Graph, sites: Sequence[gs.Node], spell: Callable[[Builder], gs.Tensor], result: PassResult
+    graph: gs.Graph, sites: Sequence[gs.Node], build: Callable[[Builder], gs.Tensor], result: PassResult
 ) -> PassResult:
-    """Replace each site by what `spell` builds; where it raises Cannot the site stays and the reason is a skip."""
+    """Replace each site by the nodes that `build` adds; `build` returns the tensor that replaces the site's output.
+
+    A site for which `build` raises RewriteNotApplicable stays, and `result` records the reason as a skip.
+    """
     names = Names(graph)
     for node in sites:
         builder = Builder(graph, node, names)
         try:
-            made = spell(builder)
-        except Cannot as why:
+            output = build(builder)
+        except RewriteNotApplicable as why:
             builder.discard()
             result.skip(node, str(why))
             continue
-        builder.replace(made)
+        builder.replace(output)
         result.changes += 1
     return result
 
 
 def standard(graph: gs.Graph, *ops: str) -> list[gs.Node]:
-    """The nodes of these standard ops, in the graph's order."""
+    """The nodes with one of these standard ONNX ops, in graph order."""
     return [n for n in graph.nodes if n.op in ops and n.domain is None]
 
 
 def text(node: gs.Node, name: str, default: str = "") -> str:
-    """A string attribute, which may arrive as bytes."""
+    """A string attribute, also where it is stored as bytes."""
     value = node.attrs.get(name, default)
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def only_output(node: gs.Node) -> None:
-    """Raise Cannot when an output beyond the first is used."""
+    """Raise RewriteNotApplicable if the node has more outputs than the first."""
     for tensor in node.outputs[1:]:
         if not tensor.is_empty():
-            raise Cannot(f"its output '{tensor.name}' is there too")
+            raise RewriteNotApplicable(f"it has a second output, '{tensor.name}'")
 
 
 def typed(*tensors: gs.Tensor) -> None:
-    """Raise Cannot when the type or the rank of a tensor is unknown."""
+    """Raise RewriteNotApplicable if the type or the rank of a tensor is unknown."""
     for t in tensors:
         if t.dtype is None or t.shape is None:
-            raise Cannot(f"type or rank of '{t.name}' is unknown")
+            raise RewriteNotApplicable(f"the type or rank of '{t.name}' is unknown")
 
 
 def resolve(factors: Sequence[int | Axis]) -> int | list[int | Axis]:
-    """The product as a number when all factors are known, otherwise the factors, the known ones multiplied."""
+    """The product if all factors are static; otherwise the unknown factors, and last the product of the static ones."""
     known, rest = 1, []
     for factor in factors:
         size = factor if isinstance(factor, int) else factor[0].shape[factor[1]]
@@ -197,7 +203,7 @@ def resolve(factors: Sequence[int | Axis]) -> int | list[int | Axis]:
 
 
 def inferred(node: gs.Node, opset: int) -> list[tuple[Any, list[Any] | None]]:
-    """Type and shape of each output, as far as ONNX's rule for this op tells."""
+    """Type and shape of each output by ONNX's shape inference for the op; None where it does not determine them."""
     proto = OnnxExporter.export_node(node)
     present = [t for t in node.inputs if not t.is_empty() and t.dtype is not None]
     values = {t.name: v for t in present if (v := small_constant(t)) is not None}

@@ -34,7 +34,7 @@ class Chain:
     end: gs.Node
 
 
-def chain(user: gs.Node, moved: gs.Tensor, commutes: Commutes, is_end: IsEnd, keep: set[int]) -> Chain | None:
+def chain(user: gs.Node, moved: gs.Tensor, commutes: Commutes, is_end: IsEnd, protected_ids: set[int]) -> Chain | None:
     """The chain that starts with `user` reading `moved`, when it reaches an end."""
     through: list[gs.Node] = []
     while not is_end(user):
@@ -42,18 +42,18 @@ def chain(user: gs.Node, moved: gs.Tensor, commutes: Commutes, is_end: IsEnd, ke
             return None
         through.append(user)
         moved = user.outputs[0]
-        if id(moved) in keep or len(moved.outputs) != 1:
+        if id(moved) in protected_ids or len(moved.outputs) != 1:
             return None
         user = moved.outputs[0]
     return Chain(through, user)
 
 
-def chains(mover: gs.Node, commutes: Commutes, is_end: IsEnd, keep: set[int]) -> list[Chain | None]:
+def chains(mover: gs.Node, commutes: Commutes, is_end: IsEnd, protected_ids: set[int]) -> list[Chain | None]:
     """A chain, or None, for each use of the mover's output; empty when the output must stay."""
     moved = mover.outputs[0]
-    if id(moved) in keep:
+    if id(moved) in protected_ids:
         return []
-    return [chain(user, moved, commutes, is_end, keep) for user in moved.outputs]
+    return [chain(user, moved, commutes, is_end, protected_ids) for user in moved.outputs]
 
 
 def elementwise(node: gs.Node, data: gs.Tensor) -> gs.Constant | bool:
@@ -103,20 +103,20 @@ class Rules:
     """Rules that are tried on every node until none does anything. left: what was left alone, each place once."""
 
     def __init__(self, graph: gs.Graph) -> None:
-        self.graph, self.names, self.keep = graph, Names(graph), protected(graph)
-        self.left: dict[int, tuple[gs.Node, str]] = {}
+        self.graph, self.names, self.protected_ids = graph, Names(graph), protected(graph)
+        self.skipped: dict[int, tuple[gs.Node, str]] = {}
 
-    def exhaust(self, *rules: Callable[[gs.Node], int]) -> PassResult:
+    def apply_until_stable(self, *rules: Callable[[gs.Node], int]) -> PassResult:
         """Apply the rules in turns. A rule returns how often it changed something at its node."""
         result = PassResult()
-        while found := sum(self._each(rule) for rule in rules):
+        while found := sum(self._apply_to_all_nodes(rule) for rule in rules):
             result.changes += found
-        for node, why in self.left.values():
+        for node, why in self.skipped.values():
             if node.outputs:
                 result.skip(node, why)
         return result
 
-    def _each(self, rule: Callable[[gs.Node], int]) -> int:
+    def _apply_to_all_nodes(self, rule: Callable[[gs.Node], int]) -> int:
         return sum(rule(node) for node in list(self.graph.nodes) if node.outputs and node.domain is None)
 
 

@@ -1,4 +1,4 @@
-"""What a convolution reads side by side, and its convolution of a selection: shared by passes that take some out."""
+"""Split a Conv over the inputs of the Concat that it reads; used by passes that move some inputs past the Conv."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import Builder, Cannot
+from segc.passes.support.builder import Builder, RewriteNotApplicable
 
 
 @dataclass(frozen=True)
 class Part:
-    """Channels [start, stop) of what a convolution reads. resize: what enlarged it, if that is to come later."""
+    """A tensor that fills channels [start, stop) of a convolution's input.
+
+    resize: the Resize that made it, if that node is to move behind the convolution.
+    """
 
     tensor: gs.Tensor
     start: int
@@ -21,39 +24,43 @@ class Part:
     resize: gs.Node | None
 
 
-def maker(tensor: gs.Tensor, op: str) -> gs.Node | None:
-    """The standard node of this kind that makes the tensor."""
-    made = tensor.inputs[0] if tensor.inputs else None
-    return made if made is not None and made.op == op and made.domain is None else None
+def producer_of(tensor: gs.Tensor, op: str) -> gs.Node | None:
+    """The node that writes the tensor, if it is this standard op."""
+    producer = tensor.inputs[0] if tensor.inputs else None
+    return producer if producer is not None and producer.op == op and producer.domain is None else None
 
 
-def tensors_of(conv: gs.Node) -> list[gs.Tensor]:
-    """The inputs of the Concat of channels that the convolution reads, or the one tensor it reads."""
-    joined = maker(conv.inputs[0], "Concat")
-    return list(joined.inputs) if joined is not None and joined.attrs.get("axis") in (1, -3) else [conv.inputs[0]]
+def concat_inputs(conv: gs.Node) -> list[gs.Tensor]:
+    """The inputs of the channel Concat that the convolution reads; without a Concat, the tensor it reads."""
+    concat = producer_of(conv.inputs[0], "Concat")
+    return list(concat.inputs) if concat is not None and concat.attrs.get("axis") in (1, -3) else [conv.inputs[0]]
 
 
-def cut(conv: gs.Node, why_stays: Callable[[gs.Node, int], str | None]) -> list[Part]:
-    """All parts; `why_stays(resize, channels)` says which enlarged ones stay. Raises Cannot where all do."""
-    found, reasons, at = list[Part](), list[str](), 0
-    for tensor in tensors_of(conv):
+def split_parts(conv: gs.Node, why_stays: Callable[[gs.Node, int], str | None]) -> list[Part]:
+    """The parts of the convolution's input, in channel order.
+
+    why_stays(resize, channels): the reason why a Resize must stay before the convolution, None if it may move. Raises
+    RewriteNotApplicable if every Resize stays.
+    """
+    parts, reasons, start = list[Part](), list[str](), 0
+    for tensor in concat_inputs(conv):
         width = tensor.shape[1] if tensor.shape is not None and len(tensor.shape) == 4 else None
         if not isinstance(width, (int, np.integer)):
-            raise Cannot(f"the channels of '{tensor.name}' are unknown")
-        resize = maker(tensor, "Resize")
+            raise RewriteNotApplicable(f"the channels of '{tensor.name}' are unknown")
+        resize = producer_of(tensor, "Resize")
         if resize is not None and (why := why_stays(resize, int(width))):
             reasons.append(why)
             resize = None
-        found.append(Part(tensor, at, at + int(width), resize))
-        at += int(width)
-    if all(part.resize is None for part in found):
-        raise Cannot(reasons[0])
-    return found
+        parts.append(Part(tensor, start, start + int(width), resize))
+        start += int(width)
+    if all(part.resize is None for part in parts):
+        raise RewriteNotApplicable(reasons[0])
+    return parts
 
 
-def convolved(b: Builder, stay: Sequence[Part], weights: np.ndarray, bias: gs.Tensor | None) -> gs.Variable:
-    """The convolution at b.node of these parts alone."""
-    x = stay[0].tensor if len(stay) == 1 else b.op("Concat", "rest", *(part.tensor for part in stay), axis=1)
-    kept = np.concatenate([weights[:, part.start : part.stop] for part in stay], axis=1)
-    given = [] if bias is None else [bias]
-    return b.op("Conv", "kept", x, b.const("kept_weights", kept), *given, **b.node.attrs)
+def conv_of_parts(b: Builder, parts: Sequence[Part], weights: np.ndarray, bias: gs.Tensor | None) -> gs.Variable:
+    """Build the convolution of b.node over these parts of its input alone. weights: of the whole convolution."""
+    x = parts[0].tensor if len(parts) == 1 else b.op("Concat", "rest", *(part.tensor for part in parts), axis=1)
+    kept = np.concatenate([weights[:, part.start : part.stop] for part in parts], axis=1)
+    biases = [] if bias is None else [bias]
+    return b.op("Conv", "kept", x, b.const("kept_weights", kept), *biases, **b.node.attrs)

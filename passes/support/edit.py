@@ -44,13 +44,13 @@ def protected(graph: gs.Graph) -> set[int]:
     return outputs
 
 
-def forward(graph: gs.Graph, old: gs.Variable, new: gs.Tensor, keep: set[int]) -> str | None:
-    """Let every user of `old` read `new`; the producer of `old` loses it. `keep`: see `protected`.
+def forward(graph: gs.Graph, old: gs.Variable, new: gs.Tensor, protected_ids: set[int]) -> str | None:
+    """Let every user of `old` read `new`; the producer of `old` loses it. protected_ids: see `protected`.
 
     A protected `old` keeps its name: then the producer of `new` writes `old` from now on. Returns the reason where
     that cannot be, and leaves the graph as it was.
     """
-    if id(old) not in keep:
+    if id(old) not in protected_ids:
         redirect(old, new)
         old.inputs.clear()
         return None
@@ -58,7 +58,7 @@ def forward(graph: gs.Graph, old: gs.Variable, new: gs.Tensor, keep: set[int]) -
         return f"'{old.name}' is an output and its value a constant"
     if not new.inputs:
         return f"'{old.name}' is an output and its value an input"
-    if id(new) in keep:
+    if id(new) in protected_ids:
         return f"'{old.name}' and '{new.name}' are both outputs"
     if not any(old is t for t in graph.outputs):
         return f"'{old.name}' is the output of a subgraph"
@@ -76,12 +76,12 @@ def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
         user.inputs = [new if t is old else t for t in user.inputs]
 
 
-def prune(graph: gs.Graph, node: gs.Node, keep: set[int]) -> None:
+def prune(graph: gs.Graph, node: gs.Node, protected_ids: set[int]) -> None:
     """Remove `node` if nothing reads it any more, and then whatever only it read."""
     pending, gone = [node], set()
     while pending:
         dead = pending.pop()
-        if id(dead) in gone or any(t.outputs or id(t) in keep for t in dead.outputs):
+        if id(dead) in gone or any(t.outputs or id(t) in protected_ids for t in dead.outputs):
             continue
         gone.add(id(dead))
         pending.extend(producer for t in dead.inputs for producer in t.inputs)

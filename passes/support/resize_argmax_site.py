@@ -1,4 +1,4 @@
-"""What the spellings of segc.ResizeArgMax share: the site, torch's interpolation weights, and what follows the node."""
+"""Helpers of the passes that lower segc.ResizeArgMax: the site, its followers, and torch's interpolation weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from segc.graph import dialect, ir
 from segc.passes.base import PassResult
 from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
-from segc.passes.support.builder import Builder, Cannot, text
+from segc.passes.support.builder import Builder, RewriteNotApplicable, text
 from segc.passes.support.edit import Names, ints, optional, protected
 from segc.passes.support.resize_matrix import interpolation_matrix
 from segc.runtime.resize import taps
@@ -19,7 +19,7 @@ from segc.runtime.resize import taps
 
 @dataclass(frozen=True)
 class Site:
-    """x: float32 (batch, classes, height, width), resized to (out_height, out_width), all static."""
+    """Logits x, float32 (batch, classes, height, width), become (out_height, out_width); all sizes are static."""
 
     x: gs.Tensor
     batch: int
@@ -32,70 +32,77 @@ class Site:
 
     @property
     def narrow(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
-        """The smallest type that holds a class."""
+        """The smallest unsigned type that holds every class number."""
         return np.dtype(np.uint8) if self.classes <= 256 else np.dtype(np.uint16)
 
 
-Spell = Callable[[Builder, Site], gs.Tensor]  # to (batch, out_height, out_width) of the type `narrow`
+Lowering = Callable[[Builder, Site], gs.Tensor]  # builds a mask (batch, out_height, out_width) of the type `narrow`
 
 
-def lower(graph: gs.Graph, spell: Spell) -> PassResult:
-    """Spell every segc.ResizeArgMax with `spell`; where it raises Cannot, as Resize and ArgMax, and say why."""
-    result, names, keep = PassResult(), Names(graph), protected(graph)
+def lower(graph: gs.Graph, lowering: Lowering) -> PassResult:
+    """Replace every segc.ResizeArgMax by the nodes that `lowering` builds.
+
+    Where it raises RewriteNotApplicable, Resize and ArgMax replace the node, and the result records the reason.
+    """
+    result, names, protected_ids = PassResult(), Names(graph), protected(graph)
     for node in [n for n in graph.nodes if (n.domain, n.op) == (dialect.DOMAIN, dialect.RESIZE_ARGMAX)]:
-        builder, followed = Builder(graph, node, names), followers(node, keep)
+        builder, followed = Builder(graph, node, names), followers(node, protected_ids)
         builder.y = followed[-1].outputs[0] if followed else node.outputs[0]
         try:
-            made = spell(builder, site_of(node))
-        except Cannot as why:
+            mask = lowering(builder, site_of(node))
+        except RewriteNotApplicable as why:
             builder.discard()
             result.skip(node, str(why))
             continue
         if not followed:
-            made = builder.unsqueeze("plane", made, [1])
-        made = builder.cast("number", made, builder.y.dtype)
-        for done in followed:
-            done.inputs.clear()
-            done.outputs.clear()
-        graph.nodes = [n for n in graph.nodes if not any(n is done for done in followed)]
-        builder.replace(made)
+            mask = builder.unsqueeze("plane", mask, [1])
+        mask = builder.cast("number", mask, builder.y.dtype)
+        for replaced in followed:
+            replaced.inputs.clear()
+            replaced.outputs.clear()
+        graph.nodes = [n for n in graph.nodes if not any(n is replaced for replaced in followed)]
+        builder.replace(mask)
         result.changes += 1
     result.changes += LowerResizeArgMax().run(graph).changes
     return result
 
 
 def site_of(node: gs.Node) -> Site:
-    """What `node` does. Raises Cannot where a size is not static or the logits are not float32."""
+    """The site of one segc.ResizeArgMax. Raises RewriteNotApplicable unless sizes are static and logits float32."""
     x, size = node.inputs[0], ints(node.inputs[1])
     shape = ir.static_shape(x)
     if shape is None or len(shape) != 4 or size is None:
-        raise Cannot(f"'{x.name}', or what it is resized to, has no static size")
+        raise RewriteNotApplicable(f"the shape of '{x.name}' or the size that it is resized to is not static")
     if x.dtype != np.float32:
-        raise Cannot(f"'{x.name}' is {x.dtype}")
+        raise RewriteNotApplicable(f"'{x.name}' is {x.dtype}")
     (n, c, h, w), (out_h, out_w) = shape, size
     return Site(x, n, c, h, w, out_h, out_w, text(node, "coordinate_transformation_mode", "half_pixel"))
 
 
-def followers(node: gs.Node, keep: set[int]) -> list[gs.Node]:
-    """The Squeeze of the channel axis that alone reads the node, and the Cast that alone reads that one."""
-    squeeze = _only_user(node.outputs[0], "Squeeze", keep)
+def followers(node: gs.Node, protected_ids: set[int]) -> list[gs.Node]:
+    """The Squeeze of the channel axis, if it is the node's only user, and the Cast that is the only user of that."""
+    squeeze = _only_user(node.outputs[0], "Squeeze", protected_ids)
     if squeeze is None:
         return []
     axes = squeeze.attrs.get("axes", ints(optional(squeeze, 1)))
     if axes is None or list(axes) != [1]:
         return []
-    cast = _only_user(squeeze.outputs[0], "Cast", keep)
+    cast = _only_user(squeeze.outputs[0], "Cast", protected_ids)
     return [squeeze] if cast is None else [squeeze, cast]
 
 
-def _only_user(tensor: gs.Tensor, op: str, keep: set[int]) -> gs.Node | None:
-    if id(tensor) in keep or len(tensor.outputs) != 1 or tensor.outputs[0].op != op or tensor.outputs[0].domain:
+def _only_user(tensor: gs.Tensor, op: str, protected_ids: set[int]) -> gs.Node | None:
+    if id(tensor) in protected_ids or len(tensor.outputs) != 1:
         return None
-    return tensor.outputs[0]
+    (user,) = tensor.outputs
+    return user if user.op == op and not user.domain else None
 
 
 def weights(side: int, out: int, coordinates: str) -> np.ndarray:
-    """float32[out, side]: a bilinear resize along one axis, with the very weights of torch where torch has the mode."""
+    """float32[out, side]: the matrix of a bilinear resize along one axis.
+
+    Its weights are those of torch, bit for bit, in the coordinate modes that torch has.
+    """
     if coordinates == "align_corners" or (out > 1 and coordinates in ("half_pixel", "pytorch_half_pixel")):
         low, high, part = taps(side, out, coordinates == "align_corners")
         matrix = np.zeros((out, side), np.float32)
@@ -106,6 +113,6 @@ def weights(side: int, out: int, coordinates: str) -> np.ndarray:
 
 
 def read(matrix: np.ndarray, start: int, stop: int) -> tuple[int, int]:
-    """First and last + 1 of the cells that rows start to stop of an interpolation matrix read."""
+    """The range [first, last + 1) of input cells that rows [start, stop) of an interpolation matrix read."""
     used = np.flatnonzero(matrix[start:stop].any(axis=0))
     return int(used[0]), int(used[-1]) + 1

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph import ir
-from segc.passes.support.builder import Cannot, text, typed
+from segc.passes.support.builder import RewriteNotApplicable, text, typed
 from segc.passes.support.edit import optional, small_constant
 from segc.passes.support.resize_matrix import COORDINATES, ROUNDINGS, interpolation_matrix
 
@@ -56,7 +56,7 @@ def kind_of(node: gs.Node) -> Kind:
 def matrices_of(node: gs.Node) -> tuple[np.ndarray, np.ndarray]:
     """float64 rows (H, h) and columns (W, w) of a Resize of (..., h, w) to (..., H, W): rows @ x @ columns.T.
 
-    Raises Cannot if it has no such matrices.
+    Raises RewriteNotApplicable if it has no such matrices.
     """
     kind = kind_of(node)
     rows, columns = (kind.matrix(*pair) for pair in size_pairs(node))
@@ -64,36 +64,39 @@ def matrices_of(node: gs.Node) -> tuple[np.ndarray, np.ndarray]:
 
 
 def size_pairs(node: gs.Node) -> list[tuple[int, int, float | None]]:
-    """Size before, size after and scale of each of the last two axes. Raises Cannot if other axes change."""
+    """Size before, size after and scale of each of the last two axes.
+
+    Raises RewriteNotApplicable if other axes change.
+    """
     before, after = static_shapes(node)
     scales = scales_of(node, len(before))
     pairs = list(zip(before, after, scales, strict=True))
     if any(i == o and s not in (None, 1) for i, o, s in pairs):
-        raise Cannot("a scale other than 1 does not change its side")
+        raise RewriteNotApplicable("a scale other than 1 does not change its side")
     if any(i != o for i, o, _ in pairs[:-2]):
-        raise Cannot("it resizes axes other than the last two")
+        raise RewriteNotApplicable("it resizes axes other than the last two")
     return pairs[-2:]
 
 
 def static_shapes(node: gs.Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The static shapes before and after. Raises Cannot where this pass does not apply."""
+    """The static shapes before and after. Raises RewriteNotApplicable where this pass does not apply."""
     x, y = node.inputs[0], node.outputs[0]
     typed(x)
     if np.dtype(x.dtype).kind != "f":
-        raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name}")
+        raise RewriteNotApplicable(f"'{x.name}' is {np.dtype(x.dtype).name}")
     if node.attrs.get("antialias", 0):
-        raise Cannot("it has antialias")
+        raise RewriteNotApplicable("it has antialias")
     if text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Cannot("it keeps the aspect ratio")
+        raise RewriteNotApplicable("it keeps the aspect ratio")
     if (where := text(node, "coordinate_transformation_mode", "half_pixel")) not in COORDINATES:
-        raise Cannot(f"its coordinate mode is {where}")
+        raise RewriteNotApplicable(f"its coordinate mode is {where}")
     before, after = ir.static_shape(x), ir.static_shape(y)
     if before is None or after is None:
-        raise Cannot(f"'{(x if before is None else y).name}' has a side that is not static")
+        raise RewriteNotApplicable(f"'{(x if before is None else y).name}' has a side that is not static")
     if text(node, "mode", "nearest") == "nearest" and where == "half_pixel_symmetric":
-        raise Cannot("the rounding of nearest half_pixel_symmetric is not defined")
+        raise RewriteNotApplicable("the rounding of nearest half_pixel_symmetric is not defined")
     if len(before) < 2:
-        raise Cannot(f"'{x.name}' has {len(before)} axes")
+        raise RewriteNotApplicable(f"'{x.name}' has {len(before)} axes")
     return before, after
 
 
@@ -104,7 +107,7 @@ def scales_of(node: gs.Node, dims: int) -> list[float | None]:
     given = optional(node, 2)
     values = None if given is None else small_constant(given)
     if values is None:
-        raise Cannot("its scales are not constant")
+        raise RewriteNotApplicable("its scales are not constant")
     scales: list[float | None] = [1.0] * dims
     for axis, value in zip(node.attrs.get("axes", range(dims)), values, strict=True):
         scales[axis] = float(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import Builder, Cannot, text, typed
+from segc.passes.support.builder import Builder, RewriteNotApplicable, text, typed
 from segc.passes.support.dtypes import F32
 from segc.passes.support.edit import optional, small_constant
 from segc.passes.support.resize_kinds import kind_of
@@ -13,24 +13,24 @@ from segc.passes.support.resize_matrix import COORDINATES
 
 
 def require_plain(node: gs.Node) -> None:
-    """Raise Cannot unless a Resize changes only the last two of four axes of floats, with known coordinates."""
+    """Raise RewriteNotApplicable unless a Resize changes the last two of four axes of floats, by known coordinates."""
     x, scales = node.inputs[0], optional(node, 2)
     typed(x)
     if len(x.shape) != 4 or np.dtype(x.dtype).kind != "f":
-        raise Cannot(f"'{x.name}' is {np.dtype(x.dtype).name} of {len(x.shape)} axes")
+        raise RewriteNotApplicable(f"'{x.name}' is {np.dtype(x.dtype).name} of {len(x.shape)} axes")
     if node.attrs.get("antialias", 0) or text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Cannot("it has antialias or keeps the aspect ratio")
+        raise RewriteNotApplicable("it has antialias or keeps the aspect ratio")
     if kind_of(node).coordinates not in COORDINATES:
-        raise Cannot(f"its coordinate mode is {kind_of(node).coordinates}")
+        raise RewriteNotApplicable(f"its coordinate mode is {kind_of(node).coordinates}")
     known = None if scales is None else small_constant(scales)
     if optional(node, 3) is None and known is None:
-        raise Cannot("its scales are not constant")
+        raise RewriteNotApplicable("its scales are not constant")
     axes = list(node.attrs.get("axes", range(4)))
     if known is not None and known.size and any(v != 1 for v, a in zip(known, axes, strict=True) if a % 4 < 2):
-        raise Cannot("it resizes axes other than the last two")
+        raise RewriteNotApplicable("it resizes axes other than the last two")
     y = node.outputs[0]
     if y.shape is None or len(y.shape) != 4:
-        raise Cannot(f"the shape of '{y.name}' is unknown")
+        raise RewriteNotApplicable(f"the shape of '{y.name}' is unknown")
 
 
 class Sides:
@@ -91,7 +91,7 @@ class Sides:
         if coordinates == "asymmetric":
             return b.op("Div", f"{role}_at", i, scale)
         if coordinates == "half_pixel_symmetric" and self.sizes is None:
-            raise Cannot("it is half_pixel_symmetric with scales, on sides that are not static")
+            raise RewriteNotApplicable("it is half_pixel_symmetric with scales, on sides that are not static")
         middle = b.op("Div", f"{role}_middle", b.op("Add", f"{role}_centre", i, half), scale)
         source = b.op("Sub", f"{role}_at", middle, half)
         if coordinates != "pytorch_half_pixel":

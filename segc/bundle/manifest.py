@@ -210,7 +210,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Border:
+class BoundaryTensor:
     """A tensor between engines. shape: None where unknown; bytes: at the size the model was compiled or traced at."""
 
     name: str
@@ -232,8 +232,8 @@ class Segment:
     files: tuple[str, ...]
     options: Mapping[str, Any]
     nodes: int
-    inputs: tuple[Border, ...]
-    outputs: tuple[Border, ...]
+    inputs: tuple[BoundaryTensor, ...]
+    outputs: tuple[BoundaryTensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,9 +296,9 @@ class Manifest:
             for file in segment.files if self.files else ():
                 listed = file in self.files and file.startswith(f"{segment.directory}/")
                 _require(listed, f"{name}.files", file, f"names below {segment.directory} that `files` lists")
-            for border in segment.inputs:
-                _require(border.name in known, f"{name}.inputs", border.name, "what an earlier segment gives")
-            known |= {border.name for border in segment.outputs}
+            for tensor in segment.inputs:
+                _require(tensor.name in known, f"{name}.inputs", tensor.name, "what an earlier segment gives")
+            known |= {tensor.name for tensor in segment.outputs}
         gives = not self.segments or self.output.name in known
         _require(gives, "segments", len(self.segments), f"one that gives the output '{self.output.name}'")
 

@@ -38,7 +38,7 @@ def _outline(segments: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         segment["directory"]: {
             "runs": f"{_counted(segment['nodes'])} in {segment['target']} {segment['runtime']}",
-            **{side: [_border(border) for border in segment[side]] for side in ("inputs", "outputs")},
+            **{side: [_boundary_tensor(tensor) for tensor in segment[side]] for side in ("inputs", "outputs")},
         }
         for segment in segments
     }
@@ -48,10 +48,10 @@ def _counted(nodes: int) -> str:
     return f"{nodes} node{'s' * (nodes != 1)}"
 
 
-def _border(border: dict[str, Any]) -> str:
-    sizes = border["shape"]
+def _boundary_tensor(tensor: dict[str, Any]) -> str:
+    sizes = tensor["shape"]
     shape = "?" if sizes is None else ", ".join("?" if size is None else str(size) for size in sizes)
-    return f"{border['name']} {border['dtype']} ({shape}) {border['bytes'] or '?'} bytes"
+    return f"{tensor['name']} {tensor['dtype']} ({shape}) {tensor['bytes'] or '?'} bytes"
 
 
 def _print(content: dict[str, Any], indent: int = 0) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from segc.errors import Code, CompileError
 from segc.isolation.supervisor import Child, ChildEnded
-from segc.parity.inputs import noise
+from segc.parity.sample_inputs import noise
 from segc.suggestions import checked_keywords
 
 _FREE_SIZE = (512, 512)

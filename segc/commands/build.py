@@ -18,16 +18,16 @@ import numpy as np
 import onnx
 
 from segc import targets
-from segc.bundle import store as bundles
 from segc.bundle.manifest import REPORT, Manifest
 from segc.bundle.status import Status
+from segc.bundle.store import read_bundle, write_bundle
 from segc.commands.compile import Bundle
 from segc.compilation.publication import STAND_IN
 from segc.compilation.settings import settings_of
 from segc.compilation.setup import runtime_version
 from segc.errors import Code, ParityError, UsageError
 from segc.graph import ir
-from segc.legality import report as legality
+from segc.legality.report import refused_by_runtime
 from segc.parity import metrics, stored_reference
 from segc.parity.limits import Limits, combined
 from segc.parity.ort_stand_in import stand_in
@@ -56,12 +56,12 @@ def build(
     """
     path = Path(bundle)
     progress("checking the bundle's files")
-    manifest = bundles.read_bundle(path)
+    manifest = read_bundle(path)
     deferred, graph, settings = _deferred(manifest, options or {})
     plain = targets.get(manifest.target.name)
     target = plain.configure(plain, settings)
     runtime = runtime_version(target)
-    with bundles.write_bundle(path, force=True) as staging:
+    with write_bundle(path, force=True) as staging:
         for name in manifest.files:
             (staging.directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path / name, staging.directory / name)
@@ -85,7 +85,7 @@ def build(
             target=replace(manifest.target, runtime=runtime, options=emitted.options, settings=settings.options),
             files={},
         )
-    return Bundle(path.resolve(), bundles.read_bundle(path), report)
+    return Bundle(path.resolve(), read_bundle(path), report)
 
 
 def _deferred(manifest: Manifest, options: Mapping[str, str]) -> tuple[DeferredBuild, str, Settings]:
@@ -113,7 +113,7 @@ def _finished(
     except targets.NodesRefused as error:
         refused = ir.from_model(onnx.load(path / graph))
         ir.infer_shapes(refused)
-        raise legality.refused_by_runtime(refused, target, error.refusals) from error
+        raise refused_by_runtime(refused, target, error.refusals) from error
 
 
 def _report(path: Path, status: Status, seconds: Mapping[str, float]) -> dict[str, Any]:

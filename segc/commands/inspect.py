@@ -127,7 +127,7 @@ def _refusals(graph: Any) -> dict[str, list[str]]:
     """What each target refuses, after its own legalizations of the graph as it stands."""
     from segc import targets
     from segc.graph import ir
-    from segc.legality import report as legality
+    from segc.legality.report import refusals
 
     found = {}
     for name in targets.names():
@@ -135,7 +135,7 @@ def _refusals(graph: Any) -> dict[str, list[str]]:
         for step in target.legalize:
             if step.run(copy).changes:
                 ir.name_all(ir.cleanup(copy))
-        found[name] = [f"{r.reason}: {len(r.nodes)} nodes" for r in legality.refusals(copy, target)]
+        found[name] = [f"{r.reason}: {len(r.nodes)} nodes" for r in refusals(copy, target)]
     return found
 
 

@@ -13,8 +13,7 @@ from segc.bundle.manifest import Input, Manifest
 from segc.errors import Code, ParityError, SourceError
 from segc.frontend.model import Source
 from segc.frontend.source import open_source, zoo_names
-from segc.parity import inputs as sample_inputs
-from segc.parity import metrics
+from segc.parity import metrics, sample_inputs
 from segc.parity.limits import Limits, by_pixels, limits_of
 from segc.parity.reference import reference_of
 from segc.runtime.engine import Engine, load

@@ -19,7 +19,7 @@ from segc.graph import ir
 from segc.hybrid import split
 from segc.hybrid.emit import emit as emit_segments
 from segc.isolation.session import IsolatedSession
-from segc.legality import report as legality
+from segc.legality.report import refused_by_runtime
 from segc.parity.ort_stand_in import stand_in
 from segc.passes.masks.strip_final_resize import StripFinalResize
 
@@ -83,7 +83,7 @@ def emit(planned: Planned, directory: Path) -> Emitted:
                 versions = {HOST: runtime_version(targets.get(HOST)), target.name: setup.runtime}
                 segments = emit_segments(graph, planned.plan, directory, setup.settings, versions)
         except targets.NodesRefused as error:
-            raise legality.refused_by_runtime(graph, target, error.refusals) from error
+            raise refused_by_runtime(graph, target, error.refusals) from error
         if setup.request.keep_onnx:
             kept = ir.to_model(graph, origins=True)
             (directory / "final.onnx").write_bytes(kept.SerializeToString(deterministic=True))
@@ -130,9 +130,9 @@ def faster_masks(loaded: Loaded) -> Masks:
         tail = mask_placement.Tail(size, info.align_corners, info.threshold)
         choice = mask_placement.measure(tail, logits, setup.target, setup.settings, setup.request.threads)
     journal.masks = choice.figures()
-    where = "by segc's runtime" if choice.way == "host" else "in the graph"
+    where = "by segc's runtime" if choice.placement == "host" else "in the graph"
     journal.notes.add(f"masks are made {where}, which is faster here")
-    return choice.way
+    return choice.placement
 
 
 def _built(exported: Exported, directory: Path, masks: Masks | None = None) -> Loaded:

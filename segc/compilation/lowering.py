@@ -17,7 +17,7 @@ from segc.frontend.model import ModelInfo, Source
 from segc.graph import invariants, ir
 from segc.hybrid.plan import Plan
 from segc.hybrid.split import split_graph
-from segc.parity import inputs as sample_inputs
+from segc.parity import sample_inputs
 from segc.passes.base import PassResult
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
 from segc.passes.masks.strip_final_resize import StripFinalResize

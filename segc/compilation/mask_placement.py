@@ -26,7 +26,7 @@ from segc.targets.target import Target
 
 _log = logging.getLogger(__name__)
 
-WAYS = ("graph", "host", "auto")
+PLACEMENTS = ("graph", "host", "auto")
 _RUNS = 9
 _MARGIN = 0.9  # the graph makes the mask only if it takes less than this share of the host's time
 
@@ -74,7 +74,7 @@ class Choice:
         return {"host_ms": self.host_ms, **({} if self.graph_ms is None else {"graph_ms": self.graph_ms})}
 
     @property
-    def way(self) -> Literal["graph", "host"]:
+    def placement(self) -> Literal["graph", "host"]:
         """The faster one; the host where they are alike, which leaves more time to the accelerator, if there is one."""
         return "graph" if self.graph_ms is not None and self.graph_ms < _MARGIN * self.host_ms else "host"
 

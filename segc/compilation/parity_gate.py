@@ -13,8 +13,7 @@ from segc.compilation import manifest_builder, mask_placement, shape_range
 from segc.compilation.request import Request
 from segc.errors import Code
 from segc.frontend.model import ModelInfo
-from segc.parity import inputs as sample_inputs
-from segc.parity import metrics
+from segc.parity import metrics, sample_inputs
 from segc.parity.limits import Limits
 from segc.runtime.guard import runtime_errors
 

@@ -18,8 +18,7 @@ from segc.compilation.engine import Loaded
 from segc.compilation.setup import Setup
 from segc.errors import Code, ParityError
 from segc.isolation.memory import peak_memory_mb
-from segc.parity import inputs as sample_inputs
-from segc.parity import metrics, stored_reference
+from segc.parity import metrics, sample_inputs, stored_reference
 from segc.parity.limits import Limits, by_pixels, limits_of
 
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"

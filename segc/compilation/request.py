@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segc import targets
-from segc.compilation import mask_placement as decode
+from segc.compilation import mask_placement
 from segc.compilation.cache import CompileCache
 from segc.errors import Code, ShapeError, UsageError
 from segc.frontend.model import ModelInfo, Notes, Source
@@ -55,11 +55,11 @@ def require_sane(request: Request, target: targets.Target) -> None:
             code=Code.UNKNOWN_CHOICE,
             because="an engine gives 'logits' or 'mask'",
         )
-    if request.decode not in (None, *decode.WAYS):
+    if request.decode not in (None, *mask_placement.PLACEMENTS):
         raise UsageError(
             f"there is no way '{request.decode}' to decode",
             code=Code.UNKNOWN_CHOICE,
-            because=f"segc knows {decode.WAYS}",
+            because=f"segc knows {mask_placement.PLACEMENTS}",
         )
     if request.decode is not None and request.output != "mask":
         raise UsageError(

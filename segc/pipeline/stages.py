@@ -116,7 +116,7 @@ def standard(
         "simplify": (Simplify(),) if simplify else (),
         "mask": (AppendArgMax(threshold),) if mask else (leave,) if leave else (),
         "output": (FoldArgMax(), FoldSigmoidThreshold()),
-        "lower": (*_pools(target), target.mask_tail),
+        "lower": (*_pools(target), target.mask_lowering),
         "tidy": clean,
         "images": (images,) if images else (),
         "legalize": target.legalize,
@@ -136,7 +136,7 @@ def _promised(target: Target, *, static: bool, mask: bool) -> frozenset[str]:
     own = frozenset[str]().union(*(step.ensures for step in target.legalize))
     pools = {"no segc.AdaptiveAvgPool2d"} if f"{dialect.DOMAIN}::AdaptiveAvgPool2d" not in target.ops else set()
     sizes, output = {"static shapes"} if static else set(), {"mask output"} if mask else set()
-    return own | {"no segc.ResizeArgMax"} | pools | output | (sizes - target.mask_tail.invalidates)
+    return own | {"no segc.ResizeArgMax"} | pools | output | (sizes - target.mask_lowering.invalidates)
 
 
 def targets_of() -> dict[str, list[str]]:

@@ -63,7 +63,7 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     for at, part in enumerate(manifest.segments):
         where = f"{root}, made with {part.target} {part.runtime}"
         runtime, session = _load(root / part.directory, part.target, part.options, settings, threads, where)
-        inputs, outputs = ([border.name for border in borders] for borders in (part.inputs, part.outputs))
+        inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (part.inputs, part.outputs))
         steps.append(step(f"segment {at} ({part.target})", runtime.multi_io, session, inputs, outputs))
     return Engine(manifest, HybridSession(steps, manifest.input.name, manifest.output.name), threads)
 

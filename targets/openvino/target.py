@@ -23,7 +23,7 @@ OPENVINO = Target(
     ops=capability_table(),
     emit=emit,
     table="targets/openvino/target.py",
-    mask_tail=LowerResizeArgMaxTiled(),
+    mask_lowering=LowerResizeArgMaxTiled(),
     skipped_passes=frozenset(
         {SplitBatchnorm.name}
     ),  # it folds the scale into a convolution's tail itself: equally fast

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segc.bundle.manifest import Border, Manifest
+from segc.bundle.manifest import BoundaryTensor, Manifest
 
 README = "README.md"
 TEXT = """\
@@ -33,9 +33,9 @@ def write_hybrid_readme(directory: Path, manifest: Manifest) -> None:
     (directory / README).write_text(text)
 
 
-def _listed(borders: Sequence[Border]) -> str:
-    return ", ".join(f"`{b.name}` {b.dtype} ({_sizes(b)})" for b in borders)
+def _listed(tensors: Sequence[BoundaryTensor]) -> str:
+    return ", ".join(f"`{t.name}` {t.dtype} ({_sizes(t)})" for t in tensors)
 
 
-def _sizes(border: Border) -> str:
-    return "?" if border.shape is None else ", ".join("?" if size is None else str(size) for size in border.shape)
+def _sizes(tensor: BoundaryTensor) -> str:
+    return "?" if tensor.shape is None else ", ".join("?" if size is None else str(size) for size in tensor.shape)

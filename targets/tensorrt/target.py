@@ -52,7 +52,7 @@ def _configure(target: Target, settings: Settings) -> Target:
     target = replace(
         with_fp16_types(target, settings),
         ops=ops.RTX if flavor == RTX else ops.ENTERPRISE,
-        mask_tail=_MASK_LOWERINGS[settings.options.get("argmax", "auto")],
+        mask_lowering=_MASK_LOWERINGS[settings.options.get("argmax", "auto")],
         runtime=target.runtime.configure(target.runtime, settings.options),
     )
     return deferred.configured(target) if defers(settings.options) else target
@@ -67,7 +67,7 @@ TENSORRT = Target(
     emit=emit,
     legalize=(LowerPSAMask(), LegalizeTopK(ops.MAX_TOP_K), WidenUint16Mask(), LegalizeUnsignedInput()),
     table="targets/tensorrt/ops.py",
-    mask_tail=LowerResizeArgMaxPairwise(),
+    mask_lowering=LowerResizeArgMaxPairwise(),
     precisions=("fp32", "fp16"),
     options=(FLAVOR, ARGMAX, HALF, TF32, DEFER),
     configure=_configure,

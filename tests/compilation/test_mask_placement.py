@@ -95,8 +95,8 @@ def test_auto_takes_what_was_measured_and_says_so(target: str, tmp_path: Path) -
 
 @pytest.mark.parametrize(("host_ms", "graph_ms", "way"), [(1, 2, "host"), (2, 1, "graph"), (1, 0.95, "host")])
 def test_the_graph_must_be_clearly_faster(host_ms: float, graph_ms: float, way: str) -> None:
-    assert mask_placement.Choice(host_ms, graph_ms).way == way
-    assert mask_placement.Choice(host_ms, None).way == "host"
+    assert mask_placement.Choice(host_ms, graph_ms).placement == way
+    assert mask_placement.Choice(host_ms, None).placement == "host"
 
 
 def test_a_target_that_cannot_make_the_mask_leaves_it_to_the_host() -> None:

@@ -100,7 +100,7 @@ class Pooled(nn.Module):
 
 
 def test_what_is_measured_after_pooling_fits_photographs() -> None:
-    from segc.parity import inputs as sample_inputs
+    from segc.parity import sample_inputs
 
     model = Pooled()
     assert calibrate.calibrate_batch_norm(model, (128, 128)) == 1

@@ -46,13 +46,13 @@ STAYS = [
     (f"{JOIN}  y = {CONV.format('j')}", 35, "float[1,32,6,9] a, float[1,U,6,9] b, float[1,32,6,9] c", None),
     (f"{JOIN}  y = {CONV.format('j')}", 52, GIVEN.replace("[1,3,", "[1,20,"), "20 channels"),
     (f"{JOIN}  z = {CONV.format('j')}  v = {CONV.format('j')}  y = Add(z, v)", 35, GIVEN, "'j' is also used"),
-    (f"{JOIN}  p = PRelu(j, rows)  y = {CONV.format('p')}", 35, f"{GIVEN}, float[9] rows", "lie along rows"),
+    (f"{JOIN}  p = PRelu(j, rows)  y = {CONV.format('p')}", 35, f"{GIVEN}, float[9] rows", "are per column"),
 ]
 KERNEL = f"float[5,35,1,1] k = {{{', '.join(['1'] * 175)}}}"
 COMPUTED = [
     (text(f"{JOIN}  y = {CONV.format('j')}"), "its weights are computed"),
     (
         text(f"{JOIN}  n = {BN.format('j')}  y = Conv(n, k)").replace("Q] y) {", f"Q] y) <{KERNEL}> {{"),
-        "constants of",
+        "has computed parameters",
     ),
 ]

@@ -85,8 +85,8 @@ def test_a_static_bundle_in_segments_equals_pytorch(tmp_path: Path, without: Wit
     assert manifest.segments[1].files == ("segments/1-onnxruntime/model.onnx",)
     assert manifest.hybrid == "hybrid (3 segments, 1 node on host)" == bundle.report["hybrid"]["summary"]
     assert manifest.target.options == {} and manifest.segments[0].options == {"INFERENCE_PRECISION_HINT": "f32"}
-    (border,) = manifest.segments[1].inputs
-    assert (border.dtype, border.shape, border.bytes) == ("float32", (1, 8, 10, 12), 8 * 10 * 12 * 4)
+    (boundary,) = manifest.segments[1].inputs
+    assert (boundary.dtype, boundary.shape, boundary.bytes) == ("float32", (1, 8, 10, 12), 8 * 10 * 12 * 4)
     require_equal(path, bundle.path, (1, 3, 19, 23), (3, 3, 19, 23))
     assert "hybrid (3 segments, 1 node on host)" in repr(package.load(bundle.path))
 
@@ -96,8 +96,8 @@ def test_a_dynamic_bundle_in_segments_equals_pytorch_at_any_size(tmp_path: Path,
     path = source(tmp_path, NET)
     bundle = compiled(path, tmp_path / "b", dynamic=True, trace_shape=(24, 40))
     assert [s.target for s in bundle.manifest.segments] == ["openvino", "onnxruntime", "openvino"]
-    (border,) = bundle.manifest.segments[1].outputs
-    assert border.shape == (None, 8, None, None) and border.bytes == 8 * 12 * 20 * 4
+    (boundary,) = bundle.manifest.segments[1].outputs
+    assert boundary.shape == (None, 8, None, None) and boundary.bytes == 8 * 12 * 20 * 4
     require_equal(path, bundle.path, (1, 3, 31, 47), (2, 3, 16, 20))
 
 
@@ -280,8 +280,8 @@ def test_ncnn_runs_all_but_what_it_has_no_layer_for(tmp_path: Path, options: dic
 
 def test_a_batch_does_not_go_into_ncnn_map_by_map() -> None:
     pytest.importorskip("ncnn")
-    border = targets.get("ncnn").boundary
-    assert border(gs.Variable("t", np.float32, [1, 8, "H", 4])) is None
-    assert "not 1 x C" in str(border(gs.Variable("t", np.float32, [4, 8, 4, 4])))
-    assert "not 1 x C" in str(border(gs.Variable("t", np.float32, [1, 8, 4])))
-    assert "not float32" in str(border(gs.Variable("t", np.int64, [1, 8, 4, 4])))
+    boundary = targets.get("ncnn").boundary
+    assert boundary(gs.Variable("t", np.float32, [1, 8, "H", 4])) is None
+    assert "not 1 x C" in str(boundary(gs.Variable("t", np.float32, [4, 8, 4, 4])))
+    assert "not 1 x C" in str(boundary(gs.Variable("t", np.float32, [1, 8, 4])))
+    assert "not float32" in str(boundary(gs.Variable("t", np.int64, [1, 8, 4, 4])))

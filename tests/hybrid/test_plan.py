@@ -70,16 +70,16 @@ def test_engines_of_one_input_and_output_get_the_heaviest_stretch() -> None:
     assert made.kept_on_host == ("1 node stays on the host: private does not accept its inputs or outputs",)
 
 
-def test_what_stands_at_a_border_the_target_does_not_take_moves_to_the_host() -> None:
+def test_what_stands_at_a_boundary_the_target_does_not_take_moves_to_the_host() -> None:
     made = planned(graph_of(CHAIN), "two", boundary=lambda t: "no b" if t.name == "b" else None)
     assert shown(made) == [("target", "one"), ("host", "two three"), ("target", "four five")]
 
 
-def test_work_pays_for_borders() -> None:
-    """Three, four and five do 4*4*9*64 multiply-adds and twice 256 operations for three borders of 1024 bytes."""
+def test_work_pays_for_boundaries() -> None:
+    """Three, four and five do 4*4*9*64 multiply-adds and twice 256 operations for three tensors of 1024 bytes."""
     graph = graph_of(CHAIN)
-    work, borders = 4 * 4 * 9 * 64 + 2 * 256, 2 * 1024  # what the graph itself gives crosses a border in any case
-    for asked, kept in ((work / borders - 0.01, True), (work / borders + 0.01, False)):
+    work, boundary = 4 * 4 * 9 * 64 + 2 * 256, 2 * 1024  # the graph's own output crosses a boundary in any case
+    for asked, kept in ((work / boundary - 0.01, True), (work / boundary + 0.01, False)):
         made = planned(graph, "two", options=Partitioning(work_per_byte=asked, min_share=0))
         assert (("target", "three four five") in shown(made)) is kept
     made = planned(graph, "two", options=Partitioning(min_nodes=2, work_per_byte=0))
@@ -186,7 +186,7 @@ def test_the_report_says_what_runs_where_and_why() -> None:
     assert report["refused"] == ["it is on the list: 1 node"]
 
 
-def test_a_border_of_unknown_type_is_refused() -> None:
+def test_a_boundary_of_unknown_type_is_refused() -> None:
     graph = graph_of(CHAIN)
     made = planned(graph, "two")
     made.segments[0].outputs[0].dtype = None

@@ -163,7 +163,7 @@ def test_segments_of_engines_with_one_input_and_one_output(seed: int, blocks: in
 
 @settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 14), st.booleans(), st.integers(0, 2**32))
-def test_borders_are_legal_for_the_target(seed: int, blocks: int, static: bool, labels: int) -> None:
+def test_boundaries_are_legal_for_the_target(seed: int, blocks: int, static: bool, labels: int) -> None:
     """The target takes float32 only, of any shape; sizes and flags stay on one side, or are computed on both."""
     graph = random_graph(seed, blocks, static)
     made = check(graph, refusing(labelled(graph, labels), boundary=float32_only), EVERYTHING)
@@ -176,45 +176,45 @@ def float32_only(tensor: gs.Tensor) -> str | None:
     return None if tensor.dtype == np.float32 else f"'{tensor.name}' is {tensor.dtype}"
 
 
-def legal(borders: Dataflow, free: set[int], inside: set[int], target: Target) -> bool:
-    """Whether the target takes all borders of these nodes, which compute sizes of the image for themselves."""
-    whole = inside | required_nodes(borders, inside, free)
-    crossing = [t for t in borders.inputs(whole) if not borders.is_graph_io(t)]
-    crossing += [t for t in borders.outputs(inside) if not borders.is_graph_output(t)]
+def legal(dataflow: Dataflow, free: set[int], inside: set[int], target: Target) -> bool:
+    """Whether the target takes all boundaries of these nodes, which compute sizes of the image for themselves."""
+    whole = inside | required_nodes(dataflow, inside, free)
+    crossing = [t for t in dataflow.inputs(whole) if not dataflow.is_graph_io(t)]
+    crossing += [t for t in dataflow.outputs(inside) if not dataflow.is_graph_output(t)]
     return not any(target.boundary(t) for t in crossing)
 
 
 @pytest.mark.parametrize("seed", [*range(0, 40, 2), 394])
-def test_nothing_that_a_border_moved_to_the_host_could_stay(seed: int) -> None:
-    """Supported nodes on the host, with all that their illegal borders tie to them, fit into no segment.
+def test_nothing_that_a_boundary_moved_to_the_host_could_stay(seed: int) -> None:
+    """Supported nodes on the host, with all that their illegal boundaries tie to them, fit into no segment.
 
     In 394 arithmetic on sizes once went to the segment of the map it measures, was cut off from what it feeds by a
-    border, and fell to the host with it.
+    boundary, and fell to the host with it.
     """
     graph = random_graph(seed, 4 + seed % 11, static=False)
     target = refusing(labelled(graph, seed), boundary=float32_only)
     made = plan(graph, target, ONNXRUNTIME, EVERYTHING, {})
-    borders = Dataflow(graph)
-    free = repeatable_nodes(borders, lambda node: target.why_not(node) is None)
+    dataflow = Dataflow(graph)
+    free = repeatable_nodes(dataflow, lambda node: target.why_not(node) is None)
     view = nx.DiGraph(node_graph(graph).subgraph({id(node) for node in graph.nodes} - free).edges)
     view.add_nodes_from(id(node) for node in graph.nodes if id(node) not in free)
     groups = [{id(node) for node in s.nodes} - free for s in made.segments if not s.on_host]
     supported = {id(node) for node in graph.nodes if target.why_not(node) is None} - free
     moved = supported - set().union(*groups)
-    tied = nx.Graph([(a, b) for a, b in view.edges if {a, b} <= moved and not legal(borders, free, {a}, target)])
+    tied = nx.Graph([(a, b) for a, b in view.edges if {a, b} <= moved and not legal(dataflow, free, {a}, target)])
     tied.add_nodes_from(moved)
     for bundle in nx.connected_components(tied):
         for group in [set[int](), *groups]:
             joined = group | bundle
             others = [other for other in groups if other is not group]
-            if nx.is_weakly_connected(view.subgraph(joined)) and legal(borders, free, joined, target):
+            if nx.is_weakly_connected(view.subgraph(joined)) and legal(dataflow, free, joined, target):
                 with pytest.raises(ValueError, match="need each other"):
                     schedule(view, [*others, joined])
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 14), st.integers(0, 2**32), st.sampled_from((1, 3, 8)))
-def test_what_is_not_worth_its_borders_stays_on_the_host(seed: int, blocks: int, labels: int, least: int) -> None:
+def test_what_is_not_worth_its_boundary_stays_on_the_host(seed: int, blocks: int, labels: int, least: int) -> None:
     graph = random_graph(seed, blocks, static=True)
     target = refusing(labelled(graph, labels))
     made = check(graph, target, Partitioning(min_nodes=least, work_per_byte=8, min_share=0.1))

@@ -19,7 +19,7 @@ from segc.targets.checks import any_tensor
 from tests.helpers import random_models
 
 
-def border_names(graph: gs.Graph, part: list[gs.Node]) -> tuple[set[str], set[str]]:
+def boundary_names(graph: gs.Graph, part: list[gs.Node]) -> tuple[set[str], set[str]]:
     """What a part reads from outside and what others need of it, by name."""
     variables = {t.name for n in graph.nodes for t in n.outputs} | {t.name for t in graph.inputs}
     made = {t.name for n in part for t in n.outputs}
@@ -39,7 +39,7 @@ def test_the_first_stretch_does_the_most_work_and_none_is_left_beside_it(seed: i
         (a, b): sum(work[key] for key in order[a:b])
         for a in range(len(order))
         for b in range(a + 1, len(order) + 1)
-        if all(len(names) == 1 for names in border_names(graph, graph.nodes[a:b]))
+        if all(len(names) == 1 for names in boundary_names(graph, graph.nodes[a:b]))
     }
     found = [
         (order.index(part[0]), order.index(part[-1]) + 1)

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segc.errors import ParityError
-from segc.parity import inputs as sample_inputs
-from segc.parity import metrics
+from segc.parity import metrics, sample_inputs
 from segc.parity.limits import Limits
 from segc.parity.metrics import compare
 

@@ -20,7 +20,7 @@ COMPILER = (
     "onnx", "onnx_graphsurgeon", "networkx", "torch", "onnxsim", "segc.passes", "segc.graph", "segc.frontend",
     "segc.pipeline", "segc.legality", "segc.compilation", "segc.parity", "segc.hybrid", "segc.targets.target",
 )  # fmt: skip
-SHARED = ("segc.parity", "segc.parity.inputs")  # sample inputs, in NumPy alone: `segc bench` runs on them
+SHARED = ("segc.parity", "segc.parity.sample_inputs")  # sample inputs, in NumPy alone: `segc bench` runs on them
 GUARD = f"""
 import os, sys
 COMPILER, SHARED = {COMPILER!r}, {SHARED!r}

@@ -6,7 +6,7 @@ import numpy as np
 import onnx.helper
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import Cannot
+from segc.passes.support.builder import RewriteNotApplicable
 from segc.passes.support.edit import rank, small_constant
 from segc.passes.support.opset.older_node import OlderNode, Rule, Site, known_rank, older_attributes, same_op
 
@@ -32,7 +32,7 @@ def _dropout(site: Site) -> OlderNode:
     training = site.input(2)
     flag = None if training is None else small_constant(training)
     if training is not None and (flag is None or flag.any()):
-        raise Cannot("it may be in training mode")
+        raise RewriteNotApplicable("it may be in training mode")
     return OlderNode("Dropout", {}, [site.node.inputs[0]])
 
 
@@ -41,7 +41,7 @@ def _cast_like(site: Site) -> OlderNode:
         return same_op(site)
     like = site.node.inputs[1].dtype
     if like is None:
-        raise Cannot(f"the type of '{site.node.inputs[1].name}' is unknown")
+        raise RewriteNotApplicable(f"the type of '{site.node.inputs[1].name}' is unknown")
     to = int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(like)))
     return OlderNode("Cast", {"to": to}, [site.node.inputs[0]])
 
@@ -51,7 +51,7 @@ def _quantize(site: Site) -> OlderNode:
     attrs = dict(site.node.attrs)
     if site.opset < 13:
         if rank(site.node.inputs[1]) != 0:
-            raise Cannot(f"one scale per channel has no form in opset {site.opset}")
+            raise RewriteNotApplicable(f"one scale per channel has no form in opset {site.opset}")
         attrs.pop("axis", None)
     return OlderNode(site.node.op, older_attributes(site, attrs), list(site.node.inputs))
 
@@ -87,7 +87,7 @@ def _different_meaning(site: Site) -> OlderNode:
     """Ops that both opsets write alike but define differently."""
     if site.older is None:
         return same_op(site)
-    raise Cannot(f"{site.node.op} means something else in opset {site.opset}")
+    raise RewriteNotApplicable(f"{site.node.op} means something else in opset {site.opset}")
 
 
 RULES: dict[str, Rule] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import Cannot, text
+from segc.passes.support.builder import RewriteNotApplicable, text
 from segc.passes.support.opset.older_node import OlderNode, Rule, Site, known_rank, older_attributes, same_op
 
 _END = 2**63 - 1  # the end of a Slice that takes the rest
@@ -50,7 +50,7 @@ def _split(site: Site) -> OlderNode:
     side = None if x.shape is None else x.shape[axis]
     if sizes is None and parts is not None:
         if not isinstance(side, int):
-            raise Cannot(f"it splits a side of unknown size into {parts} parts")
+            raise RewriteNotApplicable(f"it splits a side of unknown size into {parts} parts")
         sizes = None if side % parts == 0 else split_sizes(side, parts)
     inputs = [x]
     if sizes is not None and site.opset < 13:
@@ -65,7 +65,7 @@ def _pad(site: Site) -> OlderNode:
     """Pads of some axes become pads of all axes below opset 18."""
     node, x = site.node, site.node.inputs[0]
     if text(node, "mode") == "wrap" and site.opset < 19:
-        raise Cannot(f"mode='wrap' has no form in opset {site.opset}")
+        raise RewriteNotApplicable(f"mode='wrap' has no form in opset {site.opset}")
     axes = site.constant(3, "axes")
     inputs = list(node.inputs[:3])
     if axes is not None and site.opset < 18:
@@ -92,7 +92,7 @@ def _reshape(site: Site) -> OlderNode:
     if site.opset < 14 and attrs.get("allowzero", 0):
         sizes = site.constant(1, "sizes with allowzero")
         if sizes is None or 0 in sizes:
-            raise Cannot(f"a size of 0 has no form in opset {site.opset}")
+            raise RewriteNotApplicable(f"a size of 0 has no form in opset {site.opset}")
         del attrs["allowzero"]
     return OlderNode("Reshape", older_attributes(site, attrs), list(site.node.inputs))
 

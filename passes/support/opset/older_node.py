@@ -11,7 +11,7 @@ import onnx.defs
 import onnx.helper
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import Builder, Cannot
+from segc.passes.support.builder import Builder, RewriteNotApplicable
 from segc.passes.support.edit import ints, optional, rank
 
 _TYPE_NAMES = {"float32": "float", "float64": "double", "object": "string", "str": "string"}
@@ -41,15 +41,16 @@ class Site:
         return optional(self.node, index)
 
     def constant(self, index: int, what: str) -> list[int] | None:
-        """Input `index` as ints, None if it is omitted. Raises Cannot if it is computed."""
+        """Input `index` as ints, None if it is omitted. Raises RewriteNotApplicable if it is computed."""
         tensor = self.input(index)
         values = ints(tensor)
         if tensor is not None and values is None:
-            raise Cannot(f"its {what} are computed at run time")
+            raise RewriteNotApplicable(f"its {what} are computed at run time")
         return values
 
 
-# Returns the node in the older opset, or the tensor that `site.build` makes in place of the node. Raises Cannot.
+# Returns the node in the older opset, or the tensor that `site.build` makes in place of the node.
+# Raises RewriteNotApplicable.
 Rule = Callable[[Site], OlderNode | gs.Tensor]
 
 
@@ -68,19 +69,25 @@ def first_opset(op: str) -> int:
 
 
 def same_op(site: Site) -> OlderNode:
-    """The same node, without attributes at the default of the newer op. Raises Cannot if the older op differs."""
+    """The same node, without attributes at the default of the newer op.
+
+    Raises RewriteNotApplicable if the older op differs.
+    """
     if site.older is None:
-        raise Cannot(f"opset {site.opset} has no {site.node.op}")
+        raise RewriteNotApplicable(f"opset {site.opset} has no {site.node.op}")
     return OlderNode(site.node.op, older_attributes(site, dict(site.node.attrs)), list(site.node.inputs))
 
 
 def older_attributes(site: Site, attrs: dict[str, Any]) -> dict[str, Any]:
-    """`attrs` as the older op takes them. Raises Cannot for one that it lacks and that is not at its default."""
+    """`attrs` as the older op takes them.
+
+    Raises RewriteNotApplicable for an attribute that the older op lacks and that is not at its default.
+    """
     assert site.older is not None
     for name in [name for name in attrs if name not in site.older.attributes]:
         default = default_of(site.newer, name)
         if default is None or as_text(attrs[name]) != default:
-            raise Cannot(f"{name}={as_text(attrs[name])!r} has no form in opset {site.opset}")
+            raise RewriteNotApplicable(f"{name}={as_text(attrs[name])!r} has no form in opset {site.opset}")
         del attrs[name]
     for name in site.older.attributes:
         default = default_of(site.newer, name)
@@ -129,8 +136,8 @@ def type_name(dtype: Any) -> str:
 
 
 def known_rank(tensor: gs.Tensor) -> int:
-    """The rank. Raises Cannot if it is unknown."""
+    """The rank. Raises RewriteNotApplicable if it is unknown."""
     dims = rank(tensor)
     if dims is None:
-        raise Cannot(f"the rank of '{tensor.name}' is unknown")
+        raise RewriteNotApplicable(f"the rank of '{tensor.name}' is unknown")
     return dims

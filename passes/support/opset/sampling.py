@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import Cannot, text
+from segc.passes.support.builder import RewriteNotApplicable, text
 from segc.passes.support.edit import ints, small_constant
 from segc.passes.support.opset.older_node import OlderNode, Rule, Site, known_rank, older_attributes, same_op
 
@@ -24,7 +24,7 @@ def _resize(site: Site) -> OlderNode | gs.Tensor:
         sizes = None if sizes is None else _sizes_of_all_axes(site, sizes, axes)
         computed = sizes is not None and not isinstance(sizes, gs.Constant)
         if text(node, "coordinate_transformation_mode") == "tf_crop_and_resize":
-            raise Cannot("it has a roi along some of the axes")
+            raise RewriteNotApplicable("it has a roi along some of the axes")
     inputs = [node.inputs[0], *_roi_and_scales(site, scales)] + ([] if sizes is None else [sizes])
     older = OlderNode("Resize", older_attributes(site, attrs), inputs)
     return site.build.op("Resize", "resized", *inputs, **older.attrs) if computed else older
@@ -35,7 +35,7 @@ def _lower_coordinates(site: Site, attrs: dict[str, Any]) -> None:
     if text(site.node, "coordinate_transformation_mode") != "half_pixel_symmetric" or site.opset >= 19:
         return
     if site.input(3) is None:
-        raise Cannot(f"half_pixel_symmetric with scales has no form in opset {site.opset}")
+        raise RewriteNotApplicable(f"half_pixel_symmetric with scales has no form in opset {site.opset}")
     attrs["coordinate_transformation_mode"] = "half_pixel"
 
 
@@ -51,7 +51,7 @@ def _roi_and_scales(site: Site, scales: gs.Tensor | None) -> list[gs.Tensor]:
 def _scales_of_all_axes(site: Site, scales: gs.Tensor, axes: Sequence[int]) -> gs.Tensor:
     values = small_constant(scales)
     if values is None:
-        raise Cannot("its scales are computed at run time")
+        raise RewriteNotApplicable("its scales are computed at run time")
     all_scales = np.ones(known_rank(site.node.inputs[0]), np.float32)
     all_scales[list(axes)] = values
     return site.build.const("scales", all_scales)
@@ -67,7 +67,7 @@ def _sizes_of_all_axes(site: Site, sizes: gs.Tensor, axes: Sequence[int]) -> gs.
         by_axis = {**others, **dict(zip(resized, known, strict=True))}
         return site.build.const("sizes", [by_axis[axis] for axis in range(dims)])
     if resized != list(range(dims - len(resized), dims)):
-        raise Cannot(f"it has sizes of axes {list(axes)} of a tensor that is not static")
+        raise RewriteNotApplicable(f"it has sizes of axes {list(axes)} of a tensor that is not static")
     outer = site.build.slice("outer", site.build.op("Shape", "shape", x), [0], [dims - len(resized)], [0])
     return site.build.op("Concat", "sizes", outer, sizes, axis=0)
 
@@ -77,7 +77,7 @@ def _grid_sample(site: Site) -> OlderNode:
     if site.older is None or site.opset >= 20:
         return same_op(site)
     if known_rank(site.node.inputs[0]) != 4:
-        raise Cannot(f"GridSample of opset {site.opset} takes maps with two sides only")
+        raise RewriteNotApplicable(f"GridSample of opset {site.opset} takes maps with two sides only")
     mode = text(site.node, "mode", "linear")
     older_mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
     return OlderNode("GridSample", {**site.node.attrs, "mode": older_mode}, list(site.node.inputs))
@@ -97,7 +97,7 @@ def _roi_align(site: Site) -> OlderNode:
     attrs = dict(site.node.attrs)
     if site.opset < 16:
         if text(site.node, "coordinate_transformation_mode", "half_pixel") != "output_half_pixel":
-            raise Cannot(f"half_pixel has no form in opset {site.opset}")
+            raise RewriteNotApplicable(f"half_pixel has no form in opset {site.opset}")
         del attrs["coordinate_transformation_mode"]
     return OlderNode("RoiAlign", older_attributes(site, attrs), list(site.node.inputs))
 

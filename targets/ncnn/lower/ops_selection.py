@@ -11,7 +11,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.legalize.scatter_elements import require_distinct
-from segc.passes.support.builder import Cannot, text
+from segc.passes.support.builder import RewriteNotApplicable, text
 from segc.targets.ncnn.lower.attributes import (
     axis_of,
     constant_ints,
@@ -94,7 +94,7 @@ def scatter(builder: NetBuilder, node: gs.Node) -> None:
     index_row = shared_row(indices)
     try:
         require_distinct(indices, data_sizes[-1])
-    except Cannot as reason:
+    except RewriteNotApplicable as reason:
         raise Refused(str(reason)) from reason
     outer, points, cells = element_count(data_sizes[:-1]), index_sizes[-1], data_sizes[-1]
     slots, hit = look_up(builder, builder.as_shape(index_row, (1, points)), points, cells)

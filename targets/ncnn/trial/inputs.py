@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from segc.parity import inputs
+from segc.parity import sample_inputs
 from segc.targets.ncnn.net.net import Net
 from segc.targets.protocol import Images
 
@@ -21,7 +21,7 @@ def trial_inputs(net: Net, images: Images | None) -> list[np.ndarray]:
     if images is None or x.ndim != 4 or x.shape[1] != COLORS:
         return [x]
     _, channels, height, width = x.shape
-    return [x, inputs.natural_input((1, channels, height, width), images.mean, images.std, images.channel_order)]
+    return [x, sample_inputs.natural_input((1, channels, height, width), images.mean, images.std, images.channel_order)]
 
 
 def noise(net: Net) -> np.ndarray:
@@ -33,4 +33,4 @@ def noise(net: Net) -> np.ndarray:
     channels = sizes[0] if len(sizes) == 3 and sizes[0] else COLORS
     side = max(MIN_SIDE, MIN_SIDE * round(SIDE * math.sqrt(COLORS / channels) / MIN_SIDE))
     shape = (1, *(size or min(side, SIDE) for size in sizes))
-    return inputs.noise(shape)
+    return sample_inputs.noise(shape)

@@ -108,7 +108,7 @@ def test_an_average_that_does_not_is_scaled_back() -> None:
             HEAD
             + """ g (float[1,2,6,6] x) => (float[1,2,6,6] y, int64[1,2,6,6] i)
             { y, i = MaxPool <kernel_shape = [2, 2], pads = [0, 0, 1, 1]> (x) }""",
-            "its output 'i' is there too",
+            "it has a second output, 'i'",
         ),
     ],
 )

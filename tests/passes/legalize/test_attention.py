@@ -86,7 +86,7 @@ def test_constant_masks_and_causality() -> None:
             HEAD
             + """ g (float[1,2,3,4] q, float[1,2,3,4] p) => (float[1,2,3,4] y, float[1,2,6,4] a, float[1,2,6,4] b)
             { y, a, b = Attention (q, q, q, , p, p) }""",
-            "its output 'a' is there too",
+            "it has a second output, 'a'",
         ),
     ],
 )

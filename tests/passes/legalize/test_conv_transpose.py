@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segc.passes.legalize.conv_transpose import LegalizeConvTranspose, zeros
-from segc.passes.support.builder import Cannot
+from segc.passes.support.builder import RewriteNotApplicable
 from tests.helpers.checks import HEAD, check_pass, check_untouched
 
 
@@ -101,7 +101,7 @@ def test_what_is_left_alone_says_why(text: str, reason: str) -> None:
 def test_zeros_and_pad_cut_off_what_is_asked(front: int, back: int, dilation: int) -> None:
     try:
         before, after, pad = zeros(front, back, dilation)
-    except Cannot:
+    except RewriteNotApplicable:
         assert (front - back) % dilation or min(front, back, 0) % dilation
         return
     assert min(before, after, pad) >= 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segc.passes.legalize.einsum import LegalizeEinsum, groups, parse
 from segc.passes.support import evaluate
-from segc.passes.support.builder import Cannot
+from segc.passes.support.builder import RewriteNotApplicable
 from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched, graph_of
 
 # Every equation in the models of mmseg 1.2.2 and mmcv 2.1.0.
@@ -160,7 +160,7 @@ def test_equations_that_do_not_fit_are_refused() -> None:
         ("ij,j->i", [3, 1], "does not fit ranks"),
         ("ij,j->k", [2, 1], "in the result only"),
     ]:
-        with pytest.raises(Cannot, match=reason):
+        with pytest.raises(RewriteNotApplicable, match=reason):
             parse(equation, ranks)
 
 

@@ -55,7 +55,7 @@ def test_without_bias_nothing_is_added_and_axes_are_an_input_from_opset_18_on() 
 def test_a_node_that_also_returns_the_mean_is_left_alone() -> None:
     check_untouched(
         LegalizeLayerNormalization(),
-        reason="its output 'm' is there too",
+        reason="it has a second output, 'm'",
         text=HEAD
         + """ g (float[N,4,6] x, float[6] s) => (float[N,4,6] y, float[N,4,1] m)
         { y, m = LayerNormalization <axis = -1> (x, s) }""",

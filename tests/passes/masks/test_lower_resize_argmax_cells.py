@@ -5,7 +5,7 @@ import pytest
 
 from segc.passes.masks.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.passes.support import evaluate
-from tests.helpers.mask_tails import MODES, STEPS, assert_masks, lowered, tail
+from tests.helpers.mask_lowerings import MODES, STEPS, assert_masks, lowered, tail
 
 pytest.importorskip("torch")
 

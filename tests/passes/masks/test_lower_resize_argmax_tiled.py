@@ -19,7 +19,7 @@ from segc.passes.support import evaluate
 from segc.passes.support.resize_argmax_site import weights
 from segc.targets.protocol import Settings
 from tests.helpers.checks import HEAD, HEAD20, check_pass, check_untouched, graph_of, text_of
-from tests.helpers.mask_tails import MODES, STEPS, assert_masks, expected, lowered, tail
+from tests.helpers.mask_lowerings import MODES, STEPS, assert_masks, expected, lowered, tail
 
 torch = pytest.importorskip("torch")
 
@@ -79,8 +79,8 @@ def test_the_runtime_itself_gives_the_lowest_of_equals(target: str, step: str, c
 
 
 def test_the_targets_use_them() -> None:
-    assert isinstance(targets.get("onnxruntime").mask_tail, LowerResizeArgMaxCells)
-    assert isinstance(targets.get("openvino").mask_tail, LowerResizeArgMaxTiled)
+    assert isinstance(targets.get("onnxruntime").mask_lowering, LowerResizeArgMaxCells)
+    assert isinstance(targets.get("openvino").mask_lowering, LowerResizeArgMaxTiled)
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)

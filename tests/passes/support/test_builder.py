@@ -6,7 +6,7 @@ import pytest
 
 from segc.passes.base import PassResult
 from segc.passes.support import evaluate
-from segc.passes.support.builder import Builder, Cannot, resolve, rewrite, standard
+from segc.passes.support.builder import Builder, RewriteNotApplicable, resolve, rewrite, standard
 from segc.passes.support.edit import Names
 from tests.helpers.checks import HEAD, graph_of
 
@@ -44,7 +44,7 @@ def test_a_site_that_cannot_be_spelled_leaves_no_trace() -> None:
 
     def spell(b: Builder) -> gs.Tensor:
         b.op("Neg", "negative", b.op("Exp", "power", b.node.inputs[0]))
-        raise Cannot("it is not to be")
+        raise RewriteNotApplicable("it is not to be")
 
     result = rewrite(graph, standard(graph, "Relu"), spell, PassResult())
     assert (result.changes, [s.reason for s in result.skips]) == (0, ["it is not to be"])

@@ -148,7 +148,7 @@ def test_sizes_at_run_time_that_opset_11_wants_written_down_go_to_the_host(tmp_p
         assert (model.opset_import[0].version, target) in {(11, "pplnn"), (20, "onnxruntime")}
 
 
-def test_indices_that_cross_a_border_are_int64_on_cuda(tmp_path: Path) -> None:
+def test_indices_that_cross_a_boundary_are_int64_on_cuda(tmp_path: Path) -> None:
     """The host has Trilu, which opset 11 lacks; TopK's indices are int32 on the device."""
     text = f"""g (float[1,8,16,16] x) => (float[1,8,16,4] y) <{WEIGHTS}, int64[1] k = {{4}}> {{
         a = Conv <pads = [1, 1, 1, 1]> (x, w)  v, i = TopK (a, k)  j = Trilu(i)
@@ -198,7 +198,7 @@ def test_a_dynamic_hybrid_computes_sizes_where_they_are_needed(tmp_path: Path, f
 
 
 @pytest.mark.parametrize("opset", [11, 20])
-def test_sizes_that_nobody_knows_get_names_at_borders(opset: int) -> None:
+def test_sizes_that_nobody_knows_get_names_at_boundaries(opset: int) -> None:
     """PPLNN refuses an input with a size that has neither a number nor a name."""
     text = f"g (float[N,8,H,W] x) => (float[N,8,P,Q] y) <{WEIGHTS}> {{ a = Conv(x, w)  b = Atan(a)  y = Conv(b, w) }}"
     graph = ir.from_model(parsed(text, opset))

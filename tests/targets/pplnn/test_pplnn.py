@@ -233,7 +233,7 @@ def test_several_inputs_and_outputs_go_by_name(tmp_path: Path, fake: pytest.Monk
     assert got["y"].tolist() == [[0, 3]] and got["z"].tolist() == [2, 4]
 
 
-def test_only_types_that_it_computes_with_cross_a_border() -> None:
+def test_only_types_that_it_computes_with_cross_a_boundary() -> None:
     for dtype, crosses in ((np.float32, True), (np.int64, True), (np.bool_, False), (np.uint8, False), (None, False)):
         assert (PPLNN.boundary(gs.Variable("t", dtype and np.dtype(dtype), [1])) is None) == crosses
 

@@ -1,6 +1,6 @@
 """Every spelling of segc.ResizeArgMax in every target that can run it here: which is the fastest, and which refuse.
 
-    python benchmarks/mask_spellings.py [--targets onnxruntime openvino ncnn pplnn] [--classes 19 150] [--runs 7]
+    python benchmarks/mask_lowerings.py [--targets onnxruntime openvino ncnn pplnn] [--classes 19 150] [--runs 7]
                                         [--threads 1] [--small 64x64] [--large 512x512]
 
 The graph is nothing but the resize and the argmax, taken through the target's pipeline and emitter. Spellings run in
@@ -46,7 +46,7 @@ Run = Callable[[], np.ndarray]
 
 def built(name: str, step: Any, tail: mask_placement.Tail, logits: np.ndarray, threads: int, folder: Path) -> Run:
     """A call that makes the mask. Raises SegcError where the target refuses the spelling."""
-    target: Target = dataclasses.replace(targets.get(name), mask_tail=step)
+    target: Target = dataclasses.replace(targets.get(name), mask_lowering=step)
     runtime = targets.get("onnxruntime") if name == "pplnn" else target
     graph = ir.from_model(tail.model(logits.shape, target.opset))
     ir.infer_shapes(graph)
