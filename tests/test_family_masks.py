@@ -1,4 +1,4 @@
-"""Masks of all families from their small logits: the host's kernel and the targets' spellings against torch."""
+"""Masks of all families from their small logits: the host's kernel and the targets' lowerings against torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the fast spellings of segc.ResizeArgMax share."""
+"""What the tests of the fast lowerings of segc.ResizeArgMax share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.helpers.checks import HEAD20, graph_of, text_of
 torch = pytest.importorskip("torch")
 
 STEPS: dict[str, Pass] = {
-    "banded": LowerResizeArgMaxTiled(),
-    "banded, small": LowerResizeArgMaxTiled(strip_kb=4, columns=8),
-    "banded, classes last": LowerResizeArgMaxTiled(strip_kb=4, columns=8, classes_last=True),
+    "tiled": LowerResizeArgMaxTiled(),
+    "tiled, small": LowerResizeArgMaxTiled(strip_kb=4, columns=8),
+    "tiled, classes last": LowerResizeArgMaxTiled(strip_kb=4, columns=8, classes_last=True),
     "cells": LowerResizeArgMaxCells(),
     "cells, small": LowerResizeArgMaxCells(part_kb=4),
 }

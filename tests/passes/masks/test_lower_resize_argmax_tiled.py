@@ -1,4 +1,4 @@
-"""The fast spellings of segc.ResizeArgMax, this one and by cells, give torch's masks in the runtimes they serve."""
+"""The fast lowerings of segc.ResizeArgMax, this one and by cells, give torch's masks in the runtimes they serve."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_map_of_one_class_or_of_noise_leaves_no_cell_or_all_mixed(step: Pass) 
     assert_masks(evaluate.outputs(graph, {"x": x})["y"], x, (64, 64), "half_pixel")
 
 
-@pytest.mark.parametrize(("target", "step"), [("onnxruntime", "cells, small"), ("openvino", "banded, small")])
+@pytest.mark.parametrize(("target", "step"), [("onnxruntime", "cells, small"), ("openvino", "tiled, small")])
 @pytest.mark.parametrize("classes", [2, 19, 300])
 def test_the_runtime_itself_gives_the_lowest_of_equals(target: str, step: str, classes: int, tmp_path: Path) -> None:
     pytest.importorskip(target)
@@ -88,7 +88,7 @@ def test_what_they_cannot_do_becomes_resize_and_argmax(step: Pass) -> None:
     text = f"""{HEAD20} g (float[N,3,H,W] x) => (int64[N,1,A,B] y) <int64[2] add = {{3, 4}}, int64[1] two = {{2}},
         int64[1] four = {{4}}> {{ s = Shape (x)  i = Slice (s, two, four)  size = Add (i, add)
         y = segc.ResizeArgMax <coordinate_transformation_mode = "half_pixel"> (x, size) }}"""
-    graph = check_pass(step, text, None, skips="no static size")
+    graph = check_pass(step, text, None, skips="is not static")
     assert [n.op for n in graph.nodes][-2:] == ["Resize", "ArgMax"]
     check_pass(step, tail(1, 3, 8, 8, (4, 9)), None, skips="smaller than the logits")
     half = tail(1, 3, 4, 4, (8, 8)).replace("float[", "float16[")
@@ -118,7 +118,7 @@ def test_large_logits_are_never_there_as_a_whole() -> None:
 
 
 def test_asymmetric_coordinates_keep_their_meaning() -> None:
-    for step in (STEPS["banded, small"], STEPS["cells"]):
+    for step in (STEPS["tiled, small"], STEPS["cells"]):
         check_pass(step, tail(1, 4, 5, 6, (20, 18), "asymmetric"), None)
 
 
@@ -130,7 +130,7 @@ def test_weights_are_torchs() -> None:
         np.testing.assert_allclose(weights(side, out, mode), want, atol=1e-7)
 
 
-@pytest.mark.parametrize("step", ["banded", "cells"])
+@pytest.mark.parametrize("step", ["tiled", "cells"])
 def test_an_opset_before_13_gets_a_resize_and_an_argmax(step: str) -> None:
     text = tail(1, 3, 4, 5, (8, 10), end="kept").replace('"" : 20', '"" : 12')
     graph = check_pass(
