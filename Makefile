@@ -34,6 +34,7 @@ generated: $(STAMP)  ## files that are written from the code, kept in git
 	$(BIN)/python -m segc.passes.registry
 	$(BIN)/python -m segc.errors.reference
 	PYTHONPATH=. $(BIN)/python tools/layout.py
+	PYTHONPATH=. $(BIN)/python tools/schemas.py
 	PYTHONPATH=. $(BIN)/python tools/draw_pipeline.py
 
 format: $(STAMP)

@@ -101,6 +101,8 @@ class Runtime:
     multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession.
     concurrent: several threads may call one session at the same time. Otherwise an Engine calls it from one at a time.
     configure(runtime, options): the runtime as the user's options of the target want it, e.g. with another package.
+    options: a dataclass of what `load` reads from a bundle, in the types of segc.bundle.typed; a bundle with others is
+    refused before the runtime sees them. None: any.
     """
 
     load: Callable[[Path, Mapping[str, Any], int], Session]
@@ -108,3 +110,4 @@ class Runtime:
     multi_io: bool = False
     concurrent: bool = False
     configure: Callable[[Runtime, Mapping[str, str]], Runtime] = lambda runtime, _: runtime
+    options: type | None = None

@@ -152,7 +152,8 @@ def adjacent_runs(pieces: list[Piece]) -> list[list[Piece]]:
     grouped: list[list[Piece]] = []
     for each in pieces:
         last = grouped[-1][-1] if grouped else None
-        follows = last is not None and last.source is each.source and last.end == each.start and each.end > 0
+        pieces_of_one = last is not None and last.end > 0 and each.end > 0 and last.source is each.source
+        follows = pieces_of_one and last is not None and last.end == each.start
         if follows:
             grouped[-1].append(each)
         else:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import json
 import re
-import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
 from segc import __version__
 from segc.bundle.canonical_json import canonical, sha256_of
+from segc.bundle.typed import LARGEST, Number, Sha256, Within, WrongValue, decode, encode, require
 from segc.errors import BundleError, Code
 
 FORMAT = 1
 NAME = "segc.json"
-REPORT = "report.json"
 
-Range = tuple[int, int | None]  # both ends included; None: no upper bound
-Pair = tuple[int, int]
+Count = Annotated[int, Within(0, LARGEST)]
+Side = Annotated[int, Within(1, 1 << 20)]  # of an image or a batch
+Channels = Annotated[int, Within(1, 1 << 16)]
+Byte = Annotated[int, Within(0, 255)]
+Range = tuple[Side, Side | None]  # both ends included; None: no upper bound
+Pair = tuple[Side, Side]
+Precision = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class Checkpoint:
     """The file the weights came from."""
 
     name: str
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class Source:
 
     kind: str
     name: str
-    sha256: str | None
+    sha256: Sha256 | None
     weights: str
     checkpoint: Checkpoint | None
 
@@ -62,14 +66,13 @@ class Dynamic:
     batch: Range
     height: Range
     width: Range
-    divisor: int
+    divisor: Side
 
     def __post_init__(self) -> None:
-        _require(self.divisor >= 1, "input.dynamic.divisor", self.divisor, "at least 1")
         for name in ("batch", "height", "width"):
             low, high = getattr(self, name)
             good = low >= 1 and (high is None or high >= low)
-            _require(good, f"input.dynamic.{name}", [low, high], "a range that starts at 1 or above")
+            require(good, f"input.dynamic.{name}", [low, high], "a range that starts at 1 or above")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +85,15 @@ class Input:
     name: str
     dtype: Literal["float32", "uint8"] = "float32"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
-    shape: tuple[int | None, int, int | None, int | None]
+    shape: tuple[Side | None, Channels, Side | None, Side | None]
     dynamic: Dynamic | None
 
     def __post_init__(self) -> None:
-        for at, side in enumerate(self.shape):
-            _require(side is None or side >= 1, f"input.shape[{at}]", side, "at least 1")
         image = self.dtype == "uint8"
-        _require(self.layout == ("NHWC" if image else "NCHW"), "input.layout", self.layout, f"the one of {self.dtype}")
-        _require(not image or (self.dynamic is None and self.shape[1] == 3), "input.shape", self.shape, "static, RGB")
+        require(self.layout == ("NHWC" if image else "NCHW"), "input.layout", self.layout, f"the one of {self.dtype}")
+        require(not image or (self.dynamic is None and self.shape[1] == 3), "input.shape", self.shape, "static, RGB")
         open_ended = self.dynamic is None and None in self.shape
-        _require(not open_ended, "input.dynamic", None, "ranges for the dimensions that input.shape leaves open")
+        require(not open_ended, "input.dynamic", None, "ranges for the dimensions that input.shape leaves open")
 
     def limits(self, axis: int) -> Range:
         """The least and the greatest size along axis 0 (N), 2 (H) or 3 (W); a fixed size wins over a range."""
@@ -123,17 +124,16 @@ class Output:
     name: str
     kind: Literal["logits", "mask"]
     dtype: Literal["float32", "uint8", "uint16"]
-    channels: int
-    threshold: float | None
+    channels: Channels
+    threshold: Number | None
     decode: Decode | None
 
     def __post_init__(self) -> None:
-        _require(self.decode is None or self.kind == "mask", "output.decode", self.decode, "null for logits")
-        _require(self.channels >= 1, "output.channels", self.channels, "at least 1")
+        require(self.decode is None or self.kind == "mask", "output.decode", self.decode, "null for logits")
         wanted = "float32" if self.kind == "logits" else "uint8" if self.channels <= 256 else "uint16"
-        _require(self.dtype == wanted, "output.dtype", self.dtype, f"{wanted} for {self.channels} {self.kind} channels")
+        require(self.dtype == wanted, "output.dtype", self.dtype, f"{wanted} for {self.channels} {self.kind} channels")
         decided = self.channels > 1 or self.threshold is not None
-        _require(decided, "output.threshold", None, "a number for a head with one channel")
+        require(decided, "output.threshold", None, "a number for a head with one channel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,22 +143,17 @@ class Resize:
     scale: Pair
     keep_ratio: bool
 
-    def __post_init__(self) -> None:
-        _require(min(self.scale) >= 1, "preprocessing.resize.scale", self.scale, "at least 1 x 1")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pad:
     """mmseg's padding to the right and bottom, after normalisation. size: (height, width) at least."""
 
     size: Pair | None = None
-    divisor: int | None = None
-    value: float = 0.0
+    divisor: Side | None = None
+    value: Number = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.size is None or self.divisor is None, "preprocessing.pad", "size and divisor", "one of the two")
-        _require(self.size is None or min(self.size) >= 1, "preprocessing.pad.size", self.size, "at least 1 x 1")
-        _require(self.divisor is None or self.divisor >= 1, "preprocessing.pad.divisor", self.divisor, "at least 1")
+        require(self.size is None or self.divisor is None, "preprocessing.pad", "size and divisor", "one of the two")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +161,13 @@ class Preprocessing:
     """From a BGR image to the engine's input; mean and std are in the order of `channel_order`."""
 
     channel_order: Literal["RGB", "BGR"]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Number, ...]
+    std: tuple[Number, ...]
     resize: Resize | None
     pad: Pad
 
     def __post_init__(self) -> None:
-        _require(all(self.std), "preprocessing.std", self.std, "numbers other than 0")
+        require(all(self.std), "preprocessing.std", self.std, "numbers other than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +182,32 @@ class Inference:
     def __post_init__(self) -> None:
         if self.mode == "whole":
             return
-        _require(self.crop is not None and min(self.crop) >= 1, "inference.crop", self.crop, "at least 1 x 1 to slide")
+        require(self.crop is not None, "inference.crop", self.crop, "a size to slide")
         assert self.crop is not None
         covers = self.stride is not None and all(1 <= s <= c for s, c in zip(self.stride, self.crop, strict=True))
-        _require(covers, "inference.stride", self.stride, f"at least 1 x 1 and at most the crop {self.crop}")
+        require(covers, "inference.stride", self.stride, f"at least 1 x 1 and at most the crop {self.crop}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResize:
+    """How the model's own test pipeline resizes; scale: (width, height)."""
+
+    scale: Pair | None
+    keep_ratio: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What else is known of the model. top_k: rounding decides which points it selects, so parity is judged by pixels.
+
+    test_cfg: as the config has it. rewrites: of the front end.
+    """
+
+    num_classes: Channels
+    test_cfg: Mapping[str, Any]
+    test_resize: TestResize | None
+    top_k: bool
+    rewrites: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,15 +215,15 @@ class PassRecord:
     """A pass that ran, and how much it changed."""
 
     name: str
-    changes: int
+    changes: Count
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
     """Size and digest of a file; for report.json those of its canonical form without `timings`."""
 
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +232,8 @@ class BoundaryTensor:
 
     name: str
     dtype: str
-    shape: tuple[int | None, ...] | None
-    bytes: int | None
+    shape: tuple[Count | None, ...] | None
+    bytes: Count | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +248,7 @@ class Segment:
     directory: str
     files: tuple[str, ...]
     options: Mapping[str, Any]
-    nodes: int
+    nodes: Count
     inputs: tuple[BoundaryTensor, ...]
     outputs: tuple[BoundaryTensor, ...]
 
@@ -242,14 +259,14 @@ class Manifest:
 
     source: Source
     target: TargetInfo
-    precision: str
+    precision: Precision
     input: Input
     output: Output
     preprocessing: Preprocessing
     inference: Inference
     classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    model: Mapping[str, Any] = field(default_factory=dict)
+    palette: tuple[tuple[Byte, Byte, Byte], ...]
+    model: ModelFacts
     passes: tuple[PassRecord, ...] = ()
     segments: tuple[Segment, ...] = ()  # of a hybrid bundle, in running order
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -257,26 +274,29 @@ class Manifest:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except WrongValue as wrong:
+            raise refused(wrong) from wrong
+
+    def _check(self) -> None:
+        """What fields say of each other. Raises WrongValue."""
         known = self.output.channels
         named = len(self.classes) == known if known > 1 else len(self.classes) in (1, 2)
-        _require(named, "classes", f"{len(self.classes)} names", f"one for each of the {known} channels")
-        _require(len(self.palette) == len(self.classes), "palette", f"{len(self.palette)} colours", "one a class")
-        byte_sized = all(0 <= part <= 255 for colour in self.palette for part in colour)
-        _require(byte_sized, "palette", self.palette, "numbers from 0 to 255")
+        require(named, "classes", f"{len(self.classes)} names", f"one for each of the {known} channels")
+        require(len(self.palette) == len(self.classes), "palette", f"{len(self.palette)} colours", "one a class")
         for name in ("mean", "std"):
             numbers = getattr(self.preprocessing, name)
             want = f"one number for each of the input's {self.input.shape[1]} channels"
-            _require(len(numbers) == self.input.shape[1], f"preprocessing.{name}", list(numbers), want)
+            require(len(numbers) == self.input.shape[1], f"preprocessing.{name}", list(numbers), want)
         if self.inference.mode == "slide":
-            _require(self.output.kind == "logits", "output.kind", "mask", "logits to slide: overlaps are averaged")
+            require(self.output.kind == "logits", "output.kind", "mask", "logits to slide: overlaps are averaged")
             for axis in (2, 3):
                 assert self.inference.crop is not None
                 fixed, crop = self.input.shape[axis], self.inference.crop[axis - 2]
-                _require(fixed in (None, crop), f"input.shape[{axis}]", fixed, f"{crop}, the crop, or null")
-        for file, record in self.files.items():
-            _require(is_inside(file), "files", file, "names below the bundle, apart from segc.json")
-            hexadecimal = re.fullmatch("[0-9a-f]{64}", record.sha256) is not None
-            _require(hexadecimal, f"files.{file}.sha256", record.sha256, "64 hexadecimal digits")
+                require(fixed in (None, crop), f"input.shape[{axis}]", fixed, f"{crop}, the crop, or null")
+        for file in self.files:
+            require(is_inside(file), "files", file, "names below the bundle, apart from segc.json")
         self._check_segments()
 
     @property
@@ -292,22 +312,22 @@ class Manifest:
         known = {self.input.name}
         for at, segment in enumerate(self.segments):
             name = f"segments[{at}]"
-            _require(is_inside(segment.directory), f"{name}.directory", segment.directory, "a folder below the bundle")
+            require(is_inside(segment.directory), f"{name}.directory", segment.directory, "a folder below the bundle")
             for file in segment.files if self.files else ():
                 listed = file in self.files and file.startswith(f"{segment.directory}/")
-                _require(listed, f"{name}.files", file, f"names below {segment.directory} that `files` lists")
+                require(listed, f"{name}.files", file, f"names below {segment.directory} that `files` lists")
             for tensor in segment.inputs:
-                _require(tensor.name in known, f"{name}.inputs", tensor.name, "what an earlier segment gives")
+                require(tensor.name in known, f"{name}.inputs", tensor.name, "what an earlier segment gives")
             known |= {tensor.name for tensor in segment.outputs}
         gives = not self.segments or self.output.name in known
-        _require(gives, "segments", len(self.segments), f"one that gives the output '{self.output.name}'")
+        require(gives, "segments", len(self.segments), f"one that gives the output '{self.output.name}'")
 
     def to_json(self) -> dict[str, Any]:
         """The content of segc.json, its own digest included."""
-        value: dict[str, Any] = _encode(self)
+        value: dict[str, Any] = encode(self)
         try:
             return {**value, "sha256": self_digest(value)}
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise BundleError(
                 "the manifest cannot be written as JSON", code=Code.MANIFEST_VALUE, because=str(error)
             ) from error
@@ -321,18 +341,17 @@ class Manifest:
         given = {"format": FORMAT, "segc": __version__, "files": {}, "segments": [], **content}
         try:
             plain = json.loads(canonical(given))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise BundleError(
                 "the manifest cannot be written as JSON", code=Code.MANIFEST_VALUE, because=str(error)
             ) from error
-        decoded: Self = _decode(cls, plain, "")
-        return decoded
+        return cls._decoded(plain)
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         """Validate the content of a segc.json. Raises BundleError."""
         if not isinstance(value, dict):
-            raise refused("segc.json as a whole", type(value).__name__, "an object")
+            raise refused(WrongValue("the file as a whole", type(value).__name__, "an object"))
         check_format(value)
         given = {key: part for key, part in value.items() if key != "sha256"}
         if value.get("sha256") != (digest := self_digest(given)):
@@ -342,7 +361,14 @@ class Manifest:
                 because=f"its digest is {digest}, it says {value.get('sha256')}",
                 so="copy the bundle again or compile the model again; the manifest is not meant to be edited",
             )
-        decoded: Self = _decode(cls, given, "")
+        return cls._decoded(given)
+
+    @classmethod
+    def _decoded(cls, value: object) -> Self:
+        try:
+            decoded: Self = decode(cls, value)
+        except WrongValue as wrong:
+            raise refused(wrong) from wrong
         return decoded
 
 
@@ -360,7 +386,7 @@ def check_format(value: Mapping[str, Any]) -> None:
     """Refuse formats other than this segc's, before anything else is read."""
     found = value.get("format")
     if type(found) is not int or found < 1:
-        raise refused("format", found, "a format number")
+        raise refused(WrongValue("format", found, "a format number"))
     if found > FORMAT:
         raise BundleError(
             f"the bundle has format {found}, segc {__version__} reads format {FORMAT}",
@@ -383,65 +409,11 @@ def is_inside(name: str) -> bool:
     return plain and not re.search(r"[\\:\x00]", name) and name.casefold() != NAME
 
 
-def refused(name: str, found: object, wanted: str) -> BundleError:
+def refused(wrong: WrongValue) -> BundleError:
     """The error for a field that cannot be used."""
     return BundleError(
-        f"{NAME} cannot be used: {name}",
+        f"{NAME} cannot be used: {wrong.name}",
         code=Code.MANIFEST_DAMAGED,
-        because=f"found {found!r}, needed: {wanted}",
+        because=f"found {wrong.found}, needed: {wrong.wanted}",
         so="compile the model again",
     )
-
-
-def _require(good: bool, name: str, found: object, wanted: str) -> None:
-    if not good:
-        raise refused(name, found, wanted)
-
-
-def _encode(value: Any) -> Any:
-    if is_dataclass(value):
-        return {part.name: _encode(getattr(value, part.name)) for part in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _encode(part) for key, part in value.items()}
-    return [_encode(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-def _decode(kind: Any, value: Any, at: str) -> Any:
-    """`value`, as json.loads gives it, as a `kind`; `at` is the dotted name of the field."""
-    if kind is Any:
-        return value
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _decode_fields(kind, value, at)
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin in (types.UnionType, Union):
-        return None if value is None else _decode(parts[0], value, at)
-    if origin is Literal:
-        _require(isinstance(value, str) and value in parts, at, value, " or ".join(parts))
-        return value
-    if origin is Mapping:
-        _require(isinstance(value, dict) and all(isinstance(key, str) for key in value), at, value, "an object")
-        return {key: _decode(parts[1], part, f"{at}.{key}") for key, part in value.items()}
-    if origin is tuple:
-        _require(isinstance(value, list), at, value, "a list")
-        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
-        _require(len(kinds) == len(value), at, value, f"{len(kinds)} entries")
-        return tuple(_decode(k, part, f"{at}[{i}]") for i, (k, part) in enumerate(zip(kinds, value, strict=True)))
-    return _decode_plain(kind, value, at)
-
-
-def _decode_plain(kind: type, value: Any, at: str) -> Any:
-    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind]
-    if kind is float and type(value) is int:
-        return float(value)
-    _require(type(value) is kind, at, value, words)
-    return value
-
-
-def _decode_fields(kind: type, value: Any, at: str) -> Any:
-    _require(isinstance(value, dict), at or NAME, value, "an object")
-    hints, dot = get_type_hints(kind), f"{at}." if at else ""
-    for key in value:
-        _require(key in hints, f"{dot}{key}", value[key], "no such field")
-    for key in hints:
-        _require(key in value, f"{dot}{key}", "nothing", "the field")
-    return kind(**{key: _decode(hint, value[key], f"{dot}{key}") for key, hint in hints.items()})

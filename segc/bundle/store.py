@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from segc.bundle.canonical_json import canonical, sha256_of, sha256_of_file
-from segc.bundle.manifest import NAME, REPORT, FileRecord, Manifest, check_format
+from segc.bundle.manifest import NAME, FileRecord, Manifest, check_format
+from segc.bundle.report import LARGEST_JSON, REPORT
 from segc.errors import BundleError, Code, FileError
+from segc.files import read_regular
 
 __all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
 
@@ -123,10 +125,10 @@ def _check_destination(final: Path, force: bool) -> None:
 def _why_not_ours(folder: Path) -> str | None:
     """Why deleting `folder` might lose something that segc did not write, or None."""
     try:
-        value = json.loads((folder / NAME).read_bytes())
+        value = json.loads(read_regular(folder / NAME, LARGEST_JSON))
         ours = {NAME, *value["files"]}
         known = isinstance(value["format"], int)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileError, OSError, ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
         return f"it holds no {NAME} that segc can read, so it is not a bundle"
@@ -192,7 +194,7 @@ def _files(root: Path) -> list[str]:
 def _manifest_bytes(root: Path) -> bytes:
     if root.is_dir():
         try:
-            return (root / NAME).read_bytes()
+            return read_regular(root / NAME, LARGEST_JSON)
         except FileNotFoundError:
             raise BundleError(
                 f"{root} is not a bundle",
@@ -226,7 +228,7 @@ def _parse(content: bytes) -> object:
         check_format(value)
         try:
             same = canonical(value) == content
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(
                 f"{NAME} is damaged", code=Code.MANIFEST_DAMAGED, because=str(error), so=_DAMAGED
             ) from error
@@ -270,7 +272,7 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
 def _record(path: Path, name: str) -> FileRecord:
     if name != REPORT:
         return FileRecord(sha256=sha256_of_file(path), bytes=path.stat().st_size)
-    content = path.read_bytes()
+    content = read_regular(path, LARGEST_JSON)
     try:
         value = json.loads(content)
         same = canonical(value) == content

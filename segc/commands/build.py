@@ -6,7 +6,6 @@ It keeps what it was built from, so that it can be built again on another machin
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,8 @@ import numpy as np
 import onnx
 
 from segc import targets
-from segc.bundle.manifest import REPORT, Manifest
+from segc.bundle.manifest import Manifest
+from segc.bundle.report import read_report
 from segc.bundle.status import Status
 from segc.bundle.store import read_bundle, write_bundle
 from segc.commands.compile import Bundle
@@ -118,7 +118,7 @@ def _finished(
 
 def _report(path: Path, status: Status, seconds: Mapping[str, float]) -> dict[str, Any]:
     """The bundle's report with the state of now; `seconds` is filled in as time goes by."""
-    report: dict[str, Any] = json.loads((path / REPORT).read_bytes())
+    report = read_report(path)
     return {**report, **status.to_json(), "timings": {**report["timings"], "seconds": seconds}}
 
 

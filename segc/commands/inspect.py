@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,12 +44,12 @@ def inspect(path: str | Path, *, origins: bool = False, shape: tuple[int, int] |
 
 
 def _bundle(path: Path, shape: tuple[int, int] | None) -> dict[str, Any]:
+    from segc.bundle.report import REPORT, read_report
     from segc.bundle.store import read_bundle
 
     manifest = read_bundle(path)
     shown = {k: v for k, v in manifest.to_json().items() if k != "palette"}
-    report_file = path / "report.json"
-    report = json.loads(report_file.read_text(encoding="utf-8")) if report_file.is_file() else {}
+    report = read_report(path) if REPORT in manifest.files else {}
     sized = None if manifest.segments else shape  # a segment has no image to give a size to
     engines = {name: _memory(_read(path / name), sized) for name in manifest.files if name.endswith(".onnx")}
     return {

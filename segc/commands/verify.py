@@ -71,7 +71,7 @@ def verify(
     cases = metrics.run_cases(reference, run, named, threshold)
     own = targets.get(engine.manifest.target.name).limits
     limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
-    if engine.manifest.model.get("top_k"):
+    if engine.manifest.model.top_k:
         limits = by_pixels(limits)
     if missed := metrics.failures(cases, limits):
         raise ParityError(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import CheckpointError, Code, FileError
+from segc.frontend import dataset_meta
+from segc.frontend.dataset_meta import NO_META, DatasetMeta
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +27,11 @@ _NUMPY = re.compile(r"numpy\.(_?core\.multiarray\.(_reconstruct|scalar)|ndarray|
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """state: parameter name -> tensor, prefixes removed. classes and palette from its meta, where there."""
+    """state: parameter name -> tensor, prefixes removed. dataset: classes and palette from its meta."""
 
     path: Path
     state: dict[str, torch.Tensor]
-    classes: tuple[str, ...] | None = None
-    palette: tuple[tuple[int, int, int], ...] | None = None
+    dataset: DatasetMeta = NO_META
 
     def record(self) -> dict[str, str]:
         """What the manifest says of it."""
@@ -73,8 +74,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     content = _load(path)
     state = _without_prefix(_weights(content, path))
-    classes, palette = _dataset(content)
-    return Checkpoint(path, state, classes, palette)
+    return Checkpoint(path, state, _dataset(content))
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool = False) -> Mismatch:
@@ -97,7 +97,15 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool 
             because=mismatch.lines(),
             so="use the config it was trained with",
         )
-    model.load_state_dict(fitting, strict=False)
+    try:
+        model.load_state_dict(fitting, strict=False)
+    except (RuntimeError, NotImplementedError) as error:  # quantized or sparse tensors, or some without storage
+        raise CheckpointError(
+            f"the weights of '{checkpoint.path}' cannot be copied into the model",
+            code=Code.CHECKPOINT_MISMATCH,
+            because=_first_line(error),
+            so="save them as plain float tensors: {name: tensor.dequantize().float() for ...}",
+        ) from error
     return mismatch
 
 
@@ -130,16 +138,7 @@ def _load(path: Path) -> object:
             because=_first_line(error),
             so="nothing of it was executed; ask its author for a plain state_dict, or convert it where you trust it",
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        UnicodeDecodeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # unpickling damaged bytes raises whatever the classes in them do
         raise CheckpointError(
             f"'{path}' cannot be read as a checkpoint",
             code=Code.CHECKPOINT_UNREADABLE,
@@ -154,8 +153,8 @@ def _stand_ins(path: Path) -> list[Any]:
 
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError, OSError):
-        return []  # not a zip archive: the old format is read without any of them
+    except Exception:  # not a zip archive: the old format is read without any of them; damage is found by _load
+        return []
     found: list[Any] = []
     for name in names:
         if _NUMPY.match(name):
@@ -232,19 +231,15 @@ def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return wrapped if wrapped and not others else state  # a model may have a part called `module`
 
 
-def _dataset(content: object) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:
+def _dataset(content: object) -> DatasetMeta:
     """Classes and palette from `meta.dataset_meta` (mmseg 1) or `meta.CLASSES` (before)."""
     meta = content.get("meta") if isinstance(content, Mapping) else None
     if not isinstance(meta, Mapping):
-        return None, None
+        return NO_META
     data = meta.get("dataset_meta")
     data = data if isinstance(data, Mapping) else meta
     lowered = {str(k).lower(): v for k, v in data.items()}
-    classes, palette = lowered.get("classes"), lowered.get("palette")
-    if not isinstance(classes, (list, tuple)):
-        return None, None
-    colours = tuple(tuple(int(c) for c in rgb) for rgb in palette) if isinstance(palette, (list, tuple)) else None
-    return tuple(str(c) for c in classes), colours  # type: ignore[return-value]
+    return dataset_meta.read(lowered.get("classes"), lowered.get("palette"), "the checkpoint")
 
 
 def _shape(tensor: torch.Tensor) -> str:

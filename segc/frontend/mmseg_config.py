@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc.errors import Code, ShapeError, SourceError, UsageError
-from segc.frontend import calibrate
+from segc.frontend import calibrate, dataset_meta
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
 from segc.frontend.mmseg_env import import_mmseg
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, generic_classes, pair
@@ -46,7 +46,7 @@ def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
         notes.add("no checkpoint was given: weights are RANDOM (fixed seed), the masks mean nothing")
         info = replace(info, weights="random")
         _calibrate(logits, info)
-    classes, palette = _dataset(config, read, info.channels)
+    classes, palette = _dataset(config, read, info.channels, notes)
     return Source(replace(info, classes=classes, palette=palette), logits, notes=tuple(notes))
 
 
@@ -227,24 +227,23 @@ def _calibrate(logits: nn.Module, info: ModelInfo) -> None:
     ) from failure
 
 
-def _dataset(config: Any, checkpoint: Checkpoint | None, channels: int) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+def _dataset(
+    config: Any, checkpoint: Checkpoint | None, channels: int, notes: Notes
+) -> tuple[tuple[str, ...], tuple[dataset_meta.Colour, ...]]:
     """Classes and palette from the checkpoint, the config's metainfo, or its dataset's class; else generic ones."""
     count = max(channels, 2)
-    candidates: list[tuple[Any, Any]] = []
-    if checkpoint is not None:
-        candidates.append((checkpoint.classes, checkpoint.palette))
+    candidates = [checkpoint.dataset] if checkpoint is not None else []
     for loader in ("test_dataloader", "val_dataloader"):
         dataset = (config.get(loader) or {}).get("dataset") or {}
         dataset = dataset.get("dataset", dataset)  # wrappers nest it
         meta = dataset.get("metainfo") or {}
-        candidates.append((meta.get("classes"), meta.get("palette")))
-        candidates.append(_metainfo_of(dataset.get("type") or config.get("dataset_type")))
-    for classes, palette in candidates:
-        if classes is not None and len(classes) == count:
-            names = tuple(str(c) for c in classes)
-            if palette is not None and len(palette) == count:
-                return names, tuple(tuple(int(v) for v in rgb) for rgb in palette)
-            return names, generic_classes(count)[1]
+        candidates.append(dataset_meta.read(meta.get("classes"), meta.get("palette"), f"the config's {loader}"))
+        of_type = _metainfo_of(dataset.get("type") or config.get("dataset_type"))
+        candidates.append(dataset_meta.read(*of_type, "the dataset's class"))
+    for found in candidates:
+        notes.add(*found.notes)
+        if found.classes is not None and len(found.classes) == count:
+            return found.classes, found.palette or generic_classes(count)[1]
     return generic_classes(channels)
 
 

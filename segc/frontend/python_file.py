@@ -43,10 +43,10 @@ def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
     notes = Notes()
     if checkpoint is not None:
         read = read_checkpoint(checkpoint)
-        notes.add(*load_into(model, read, allow_mismatch=allow_mismatch).notes())
+        notes.add(*load_into(model, read, allow_mismatch=allow_mismatch).notes(), *read.dataset.notes)
         info = replace(
             info, weights="checkpoint", checkpoint=read.record(),
-            classes=info.classes or read.classes or (), palette=info.palette or read.palette or (),
+            classes=info.classes or read.dataset.classes or (), palette=info.palette or read.dataset.palette or (),
         )  # fmt: skip
     return Source(info, PlainLogits(model).eval(), notes=tuple(notes))
 

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from segc.bundle.manifest import Input, Manifest
 from segc.bundle.store import read_bundle
-from segc.errors import Code, CompileError, MissingPackageError, ShapeError, UsageError
+from segc.bundle.typed import WrongValue, decode
+from segc.errors import BundleError, Code, CompileError, MissingPackageError, ShapeError, UsageError
 from segc.runtime.guard import runtime_errors
 from segc.runtime.hybrid_session import HybridSession, step
 from segc.runtime.images import as_bgr
@@ -82,6 +83,7 @@ def _load(
             so="install the package that adds it to segc",
         )
     plain = targets.runtime(name)
+    _require_options(plain, name, options, where)
     runtime = plain.configure(plain, settings)
     package = runtime.package
     if package is not None and not _installed(package.module):
@@ -99,6 +101,22 @@ def _load(
             ) from error
     _log.info("%s loaded %s in %.3f s", name, directory, time.perf_counter() - start)
     return runtime, session if runtime.concurrent else OneAtATime(session)
+
+
+def _require_options(runtime: Runtime, name: str, options: Mapping[str, Any], where: str) -> None:
+    """Refuse options that the target never writes, before its runtime, which may check nothing, sees them."""
+    if runtime.options is None:
+        return
+    try:
+        decode(runtime.options, options, "options")
+    except WrongValue as wrong:
+        raise BundleError(
+            f"the bundle cannot be loaded with {name}: {wrong.name}",
+            code=Code.MANIFEST_DAMAGED,
+            because=f"found {wrong.found}, needed: {wrong.wanted}",
+            where=where,
+            so="compile the model again",
+        ) from wrong
 
 
 class Engine:

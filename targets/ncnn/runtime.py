@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from segc.bundle.typed import OMITTABLE, Within
 from segc.errors import Code, CompileError
 from segc.targets.protocol import Package, Runtime, Session
 
@@ -18,6 +20,22 @@ PARAM, BIN = "model.param", "model.bin"
 FLAGS = (
     "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_winograd63_convolution",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a bundle says of its net. rank, dtype: of the result of one image. fp32_layers: see the files' writer."""
+
+    input: str
+    output: str
+    rank: Annotated[int, Within(1, 4)]
+    dtype: Literal["float32", "uint8", "uint16", "int32", "int64"]
+    use_fp16_packed: bool
+    use_fp16_storage: bool
+    use_fp16_arithmetic: bool
+    use_bf16_storage: bool
+    use_winograd63_convolution: bool
+    fp32_layers: Annotated[int, Within(0, 1 << 20)] | None = field(default=None, metadata=OMITTABLE)
 
 
 class NcnnSession:
@@ -80,4 +98,4 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> Session:
     return NcnnSession(directory, options, threads)
 
 
-RUNTIME = Runtime(load, PACKAGE, concurrent=True)
+RUNTIME = Runtime(load, PACKAGE, concurrent=True, options=Options)

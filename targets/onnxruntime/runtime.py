@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,4 +18,11 @@ def load(directory: Path, _options: Mapping[str, Any], threads: int) -> NamedSes
     return OrtSession(directory / FILE, threads)
 
 
-RUNTIME = Runtime(load, Package("onnxruntime", "onnxruntime", extra="onnxruntime"), multi_io=True, concurrent=True)
+@dataclass(frozen=True)
+class Options:
+    """A bundle has none."""
+
+
+RUNTIME = Runtime(
+    load, Package("onnxruntime", "onnxruntime", extra="onnxruntime"), multi_io=True, concurrent=True, options=Options
+)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -56,4 +57,13 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSess
     return OvSession(directory / FILES[0], options, threads)
 
 
-RUNTIME = Runtime(load, Package("openvino", "openvino", extra="openvino"), multi_io=True, concurrent=True)
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Properties of the plugin; others than these could make it write files."""
+
+    INFERENCE_PRECISION_HINT: Literal["f32"]
+
+
+RUNTIME = Runtime(
+    load, Package("openvino", "openvino", extra="openvino"), multi_io=True, concurrent=True, options=Options
+)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from segc.bundle.typed import Within
 from segc.errors import Code, CompileError
 from segc.isolation.session import IsolatedSession
 from segc.isolation.supervisor import run_command
@@ -58,4 +60,11 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSess
     return IsolatedSession("pplnn", directory, {**options, IN_CHILD: True}, threads, limit)
 
 
-RUNTIME = Runtime(load, multi_io=True)  # not concurrent: one child answers one question at a time
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """time_limit: seconds for loading, and for a run."""
+
+    time_limit: Annotated[float, Within(0, 86400)]
+
+
+RUNTIME = Runtime(load, multi_io=True, options=Options)  # not concurrent: one child answers one question at a time

@@ -6,13 +6,14 @@ import importlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from segc.bundle.typed import OMITTABLE
 from segc.errors import Code, CompileError
 from segc.targets.protocol import Package, Runtime, Session
 from segc.targets.tensorrt.cuda import Buffer, CudaError, Device
@@ -82,9 +83,23 @@ def _configure(runtime: Runtime, options: Mapping[str, str]) -> Runtime:
     return replace(runtime, package=Package(flavor.modules[-1], name, extra=_EXTRAS[flavor.name]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Of an engine its flavor and version; of a bundle whose build is deferred that it is, and the file to build from.
+
+    The name of that file is known: a bundle cannot name another.
+    """
+
+    deferred: bool = field(default=False, metadata=OMITTABLE)
+    flavor: str | None = field(default=None, metadata=OMITTABLE)
+    version: str | None = field(default=None, metadata=OMITTABLE)
+    onnx: Literal["model.onnx"] | None = field(default=None, metadata=OMITTABLE)
+
+
 RUNTIME = Runtime(
-    load, Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings", extra="tensorrt"), configure=_configure
-)
+    load, Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings", extra="tensorrt"), configure=_configure,
+    options=Options,
+)  # fmt: skip
 
 
 class Log:

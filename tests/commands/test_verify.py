@@ -36,7 +36,7 @@ def test_a_model_that_selects_by_top_k_is_judged_by_pixels(body: str, by_pixels:
     source = tmp_path / "net.py"
     source.write_text(NET.format(body=body))
     bundle = segc.compile(source, shape=(16, 20), out=tmp_path / "b")
-    assert bundle.manifest.model["top_k"] is by_pixels
+    assert bundle.manifest.model.top_k is by_pixels
     assert (bundle.report["parity"]["limits"]["relative_error"] is None) is by_pixels
     if by_pixels:
         assert len(verify(bundle.path, source=source, max_error=IMPOSSIBLE).cases) == 2

@@ -87,8 +87,8 @@ def test_the_dataset_comes_along_in_both_spellings(tmp_path: Path, state: dict[s
     old = {"state_dict": state, "meta": {"CLASSES": ["road", "car"], "PALETTE": palette}}
     for content in (new, old):
         read = read_checkpoint(saved(tmp_path, content))
-        assert (read.classes, read.palette) == (("road", "car"), ((1, 2, 3), (4, 5, 6)))
-    assert read_checkpoint(saved(tmp_path, {"state_dict": state, "meta": {"epoch": 3}})).classes is None
+        assert (read.dataset.classes, read.dataset.palette) == (("road", "car"), ((1, 2, 3), (4, 5, 6)))
+    assert read_checkpoint(saved(tmp_path, {"state_dict": state, "meta": {"epoch": 3}})).dataset.classes is None
 
 
 def test_a_checkpoint_of_mmengines_runner_loads(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_mmengines_runner_loads(tmp_path: Path) -> None:
         torch.load(path, weights_only=True)  # so plain torch refuses it
     read = read_checkpoint(path)
     assert same(read.state, dict(raw["state_dict"]))
-    assert (read.classes, read.palette) == (("sky", "sea"), ((0, 0, 255), (0, 255, 0)))
+    assert (read.dataset.classes, read.dataset.palette) == (("sky", "sea"), ((0, 0, 255), (0, 255, 0)))
 
 
 class Bomb:

@@ -35,9 +35,21 @@ CONTENT: dict[str, Any] = {
     "inference": {"mode": "whole", "crop": None, "stride": None, "align_corners": False},
     "classes": ["red", "green", "blue"],
     "palette": [[255, 0, 0], [0, 255, 0], [0, 0, 255]],
-    "model": {"num_classes": 3, "test_cfg": {"mode": "whole"}, "rewrites": []},
+    "model": {
+        "num_classes": 3,
+        "test_cfg": {"mode": "whole"},
+        "rewrites": [],
+        "top_k": False,
+        "test_resize": {"scale": None, "keep_ratio": True},
+    },
     "passes": [{"name": "simplify", "changes": 0}],
 }
+
+REPORT: dict[str, Any] = {
+    "status": "ok", "status_kind": "ok", "status_reason": None, "parity": None, "hybrid": None,
+    "ops": {"before": {"Conv": 1}, "after": {"Conv": 1}}, "passes": [], "skips": [], "notes": [],
+    "timings": {"seconds": {}, "passes": {}, "pipeline": [], "decode": None, "peak_memory_mb": 1},
+}  # fmt: skip
 
 LOGITS = "y = Conv (x, w)"
 MASK = "z = Conv (x, w)  best = ArgMax <axis = 1, keepdims = 0> (z)  y = Cast <to = 2> (best)"
@@ -73,7 +85,7 @@ def bundle(path: Path, body: str = LOGITS, shape: str = "N, 3, H, W", force: boo
     with write_bundle(path, force=force) as staging:
         onnx.save(model(body, shape), staging.directory / "model.onnx")
         staging.manifest = manifest(**changes)
-        staging.report = {"parity": None, "timings": {"seconds": {}}}
+        staging.report = REPORT
     return path
 
 

@@ -37,6 +37,7 @@ OF_THEIR_OWN = {
     "examples": "mirrors examples/",
     "tools": "mirrors tools/",
     "data": "what tests compare with",
+    "robustness": "hostile, damaged and odd inputs of every kind, through whole commands",
     "helpers": "what tests share",
     "structure": "rules about the tree as a whole",
 }

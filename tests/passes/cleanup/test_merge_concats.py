@@ -54,6 +54,12 @@ def test_the_split_stays_where_a_piece_is_needed() -> None:
     assert sorted(n.op for n in graph.nodes) == ["Neg", "Relu", "Split"]
 
 
+@pytest.mark.parametrize("parts", ["x, x, a", "x, a", "a, x, a", "a, a", "b, x"])
+def test_the_whole_is_no_piece_of_itself(parts: str) -> None:
+    nodes = f"a, b = Split <axis = 1> (x, halves)  y = Concat <axis = 1> ({parts})"
+    check_untouched(MergeConcats(), text(nodes), None)
+
+
 @pytest.mark.parametrize(
     ("nodes", "y", "reason"),
     [

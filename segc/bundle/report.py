@@ -1,0 +1,143 @@
+"""report.json as typed values: what a compile did and found. docs/bundle.md says what every field means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from segc.bundle.manifest import Count
+from segc.bundle.typed import KEY, Number, WrongValue, decode
+from segc.errors import BundleError, Code, FileError
+from segc.files import read_regular
+
+REPORT = "report.json"
+LARGEST_JSON = 1 << 26  # bytes
+Figure = Number | Literal["inf", "-inf", "nan"]  # JSON has no such numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What every case is held to. relative_error: None where parity is judged by pixels alone."""
+
+    relative_error: Number | None
+    agreement: Number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """The comparison on one input; see segc.parity.metrics."""
+
+    name: str
+    shape: tuple[Count, ...]
+    max_abs_error: Figure | None
+    relative_error: Figure | None
+    agreement: Figure
+    miou: Figure
+    boundary_agreement: Figure
+    differing_pixels: Count
+    margin_ratio: Figure | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The comparison with the reference. ran: what was judged. failures: limits that were missed, in words."""
+
+    reference: str
+    ran: str
+    limits: Limits
+    cases: tuple[Case, ...]
+    failures: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hybrid:
+    """How target and ONNX Runtime share the graph. target_share: of the work. refused: what the target lacks."""
+
+    summary: str
+    segments: Count
+    host_nodes: Count
+    target_share: Number
+    refused: tuple[str, ...]
+    moved: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ops:
+    """How often each op stands in the graph."""
+
+    before: Mapping[str, Count]
+    after: Mapping[str, Count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassRun:
+    """A pass, in running order."""
+
+    stage: str
+    name: str
+    changes: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedSite:
+    """A place that a pass recognised and left alone, and why."""
+
+    by: str = field(metadata={KEY: "pass"})
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Seconds by step and by pass, milliseconds of each placement of the mask, and peak memory."""
+
+    seconds: Mapping[str, Number]
+    passes: Mapping[str, Number]
+    pipeline: tuple[Number, ...]
+    decode: Mapping[str, Number] | None
+    peak_memory_mb: Number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All of report.json. status_kind, status_reason: the same as status, for programs."""
+
+    status: str
+    status_kind: Literal["ok", "built, not run", "emitted, not run", "not built, not run"]
+    status_reason: str | None
+    parity: Parity | None
+    hybrid: Hybrid | None
+    ops: Ops
+    passes: tuple[PassRun, ...]
+    skips: tuple[SkippedSite, ...]
+    notes: tuple[str, ...]
+    timings: Timings
+
+
+def read_report(bundle: Path) -> dict[str, Any]:
+    """The content of a bundle's report.json, checked. Raises BundleError, FileError."""
+    try:
+        content = read_regular(bundle / REPORT, LARGEST_JSON)
+    except OSError as error:
+        raise FileError(
+            f"{bundle / REPORT} cannot be read", code=Code.UNREADABLE, because=error.strerror or str(error)
+        ) from error
+    try:
+        value: dict[str, Any] = json.loads(content)
+        decode(Report, value)
+    except WrongValue as wrong:
+        raise _refused(f"cannot be used: {wrong.name}", f"found {wrong.found}, needed: {wrong.wanted}") from wrong
+    except (ValueError, RecursionError) as error:
+        raise _refused("is damaged", f"it is not JSON: {error}") from error
+    return value
+
+
+def _refused(what: str, because: str) -> BundleError:
+    return BundleError(
+        f"{REPORT} {what}", code=Code.BUNDLE_FILE, because=because,
+        so="copy the bundle again or compile the model again",
+    )  # fmt: skip
