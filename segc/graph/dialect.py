@@ -1,7 +1,7 @@
-"""The `segc` dialect, version 1: ops that ONNX cannot say and that targets implement differently.
+"""The `segc` dialect, version 1: ops that ONNX does not have and that each target lowers in its own way.
 
-Each op has a shape rule and reference semantics as an ONNX function body in standard ops (valid from opset 15 on), so
-ONNX Runtime executes a graph that contains it.
+Each op has a shape rule and a reference body, an ONNX function of standard ops (opset 15 or later), so that ONNX
+Runtime runs graphs that contain the op.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TypeAndShape = tuple[Any, list[Dim]]
 
 @dataclass(frozen=True)
 class DialectOp:
-    """One op: what it means in a line, its shape rule, and its body in ONNX text, without the function's header."""
+    """One op. summary: its meaning in a line. infer: its shape rule. body: ONNX text without the function header."""
 
     name: str
     summary: str
@@ -57,8 +57,8 @@ def _psa_mask_shape(node: gs.Node) -> Sequence[TypeAndShape]:
     return [(x.dtype, [batch, cells, height, width])]
 
 
-# A bin i of n over a side of length s averages cells floor(i*s/n) <= cell < ceil((i+1)*s/n): bins overlap unless n
-# divides s. An output_size of -1 keeps that side (torch's None): then n = s and every bin is its own cell.
+# Of n bins over a side of length s, bin i averages the cells floor(i*s/n) <= cell < ceil((i+1)*s/n). Bins overlap
+# unless n divides s. An output_size of -1 (torch's None) keeps the side: then n = s, and each bin is one cell.
 _BINS = """
     {axis}_n = Where({axis}_keep, {axis}_side, {axis}_wanted)
     {axis}_i = Range(zero, {axis}_n, one)
@@ -107,7 +107,7 @@ _ADAPTIVE_AVG_POOL = (
 """
 )
 
-# Along an axis the cell of the mask that pixel i reads for pixel h is i - h + (mask - 1) // 2, where that is one.
+# Along an axis, pixel i reads for pixel h the mask's cell i - h + (mask - 1) // 2, if the mask has that cell.
 _PSA_AXIS = """
     {axis}_at = Constant<value_int = {at}>()
     {axis}_side_at = Constant<value_int = {side_at}>()
@@ -207,12 +207,12 @@ OPS = {op.name: op for op in _OPS}
 
 @cache
 def function(name: str, opset: int) -> onnx.FunctionProto:
-    """The reference body of op `name` for a model of this opset. Raises KeyError for an unknown op."""
+    """The reference body of op `name` for a model of this opset. Raises KeyError if there is no such op."""
     op = OPS[name]
     header = f'<domain: "{DOMAIN}", opset_import: ["" : {max(opset, 15)}]>\n{name} {op.signature}'
     return onnx.parser.parse_function(f"{header}\n{{{op.body}}}")
 
 
 def infer(node: gs.Node) -> Sequence[TypeAndShape]:
-    """Type and shape of each output of a dialect node; its first input's shape must be known."""
+    """Type and shape of each output of a dialect node. The shape of its first input must be known."""
     return OPS[node.op].infer(node)

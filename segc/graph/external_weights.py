@@ -1,8 +1,8 @@
-"""Weights that stay in their files: read through a memory map, written in a stream.
+"""Large weights: read through a memory map, written as a stream.
 
-A model of several gigabytes keeps its weights in files beside it (ONNX's external data). Reading maps those files; a
-weight that no pass looks at is never loaded. Writing copies each weight once, in blocks, into one file beside the
-model, and lets go of the pages it read, so that memory does not grow with the model.
+A model of several gigabytes has its weights in files beside it (ONNX's external data). Reading maps these files, so
+that a weight which no pass reads is never loaded. Writing copies each weight once, in blocks, into one file beside the
+model, and releases the pages that it has read, so that memory does not grow with the model.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from segc.graph.onnx_reader import external_tensors, parse_model, unreadable_dat
 
 _log = logging.getLogger(__name__)
 
-EMBED = 1_900_000_000  # bytes of weights that fit a single protobuf of at most 2 GiB, with room for the graph
-INLINE = 1024  # elements: constants up to here stay in the graph, where shape inference sees them
-ALIGN = 4096  # bytes: weights in the data file begin at pages, so that runtimes can map them
-BLOCK = 1 << 24
+EMBED = 1_900_000_000  # bytes of weights that fit in a protobuf, which has at most 2 GiB, with room for the graph
+INLINE = 1024  # elements: constants of at most this size stay in the graph, where shape inference reads them
+ALIGN = 4096  # bytes: weights in the data file start at page boundaries, so that runtimes can map them
+BLOCK = 1 << 24  # bytes copied at a time
 
 
 def fits_one_file(model: onnx.ModelProto) -> bool:
-    """Whether the model stays below protobuf's 2 GB. Counts weights only: `ByteSize` would serialize the model."""
+    """Whether the model fits in a protobuf of 2 GiB. Counts weights only: `ByteSize` would serialize the model."""
     return sum(len(t.raw_data) for t in model.graph.initializer) < EMBED
 
 
 def read_graph(path: Path) -> gs.Graph:
-    """The graph of an ONNX file; external weights are mapped, not loaded. Raises FileError or SourceError."""
+    """Read the graph of an ONNX file. External weights are mapped, not loaded. Raises FileError or SourceError."""
     model = parse_model(path)
     external = external_tensors(model, path)
     initializers = {id(t) for t in model.graph.initializer}
@@ -68,7 +68,7 @@ def read_graph(path: Path) -> gs.Graph:
 
 
 def _mappable(tensor: onnx.TensorProto) -> bool:
-    """Whether the file holds the tensor as NumPy would: types below a byte are packed."""
+    """Whether the tensor's bytes in the file are those of a NumPy array: types smaller than a byte are packed."""
     packed = {"INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2"}
     return onnx.TensorProto.DataType.Name(tensor.data_type) not in packed and math.prod(tensor.dims) > 0
 
@@ -82,27 +82,27 @@ def _map(tensor: onnx.TensorProto, root: Path, maps: dict[Path, mmap.mmap]) -> n
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     count = math.prod(tensor.dims)
     if info.length and info.length != count * dtype.itemsize:
-        raise ValueError(f"tensor '{tensor.name}' has {info.length} bytes, its shape asks for {count * dtype.itemsize}")
+        raise ValueError(f"tensor '{tensor.name}' has {info.length} bytes; its shape needs {count * dtype.itemsize}")
     return np.frombuffer(maps[file], dtype, count, info.offset or 0).reshape(tuple(tensor.dims))
 
 
 def weight_bytes(graph: gs.Graph) -> int:
-    """Bytes of all constants that nodes read."""
+    """The size in bytes of all constants that nodes read."""
     return sum(_nbytes(t) for t in graph.tensors().values() if isinstance(t, gs.Constant))
 
 
 def _nbytes(constant: gs.Constant) -> int:
     dtype = constant.dtype
-    if isinstance(dtype, int):  # graphsurgeon keeps ONNX's number where NumPy has no such type
+    if isinstance(dtype, int):  # GraphSurgeon keeps ONNX's type number if NumPy has no such type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
     return int(math.prod(constant.shape) * np.dtype(dtype).itemsize)
 
 
 def write_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool = False) -> list[Path]:
-    """Write `graph` to `path`, and its weights to `path`.data when they are more than `embed` bytes together.
+    """Write `graph` to `path`, and its weights to `path`.data if they have more than `embed` bytes together.
 
-    Returns the files. Each appears whole or not at all, the model last. Raises FileError: something lies there and
-    `force` is not given, or the disk refuses.
+    Returns the files written. Each file appears complete or not at all, the model last. Raises FileError if a file
+    exists and `force` is not given, or if the system cannot write it.
     """
     external = weight_bytes(graph) > embed
     data = path.with_name(f"{path.name}.data")
@@ -122,7 +122,7 @@ def write_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool 
 
 
 def require_free(path: Path, *, force: bool) -> None:
-    """Raise FileError where writing `path` would lose something, or cannot work."""
+    """Raise FileError if writing `path` would replace something, or cannot succeed."""
     if path.is_dir():
         raise FileError(f"'{path}' is a folder", code=Code.DESTINATION_TAKEN, so="give the name of a file with -o")
     if path.exists() and not force:
@@ -135,7 +135,7 @@ def require_free(path: Path, *, force: bool) -> None:
         raise FileError(
             f"there is no folder '{path.parent}'",
             code=Code.NOT_FOUND,
-            so="make it first, or choose another name with -o",
+            so="create it first, or choose another name with -o",
         )
 
 
@@ -145,13 +145,16 @@ def _file_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileError(
-            f"'{path}' cannot be written", code=Code.UNWRITABLE, because=error.strerror or str(error)
+            f"'{path}' cannot be written",
+            code=Code.UNWRITABLE,
+            because=error.strerror or str(error),
+            so="free some space, or choose a folder you can write to with -o",
         ) from error
 
 
 @contextmanager
 def _staged(path: Path, external: bool) -> Iterator[tuple[Path, Path]]:
-    """Names beside `path` for the files in the making; what is left of them in the end is deleted."""
+    """Temporary names beside `path` for the model and its data; files that still have them at the end are deleted."""
     stem = f".{path.name}.segc-{secrets.token_hex(4)}"
     files = path.with_name(stem), path.with_name(f"{stem}.data")
     try:
@@ -162,7 +165,7 @@ def _staged(path: Path, external: bool) -> Iterator[tuple[Path, Path]]:
 
 
 def _with_external_data(graph: gs.Graph, location: str, data: Path) -> onnx.ModelProto:
-    """The model without its weights, which are written to the file `data` and will be found at `location`."""
+    """The model with its weights written to the file `data`. The model refers to them at `location`."""
     model = ir.weightless_model(graph, INLINE)
     model.producer_name = ir.PRODUCER
     ir.add_origins(model, graph)
@@ -174,7 +177,7 @@ def _with_external_data(graph: gs.Graph, location: str, data: Path) -> onnx.Mode
     model.graph.input.extend(kept)
     with data.open("wb") as stream:
         for constant in weights:
-            if not _plain(constant):
+            if not _is_plain(constant):
                 model.graph.initializer.append(OnnxExporter.export_tensor_proto(constant))
                 continue
             offset = -(-stream.tell() // ALIGN) * ALIGN
@@ -186,18 +189,18 @@ def _with_external_data(graph: gs.Graph, location: str, data: Path) -> onnx.Mode
     return model
 
 
-def _plain(constant: gs.Constant) -> bool:
+def _is_plain(constant: gs.Constant) -> bool:
     values = constant._values
     return not isinstance(values, LazyValues) or _mappable(values.tensor)
 
 
 def _reference(constant: gs.Constant, location: str, offset: int) -> onnx.TensorProto:
     dtype = constant.dtype if isinstance(constant.dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
-    made = onnx.TensorProto(name=constant.name, data_type=dtype, dims=constant.shape)
-    made.data_location = onnx.TensorProto.EXTERNAL
+    tensor = onnx.TensorProto(name=constant.name, data_type=dtype, dims=constant.shape)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", offset), ("length", _nbytes(constant))):
-        made.external_data.add(key=key, value=str(value))
-    return made
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
 
 
 def _copy(constant: gs.Constant, stream: BinaryIO) -> None:
@@ -207,11 +210,11 @@ def _copy(constant: gs.Constant, stream: BinaryIO) -> None:
     whole = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
     for start in range(0, len(whole), BLOCK):
         stream.write(whole[start : start + BLOCK])
-        _let_go(values)
+        _release_pages(values)
 
 
-def _let_go(values: Any) -> None:
-    """Tell the system that the pages behind a mapped array are not needed any more; they are read again if they are."""
+def _release_pages(values: Any) -> None:
+    """Tell the system to drop the pages of a mapped array from memory; a later access reads them again."""
     while isinstance(values, np.ndarray):
         values = values.base
     source = values.obj if isinstance(values, memoryview) else values

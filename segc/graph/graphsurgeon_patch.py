@@ -1,11 +1,11 @@
-"""Makes cutting a link between node and tensor quick and exact: by identity, and near where the last one was cut.
+"""Patch ONNX GraphSurgeon: remove links between nodes and tensors by identity, and quickly.
 
-graphsurgeon finds the link to cut with `list.remove`: a scan from the front, comparing nodes by value. That is slow (a
-tensor with n users costs n comparisons a link, each of all attributes and names), and wrong where two nodes are equal
-by value, as two new nodes without names and outputs are: the other one's link is cut.
+GraphSurgeon finds the link to remove with `list.remove`, which scans from the front and compares nodes by value. This
+is slow: each removal from a tensor with n users compares up to n nodes, with all attributes and names. It is also wrong
+if two nodes are equal by value, as two new nodes without names and outputs are: it removes the link of the other node.
 
-Passes walk a graph in order, so links of one tensor are cut in order too. The search therefore starts where the last
-link was cut and goes outwards in both directions.
+Passes walk a graph in order, and so remove the links of a tensor in order. The search therefore starts at the position
+of the last removal and goes outwards in both directions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from onnx_graphsurgeon.util.misc import SynchronizedList
 
 
 def position(links: list[Any], wanted: object, near: int) -> int:
-    """Index of the object `wanted` itself, searched outwards from `near`. Raises ValueError when it is not there."""
+    """The index of the object `wanted`, searched outwards from index `near`. Raises ValueError if it is absent."""
     after = min(max(near, 0), len(links))
     before = after - 1
     while before >= 0 or after < len(links):
@@ -28,17 +28,17 @@ def position(links: list[Any], wanted: object, near: int) -> int:
             if links[before] is wanted:
                 return before
             before -= 1
-    raise ValueError("the link is not there: a tensor and a node disagree about each other")
+    raise ValueError("a tensor and a node disagree about the link between them")
 
 
 def _remove_from_elem(self: Any, elem: Any) -> None:
-    """Replaces the method of SynchronizedList: cut the link from `elem` back to this list's owner."""
+    """Replaces the method of SynchronizedList: remove the link from `elem` back to the owner of this list."""
     links = getattr(elem, self.field_name)
-    at = position(links, self.parent_obj, getattr(links, "segc_last_cut", 0))
-    list.pop(links, at)
-    links.segc_last_cut = at
+    index = position(links, self.parent_obj, getattr(links, "segc_last_removed", 0))
+    list.pop(links, index)
+    links.segc_last_removed = index
 
 
 def install() -> None:
-    """Use it for all graphs of this process; results differ from graphsurgeon's only where that cuts a wrong link."""
+    """Patch all graphs of this process. Results differ only where GraphSurgeon would remove the wrong link."""
     SynchronizedList._remove_from_elem = _remove_from_elem

@@ -1,7 +1,8 @@
-"""Between ONNX models and the IR, an `onnx_graphsurgeon.Graph` of standard ONNX plus the `segc` dialect.
+"""Import ONNX models into the IR, and export them. The IR is an `onnx_graphsurgeon.Graph` of ONNX and the segc dialect.
 
-Going in, functions of foreign domains are inlined, Constant nodes become constants and every node keeps its origin.
-Going out, each dialect op in use brings its reference body along, so that ONNX Runtime runs any intermediate graph.
+On import, functions of other domains are inlined, Constant nodes become constants, and every node keeps its origin. On
+export, the model contains the reference body of each dialect op that it uses, so that ONNX Runtime runs any
+intermediate graph.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ graphsurgeon_patch.install()
 
 
 class CycleError(ValueError):
-    """Nodes of the graph need each other."""
+    """The graph has a cycle."""
 
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Without Python's cycle collector, which looks at all objects again and again while many are made."""
+    """Pause Python's cycle collector, which would scan all objects again and again while many are created."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -47,7 +48,7 @@ def collection_paused() -> Iterator[None]:
 
 @collection_paused()
 def from_model(model: onnx.ModelProto) -> gs.Graph:
-    """Import a model; `model` may be modified and must not be used afterwards."""
+    """Import a model. The import may modify `model`: do not use it afterwards."""
     model = _without_functions(model)
     origins = [source_info.read(node) for node in model.graph.node]
     graph = gs.import_onnx(model)
@@ -65,9 +66,9 @@ def from_model(model: onnx.ModelProto) -> gs.Graph:
 def to_model(graph: gs.Graph, *, functions: bool = True, origins: bool = False) -> onnx.ModelProto:
     """Export the IR.
 
-    functions: bring the reference bodies of the dialect ops in use, so that the model runs anywhere.
-    origins: keep each node's origin in its metadata_props (emitted files do without: they are smaller, and equal
-    sources on different machines give equal bytes).
+    functions: add the reference bodies of the dialect ops in use, so that the model runs in any runtime.
+    origins: write each node's origin into its metadata_props. Emitted files omit it: they are smaller, and the same
+    source gives the same bytes on every machine.
     """
     graph.producer_name, graph.producer_version = PRODUCER, ""
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
@@ -82,19 +83,19 @@ def to_model(graph: gs.Graph, *, functions: bool = True, origins: bool = False) 
 
 
 def add_origins(model: onnx.ModelProto, graph: gs.Graph) -> None:
-    """Write the origin of each node of `graph` into that of `model`, its export."""
+    """Write the origin of each node of `graph` into the same node of `model`, its export."""
     for node, proto in zip(graph.nodes, model.graph.node, strict=True):
         source_info.write(proto, source_info.of(node))
 
 
 def add_functions(model: onnx.ModelProto, graph: gs.Graph) -> None:
-    """Give `model`, the export of `graph`, the bodies of the dialect ops it uses."""
+    """Add the reference bodies of the dialect ops in use to `model`, the export of `graph`."""
     ops = {node.op for node in nodes(graph) if node.domain == dialect.DOMAIN}
     model.functions.extend(dialect.function(op, graph.opset) for op in sorted(ops))
 
 
 def nodes(graph: gs.Graph) -> Iterator[gs.Node]:
-    """All nodes, those of subgraphs (If, Loop, Scan) included."""
+    """All nodes, including those of subgraphs (If, Loop, Scan)."""
     for node in graph.nodes:
         yield node
         for subgraph in node.subgraphs():
@@ -107,7 +108,7 @@ def constant(tensor: gs.Tensor) -> np.ndarray | None:
 
 
 def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
-    """The shape when every dimension is a number, otherwise None."""
+    """The shape if every size is a number, otherwise None."""
     shape = tensor.shape
     if shape is None or not all(isinstance(size, (int, np.integer)) for size in shape):
         return None
@@ -116,10 +117,10 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
 
 @collection_paused()
 def infer_shapes(graph: gs.Graph) -> int:
-    """Infer dtypes and shapes of all tensors from those of the inputs; returns how many tensors learned something.
+    """Infer the types and shapes of all tensors from those of the inputs. Returns the number of updates.
 
-    What is known stays unless inference finds a number for it. Dialect ops have shape rules of their own, so
-    inference and rules take turns until nothing changes. Large constants are passed by type: weights are not copied.
+    A known size stays, unless it is symbolic and inference finds a number. ONNX's inference and the shape rules of the
+    dialect run in turns until nothing changes. Large constants are represented by their type: weights are not copied.
     """
     learned = 0
     while round_ := _infer_standard(graph) + _infer_dialect(graph):
@@ -128,7 +129,7 @@ def infer_shapes(graph: gs.Graph) -> int:
 
 
 def checkable_model(graph: gs.Graph) -> onnx.ModelProto:
-    """For ONNX's checker: the graph with large constants as inputs of their type, and the bodies of dialect ops."""
+    """The graph for ONNX's checker: large constants are inputs of their type, dialect ops have their bodies."""
     model = weightless_model(graph)
     add_functions(model, graph)
     return model
@@ -137,7 +138,7 @@ def checkable_model(graph: gs.Graph) -> onnx.ModelProto:
 def weightless_model(graph: gs.Graph, limit: int = 1024) -> onnx.ModelProto:
     """The graph as a model in which every constant of more than `limit` elements is an input of its type.
 
-    For analyses and rewrites of structure: they cost the same for 1 MB and for 1 GB of weights.
+    For analyses and rewrites of the structure, whose cost then does not depend on the size of the weights.
     """
     tensors = graph.tensors()
     constants = [t for t in tensors.values() if isinstance(t, gs.Constant)]
@@ -161,16 +162,17 @@ def weightless_model(graph: gs.Graph, limit: int = 1024) -> onnx.ModelProto:
 
 
 def name_all(graph: gs.Graph) -> None:
-    """Give every node without a name one that derives from its output."""
+    """Name every node that has no name after its first output."""
     for node in nodes(graph):
         if not node.name and node.outputs:
             node.name = f"{node.op}/{node.outputs[0].name}"
 
 
 def cleanup(graph: gs.Graph) -> gs.Graph:
-    """Remove the nodes that no output needs, subgraphs included, and sort the rest. Inputs stay. Cost: linear.
+    """Remove the nodes that no output depends on, also in subgraphs, and sort the others. Graph inputs stay.
 
-    Sorted means: each node after what it reads; apart from that the written order stays. Raises CycleError.
+    In the sorted list each node follows the producers of its inputs; apart from that the order stays as it was. Cost:
+    linear. Raises CycleError.
     """
     for node in graph.nodes:
         for subgraph in node.subgraphs():
@@ -188,7 +190,7 @@ def cleanup(graph: gs.Graph) -> gs.Graph:
 
 
 def reads(node: gs.Node) -> list[gs.Tensor]:
-    """What the node reads, itself and in its subgraphs, including what belongs to the subgraphs themselves."""
+    """The tensors that the node and the nodes of its subgraphs read, including tensors local to the subgraphs."""
     inner = [node for subgraph in node.subgraphs(recursive=True) for node in subgraph.nodes]
     outputs = [t for subgraph in node.subgraphs(recursive=True) for t in subgraph.outputs]
     return [*node.inputs, *outputs, *(t for each in inner for t in each.inputs)]
@@ -208,10 +210,10 @@ def _needed(graph: gs.Graph, read: dict[int, list[gs.Tensor]]) -> set[int]:
 
 
 def _sorted(wanted: list[gs.Node], read: dict[int, list[gs.Tensor]]) -> list[gs.Node]:
-    """Depth first, without recursion: a node is written where the list has it, right after what it still lacks."""
+    """Stable topological sort, depth first without recursion: each node moves behind its producers only if it must."""
     inside = {id(node) for node in wanted}
     result: list[gs.Node] = []
-    begun: dict[int, bool] = {}  # True until written
+    begun: dict[int, bool] = {}  # True while the node waits for its producers, False once it is in the result
 
     def producers(node: gs.Node) -> Iterator[gs.Node]:
         return (p for tensor in read[id(node)] for p in tensor.inputs if id(p) in inside)
@@ -221,15 +223,15 @@ def _sorted(wanted: list[gs.Node], read: dict[int, list[gs.Tensor]]) -> list[gs.
         while stack:
             node, rest = stack[-1]
             begun[id(node)] = True
-            lacking = next((p for p in rest if begun.get(id(p), True)), None)
-            if lacking is None:
+            missing = next((p for p in rest if begun.get(id(p), True)), None)
+            if missing is None:
                 begun[id(node)] = False
                 result.append(node)
                 stack.pop()
-            elif id(lacking) in begun:
-                raise CycleError(f"node '{node.name}' needs '{lacking.name}', which needs it")
+            elif id(missing) in begun:
+                raise CycleError(f"nodes '{node.name}' and '{missing.name}' are on a cycle")
             else:
-                stack.append((lacking, producers(lacking)))
+                stack.append((missing, producers(missing)))
     return result
 
 
@@ -266,7 +268,7 @@ def _type_and_shape(proto: onnx.TypeProto.Tensor) -> tuple[Any, list[Any] | None
 
 
 def _learn(tensor: gs.Variable, dtype: Any, shape: Sequence[Any] | None) -> bool:
-    """Fill in what `tensor` lacks. A number replaces a name, a name replaces nothing known."""
+    """Fill in what is unknown of `tensor`; a number also replaces a symbol. Returns whether anything changed."""
     before = (tensor.dtype, None if tensor.shape is None else list(tensor.shape))
     if tensor.dtype is None:
         tensor.dtype = dtype
@@ -279,35 +281,36 @@ def _learn(tensor: gs.Variable, dtype: Any, shape: Sequence[Any] | None) -> bool
 
 
 def _constants_from_nodes(graph: gs.Graph) -> None:
-    """Replace Constant nodes by constants, so that passes meet one form only."""
+    """Replace Constant nodes by constants, so that passes handle one form only."""
     for node in [n for n in graph.nodes if n.op == "Constant" and n.domain is None]:
         value = _constant_value(node.attrs)
         output = node.outputs[0]
         if value is None or any(output is t for t in graph.outputs):
             continue
-        made = gs.Constant(output.name, value)
+        tensor = gs.Constant(output.name, value)
         for user in list(output.outputs):
-            user.inputs = [made if t is output else t for t in user.inputs]
+            user.inputs = [tensor if t is output else t for t in user.inputs]
         node.outputs.clear()
     graph.nodes = [n for n in graph.nodes if n.op != "Constant" or n.outputs]
 
 
 def _forget_negative_sizes(graph: gs.Graph) -> None:
-    """Some exporters write -1 for a size that is not known."""
+    """Make sizes of -1 unknown: some exporters write them for sizes that they do not know."""
     for tensor in [*graph.tensors().values(), *graph.inputs, *graph.outputs]:
         if isinstance(tensor, gs.Variable) and tensor.shape is not None:
             tensor.shape = [None if isinstance(size, int) and size < 0 else size for size in tensor.shape]
 
 
 def _make_dense(graph: gs.Graph) -> None:
-    """Replace sparse initializers by their values: passes meet one form only."""
+    """Replace sparse initializers by dense ones, so that passes handle one form only."""
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant) and isinstance(tensor._values, SparseValues):
             proto = tensor._values.tensor
             flat = np.zeros(math.prod(proto.dims), onnx.helper.tensor_dtype_to_np_dtype(proto.values.data_type))
-            at = onnx.numpy_helper.to_array(proto.indices)
-            at = np.ravel_multi_index(tuple(at.T), tuple(proto.dims)) if at.ndim == 2 else at
-            flat[at] = onnx.numpy_helper.to_array(proto.values)
+            indices = onnx.numpy_helper.to_array(proto.indices)
+            if indices.ndim == 2:
+                indices = np.ravel_multi_index(tuple(indices.T), tuple(proto.dims))
+            flat[indices] = onnx.numpy_helper.to_array(proto.values)
             tensor.values = flat.reshape(tuple(proto.dims))
 
 
@@ -325,7 +328,7 @@ def _constant_value(attrs: dict[str, Any]) -> np.ndarray | None:
 
 
 def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Inline foreign functions; drop the dialect's, whose bodies segc knows."""
+    """Inline the functions of other domains, and drop those of the dialect, whose bodies segc has."""
     foreign = [f for f in model.functions if f.domain != dialect.DOMAIN]
     del model.functions[:]
     if not foreign:

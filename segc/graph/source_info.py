@@ -1,4 +1,4 @@
-"""Where a node comes from: the torch source line and module that the exporter wrote into its metadata."""
+"""The origin of a node: the source line and module, from the metadata that torch's exporter writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEYS = {"segc.source": "source", "segc.scope": "scope", "segc.pass": "made_by"}
 class Origin:
     """source: 'package/file.py:line function'; scope: dotted module path; made_by: the pass that created the node.
 
-    for_runtime: that pass rewrites for one runtime; files do not keep this.
+    for_runtime: whether that pass rewrites for one runtime; not stored in files.
     """
 
     source: str = ""
@@ -27,12 +27,12 @@ class Origin:
     for_runtime: bool = False
 
     def __str__(self) -> str:
-        where = " in ".join(part for part in (self.source, self.scope) if part) or "an unknown place"
+        where = " in ".join(part for part in (self.source, self.scope) if part) or "unknown origin"
         return f"{where} (by {self.made_by})" if self.made_by else where
 
 
 def read(node: onnx.NodeProto) -> Origin:
-    """The origin in a node's metadata_props: segc's own keys, or those of torch's exporter."""
+    """The origin from a node's metadata_props: from segc's keys, else from those of torch's exporter."""
     props = {p.key: p.value for p in node.metadata_props}
     if own := {field: props[key] for key, field in _KEYS.items() if key in props}:
         return Origin(**own)
@@ -48,7 +48,7 @@ def write(node: onnx.NodeProto, origin: Origin) -> None:
 
 
 def of(node: gs.Node) -> Origin:
-    """The origin of a node of the IR; empty when nothing is known."""
+    """The origin of a node of the IR; empty if unknown."""
     return getattr(node, "segc_origin", Origin())
 
 
@@ -58,7 +58,7 @@ def put(node: gs.Node, origin: Origin) -> None:
 
 
 def source_line(stack_trace: str) -> str:
-    """The innermost frame outside torch itself, with the path below site-packages (or the bare file name)."""
+    """The innermost frame outside torch, with its path below site-packages or, elsewhere, its file name."""
     frames = [m.groupdict() for m in _FRAME.finditer(stack_trace)]
     ours = [f for f in frames if "/torch/" not in f["file"].replace("\\", "/")] or frames
     if not ours:
@@ -78,16 +78,17 @@ def _scope(props: dict[str, str]) -> str:
 
 
 class Adoption:
-    """Gives the nodes that a pass made a name and an origin, from what stood there before.
+    """Gives a name and an origin to the nodes that a pass created.
 
-    A new node that writes a known tensor takes that tensor's former origin; any other takes its first consumer's.
+    A new node that writes a tensor of before gets the origin of that tensor's former producer. Any other new node gets
+    the origin of its first user.
     """
 
     def __init__(self, graph: gs.Graph) -> None:
         self.known = {id(t): of(n) for n in graph.nodes for t in n.outputs}
 
     def adopt(self, graph: gs.Graph, pass_name: str, *, for_runtime: bool = False) -> None:
-        """Call after the pass `pass_name`, on the sorted graph. for_runtime: see Origin."""
+        """Call this after the pass `pass_name`, on the sorted graph. for_runtime: see Origin."""
         for node in reversed(graph.nodes):
             if hasattr(node, "segc_origin"):
                 continue

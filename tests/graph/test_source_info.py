@@ -50,7 +50,7 @@ def test_torchs_metadata_gives_line_and_module() -> None:
 
 def test_scopes_that_are_no_list_are_left_out() -> None:
     assert source_info.read(node(pkg__torch__onnx__name_scopes="[broken")) == Origin()
-    assert str(Origin()) == "an unknown place"
+    assert str(Origin()) == "unknown origin"
 
 
 def test_what_is_written_is_read_back_and_replaces_the_rest() -> None:

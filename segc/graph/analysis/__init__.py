@@ -1,1 +1,1 @@
-"""Analyses of a graph: networkx views keyed by `id()`, liveness and peak memory, partitions, symbolic sizes."""
+"""Analyses of a graph: networkx views keyed by `id()`, depth, liveness and peak memory, partitions, symbolic sizes."""

@@ -1,4 +1,4 @@
-"""How deep in a graph a node lies."""
+"""The depth of each node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from segc.graph import ir
 
 
 def depths(graph: gs.Graph) -> dict[int, int]:
-    """Nodes on the longest path from an input to each node, itself included, by id. Casts do not count."""
+    """By node id, the number of nodes on the longest path from an input to the node, inclusive; Casts do not count."""
     found: dict[int, int] = {}
     for node in graph.nodes:
         before = max((found[id(n)] for t in ir.reads(node) for n in t.inputs if id(n) in found), default=0)

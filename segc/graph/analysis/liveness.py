@@ -1,8 +1,8 @@
-"""How much memory the activations need, when nodes run in the order of the list.
+"""The memory that activations need if nodes run in list order.
 
-A tensor is live from the step that writes it (an input of the graph: from the first) to the last that reads it (an
-output of the graph: to the last). While a node runs, what it reads and what it writes are live. The peak is what a
-runtime needs that frees early and never computes in place: an upper bound for those that do. Constants do not count.
+A tensor is live from the step that writes it to the last step that reads it. A graph input is live from the first step,
+a graph output to the last. While a node runs, its inputs and outputs are live. The peak is what a runtime needs that
+frees each tensor as early as possible and never computes in place; it bounds runtimes that do. Constants do not count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Live:
 class Memory:
     """peak: bytes; step: index of the node that runs then; live: all tensors there, largest first.
 
-    unknown: names of tensors without a known size; they count as nothing.
+    unknown: names of the tensors of unknown size, which are not counted.
     """
 
     peak: int
@@ -46,22 +46,22 @@ class Memory:
 
 
 def peak_memory(graph: gs.Graph, sizes: Mapping[str, int] | None = None) -> Memory:
-    """The peak of the schedule that the graph's list is. sizes: numbers for symbols, such as {"H": 512}.
+    """The peak over all steps. sizes: numbers for symbols, such as {"H": 512}.
 
-    Cost: linear in nodes and edges. A graph without nodes needs what its inputs need.
+    Cost: linear in nodes and edges. The peak of a graph without nodes is the size of its inputs.
     """
     tensors = activations(graph)
-    found = intervals(graph)
+    lifetimes = intervals(graph)
     measured = {key: nbytes(tensor, sizes or {}) for key, tensor in tensors.items()}
     steps = max(len(graph.nodes), 1)
     change = [0] * (steps + 1)
-    for key, (first, last) in found.items():
+    for key, (first, last) in lifetimes.items():
         change[first] += measured[key] or 0
         change[last + 1] -= measured[key] or 0
     profile = np.cumsum(change[:steps])
     step = int(profile.argmax())
-    there = [tensors[key] for key, (first, last) in found.items() if first <= step <= last and measured[key]]
-    live = [Live(t.name, measured[id(t)] or 0, _shape(t, sizes or {}), str(dtype_of(t))) for t in there]
+    at_peak = [tensors[key] for key, (first, last) in lifetimes.items() if first <= step <= last and measured[key]]
+    live = [Live(t.name, measured[id(t)] or 0, _shape(t, sizes or {}), str(dtype_of(t))) for t in at_peak]
     return Memory(
         peak=int(profile[step]),
         step=step,
@@ -72,13 +72,13 @@ def peak_memory(graph: gs.Graph, sizes: Mapping[str, int] | None = None) -> Memo
 
 
 def activations(graph: gs.Graph) -> dict[int, gs.Variable]:
-    """Inputs of the graph and what nodes write, by id."""
+    """The graph's inputs and the outputs of all nodes, by id."""
     written = [t for node in graph.nodes for t in node.outputs if not t.is_empty()]
     return {id(t): t for t in [*graph.inputs, *written]}
 
 
 def intervals(graph: gs.Graph) -> dict[int, Interval]:
-    """First and last step at which each activation is live, by id. What nobody reads lives for one step."""
+    """First and last step at which each activation is live, by id. A tensor that nothing reads is live for one step."""
     last = {id(t): 0 for t in graph.inputs}
     first = dict(last)
     for step, node in enumerate(graph.nodes):
@@ -95,7 +95,7 @@ def intervals(graph: gs.Graph) -> dict[int, Interval]:
 
 
 def nbytes(tensor: gs.Tensor, sizes: Mapping[str, int]) -> int | None:
-    """Bytes of a tensor; None where type or shape is unknown."""
+    """The size of a tensor in bytes; None if its type or shape is unknown."""
     dtype = dtype_of(tensor)
     if dtype is None or tensor.shape is None:
         return None
@@ -104,7 +104,7 @@ def nbytes(tensor: gs.Tensor, sizes: Mapping[str, int]) -> int | None:
 
 
 def dtype_of(tensor: gs.Tensor) -> np.dtype[Any] | None:
-    """The NumPy type; graphsurgeon keeps ONNX's number where NumPy itself has no such type."""
+    """The NumPy type. GraphSurgeon keeps ONNX's type number if NumPy has no such type."""
     if tensor.dtype is None:
         return None
     if isinstance(tensor.dtype, int):
@@ -114,6 +114,6 @@ def dtype_of(tensor: gs.Tensor) -> np.dtype[Any] | None:
 
 
 def _shape(tensor: gs.Tensor, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The sizes that are known."""
+    """The known sizes of the shape."""
     numbers = (sizes.get(size) if isinstance(size, str) else size for size in tensor.shape)
     return tuple(int(number) for number in numbers if number is not None)

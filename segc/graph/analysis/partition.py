@@ -1,11 +1,11 @@
-"""Splitting a graph in two kinds of parts, so that the parts can run one after the other.
+"""Partition a graph into parts of two kinds that can run one after the other.
 
-A set of nodes is convex when no path leaves it and comes back: what it needs is there before it starts. Two neighbours
-A -> B can become one part when the edge is the only way from A to B; then the parts still need each other in one
-direction only. `merge` joins chosen nodes along edges until no two neighbours can be joined any more: every group is
-connected and convex, and no set of groups could be one. Which of two joins that exclude each other wins is decided by
-the weight of their edges, so there may be more groups than the fewest possible. `schedule` orders the groups and puts
-the other nodes between them, in as few parts as these groups allow. docs/partitioning.md has the proof and figures.
+A set of nodes is convex if no path leaves it and returns: all its inputs are available before it starts. Two neighbours
+A -> B may become one part if the edge is the only path from A to B; dependencies between the parts then stay acyclic.
+`merge` contracts edges between chosen nodes until no further edge can be contracted. Each resulting group is connected
+and convex, and no union of groups is. Where two contractions exclude each other, the heavier edge wins, so there may be
+more groups than the minimum. `schedule` orders the groups and gathers the other nodes between them in as few parts as
+these groups allow. docs/partitioning.md has the proof and figures.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ Group = frozenset[int]
 
 @dataclass(frozen=True)
 class Part:
-    """Nodes that run together, in the order of the view. chosen: one of the groups; otherwise nodes of no group."""
+    """Nodes that run together, in the order of the view. chosen: whether they are a group of chosen nodes."""
 
     chosen: bool
     nodes: tuple[int, ...]
 
 
 def merge(view: nx.DiGraph, chosen: Collection[int], weight: Callable[[int, int], float]) -> list[Group]:
-    """Groups of chosen nodes, in the order of their first nodes in the view; each chosen node is in one.
+    """Partition the chosen nodes into groups, in the order of their first nodes in the view.
 
-    view: acyclic. weight(producer, reader): heavier edges are joined first, equal ones in the order of the view.
-    Cost: a search for a path per edge and round; two or three rounds as a rule.
+    view: acyclic. weight(producer, reader): heavier edges are contracted first, equal ones in the order of the view.
+    Cost: one path search per edge and round; usually two or three rounds.
     """
     quotient = _Quotient(view)
-    at = {key: position for position, key in enumerate(view)}
+    position = {key: index for index, key in enumerate(view)}
     edges = [(a, b) for a, b in view.edges if a in chosen and b in chosen]
-    edges.sort(key=lambda edge: (-weight(*edge), at[edge[0]], at[edge[1]]))
+    edges.sort(key=lambda edge: (-weight(*edge), position[edge[0]], position[edge[1]]))
     while True:
-        apart = [edge for edge in edges if not quotient.join(*edge)]
-        if len(apart) == len(edges):
+        remaining = [edge for edge in edges if not quotient.join(*edge)]
+        if len(remaining) == len(edges):
             break
-        edges = apart  # a join may have taken the detour between two others
-    found = {quotient.group[key]: frozenset(quotient.members[quotient.group[key]]) for key in view if key in chosen}
-    return list(found.values())
+        edges = remaining  # a contraction may have removed the detour between two other groups
+    groups = {quotient.group[key]: frozenset(quotient.members[quotient.group[key]]) for key in view if key in chosen}
+    return list(groups.values())
 
 
 def schedule(view: nx.DiGraph, groups: Sequence[Collection[int]]) -> list[Part]:
-    """The groups and, between them, the other nodes gathered in as few parts as the groups allow.
+    """Order the groups, and gather the other nodes between them in as few parts as the groups allow.
 
-    Each part needs earlier parts only. Raises ValueError when the groups need each other.
+    Each part depends on earlier parts only. Raises ValueError if the groups depend on each other.
     """
     quotient = _Quotient(view)
     for group in groups:
@@ -60,18 +60,18 @@ def schedule(view: nx.DiGraph, groups: Sequence[Collection[int]]) -> list[Part]:
 
 
 class _Quotient:
-    """The view with groups of nodes contracted; each group is known by one of its nodes."""
+    """The view with groups of nodes contracted. One of its nodes represents each group."""
 
     def __init__(self, view: nx.DiGraph) -> None:
         self.graph = nx.DiGraph()
         self.graph.add_nodes_from(view)
         self.graph.add_edges_from(view.edges)
-        self.at = {key: position for position, key in enumerate(view)}
+        self.position = {key: index for index, key in enumerate(view)}
         self.group = {key: key for key in view}
         self.members = {key: [key] for key in view}
 
     def join(self, producer: int, reader: int) -> bool:
-        """Contract the edge between the groups of two nodes unless there is a detour; True when they are one group."""
+        """Contract the edge between the groups of two nodes unless there is a detour. Returns whether they are one."""
         a, b = self.group[producer], self.group[reader]
         if a == b:
             return True
@@ -83,7 +83,7 @@ class _Quotient:
         return True
 
     def gather(self, keys: Collection[int]) -> None:
-        """Make one group of these nodes."""
+        """Contract these nodes into one group."""
         first, *others = keys
         for key in others:
             self._contract(self.group[first], self.group[key])
@@ -100,13 +100,13 @@ class _Quotient:
 
 
 def _alternate(quotient: _Quotient, heads: set[int], first: bool) -> list[Part]:
-    """Run all of one kind that is ready, then all of the other, and so on. first: whether the groups begin."""
-    first_at = {head: min(quotient.at[key] for key in keys) for head, keys in quotient.members.items()}
+    """Run all ready nodes of one kind, then all of the other, in turns. first: whether the groups begin."""
+    first_position = {head: min(quotient.position[key] for key in keys) for head, keys in quotient.members.items()}
     waiting = dict(quotient.graph.in_degree())
     ready: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
     for head, missing in waiting.items():
         if not missing:
-            heapq.heappush(ready[head in heads], (first_at[head], head))
+            heapq.heappush(ready[head in heads], (first_position[head], head))
 
     def run(kind: bool) -> Iterator[int]:
         while ready[kind]:
@@ -115,7 +115,7 @@ def _alternate(quotient: _Quotient, heads: set[int], first: bool) -> list[Part]:
             for reader in quotient.graph.successors(head):
                 waiting[reader] -= 1
                 if not waiting[reader]:
-                    heapq.heappush(ready[reader in heads], (first_at[reader], reader))
+                    heapq.heappush(ready[reader in heads], (first_position[reader], reader))
 
     parts, kind = [], first
     while ready[False] or ready[True]:
@@ -126,9 +126,9 @@ def _alternate(quotient: _Quotient, heads: set[int], first: bool) -> list[Part]:
             parts.append(Part(False, _ordered(quotient, [key for keys in ran for key in keys])))
         kind = not kind
     if any(waiting.values()):
-        raise ValueError("the groups need each other")
+        raise ValueError("the groups depend on each other")
     return parts
 
 
 def _ordered(quotient: _Quotient, keys: Collection[int]) -> tuple[int, ...]:
-    return tuple(sorted(keys, key=quotient.at.__getitem__))
+    return tuple(sorted(keys, key=quotient.position.__getitem__))

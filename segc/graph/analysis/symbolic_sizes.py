@@ -1,4 +1,4 @@
-"""What is known of a symbolic size such as '((H - 1)//4) + 1': about how large it is, and how small it can be."""
+"""Estimates and lower bounds of symbolic sizes such as '((H - 1)//4) + 1'."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-SIDE = 1024  # stands for every symbol
+SIDE = 1024  # the value assumed for every symbol
 Range = tuple[float, float]  # both ends included
 ANYTHING: Range = (-math.inf, math.inf)
-# names of SymPy's that torch.export writes
+# functions of SymPy that torch.export writes
 _ROUNDED: dict[str, Callable[[float], int]] = {
     "CeilToInt": math.ceil, "FloorToInt": math.floor, "RoundToInt": round, "TruncToInt": math.trunc,
     "ceiling": math.ceil, "floor": math.floor,
@@ -19,10 +19,9 @@ _ROUNDED: dict[str, Callable[[float], int]] = {
 
 
 def estimate(size: Any, side: int = SIDE) -> int | None:
-    """The number itself, or what an expression is when every symbol is `side`: to tell which of two spellings has less
-    to compute.
+    """A number as it is, or the value of an expression in which every symbol is `side`; for cost estimates.
 
-    None for what is unknown, is no such expression, is no whole number there, or is less than 1.
+    None if the size is unknown, is not such an expression, or its value is not a whole number of at least 1.
     """
     if isinstance(size, str):
         low, high = _bounds(size, (side, side))
@@ -37,10 +36,7 @@ def estimate(size: Any, side: int = SIDE) -> int | None:
 
 
 def least(size: Any) -> int:
-    """A number that the size is never below, whatever its symbols, which are 1 or more. The size need not reach it.
-
-    0 where nothing is known. A number is its own bound.
-    """
+    """A lower bound of the size for all symbols of at least 1, not necessarily tight; 0 if nothing is known."""
     if isinstance(size, str):
         low, _ = _bounds(size, (1, math.inf))
         return max(0, math.floor(low)) if math.isfinite(low) else 0
@@ -51,7 +47,7 @@ def least(size: Any) -> int:
 
 
 def _bounds(size: str, symbol: Range) -> Range:
-    """Of an expression whose symbols are all in `symbol`; ANYTHING for what is none."""
+    """Bounds of an expression whose symbols are all in the range `symbol`; ANYTHING if it is not an expression."""
     try:
         return _range(ast.parse(size, mode="eval").body, symbol)
     except SyntaxError:
@@ -59,7 +55,7 @@ def _bounds(size: str, symbol: Range) -> Range:
 
 
 def _range(node: ast.expr, symbol: Range) -> Range:
-    """Bounds by interval arithmetic."""
+    """Bounds of a syntax tree, by interval arithmetic."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return node.value, node.value
     if isinstance(node, ast.Name):

@@ -1,7 +1,7 @@
-"""A graph of the IR as networkx sees it.
+"""A graph of the IR as a networkx graph.
 
-Nodes and tensors of graphsurgeon compare by value and cannot be hashed, so a view is keyed by `id(node)` and carries
-the node as attribute `node`. A view is a snapshot: it does not follow later edits, and keeps its nodes alive.
+GraphSurgeon's nodes and tensors compare by value and cannot be hashed, so a view is keyed by `id(node)` and has the
+node as attribute `node`. A view is a snapshot: it does not follow later edits, and it keeps its nodes alive.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from segc.graph import ir
 
 
 def node_graph(graph: gs.Graph) -> nx.DiGraph:
-    """An edge from each node to each that reads one of its outputs, in itself or in its subgraphs.
+    """A directed graph with an edge from each node to each node that reads one of its outputs, also in a subgraph.
 
     Nodes: id(node), with attributes `node` and `op` ("domain::Op" outside ONNX's domain). Edges: attribute `at`, the
-    set of positions among the reader's inputs (empty when only a subgraph of it reads).
+    set of the reader's input positions, empty if only its subgraphs read the output.
     """
     view = nx.DiGraph()
     for node in graph.nodes:
@@ -34,7 +34,7 @@ def node_graph(graph: gs.Graph) -> nx.DiGraph:
 
 
 def cycle(graph: gs.Graph) -> list[gs.Node]:
-    """Nodes that need each other, each read by the next and the last by the first; empty when there are none."""
+    """The nodes of a cycle, each read by the next and the last by the first; empty if the graph has none."""
     view = node_graph(graph)
     try:
         edges = nx.find_cycle(view)

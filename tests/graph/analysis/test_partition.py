@@ -230,5 +230,5 @@ def test_other_nodes_gather_in_one_part_where_they_can() -> None:
 
 def test_groups_that_need_each_other_are_refused() -> None:
     view = nx.DiGraph([(0, 1), (1, 2)])
-    with pytest.raises(ValueError, match="need each other"):
+    with pytest.raises(ValueError, match="depend on each other"):
         schedule(view, [{0, 2}, {1}])
