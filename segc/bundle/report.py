@@ -11,7 +11,7 @@ from typing import Any, Literal
 from segc.bundle.manifest import Count
 from segc.bundle.typed import KEY, Number, WrongValue, decode
 from segc.errors import BundleError, Code, FileError
-from segc.files import read_regular
+from segc.files.regular import read_regular
 
 REPORT = "report.json"
 LARGEST_JSON = 1 << 26  # bytes

@@ -24,7 +24,7 @@ from segc.bundle.canonical_json import canonical, sha256_of, sha256_of_file
 from segc.bundle.manifest import NAME, FileRecord, Manifest, check_format
 from segc.bundle.report import LARGEST_JSON, REPORT
 from segc.errors import BundleError, Code, FileError
-from segc.files import read_regular
+from segc.files.regular import read_regular
 
 __all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
 
