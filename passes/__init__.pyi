@@ -45,7 +45,6 @@ from segc.passes.legalize.logic import LegalizeLogic as LegalizeLogic
 from segc.passes.legalize.lower_opset import LowerOpset as LowerOpset
 from segc.passes.legalize.name_dimensions import NameDimensions as NameDimensions
 from segc.passes.legalize.resize import LegalizeResize as LegalizeResize
-from segc.passes.legalize.scatter_elements import LegalizeScatterElements as LegalizeScatterElements
 from segc.passes.legalize.top_k import LegalizeTopK as LegalizeTopK
 from segc.passes.legalize.types import LegalizeTypes as LegalizeTypes
 from segc.passes.legalize.unsigned_input import LegalizeUnsignedInput as LegalizeUnsignedInput

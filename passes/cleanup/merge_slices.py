@@ -22,8 +22,6 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support.edit import Names, protected, prune
 from segc.passes.support.slices import Cut, compose, cuts_of, is_slice
 
-LAST = 2**63 - 1
-
 
 class MergeSlices(Pass):
     """Merge a Slice into the Slice before it. Cost: one walk over the nodes."""

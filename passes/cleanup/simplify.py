@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,12 +29,12 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from segc.errors import Code, MissingPackageError
-from segc.graph import ir, source_info
+from segc.graph import ir
 from segc.graph.invariants import PORTABLE
 from segc.isolation.supervisor import run_command
 from segc.packages import install
 from segc.passes.base import Pass, PassResult, Skip
-from segc.passes.support import evaluate, onnxsim_child
+from segc.passes.support import evaluate, onnxsim_child, rebuild
 from segc.passes.support.edit import SMALL
 from segc.passes.support.onnxsim_child import canonical
 
@@ -42,7 +42,6 @@ SECONDS = 600.0  # for onnxsim, all rounds together
 MEMORY = 16 << 30  # bytes of address space for onnxsim
 ROUNDS = 4  # onnxsim may find more in its own result; after this many the rest is left
 GROWTH = 1 << 20  # bytes of new constants that are let in
-SIDES = (64, 96, 128, 224, 256, 512)  # for unknown sizes of the check: the first that the graph accepts
 TOLERANCE = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-9}  # relative error, by the type of the outputs
 
 
@@ -88,13 +87,13 @@ class Simplify(Pass):
         old, new = canonical(before), canonical(after)
         if old == new:
             return result
-        candidate = rebuilt(graph, after)
+        candidate = rebuild.over(graph, after)
         unchanged = {name for name, computes in new.items() if old.get(name) == computes}
         if why := why_not(before, after) or self._differs(graph, candidate, unchanged):
             result.skips.append(Skip("onnxsim", why))
             return result
         result.changes = len(old.keys() | new.keys()) - len(unchanged)
-        take_over(graph, candidate, unchanged)
+        rebuild.take_over(graph, candidate, unchanged, made_by=self.name)
         ir.infer_shapes(graph)
         return result
 
@@ -207,52 +206,10 @@ def _stored(model: onnx.ModelProto) -> int:
     return sum(tensor.ByteSize() for tensor in model.graph.initializer)
 
 
-def rebuilt(graph: gs.Graph, model: onnx.ModelProto) -> gs.Graph:
-    """`model` as a graph of new nodes over the tensors of `graph`, which stays as it was; weights are shared arrays."""
-    made = gs.import_onnx(model)
-    old = graph.tensors()
-    for tensor in made.tensors().values():
-        known = old.get(tensor.name)
-        if isinstance(known, gs.Constant) and isinstance(tensor, gs.Variable):
-            tensor.to_constant(None)
-            tensor._values, tensor.data_location = known._values, None
-        elif isinstance(known, gs.Variable) and isinstance(tensor, gs.Variable) and tensor.shape is None:
-            tensor.dtype, tensor.shape = tensor.dtype or known.dtype, known.shape
-    read = {t.name: t for t in made.inputs}
-    made.inputs = [_like(read.get(t.name), t) for t in graph.inputs]
-    for node in made.nodes:
-        node.domain = node.domain or None
-    made.functions = []
-    made.opset, made.ir_version = graph.opset, graph.ir_version
-    return made
-
-
-def _like(tensor: gs.Variable | None, known: gs.Variable) -> gs.Variable:
-    """An input as the graph declares it; onnxsim may have dropped it because nothing reads it."""
-    if tensor is None:
-        return known
-    tensor.dtype, tensor.shape = known.dtype, known.shape
-    return tensor
-
-
-def take_over(graph: gs.Graph, candidate: gs.Graph, unchanged: set[str]) -> None:
-    """Make `graph` what `candidate` is. Nodes find their origin by the names of the tensors they write."""
-    writer = {t.name: node for node in graph.nodes for t in node.outputs if not t.is_empty()}
-    for node in candidate.nodes:
-        former = next((writer[t.name] for t in node.outputs if t.name in writer), None)
-        same = node.outputs[0].name in unchanged
-        node.name = former.name if former is not None and same else ""
-        if former is not None:
-            where = source_info.of(former)
-            source_info.put(node, where if same else replace(where, made_by=Simplify.name))
-    graph.nodes, graph.inputs, graph.outputs = candidate.nodes, candidate.inputs, candidate.outputs
-    ir.name_all(graph)
-
-
 def runnable(graph: gs.Graph) -> tuple[evaluate.Arrays, evaluate.Arrays]:
     """Random inputs that the graph accepts, and its outputs for them. Raises CannotRun with the last reason."""
     dynamic = any(ir.static_shape(t) is None for t in graph.inputs)
-    sides = SIDES if dynamic else SIDES[:1]
+    sides = evaluate.SIDES if dynamic else evaluate.SIDES[:1]
     for side in sides:
         feeds = evaluate.random_inputs(graph, side)
         try:

@@ -10,27 +10,19 @@ weights (a position embedding of another length); values that depend on data, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
-from segc.graph import ir, source_info
+from segc.graph import ir
 from segc.graph.invariants import PORTABLE, REVEALED
 from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
 from segc.passes.support.edit import SMALL, forward, ints, optional, protected, small_constant
-
-# Shape arithmetic: cheap, deterministic, and evaluated by ONNX's reference on small constants.
-COMPUTE = {"Abs", "Add", "And", "Ceil", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
-COMPUTE |= {"Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Sqrt"}
-COMPUTE |= {"Sub", "Where"}
-ARRANGE = {"Cast", "Concat", "ConstantOfShape", "Expand", "Gather", "Identity", "Range", "Reshape", "Slice", "Split"}
-ARRANGE |= {"Squeeze", "Tile", "Transpose", "Unsqueeze"}
-ARITHMETIC = frozenset(COMPUTE | ARRANGE)
+from segc.passes.support.op_sets import SHAPE_ARITHMETIC
 
 Partial = np.ndarray  # of dtype object: ints, and None for unknown values
 
@@ -92,43 +84,6 @@ def _open_by_itself(node: gs.Node) -> bool:
     """Whether the sizes of all inputs are numbers, and one of an output is not."""
     given = all(t.is_empty() or ir.static_shape(t) is not None for t in node.inputs)
     return given and any(not t.is_empty() and ir.static_shape(t) is None for t in node.outputs)
-
-
-Bucket = tuple[int | None, int | None, int | None]
-
-
-def specialize(source: gs.Graph | onnx.ModelProto, buckets: Sequence[Bucket]) -> list[gs.Graph]:
-    """One graph per bucket (N, H, W), specialized to it; None keeps a size as it is.
-
-    The source is not modified. The graphs share its weights: a bucket only adds nodes and shapes, so do not modify a
-    model afterwards. Raises ValueError, which names the bucket and the size that disagrees.
-    Cost: one SpecializeShapes per bucket.
-    """
-    if isinstance(source, onnx.ModelProto):
-        source = ir.from_model(source)
-        ir.infer_shapes(source)
-    graphs = []
-    for bucket in buckets:
-        graph = shared_copy(source)
-        try:
-            SpecializeShapes(*bucket).run(graph)
-        except ValueError as error:
-            wanted = " x ".join("any" if size is None else str(size) for size in bucket)
-            raise ValueError(f"bucket {wanted}: {error}") from error
-        graph.cleanup(remove_unused_graph_inputs=False).toposort()
-        graphs.append(graph)
-    return graphs
-
-
-def shared_copy(graph: gs.Graph) -> gs.Graph:
-    """A copy with its own nodes and tensors that shares the arrays of the constants."""
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant):
-            tensor.values = evaluate.array(tensor)  # read once, so that the copies share one array
-    copy = graph.copy()
-    for node, former in zip(copy.nodes, graph.nodes, strict=True):
-        source_info.put(node, source_info.of(former))
-    return copy
 
 
 BROADCASTS = frozenset(
@@ -252,7 +207,7 @@ def _values(node: gs.Node, opset: int, known: dict[int, Partial]) -> list[np.nda
             return [partial.astype(np.int64)] if _is_int64(node) else None
         known[id(node.outputs[0])] = partial
         return None
-    if node.op not in ARITHMETIC or not node.inputs:
+    if node.op not in SHAPE_ARITHMETIC or not node.inputs:
         return None
     operands = [t for t in node.inputs if not t.is_empty()]
     if not operands or any(small_constant(t) is None for t in operands) or not _small(node):

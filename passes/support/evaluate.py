@@ -20,6 +20,7 @@ from segc.parity.difference import largest_difference
 from segc.runtime.ort import open_session
 
 Arrays = dict[str, np.ndarray]
+SIDES = (64, 96, 128, 224, 256, 512)  # pixels, to try where a graph leaves its sizes open: the first that it accepts
 
 
 class CannotRun(Exception):  # noqa: N818 - an answer, not a defect

@@ -22,7 +22,7 @@ from segc.bundle.report import read_report
 from segc.bundle.status import Status
 from segc.bundle.store import read_bundle, write_bundle
 from segc.commands.compile import Bundle
-from segc.compilation.publication import STAND_IN
+from segc.compilation.report import Verified, of_build
 from segc.compilation.settings import settings_of
 from segc.compilation.setup import runtime_version
 from segc.errors import Code, ParityError, UsageError
@@ -71,15 +71,15 @@ def build(
         seconds = {"emit": time.perf_counter() - start}
         status = Status.of(target.cannot_run(settings), target.status_when_not_run)
         progress("comparing with the stored outputs")
-        staging.report = report = _report(path, status, seconds)
-        start = time.perf_counter()
-        if report["parity"] is not None:
+        before = read_report(path)
+        start, verified = time.perf_counter(), None
+        if before["parity"] is not None:
             session = _session(staging.directory, graph, target, emitted.options, status, threads)
-            _judge(
-                report["parity"], staging.directory / stored_reference.NAME, session, manifest, max_error, min_agreement
-            )
-            report["parity"]["ran"] = target.name if status.ran else STAND_IN
+            asked = before["parity"]["limits"]
+            limits = combined(Limits(asked["relative_error"], asked["agreement"]), max_error, min_agreement)
+            verified = _verified(staging.directory / stored_reference.NAME, session, manifest, limits)
         seconds["verify"] = time.perf_counter() - start
+        staging.report = report = of_build(before, target.name, status, seconds, verified)
         staging.manifest = replace(
             manifest,
             target=replace(manifest.target, runtime=runtime, options=emitted.options, settings=settings.options),
@@ -116,12 +116,6 @@ def _finished(
         raise refused_by_runtime(refused, target, error.refusals) from error
 
 
-def _report(path: Path, status: Status, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The bundle's report with the state of now; `seconds` is filled in as time goes by."""
-    report = read_report(path)
-    return {**report, **status.to_json(), "timings": {**report["timings"], "seconds": seconds}}
-
-
 def _session(
     directory: Path, graph: str, target: Target, options: Mapping[str, Any], status: Status, threads: int
 ) -> Session:
@@ -130,30 +124,19 @@ def _session(
     return stand_in(onnx.load(directory / graph), threads)
 
 
-def _judge(
-    found: dict[str, Any],
-    path: Path,
-    session: Session,
-    manifest: Manifest,
-    max_error: float | None,
-    min_agreement: float | None,
-) -> None:
-    """Run the stored cases; raises ParityError when one misses the limits."""
+def _verified(path: Path, session: Session, manifest: Manifest, limits: Limits) -> Verified:
+    """Run the cases stored at `path`. Raises ParityError when one misses the limits."""
     engine = Engine(manifest, session)
 
     def run(x: np.ndarray) -> np.ndarray:
         return next(iter(engine.run(x).values()))
 
-    cases = stored_reference.run_cases(path, run, manifest.output.threshold)
-    asked = found["limits"]
-    limits = combined(Limits(asked["relative_error"], asked["agreement"]), max_error, min_agreement)
-    missed = metrics.failures(cases, limits)
-    if missed:
+    verified = Verified(stored_reference.run_cases(path, run, manifest.output.threshold), limits)
+    if verified.failures:
         raise ParityError(
             f"the {manifest.target.name} engine misses the parity limits; the bundle stays as it was",
             code=Code.PARITY_GATE,
-            because=missed,
+            because=verified.failures,
             so=[*metrics.ADVICE[1:], "build it with another version of the runtime"],
         )
-    found["limits"] = {"relative_error": limits.relative_error, "agreement": limits.agreement}
-    found["cases"] = [case.to_json() for case in cases]
+    return verified

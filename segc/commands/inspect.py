@@ -125,15 +125,13 @@ def _onnx(path: Path, origins: bool, shape: tuple[int, int] | None) -> dict[str,
 def _refusals(graph: Any) -> dict[str, list[str]]:
     """What each target refuses, after its own legalizations of the graph as it stands."""
     from segc import targets
-    from segc.graph import ir
     from segc.legality.report import refusals
+    from segc.pipeline import stages
 
     found = {}
     for name in targets.names():
         target, copy = targets.get(name), graph.copy()
-        for step in target.legalize:
-            if step.run(copy).changes:
-                ir.name_all(ir.cleanup(copy))
+        stages.chosen(f"{name} legalize", target.legalize).run(copy)
         found[name] = [f"{r.reason}: {len(r.nodes)} nodes" for r in refusals(copy, target)]
     return found
 

@@ -21,10 +21,10 @@ from segc.errors import Code, CompileError, SourceError, UsageError
 from segc.graph import external_weights, ir
 from segc.graph.invariants import CLEANED, INVARIANTS
 from segc.passes.base import Pass, PassResult
-from segc.passes.cleanup.simplify import SIDES, rebuilt, take_over
-from segc.passes.inputs.specialize_shapes import SpecializeShapes, specialize
-from segc.passes.support import evaluate
+from segc.passes.inputs.specialize_shapes import SpecializeShapes
+from segc.passes.support import evaluate, rebuild
 from segc.pipeline import hooks, stages
+from segc.pipeline.buckets import specialize
 from segc.pipeline.pass_spec import parse
 from segc.pipeline.pipeline import Entry, Hook, Pipeline, PipelineError
 from segc.suggestions import checked_keywords
@@ -210,8 +210,7 @@ def raise_opset(graph: gs.Graph, newest: int) -> list[str]:
             because=str(error),
             so="re-export the model",
         ) from error
-    candidate = rebuilt(graph, converted)
-    take_over(graph, candidate, set())
+    rebuild.take_over(graph, rebuild.over(graph, converted), unchanged=(), made_by="convert-opset")
     graph.opset = OLDEST_OPSET
     ir.infer_shapes(graph)
     return [f"converted from opset {before} to {OLDEST_OPSET}"]
@@ -287,7 +286,7 @@ def feeds(
             shape = (step.height, step.width) if step.height and step.width else shape
     dynamic = any(ir.static_shape(t) is None for t in graph.inputs)
     why = ""
-    for side in SIDES if dynamic and shape is None else SIDES[:1]:
+    for side in evaluate.SIDES if dynamic and shape is None else evaluate.SIDES[:1]:
         made = _random_inputs(graph, shape or (side, side), batch or 1)
         try:
             evaluate.outputs(graph, made)

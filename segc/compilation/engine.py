@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +104,12 @@ def build_engine(exported: Exported, directory: Path) -> Loaded:
     """
     if exported.setup.request.output != "mask" or exported.setup.request.decode != "auto":
         return _built(exported, directory)
-    again = exported.copy()
+    again = exported.copy()  # lowering uses a model up
     loaded = _built(exported, directory, "host")
     if faster_masks(loaded) == "host":
         return loaded
     _log.info("building the engine again, with the masks in its graph")
+    again = replace(again, source=loaded.planned.source)  # with the head that the first lowering found
     del loaded
     for path in directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,11 @@ from segc.bundle.canonical_json import canonical
 from segc.bundle.store import Staging, write_bundle
 from segc.compilation import manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
+from segc.compilation.report import Verified, of_compile
 from segc.compilation.setup import Setup
 from segc.errors import Code, ParityError
-from segc.isolation.memory import peak_memory_mb
 from segc.parity import metrics, sample_inputs, stored_reference
-from segc.parity.limits import Limits, by_pixels, limits_of
-
-REFERENCE_TORCH = "PyTorch, eager, unmodified model"
-REFERENCE_ONNX = "ONNX Runtime on the source file"
-STAND_IN = "the legalized graph in ONNX Runtime"  # what the gate judges where no engine runs
-
-
-@dataclass(frozen=True)
-class Verified:
-    """Each comparison with the reference, and the limits it is held to. seen: inputs and reference outputs, kept for
-    targets whose engines are verified again elsewhere.
-    """
-
-    cases: Sequence[metrics.Case]
-    limits: Limits
-    seen: Sequence[tuple[np.ndarray, np.ndarray]] = ()
-
-    @property
-    def failures(self) -> list[str]:
-        """The limits that are missed, in words."""
-        return metrics.failures(list(self.cases), self.limits)
+from segc.parity.limits import by_pixels, limits_of
 
 
 def verify(loaded: Loaded) -> Verified:
@@ -88,7 +67,7 @@ def publish(staging: Staging, loaded: Loaded, verified: Verified) -> dict[str, A
         stored_reference.write(stored, names, verified.seen, made.source.info.threshold, logits)
     if (note := manifest_builder.resize_note(made.source.info, made.graph)) is not None:
         setup.journal.notes.add(note)
-    staging.report = report = _report(loaded, verified)
+    staging.report = report = of_compile(loaded, verified)
     _require_parity(loaded, verified, report)
     staging.manifest = manifest_builder.manifest(
         made.source.info, made.graph, made.results, target=target, runtime=setup.runtime, options=loaded.options,
@@ -128,43 +107,3 @@ def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any
         where=f"all figures: {kept}" if kept.is_file() else "",
         so=[*metrics.ADVICE, "--no-verify skips the gate"],
     )
-
-
-def _report(loaded: Loaded, verified: Verified) -> dict[str, Any]:
-    made, journal = loaded.planned, loaded.planned.setup.journal
-    skips = [
-        {"pass": name, "node": skip.node, "reason": skip.reason}
-        for name, result in made.results
-        for skip in result.skips
-    ]
-    return {
-        **made.setup.status.to_json(),
-        "parity": _parity(loaded, verified) if verified.cases else None,
-        "hybrid": loaded.hybrid(),
-        "ops": {"before": dict(sorted(made.exported.items())), "after": dict(sorted(loaded.ops.items()))},
-        "passes": [
-            {"stage": entry.stage, "name": name, "changes": result.changes}
-            for (entry, _), (name, result) in zip(journal.passes.entries, made.results, strict=True)
-        ],
-        "skips": skips,
-        "notes": list(journal.notes),
-        "timings": {
-            "seconds": {name: round(seconds, 4) for name, seconds in journal.seconds.items()},
-            "passes": {name: round(seconds, 4) for name, seconds in journal.passes.by_name().items()},
-            "pipeline": [round(seconds, 4) for _, seconds in journal.passes.entries],  # in the order of "passes" above
-            "decode": None if journal.masks is None else {way: round(ms, 3) for way, ms in journal.masks.items()},
-            "peak_memory_mb": peak_memory_mb(),
-        },
-    }
-
-
-def _parity(loaded: Loaded, verified: Verified) -> dict[str, Any]:
-    setup, limits = loaded.planned.setup, verified.limits
-    return {
-        "reference": REFERENCE_ONNX if loaded.planned.source.info.kind == "onnx" else REFERENCE_TORCH,
-        "ran": setup.target.name if setup.status.ran else STAND_IN,
-        "limits": {"relative_error": limits.relative_error, "agreement": limits.agreement},
-        "cases": [case.to_json() for case in verified.cases],
-        "failures": verified.failures,
-        "advice": list(metrics.ADVICE) if verified.failures else [],
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segc.errors import Code, UsageError
+from segc.suggestions import did_you_mean
 from segc.targets.flags import FLAGS
 from segc.targets.option import typed
 from segc.targets.protocol import Settings, ShapeRange
@@ -22,7 +23,7 @@ def settings_of(
             f"there is no precision '{precision}'",
             code=Code.UNKNOWN_CHOICE,
             because=f"segc knows {', '.join(PRECISIONS)}",
-            so=f"--precision {target.precisions[0]}",
+            so=did_you_mean(precision, PRECISIONS) or f"--precision {target.precisions[0]}",
         )
     if precision not in target.precisions:
         raise UsageError(
@@ -37,7 +38,7 @@ def settings_of(
                 f"{target.name} has no option '{name}'",
                 code=Code.UNKNOWN_OPTION,
                 because=offered,
-                so=f"omit {_typed(name)}",
+                so=did_you_mean(name, known) or f"omit {_typed(name)}",
             )
         if value not in (option := known[name]).choices:
             typed = [option.typed(choice) for choice in option.choices]

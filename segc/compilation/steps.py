@@ -24,7 +24,8 @@ from __future__ import annotations
 from segc.compilation.cache import CompileCache
 from segc.compilation.engine import Emitted, Loaded, build_engine, emit, faster_masks, load_engine
 from segc.compilation.lowering import Exported, Lowered, Opened, Planned, export, lower, open_source, plan
-from segc.compilation.publication import Verified, publish, staged, verify
+from segc.compilation.publication import publish, staged, verify
+from segc.compilation.report import Verified
 from segc.compilation.request import Request
 from segc.compilation.setup import Journal, Setup, set_up
 

@@ -17,7 +17,6 @@ import onnx.parser
 import onnx_graphsurgeon as gs
 
 DOMAIN = "segc"
-VERSION = 1
 RESIZE_ARGMAX = "ResizeArgMax"
 
 Dim = int | str | None

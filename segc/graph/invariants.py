@@ -35,7 +35,6 @@ LEGALIZED = (
     "InstanceNormalization",
     "LayerNormalization",
     "PRelu",
-    "ScatterElements",
 )
 OLDEST_OPSET = 17  # the oldest that passes support; those after LowerOpset support older ones
 

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.graph.analysis.liveness import activations
-from segc.passes.inputs.specialize_shapes import ARITHMETIC
+from segc.passes.support.op_sets import SHAPE_ARITHMETIC
 
 
 class Dataflow:
@@ -73,8 +73,9 @@ def repeatable_nodes(dataflow: Dataflow, runs_anywhere: Callable[[gs.Node], bool
         producers = [dataflow.producer(t) for t in dataflow.reads(key)]
         reads_image = node.op in ("Shape", "Size") and all(producer is None for producer in producers)
         computed = bool(producers) and all(producer in repeatable for producer in producers)
+        arithmetic = computed and node.op in SHAPE_ARITHMETIC
         small = all(t.shape is not None and len(t.shape) <= 1 and not dataflow.is_graph_output(t) for t in node.outputs)
-        if (reads_image or (computed and node.op in ARITHMETIC)) and small and not node.domain and runs_anywhere(node):
+        if (reads_image or arithmetic) and small and not node.domain and runs_anywhere(node):
             repeatable.add(key)
     return repeatable
 

@@ -20,7 +20,7 @@ from segc.isolation.session import IsolatedSession
 from segc.legality import node_legality, report
 from segc.parity.ort_stand_in import stand_in
 from segc.passes.base import Skip
-from segc.passes.inputs.specialize_shapes import specialize
+from segc.pipeline.buckets import specialize
 from segc.runtime.hybrid_session import HybridSession, step
 from segc.targets.protocol import Session
 from segc.targets.target import Target

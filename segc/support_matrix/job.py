@@ -35,7 +35,7 @@ def run_job(job: Job) -> list[Cell]:
     torch.set_num_threads(job.threads)
     cache, cells = CompileCache(), list[Cell]()
     try:
-        job = replace(job, size=_accepted_size(job, cache))
+        job = replace(job, size=accepted_size(job, cache))
     except SegcError as refusal:
         return job.all(CANNOT, _reason(refusal))
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def _judged(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _accepted_size(job: Job, cache: CompileCache) -> tuple[int, int]:
+def accepted_size(job: Job, cache: CompileCache) -> tuple[int, int]:
     """The job's size, or the config's crop size where PyTorch rejects that: some models take no other.
 
     Raises SourceError when the model cannot be built here, ShapeError when PyTorch runs it at neither.

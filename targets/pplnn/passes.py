@@ -7,7 +7,7 @@ from collections.abc import Collection
 from segc.passes.base import Pass
 from segc.passes.dialect.lower_adaptive_avg_pool import LowerAdaptiveAvgPool
 from segc.passes.dialect.lower_psa_mask import LowerPSAMask
-from segc.passes.legalize.arithmetic import EXPANSIONS, LegalizeArithmetic
+from segc.passes.legalize.arithmetic import LegalizeArithmetic
 from segc.passes.legalize.asymmetric_pads import LegalizeAsymmetricPads
 from segc.passes.legalize.attention import LegalizeAttention
 from segc.passes.legalize.axes import LegalizeAxes
@@ -40,7 +40,7 @@ FLOAT_ONLY = ("GreaterOrEqual", "LessOrEqual", "Max", "Min", "Pow")
 
 def legalizations(ops: Collection[str], kinds: Modes) -> tuple[Pass, ...]:
     """The passes for a device with these ops and kinds of Resize; ops that it has natively stay as they are."""
-    unsupported = tuple(op for op in EXPANSIONS if op not in ops or op in FLOAT_ONLY)
+    unsupported = tuple(op for op in LegalizeArithmetic.ops if op not in ops or op in FLOAT_ONLY)
     return (
         LowerAdaptiveAvgPool(),
         LowerPSAMask(),

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 
 import segc
 from segc import targets
 from segc.commands.verify import verify
-from segc.compilation import mask_placement
+from segc.compilation import manifest_builder, mask_placement
 from segc.errors import ParityError, ShapeError, UsageError
+from segc.frontend.model import ModelInfo, Notes
 from segc.targets.protocol import Settings
 from tests.helpers.tiny_bundles import photograph
 from tests.helpers.tiny_models import changed, onnx_file, source
@@ -91,6 +93,22 @@ def test_auto_takes_what_was_measured_and_says_so(target: str, tmp_path: Path) -
     assert (bundle.manifest.output.decode is not None) == (faster == "host")
     assert any("masks are made" in note for note in bundle.report["notes"])
     assert json.loads((bundle.path / "segc.json").read_text())["output"]["kind"] == "mask"
+
+
+def test_the_head_is_looked_for_once_also_where_the_engine_is_built_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, channels = manifest_builder.with_head, []
+
+    def seen(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
+        channels.append(info.channels)
+        return found(info, graph, notes)
+
+    monkeypatch.setattr(manifest_builder, "with_head", seen)
+    monkeypatch.setattr(mask_placement, "measure", lambda *_: mask_placement.Choice(2, 1))
+    bundle = compiled(onnx_file(tmp_path), tmp_path / "b", output="mask", decode="auto")
+    assert bundle.manifest.output.decode is None
+    assert channels == [0, 2]  # the second lowering knew it
 
 
 @pytest.mark.parametrize(("host_ms", "graph_ms", "way"), [(1, 2, "host"), (2, 1, "graph"), (1, 0.95, "host")])

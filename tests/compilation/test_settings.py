@@ -59,6 +59,17 @@ def test_defaults_are_filled_in_and_unknown_ones_refused() -> None:
             settings_of(TARGET, precision, options)
 
 
+def test_close_names_are_suggested() -> None:
+    for precision, options, meant in (
+        ("fp-16", {}, "did you mean fp16?"),
+        ("fp32", {"devise": "cuda"}, "did you mean device?"),
+        ("fp32", {"flavor": "rtx"}, "omit --flavor"),  # nothing is close
+    ):
+        with pytest.raises(UsageError) as caught:
+            settings_of(TARGET, precision, options)
+        assert meant in str(caught.value)
+
+
 def test_the_flags_of_the_command_line_are_those_that_targets_declare() -> None:
     declared = {(name, o) for name in targets.names() for o in targets.get(name).options if o.flag}
     assert declared == set(FLAGS)

@@ -68,7 +68,7 @@ def test_every_op_has_a_valid_body_a_summary_and_a_rule() -> None:
     for name, op in dialect.OPS.items():
         function = dialect.function(name, 20)
         context = onnx.checker.C.CheckerContext()
-        context.ir_version, context.opset_imports = 10, {"": 20, dialect.DOMAIN: dialect.VERSION}
+        context.ir_version, context.opset_imports = 10, {"": 20, dialect.DOMAIN: 1}
         onnx.checker.check_function(function, context)
         assert (function.domain, function.name, bool(op.summary)) == (dialect.DOMAIN, name, True)
     with pytest.raises(KeyError):

@@ -31,13 +31,3 @@ def node_graph(graph: gs.Graph) -> nx.DiGraph:
                 if id(producer) in view:
                     view.edges[id(producer), id(node)]["at"].add(at)
     return view
-
-
-def cycle(graph: gs.Graph) -> list[gs.Node]:
-    """The nodes of a cycle, each read by the next and the last by the first; empty if the graph has none."""
-    view = node_graph(graph)
-    try:
-        edges = nx.find_cycle(view)
-    except nx.NetworkXNoCycle:
-        return []
-    return [view.nodes[edge[0]]["node"] for edge in edges]

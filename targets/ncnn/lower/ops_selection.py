@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from segc.passes.legalize.scatter_elements import require_distinct
 from segc.passes.support.builder import RewriteNotApplicable, text
+from segc.passes.support.distinct_indices import require_distinct
 from segc.targets.ncnn.lower.attributes import (
     axis_of,
     constant_ints,

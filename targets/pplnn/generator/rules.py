@@ -36,7 +36,6 @@ FP32_INT64 = {"types": ["float32", "int64"]}
 SHAPE_OPS = "ConstantOfShape Flatten Identity If Loop Reshape Shape Squeeze Unsqueeze SplitToSequence"
 POOLS = "MaxPool AveragePool"
 REDUCTIONS = "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
-NO_X86 = "ArgMin GatherElements InstanceNormalization Mod Reciprocal ReduceL2 Round Softplus Xor"
 INDEXED = "Gather GatherND GatherElements ScatterND ScatterElements"
 INT64_INDICES = "indices are READ AS INT64 whatever their dtype"
 ATTRIBUTES = "kernel_shape, strides, pads, dilations must all be present as attributes"

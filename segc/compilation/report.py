@@ -1,0 +1,93 @@
+"""report.json of a bundle: what a compile did and found, and what `segc build` found later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segc.bundle.status import Status
+from segc.compilation.engine import Loaded
+from segc.isolation.memory import peak_memory_mb
+from segc.parity import metrics
+from segc.parity.limits import Limits
+
+REFERENCE_TORCH = "PyTorch, eager, unmodified model"
+REFERENCE_ONNX = "ONNX Runtime on the source file"
+STAND_IN = "the legalized graph in ONNX Runtime"  # what the gate judges where no engine runs
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Each comparison with the reference, and the limits it is held to. seen: inputs and reference outputs, kept for
+    targets whose engines are verified again elsewhere.
+    """
+
+    cases: Sequence[metrics.Case]
+    limits: Limits
+    seen: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+
+    @property
+    def failures(self) -> list[str]:
+        """The limits that are missed, in words."""
+        return metrics.failures(list(self.cases), self.limits)
+
+
+def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
+    """The report of a compile."""
+    made, journal = loaded.planned, loaded.planned.setup.journal
+    skips = [
+        {"pass": name, "node": skip.node, "reason": skip.reason}
+        for name, result in made.results
+        for skip in result.skips
+    ]
+    setup, reference = made.setup, REFERENCE_ONNX if made.source.info.kind == "onnx" else REFERENCE_TORCH
+    return {
+        **setup.status.to_json(),
+        "parity": _parity(reference, setup.target.name, setup.status, verified) if verified.cases else None,
+        "hybrid": loaded.hybrid(),
+        "ops": {"before": dict(sorted(made.exported.items())), "after": dict(sorted(loaded.ops.items()))},
+        "passes": [
+            {"stage": entry.stage, "name": name, "changes": result.changes}
+            for (entry, _), (name, result) in zip(journal.passes.entries, made.results, strict=True)
+        ],
+        "skips": skips,
+        "notes": list(journal.notes),
+        "timings": {
+            "seconds": {name: round(seconds, 4) for name, seconds in journal.seconds.items()},
+            "passes": {name: round(seconds, 4) for name, seconds in journal.passes.by_name().items()},
+            "pipeline": [round(seconds, 4) for _, seconds in journal.passes.entries],  # in the order of "passes" above
+            "decode": None if journal.masks is None else {way: round(ms, 3) for way, ms in journal.masks.items()},
+            "peak_memory_mb": peak_memory_mb(),
+        },
+    }
+
+
+def of_build(
+    before: Mapping[str, Any], target: str, status: Status, seconds: Mapping[str, float], verified: Verified | None
+) -> dict[str, Any]:
+    """The report of a compile, `before`, after its deferred engine was built.
+
+    seconds: of the build's steps. verified: against the stored outputs, None where the compile stored none.
+    """
+    parity = None if verified is None else _parity(before["parity"]["reference"], target, status, verified)
+    return {
+        **before,
+        **status.to_json(),
+        "parity": parity,
+        "timings": {**before["timings"], "seconds": {name: round(taken, 4) for name, taken in seconds.items()}},
+    }
+
+
+def _parity(reference: str, target: str, status: Status, verified: Verified) -> dict[str, Any]:
+    limits = verified.limits
+    return {
+        "reference": reference,
+        "ran": target if status.ran else STAND_IN,
+        "limits": {"relative_error": limits.relative_error, "agreement": limits.agreement},
+        "cases": [case.to_json() for case in verified.cases],
+        "failures": verified.failures,
+        "advice": list(metrics.ADVICE) if verified.failures else [],
+    }
