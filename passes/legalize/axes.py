@@ -91,7 +91,7 @@ def bounds_inside(start: int, end: int, step: int, side: int) -> tuple[int, int]
         return low, max(min(max(end + side if end < 0 else end, 0), side), low)
     low = min(max(start + side if start < 0 else start, -1), side - 1)
     high = min(max(end + side if end < 0 else end, -1), side - 1)
-    if low < 0 or high >= low:
+    if high >= low:  # also where low is -1
         return 0, 0  # no cells
     return low, high if high >= 0 else -side - 1
 
@@ -153,8 +153,9 @@ def _normalize_axes(node: gs.Node, names: Names) -> bool:
 
 
 def _normalize_cumsum(node: gs.Node, names: Names) -> bool:
-    axis = _constant(optional(node, 1), "axes")
-    if axis is None or axis[0] >= 0:
+    axis = _constant(node.inputs[1], "axes")
+    assert axis is not None, "it is no optional input"
+    if axis[0] >= 0:
         return False
     value = node.inputs[1].values
     normalized = value + value.dtype.type(known_rank(node.inputs[0]))

@@ -80,8 +80,6 @@ def lower(b: Builder) -> gs.Tensor:
 
 def ungrouped(values: np.ndarray, group: int) -> np.ndarray:
     """The kernel [in, out / group, ...] as [in, out, ...], with zeros between channels of different groups."""
-    if group == 1:
-        return values
     in_channels, out_channels = values.shape[0] // group, values.shape[1]
     dense = np.zeros((values.shape[0], out_channels * group, *values.shape[2:]), values.dtype)
     for group_index in range(group):

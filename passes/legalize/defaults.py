@@ -103,7 +103,7 @@ def _split_sizes(node: gs.Node) -> list[int]:
 
 def _set_pad_value(node: gs.Node, names: Names) -> bool:
     """Give a Pad its fill value, which modes other than constant ignore. Returns whether it changed."""
-    if node.op != "Pad" or len(node.inputs) < 2 or optional(node, 2) is not None or node.inputs[0].dtype is None:
+    if node.op != "Pad" or optional(node, 2) is not None or node.inputs[0].dtype is None:
         return False
     value = names.constant(node.outputs[0], "value", np.array(0, node.inputs[0].dtype))
     node.inputs = [*node.inputs[:2], value, *node.inputs[3:]]

@@ -150,3 +150,14 @@ def test_a_sum_of_several_is_a_chain() -> None:
 
 def test_only_what_is_named_is_rewritten() -> None:
     check_untouched(LegalizeArithmetic(("Reciprocal",)), unary("Abs"), None)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "x", "out"),
+    [("int64 n", "N,4", "N,4"), ("int64[4] n = {2, 3, 2, 1}", "N,4", "N,4"), ("int64[1,1,1] n = {2}", "4,4", "1,4,4")],
+    ids=["computed", "several", "of a higher rank"],
+)
+def test_other_exponents_of_integers_are_left_alone(exponent: str, x: str, out: str) -> None:
+    given, stored = (f", {exponent}", "") if "=" not in exponent else ("", f"<{exponent}>")
+    text = HEAD + f" g (int64[{x}] x{given}) => (int64[{out}] y) {stored} {{ y = Pow (x, n) }}"
+    check_untouched(LegalizeArithmetic(), text, "'n' is not a constant from 1 to 8")

@@ -110,6 +110,12 @@ def test_an_average_that_does_not_is_scaled_back() -> None:
             { y, i = MaxPool <kernel_shape = [2, 2], pads = [0, 0, 1, 1]> (x) }""",
             "it has a second output, 'i'",
         ),
+        (
+            HEAD
+            + """ g (float[1,2,6,6] x, float[3,2,K,3] w) => (float[1,3,6,6] y)
+            { y = Conv <auto_pad = "SAME_UPPER"> (x, w) }""",
+            "the kernel 'w' is not static",
+        ),
     ],
 )
 def test_what_is_left_alone_says_why(text: str, reason: str) -> None:

@@ -134,10 +134,36 @@ def test_bounds_computed_at_run_time_stay_and_keep_their_order() -> None:
             "g (float[2,3] x, int64[r] s) => (float[P,Q] y) { t = Reshape (x, s)  y = Softmax (t) }",
             "the rank of 't' is unknown",
         ),
+        (
+            """g (float[2,3] x) => (float[2,3] y) <float[4] r = {0, 0, 1, 1}, int64[2] s = {3, 2}>
+            { y = Resize <axes = [1, 0], coordinate_transformation_mode = "tf_crop_and_resize"> (x, r, , s) }""",
+            "it has a roi along axes out of order",
+        ),
     ],
 )
 def test_what_is_left_alone_says_why(text: str, reason: str) -> None:
     check_untouched(LegalizeAxes(), HEAD20 + text, reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[2,3] x) => (float[1,1] y) { y = ReduceMax (x) }",
+        "g (float[2,3] x) => (float[4,3] y) <int64[4] p = {1, 0, 1, 0}> { y = Pad (x, p) }",
+        "g (float[4,6] x, int64[2] s) => (float[P,Q] y) <int64[2] e = {9, 9}> { y = Slice (x, s, e) }",
+        "g (float[4,6] x, int64[2] e) => (float[P,Q] y) <int64[2] s = {-2, -1}> { y = Slice (x, s, e) }",
+        """g (float[4,6] x, int64[1] t) => (float[P,6] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {0}>
+        { y = Slice (x, s, e, a, t) }""",
+    ],
+    ids=["all axes", "pads of all axes", "computed starts", "computed ends", "computed steps"],
+)
+def test_what_names_no_axes_or_is_computed_stays_without_a_word(text: str) -> None:
+    check_untouched(LegalizeAxes(), HEAD20 + text, None)
+
+
+def test_an_empty_slice_backwards_has_one_form() -> None:
+    for start, end in ((2, 3), (2, 2), (-9, -9), (-1, -1)):
+        assert bounds_inside(start, end, -1, 5) == (0, 0)
 
 
 def test_axes_in_order_are_none_of_our_business() -> None:

@@ -96,6 +96,18 @@ def test_outputs_without_names_go_or_get_one() -> None:
     assert LegalizeDefaults().run(graph).changes == 1
     assert [(t.name, t.dtype, t.shape) for t in graph.nodes[0].outputs[1:]] == [("y_indices", np.int64, [2])]
     assert LegalizeDefaults().run(graph).changes == 0
+    graph = graph_of(HEAD11 + " g (float[4] x) => (int64[2] y) <int64[1] k = {2}> { v, y = TopK (x, k) }")
+    graph.nodes[0].outputs[0] = gs.Variable.empty()
+    assert LegalizeDefaults().run(graph).changes == 1
+    assert [(t.name, t.dtype) for t in graph.nodes[0].outputs] == [("y_values", np.float32), ("y", np.int64)]
+
+
+def test_a_pad_of_a_tensor_of_unknown_type_gets_no_zero() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 11, "other" : 1]> g (float[2] x) => (float[3] y)
+        <int64[2] p = {0, 1}> { t = other.Op (x)  y = Pad (t, p) }"""
+    graph = graph_of(text)
+    assert graph.nodes[0].outputs[0].dtype is None
+    assert LegalizeDefaults().run(graph).changes == 0 and len(graph.nodes[1].inputs) == 2
 
 
 @pytest.mark.parametrize(
@@ -108,6 +120,12 @@ def test_outputs_without_names_go_or_get_one() -> None:
         ),
         (
             HEAD + " g (float[N,1,H,W] x, float[1,1,A,B] w) => (float[N,1,C,D] y) { y = Conv (x, w) }",
+            "its kernel size is unknown",
+        ),
+        (
+            HEAD
+            + """ g (float[N,1,H,W] x, float[4] v, int64[r] s) => (float[N,1,C,D] y)
+            { w = Reshape (v, s)  y = Conv (x, w) }""",
             "its kernel size is unknown",
         ),
     ],

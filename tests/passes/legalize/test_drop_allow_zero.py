@@ -25,6 +25,7 @@ def test_sizes_that_are_constant() -> None:
     [
         (" g (float[0,4] x) => (float[2,0] y) <int64[2] s = {2, 0}> { y = Reshape <allowzero = 1> (x, s) }", "empty"),
         (" g (float[N,4] x) => (float[2,0] y) <int64[2] s = {2, 0}> { y = Reshape <allowzero = 1> (x, s) }", "empty"),
+        (" g (float[0,4] x) => (float[4,A] y) <int64[2] s = {4, -1}> { y = Reshape <allowzero = 1> (x, s) }", "empty"),
         (" g (float[N,4] x) => (float[N,2,2] y) <int64[3] s = {0, 2, 2}> { y = Reshape (x, s) }", None),
     ],
 )

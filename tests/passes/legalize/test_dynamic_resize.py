@@ -43,6 +43,18 @@ def test_half_pixel_is_renamed_where_no_side_is_one_cell() -> None:
     )
 
 
+@pytest.mark.parametrize("coordinates", ["align_corners", "asymmetric"])
+def test_other_coordinates_are_products_also_where_no_side_is_one_cell(coordinates: str) -> None:
+    graph = check_pass(LegalizeDynamicResize(PPLNN, several=True), resize(coordinates), None, atol=2e-5)
+    assert "Resize" not in {node.op for node in graph.nodes}
+
+
+def test_half_pixel_is_not_renamed_to_what_the_runtime_lacks() -> None:
+    step = LegalizeDynamicResize(frozenset({("cubic", "pytorch_half_pixel")}), several=True)
+    graph = check_pass(step, resize("half_pixel"), None, atol=2e-5)
+    assert "Resize" not in {node.op for node in graph.nodes}
+
+
 @pytest.mark.parametrize("coordinates", ["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"])
 @pytest.mark.parametrize("sizes", [(5, 7, 9, 3), (4, 4, 1, 6), (1, 6, 3, 11), (6, 1, 1, 1), (33, 20, 129, 97)])
 def test_any_coordinates_are_products(coordinates: str, sizes: tuple[int, int, int, int]) -> None:

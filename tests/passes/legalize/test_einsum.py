@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segc.graph import ir
 from segc.passes.legalize.einsum import LegalizeEinsum, groups, parse
 from segc.passes.support import evaluate
 from segc.passes.support.builder import RewriteNotApplicable
@@ -198,3 +199,11 @@ def test_groups_cover_each_letter_once(drawn: tuple[str, dict[str, int]]) -> Non
     parts = groups(kept[0], kept[1], result)
     every = parts.batch + parts.left + parts.right + parts.inner
     assert sorted(every) == sorted(set(kept[0] + kept[1])) and set(every) <= set(string.ascii_letters)
+
+
+def test_sizes_that_differ_in_name_may_be_equal() -> None:
+    text = HEAD + ' g (float[2,J] x, float[3,4] z) => (float[2,4] y) { y = Einsum <equation = "ij,jk->ik"> (x, z) }'
+    graph = graph_of(text)
+    assert LegalizeEinsum().run(graph).changes == 1
+    x, z = (np.arange(n, dtype=np.float32).reshape(shape) for n, shape in ((6, (2, 3)), (12, (3, 4))))
+    np.testing.assert_array_equal(evaluate.outputs(ir.cleanup(graph), {"x": x, "z": z})["y"], x @ z)

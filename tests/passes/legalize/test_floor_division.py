@@ -105,3 +105,41 @@ def test_openvino_divides_exactly(text: str, tmp_path: Path) -> None:
     session = OPENVINO.load(tmp_path, emitted.options, 1)
     inputs = {"a": a, **({"image": np.zeros(side, np.float32)} if "image" in text else {})}
     np.testing.assert_array_equal(session.run_named(inputs)["y"], np.arange(3000, dtype=np.float32))  # type: ignore[attr-defined]
+
+
+COMPUTED = (
+    HEAD20
+    + """g (int64[2] a, float[3,H] image) => (float[2] y)
+    <int64[1] at = {{1}}, int64[1] end = {{2}}, int64[1] one = {{1}}, int64[1] two = {{2}}> {{
+    {divisor}  above = Cast <to = 1> (a)  below = Cast <to = 1> (b)  ratio = Div (above, below)  y = Floor (ratio) }}"""
+)
+
+
+@pytest.mark.parametrize(
+    "divisor",
+    [
+        "s = Shape (image)  h = Slice (s, at, end, , one)  b = Mul (h, two)",
+        "s = Size (image)  n = Add (s, s)  b = Identity (n)",
+    ],
+    ids=["with constants and an omitted input", "read twice"],
+)
+def test_sizes_stay_sizes_through_arithmetic(divisor: str) -> None:
+    graph = graph_of(COMPUTED.format(divisor=divisor))
+    assert LegalizeFloorDivision().run(graph).changes == 1
+    feeds = {"a": np.array([100, -1]), "image": np.zeros((3, 7), np.float32)}
+    by = 14 if "Slice" in divisor else 42
+    np.testing.assert_array_equal(evaluate.outputs(ir.cleanup(graph), feeds)["y"], [100 // by, -1])
+
+
+def test_control_flow_is_no_arithmetic_of_sizes() -> None:
+    divisor = """s = Size (image)  c = Equal (s, s)
+        b = If (c) <then_branch = t () => (int64[1] p) <int64[1] p = {0}> {},
+            else_branch = f () => (int64[1] q) <int64[1] q = {1}> {}>"""
+    check_untouched(LegalizeFloorDivision(), COMPUTED.format(divisor=divisor), "may be 0")
+
+
+def test_a_divisor_that_is_no_integer_at_all_is_left_alone() -> None:
+    text = (
+        HEAD20 + "g (int64[2] a, float[2] b) => (float[2] y) { c = Cast <to = 1> (a)  r = Div (c, b)  y = Floor (r) }"
+    )
+    check_untouched(LegalizeFloorDivision(), text, "may be 0")

@@ -60,6 +60,48 @@ def test_rows_are_read_by_one_gather_of_whole_rows() -> None:
     LegalizeGatherElements().run(before)
     gathers = [n for n in before.nodes if n.op == "Gather"]
     assert [list(n.inputs[0].shape) for n in gathers] == [[10, 3]]
+    assert {"Mul", "Range", "Shape"}.isdisjoint(n.op for n in ir.cleanup(before).nodes)  # the offsets are a constant
+
+
+def test_the_outer_positions_of_a_static_index_are_numbered_ahead() -> None:
+    text = """ g (float[2,M,3] x) => (float[2,4,3] y)
+        <int64[2,4,1] i = {0, 1, 1, 0, 0, -1, 1, -2}, int64[3] all = {1, 1, 3}>
+        { wide = Expand (i, all)  y = GatherElements <axis = 1> (x, wide) }"""
+    ops = [n.op for n in check_pass(LegalizeGatherElements(), HEAD + text, None).nodes]
+    assert "Range" not in ops and "Mul" in ops
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "wide = Add (i, more)",
+        "wide = other.Expand (i, all)",
+        "all2 = Identity (all)  t = Expand (i, all)  wide = Expand (t, all)",
+        "two = Squeeze (some, last)  wide = Expand (two, all)",
+    ],
+    ids=["a sum", "another library's", "of what is expanded already", "of a lower rank"],
+)
+def test_indices_that_differ_from_channel_to_channel_count_the_cells(nodes: str) -> None:
+    """They are no Expand of one index for all channels, so nothing may read rows."""
+    text = f"""<ir_version: 9, opset_import: ["" : 17, "other" : 1]>
+        g (float[2,5,3] x, int64[2,4,1] i) => (float[2,4,3] y)
+        <int64[3] all = {{2, 4, 3}}, int64[1,1,3] more = {{0, -1, -2}}, int64[1] last = {{0}},
+         int64[1,4,3] some = {{0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1}}>
+        {{ {nodes}  y = GatherElements <axis = 1> (x, wide) }}"""
+    before, after = (ir.from_model(onnx.parser.parse_model(text)) for _ in range(2))
+    for graph in (before, after):
+        ir.infer_shapes(graph)
+        next(n for n in graph.nodes if n.op == "GatherElements").inputs[1].shape = [2, 4, 3]
+        next(n for n in graph.nodes if n.op == "GatherElements").inputs[1].dtype = np.dtype(np.int64)
+    assert LegalizeGatherElements().run(after).changes == 1
+    (gather,) = [n for n in after.nodes if n.op == "Gather"]
+    assert list(gather.inputs[0].shape) == [30]
+    if "other" in nodes:
+        return  # nothing runs it
+    rng = np.random.default_rng(0)
+    feeds = {"x": rng.standard_normal((2, 5, 3)).astype(np.float32), "i": rng.integers(-2, 3, (2, 4, 1))}
+    want, got = (evaluate.outputs(ir.cleanup(graph), feeds)["y"] for graph in (before, after))
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -87,6 +129,11 @@ def test_the_int32_indices_of_a_constant_are_widened() -> None:
     ("text", "reason"),
     [
         (cells(1).replace("float[3,4]", "float[H,4]"), "sides that are not static"),
+        (cells(1).replace("float[3,4]", "float[3,W]"), "sides that are not static"),
+        (
+            HEAD + """ g (float[3,4] x, int64[K,3] i) => (float[K,3] y) { y = GatherElements <axis = 1> (x, i) }""",
+            "sides that are not static",
+        ),
         (
             HEAD
             + """ g (float[N,M,5,3] x, int64[N,M,4,1] i) => (float[N,M,4,3] y) <int64[4] all = {1, 1, 1, 3}>
