@@ -23,8 +23,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import onnx.defs
-import onnx.helper
 import onnx_graphsurgeon as gs
 
 from segc.graph import dialect, ir
@@ -108,8 +106,7 @@ class LowerOpset(Pass):
         for plan in plans:
             result.changes += plan.changes
             plan.apply()
-        for each in [graph, *graph.subgraphs(recursive=True)]:
-            _set_opset(each, self.opset)
+        ir.set_opset(graph, self.opset)
         result.changes += 1
         return result
 
@@ -152,9 +149,3 @@ def _fill(plan: Plan, form: OlderNode | gs.Tensor) -> None:
         why = f"there is no {node.op}" if definition is None else why_invalid(definition, node.op, node, outputs)
         if why is not None:
             raise RewriteNotApplicable(f"in opset {opset} {why}")
-
-
-def _set_opset(graph: gs.Graph, opset: int) -> None:
-    graph.opset = opset
-    others = [each for each in graph.import_domains or [] if each.domain not in ("", "ai.onnx")]
-    graph.import_domains = [onnx.helper.make_opsetid("", opset), *others]

@@ -104,6 +104,10 @@ def _json(args: argparse.Namespace, outcome: Optimized) -> dict[str, Any]:
             for step in outcome.steps
         ],
         "files": [str(file) for file in outcome.files],
+        "written": [
+            {"file": str(judged.file), "opset": judged.opset, "relative_error": judged.error}
+            for judged in outcome.written
+        ],
         "notes": outcome.notes,
     }
 
@@ -126,6 +130,9 @@ def _print(args: argparse.Namespace, outcome: Optimized) -> None:
         print(f"text:  {args.dump_ir}")
     for file in outcome.files:
         print(f"wrote: {file} ({Path(file).stat().st_size / 1e6:.1f} MB)")
+    for judged in outcome.written:
+        error = "" if judged.error is None else f", relative error {judged.error:.1e} against {args.source}"
+        print(f"opset: {judged.opset}{error}")
 
 
 def _row(step: Step, check: bool) -> list[str]:

@@ -6,31 +6,30 @@ What `segc opt` does, as functions: passes from text, the file in, the pipeline 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import onnx
 import onnx.checker
 import onnx.shape_inference
-import onnx.version_converter
 import onnx_graphsurgeon as gs
 
 from segc import targets
-from segc.errors import Code, CompileError, SourceError, UsageError
+from segc.commands.optimize_check import NO_RANK, Given, Judged, Sizes, given, judge, require_runnable, require_same
+from segc.errors import Code, SourceError, UsageError
 from segc.graph import external_weights, ir
-from segc.graph.invariants import CLEANED, INVARIANTS
+from segc.graph.invariants import CLEANED, INVARIANTS, SINGLE
+from segc.graph.raise_opset import raise_opset
 from segc.passes.base import Pass, PassResult
 from segc.passes.inputs.specialize_shapes import SpecializeShapes
-from segc.passes.support import evaluate, rebuild
 from segc.pipeline import hooks, stages
 from segc.pipeline.buckets import specialize
 from segc.pipeline.pass_spec import parse
 from segc.pipeline.pipeline import Entry, Hook, Pipeline, PipelineError
 from segc.suggestions import checked_keywords
-
-_NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
-OLDEST_OPSET = 17  # what targets' pipelines expect at least
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,13 @@ class Step:
 
 @dataclass
 class Optimized:
-    """All steps, the graph, and the files written."""
+    """All steps, the graph, and the files written; `written` says what each model declares and how exact it is."""
 
     graph: gs.Graph
     steps: list[Step]
     nodes_before: int
     files: list[Path] = field(default_factory=list)
+    written: list[Judged] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -82,7 +82,9 @@ def optimize(
     largest (default: 1e-5, or 20 times what rounding of the inputs does). dump_ir: folder for the graph as text after
     each pass that changed it. stop_after: how many passes to run. embed: bytes of weights up to which they are written
     into the file itself. buckets: sizes (height, width) to specialize the result to, one file each: OUT-HxW.onnx; the
-    image input must leave both open. Raises SegcError; nothing is written then.
+    image input must leave both open. A model of an opset below 17 becomes one of 17. What was written is read back,
+    checked at the opset it declares, and compared with the file as given before it gets its name, where ONNX Runtime
+    runs that. Raises SegcError; nothing is written then.
     """
     if buckets and out is None:
         raise UsageError(
@@ -99,18 +101,45 @@ def optimize(
     for file in files:
         external_weights.require_free(file, force=force)
     graph = read(Path(source))
-    notes = raise_opset(graph, targets.get(target).opset) if target is not None else []
+    _require_known_opset(graph, target)
+    reference = given(Path(source), graph, _sizes(pipeline, shape, batch)) if check or files else None
+    if reference is not None and check:
+        require_runnable(reference)
+    notes = raise_opset(graph)
+    if reference is not None and notes:
+        require_same(graph, reference, tolerance)
     _require_assumed(pipeline, graph)
     count = len(graph.nodes)
-    found = _Hooks(graph, pipeline, check, tolerance, dump_ir, stop_after, shape, batch)
+    found = _Hooks(pipeline, reference if check else None, tolerance, dump_ir, stop_after)
     try:
         results = pipeline.run(graph, found.all)
     except ValueError as error:
         raise UsageError("a pass refuses this graph", code=Code.PASS_REFUSES, because=str(error)) from error
     outcome = Optimized(graph, found.steps(results), count, notes=notes)
-    for made, file in zip(_specialized(graph, buckets, batch), files, strict=bool(files)):
-        outcome.files += external_weights.write_graph(made, file, embed=embed, force=force)
+    if reference is not None and files:
+        exact = not any(SINGLE in step.invalidates for step in pipeline.passes)
+        judge_as = partial(judge, reference=reference, tolerance=tolerance, exact=exact)
+        write = partial(external_weights.staged_graph, embed=embed, force=force)
+        _write(dict(zip(files, _specialized(graph, buckets, batch), strict=True)), write, judge_as, outcome)
     return outcome
+
+
+def _write(
+    graphs: Mapping[Path, gs.Graph],
+    write: Callable[[gs.Graph, Path], AbstractContextManager[external_weights.Staged]],
+    judge_as: Callable[[Path, Path, gs.Graph], Judged],
+    outcome: Optimized,
+) -> None:
+    """Write all files, judge all, and only then give them their names."""
+    with ExitStack() as stack:
+        written = []
+        for file, graph in graphs.items():
+            written.append(stack.enter_context(write(graph, file)))
+            outcome.written.append(judge_as(written[-1].model, file, graph))
+        outcome.notes += [judged.note for judged in outcome.written if judged.note]
+        for staged in written:
+            outcome.files += staged.publish()
+            outcome.notes += staged.notes
 
 
 def _require_assumed(pipeline: Pipeline, graph: gs.Graph) -> None:
@@ -185,52 +214,36 @@ def read(path: Path) -> gs.Graph:
         onnx.checker.check_model(ir.checkable_model(graph))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         because = (str(error).splitlines() or [type(error).__name__])[0]
-        if because != _NO_RANK:
+        if because != NO_RANK:
             raise SourceError(
                 f"'{path}' is not a valid ONNX model", code=Code.NOT_ONNX, because=because, so="export it again"
             ) from error
     return graph
 
 
-def raise_opset(graph: gs.Graph, newest: int) -> list[str]:
-    """Bring the graph to an opset that a target's pipeline knows; weights are not touched. Returns what was done."""
-    if graph.opset > newest:
+def _require_known_opset(graph: gs.Graph, target: str | None) -> None:
+    """Refuse an opset that the target's pipeline does not know. Raises SourceError."""
+    newest = None if target is None else targets.get(target).opset
+    if newest is not None and graph.opset > newest:
         raise SourceError(
             f"the model uses opset {graph.opset}", code=Code.ONNX_OPSET, because=f"the target knows up to {newest}"
         )
-    if graph.opset >= OLDEST_OPSET:
-        return []
-    before = graph.opset
-    try:
-        converted = onnx.version_converter.convert_version(ir.weightless_model(graph), OLDEST_OPSET)
-    except RuntimeError as error:
-        raise SourceError(
-            f"opset {before} cannot be converted to {OLDEST_OPSET}",
-            code=Code.ONNX_OPSET,
-            because=str(error),
-            so="re-export the model",
-        ) from error
-    rebuild.take_over(graph, rebuild.over(graph, converted), unchanged=(), made_by="convert-opset")
-    graph.opset = OLDEST_OPSET
-    ir.infer_shapes(graph)
-    return [f"converted from opset {before} to {OLDEST_OPSET}"]
 
 
 class _Hooks:
     """Watches a run: the order is clock, text, checks, stop."""
 
     def __init__(
-        self, graph: gs.Graph, pipeline: Pipeline, check: bool, tolerance: float | None,
+        self, pipeline: Pipeline, reference: Given | None, tolerance: float | None,
         dump_ir: str | Path | None, stop_after: int | None,
-        shape: tuple[int, int] | None, batch: int | None,
     ) -> None:  # fmt: skip
         self.watch = _Watch()
         self.numbers: hooks.CheckNumerics | None = None
         self.all: list[Hook] = [self.watch]
         if dump_ir is not None:
             self.all.append(hooks.DumpIR(Path(dump_ir)))
-        if check:
-            self.numbers = hooks.CheckNumerics(feeds(graph, pipeline, shape, batch), tolerance)
+        if reference is not None:
+            self.numbers = hooks.CheckNumerics(reference.feeds, tolerance)
             self.all += [hooks.CheckGraph(), hooks.CheckInvariants(pipeline), self.numbers]
         self.all.append(_Settle(self.watch))
         if stop_after is not None:
@@ -273,44 +286,10 @@ class _Settle(hooks.Silent):
         self.watch.start = time.perf_counter()
 
 
-def feeds(
-    graph: gs.Graph, pipeline: Pipeline, shape: tuple[int, int] | None = None, batch: int | None = None
-) -> evaluate.Arrays:
-    """Random inputs that the graph accepts: of the size given, or that a pass specializes to, or else one that works.
-
-    A symbol has one size wherever it stands. Raises CompileError when ONNX Runtime takes none.
-    """
+def _sizes(pipeline: Pipeline, shape: tuple[int, int] | None, batch: int | None) -> Sizes:
+    """The sizes given, or those that a pass specializes to."""
     for step in pipeline.passes:
         if isinstance(step, SpecializeShapes):
             batch = step.batch or batch
             shape = (step.height, step.width) if step.height and step.width else shape
-    dynamic = any(ir.static_shape(t) is None for t in graph.inputs)
-    why = ""
-    for side in evaluate.SIDES if dynamic and shape is None else evaluate.SIDES[:1]:
-        made = _random_inputs(graph, shape or (side, side), batch or 1)
-        try:
-            evaluate.outputs(graph, made)
-        except evaluate.CannotRun as error:
-            why = why or str(error)
-            continue
-        return made
-    raise CompileError(
-        "ONNX Runtime cannot run the file, so nothing can be compared", code=Code.NUMBERS_DIFFER,
-        because=why, so="give an input size that it takes with --shape HxW and --batch N, or omit --check",
-    )  # fmt: skip
-
-
-def _random_inputs(graph: gs.Graph, shape: tuple[int, int], batch: int) -> evaluate.Arrays:
-    sizes: dict[str, int] = {}
-    for tensor in graph.inputs:
-        if tensor.shape is not None and len(tensor.shape) == 4:
-            for size, wanted in zip(tensor.shape, (batch, None, *shape), strict=True):
-                if isinstance(size, str) and wanted is not None:
-                    sizes.setdefault(size, wanted)
-    made: evaluate.Arrays = {}
-    for tensor in graph.inputs:
-        dims = list(tensor.shape or [])
-        known = (batch, shape[0], *shape) if len(dims) == 4 else (batch, *[shape[0]] * len(dims))
-        full = [d if isinstance(d, int) else sizes.get(d or "", k) for d, k in zip(dims, known, strict=False)]
-        made[tensor.name] = evaluate.random_array(tensor.name, tensor.dtype, full)
-    return made
+    return Sizes(shape, batch)

@@ -12,11 +12,13 @@ import onnx.defs
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import Code, SourceError
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source
+from segc.graph import ir
+from segc.graph.invariants import OLDEST_OPSET
 from segc.graph.onnx_reader import read_model
+from segc.graph.raise_opset import raise_opset
 
 _STANDARD = {"", "ai.onnx", "segc"}
 _NO_PREPROCESSING = "an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled"
-_OLDEST = 17  # LayerNormalization, and axes as inputs
 
 
 def open_onnx(path: Path) -> Source:
@@ -33,7 +35,7 @@ def open_onnx(path: Path) -> Source:
 
 
 def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
-    """The model at an opset that segc's passes and the target know: old ones are raised by ONNX's own converter."""
+    """A copy of the model, at an opset that segc's passes and the target know. Raises SourceError."""
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if opset > newest:
         raise SourceError(
@@ -42,19 +44,14 @@ def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
             because=f"segc's passes know up to {newest}",
             so="re-export it",
         )
-    if opset >= _OLDEST:
-        copy = onnx.ModelProto()  # passes own their copy, the gate keeps this one
-        copy.CopyFrom(model)
+    copy = onnx.ModelProto()  # passes own their copy, the gate keeps this one
+    copy.CopyFrom(model)
+    if opset >= OLDEST_OPSET:
         return copy
-    from onnx import version_converter
-
-    try:
-        converted: onnx.ModelProto = version_converter.convert_version(model, _OLDEST)
-        return converted
-    except RuntimeError as error:
-        raise SourceError(
-            f"opset {opset} cannot be converted to {_OLDEST}", code=Code.ONNX_OPSET, because=str(error)
-        ) from error
+    graph = ir.from_model(copy)
+    ir.infer_shapes(graph)
+    raise_opset(graph)
+    return ir.to_model(graph, origins=True)
 
 
 def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:

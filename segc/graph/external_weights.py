@@ -3,17 +3,23 @@
 A model of several gigabytes has its weights in files beside it (ONNX's external data). Reading maps these files, so
 that a weight which no pass reads is never loaded. Writing copies each weight once, in blocks, into one file beside the
 model, and releases the pages that it has read, so that memory does not grow with the model.
+
+The data file is named after its content, and the model is renamed last: whenever the process ends, a model lies at its
+destination whole, old or new, beside the data that belongs to it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import mmap
 import os
-import secrets
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,10 +29,14 @@ import onnx.external_data_helper
 import onnx.helper
 import onnx.numpy_helper
 import onnx_graphsurgeon as gs
+from onnx.external_data_helper import ExternalDataInfo
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
-from segc.errors import Code, FileError
+from segc.errors import Code, FileError, SegcError
+from segc.files import claims, published
+from segc.files.errors import file_errors
+from segc.files.interrupts import held
 from segc.graph import ir
 from segc.graph.onnx_reader import external_tensors, parse_model, unreadable_data
 
@@ -36,6 +46,7 @@ EMBED = 1_900_000_000  # bytes of weights that fit in a protobuf, which has at m
 INLINE = 1024  # elements: constants of at most this size stay in the graph, where shape inference reads them
 ALIGN = 4096  # bytes: weights in the data file start at page boundaries, so that runtimes can map them
 BLOCK = 1 << 24  # bytes copied at a time
+DIGITS = 16  # of the content's digest in the name of a data file
 
 
 def fits_one_file(model: onnx.ModelProto) -> bool:
@@ -98,27 +109,164 @@ def _nbytes(constant: gs.Constant) -> int:
     return int(math.prod(constant.shape) * np.dtype(dtype).itemsize)
 
 
-def write_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool = False) -> list[Path]:
-    """Write `graph` to `path`, and its weights to `path`.data if they have more than `embed` bytes together.
+@dataclass
+class Staged:
+    """A model that is complete, in a file beside its destination, and its data file, which lies in place.
 
-    Returns the files written. Each file appears complete or not at all, the model last. Raises FileError if a file
-    exists and `force` is not given, or if the system cannot write it.
+    The old model at the destination keeps its own data, since a data file is named after its content.
     """
-    external = weight_bytes(graph) > embed
-    data = path.with_name(f"{path.name}.data")
+
+    model: Path
+    path: Path
+    force: bool
+    data: Path | None = None
+    made: bool = False  # the data file was not there before
+    notes: list[str] = field(default_factory=list)
+
+    def publish(self) -> list[Path]:
+        """Give the model its name, in one step; returns the files. Data that only the replaced model read is deleted.
+
+        Raises FileError.
+        """
+        files = [self.path] if self.data is None else [self.path, self.data]
+        require_free(self.path, force=self.force)
+        with file_errors(f"'{self.path}'", self.path), held():
+            self.notes += [f"'{file}' is no longer read by '{self.path}'" for file in _foreign_data(self.path)]
+            former = _own_data(self.path)
+            self.model.replace(self.path)
+            published.add(*files)
+            claims.sync(self.path.parent)
+            for file in former - set(files):
+                if not any(_mentions(model, file) for model in self.path.parent.glob("*.onnx")):
+                    claims.remove(file)
+        for file in files:
+            _log.info("wrote %s, %d bytes", file, file.stat().st_size)
+        return files
+
+
+def write_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool = False) -> list[Path]:
+    """Write `graph` to `path`, see `staged_graph`. Returns the files."""
+    with staged_graph(graph, path, embed=embed, force=force) as staged:
+        return staged.publish()
+
+
+@contextmanager
+def staged_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool = False) -> Iterator[Staged]:
+    """Write `graph` beside `path`, for its `publish`; what is not published by the end of the block is deleted.
+
+    Weights of more than `embed` bytes together go into `path`.DIGEST.data, where DIGEST is of the content. Raises
+    FileError: something lies at `path` and `force` is not given, or the disk refuses.
+    """
     require_free(path, force=force)
-    if external:
-        require_free(data, force=force)
-    with _file_errors(path), _staged(path, external) as (staged, staged_data):
-        model = _with_external_data(graph, data.name, staged_data) if external else ir.to_model(graph, origins=True)
-        staged.write_bytes(model.SerializeToString(deterministic=True))
-        if external:
-            staged_data.replace(data)
-        staged.replace(path)
-    files = [path, data] if external else [path]
-    for file in files:
-        _log.info("wrote %s, %d bytes", file, file.stat().st_size)
-    return files
+    needed = weight_bytes(graph)
+    errors = partial(file_errors, f"'{path}'", path, needed=needed)
+    with ExitStack() as stack:
+        with errors():
+            model = stack.enter_context(claims.in_the_making(path, Path.touch))
+            _clear(path)
+        staged = Staged(model, path, force)
+        with errors():
+            if needed > embed:
+                stack.callback(claims.remove, _made_by(model))
+                stack.callback(claims.remove, _data_of(model))
+                stack.callback(_unless_published, staged)
+                proto = _with_external_data(graph, staged)
+            else:
+                proto = ir.to_model(graph, origins=True)
+            model.write_bytes(proto.SerializeToString(deterministic=True))
+            claims.sync(model)
+        del proto
+        yield staged
+
+
+def _data_of(model: Path) -> Path:
+    """Where the weights of a model in the making are written until their digest is known."""
+    return model.with_name(f"{model.name}.data")
+
+
+def _made_by(model: Path) -> Path:
+    """Names the data file that the run of this model in the making put in place, until the run is done."""
+    return model.with_name(f"{model.name}.made")
+
+
+def _foreign_data(path: Path) -> list[Path]:
+    """Data files with other names that the model at `path` reads; nobody but the user knows who else does."""
+    try:
+        model = parse_model(path)
+        names = {ExternalDataInfo(tensor).location for tensor in external_tensors(model, path)}
+    except (SegcError, ValueError):
+        return []
+    own = {file.name for file in _own_data(path)}
+    return [path.parent / name for name in sorted(names - own)]
+
+
+def _own_data(path: Path) -> set[Path]:
+    """Data files named after `path` and their content that the model at `path` reads."""
+    found = [file for file in path.parent.iterdir() if _data_name(path).fullmatch(file.name)]
+    return {file for file in found if _mentions(path, file)}
+
+
+def _data_name(path: Path) -> re.Pattern[str]:
+    """What data files of `path` are called."""
+    return re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{{DIGITS}}}\.data")
+
+
+def _mentions(model: Path, data: Path) -> bool:
+    """Whether the model's file has the name of the data file in it; True where the file cannot be read."""
+    try:
+        if not model.is_file() or model.stat().st_size == 0:
+            return False
+        with model.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(data.name.encode()) >= 0
+    except OSError:
+        return True
+
+
+def _clear(path: Path) -> None:
+    """Delete what runs that were killed left behind on their way to `path`."""
+    for model in claims.left_over(path):
+        claims.remove(model)
+    for name_of, suffix in ((_data_of, ".data"), (_made_by, ".made")):
+        for file in claims.left_over(path, suffix):
+            model = file.with_suffix("")
+            assert file == name_of(model)
+            if model.exists():  # its process runs
+                continue
+            if suffix == ".made":
+                _remove_unread(path, file.read_text(encoding="utf-8"))
+            claims.remove(file)
+
+
+def _remove_unread(path: Path, name: str) -> None:
+    """Delete a data file beside `path`, named after it and its content, unless the model at `path` reads it."""
+    data = path.with_name(name)
+    if _data_name(path).fullmatch(name) and not _mentions(path, data):
+        claims.remove(data)
+
+
+def _unless_published(staged: Staged) -> None:
+    """Take away the data file where this run made it and no model reads it."""
+    if staged.data is not None and staged.made:
+        _remove_unread(staged.path, staged.data.name)
+
+
+def _name_after_content(staged: Staged, written: Path, digest: str) -> None:
+    """Put the data file in place under a name of its content, unless it is there."""
+    data = staged.path.with_name(f"{staged.path.name}.{digest[:DIGITS]}.data")
+    with held():
+        staged.data, staged.made = data, not data.exists()
+        if not staged.made and data.stat().st_size == written.stat().st_size and _digest(data) == digest:
+            return
+        if staged.made:
+            _made_by(staged.model).write_text(data.name, encoding="utf-8")
+            claims.sync(_made_by(staged.model))
+        written.replace(data)
+        claims.sync(data.parent)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def require_free(path: Path, *, force: bool) -> None:
@@ -139,33 +287,8 @@ def require_free(path: Path, *, force: bool) -> None:
         )
 
 
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FileError(
-            f"'{path}' cannot be written",
-            code=Code.UNWRITABLE,
-            because=error.strerror or str(error),
-            so="free some space, or choose a folder you can write to with -o",
-        ) from error
-
-
-@contextmanager
-def _staged(path: Path, external: bool) -> Iterator[tuple[Path, Path]]:
-    """Temporary names beside `path` for the model and its data; files that still have them at the end are deleted."""
-    stem = f".{path.name}.segc-{secrets.token_hex(4)}"
-    files = path.with_name(stem), path.with_name(f"{stem}.data")
-    try:
-        yield files
-    finally:
-        for file in files:
-            file.unlink(missing_ok=True)
-
-
-def _with_external_data(graph: gs.Graph, location: str, data: Path) -> onnx.ModelProto:
-    """The model with its weights written to the file `data`. The model refers to them at `location`."""
+def _with_external_data(graph: gs.Graph, staged: Staged) -> onnx.ModelProto:
+    """The model without its weights, which are written to the data file of `staged`."""
     model = ir.weightless_model(graph, INLINE)
     model.producer_name = ir.PRODUCER
     ir.add_origins(model, graph)
@@ -175,18 +298,42 @@ def _with_external_data(graph: gs.Graph, location: str, data: Path) -> onnx.Mode
     kept = [i for i in model.graph.input if i.name in inputs]
     del model.graph.input[:]
     model.graph.input.extend(kept)
-    with data.open("wb") as stream:
-        for constant in weights:
-            if not _is_plain(constant):
-                model.graph.initializer.append(OnnxExporter.export_tensor_proto(constant))
-                continue
-            offset = -(-stream.tell() // ALIGN) * ALIGN
-            stream.seek(offset)
-            model.graph.initializer.append(_reference(constant, location, offset))
-            _copy(constant, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+    written = _data_of(staged.model)
+    with written.open("wb") as file:
+        stream = _Hashed(file)
+        places = [_written(constant, stream) if _is_plain(constant) else None for constant in weights]
+        file.flush()
+        os.fsync(file.fileno())
+    _name_after_content(staged, written, stream.digest.hexdigest())
+    assert staged.data is not None
+    for constant, offset in zip(weights, places, strict=True):
+        model.graph.initializer.append(
+            OnnxExporter.export_tensor_proto(constant)
+            if offset is None
+            else _reference(constant, staged.data.name, offset)
+        )
     return model
+
+
+class _Hashed:
+    """A stream for writing that knows its place and the digest of all that went through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.place, self.digest = file, 0, hashlib.sha256()
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Append."""
+        self._file.write(content)
+        self.digest.update(content)
+        self.place += len(content)
+
+
+def _written(constant: gs.Constant, stream: _Hashed) -> int:
+    """Append a weight at the next page; returns its offset in bytes."""
+    stream.write(bytes(-stream.place % ALIGN))
+    offset = stream.place
+    _copy(constant, stream)
+    return offset
 
 
 def _is_plain(constant: gs.Constant) -> bool:
@@ -203,7 +350,7 @@ def _reference(constant: gs.Constant, location: str, offset: int) -> onnx.Tensor
     return tensor
 
 
-def _copy(constant: gs.Constant, stream: BinaryIO) -> None:
+def _copy(constant: gs.Constant, stream: _Hashed) -> None:
     values = constant._values
     if isinstance(values, LazyValues):
         values = onnx.numpy_helper.to_array(values.tensor)

@@ -26,6 +26,8 @@ from onnx_graphsurgeon.ir.tensor import SparseValues
 from segc.graph import dialect, graphsurgeon_patch, source_info
 
 PRODUCER = "segc"
+STANDARD = ("", "ai.onnx")  # names of ONNX's own domain
+INITIALIZERS_ALONE = 4  # the IR version from which on initializers need not be inputs too, which the IR never writes
 
 graphsurgeon_patch.install()
 
@@ -53,6 +55,7 @@ def from_model(model: onnx.ModelProto) -> gs.Graph:
     origins = [source_info.read(node) for node in model.graph.node]
     graph = gs.import_onnx(model)
     graph.functions = []
+    graph.ir_version = max(graph.ir_version or 0, INITIALIZERS_ALONE)
     for node, where in zip(graph.nodes, origins, strict=True):
         source_info.put(node, where)
         node.domain = node.domain or None
@@ -72,6 +75,9 @@ def to_model(graph: gs.Graph, *, functions: bool = True, origins: bool = False) 
     """
     graph.producer_name, graph.producer_version = PRODUCER, ""
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    for opset in model.opset_import:
+        if opset.domain in STANDARD:
+            opset.version = graph.opset
     used = {node.domain for node in nodes(graph) if node.domain}
     for opset in [o for o in model.opset_import if o.domain and o.domain not in used]:
         model.opset_import.remove(opset)
@@ -80,6 +86,17 @@ def to_model(graph: gs.Graph, *, functions: bool = True, origins: bool = False) 
     if functions:
         add_functions(model, graph)
     return model
+
+
+def set_opset(graph: gs.Graph, opset: int) -> None:
+    """Declare the opset of the graph and its subgraphs, and an IR version that has it."""
+    for each in [graph, *graph.subgraphs(recursive=True)]:
+        each.opset = opset
+        others = [domain for domain in each.import_domains or [] if domain.domain not in STANDARD]
+        each.import_domains = [onnx.helper.make_opsetid("", opset), *others]
+    if graph.ir_version is not None:
+        least = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+        graph.ir_version = max(graph.ir_version, least)
 
 
 def add_origins(model: onnx.ModelProto, graph: gs.Graph) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -85,7 +86,14 @@ def first_difference(before: Snapshot, after: Snapshot, feeds: Arrays, tolerance
     return next((d for d in found if d is not None and d.error > tolerance), None)
 
 
-def rounding(snapshot: Snapshot, feeds: Arrays, outputs: Arrays) -> float:
+class Runs(Protocol):
+    """What gives outputs for inputs."""
+
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+
+
+def rounding(snapshot: Runs, feeds: Arrays, outputs: Arrays) -> float:
     """How far the outputs move, relative to their largest value, when float inputs move by one unit in the last place.
 
     Two graphs that are equal in real numbers cannot be expected to agree any better.

@@ -13,15 +13,18 @@ import onnx.parser
 import onnx_graphsurgeon as gs
 import pytest
 
+from segc import targets
 from segc.cli import main
 from segc.commands import optimize
 from segc.errors import CompileError, UsageError
+from segc.graph import raise_opset
 from segc.passes import REGISTRY
 from segc.passes.base import Pass, PassResult
 from segc.passes.cleanup.fold_constants import FoldConstants
 from segc.pipeline import pass_spec
+from segc.runtime.ort import open_session
 from tests.helpers.calls import refused, segc
-from tests.helpers.tiny_models import DYNAMIC_CONV, onnx_file
+from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, onnx_file
 
 TEXT = """<ir_version: 9, opset_import: ["" : 17, "segc" : 1]>
 g (float[N,3,H,W] x, int64[2] k) => (float[N,3,6,6] y, int64[2] z)
@@ -229,3 +232,114 @@ def test_buckets_that_cannot_be_are_refused(tmp_path: Path) -> None:
     done = segc("opt", source, "--buckets", "16x16", "-o", tmp_path / "made.onnx")
     refused(done, 2, "cannot be specialized", "16")
     refused(segc("opt", source, "--buckets", "16x16"), 2, "buckets need a file", "-o OUT.onnx")
+
+
+# --- old opsets, and what is said of a written file -------------------------------------------------------------------
+
+OLD = {
+    7: 'a = Upsample <mode = "nearest", scales = [1.0, 1.0, 2.0, 2.0]> (x)  b = Clip <min = 0.0, max = 6.0> (a)',
+    8: "a = Pad <pads = [0, 0, 1, 1, 0, 0, 1, 1]> (x)  b = Slice <starts = [1], ends = [9], axes = [3]> (a)",
+    9: 'a = Upsample <mode = "linear"> (x, scales)  b = Clip <max = 1.0> (a)',
+    10: 'a = Resize <mode = "linear"> (x, scales)  c = Relu (a)  b = Resize <mode = "nearest"> (c, scales)',
+    11: "p, q, r = Split <axis = 1, split = [1, 1, 1]> (x)  b = Concat <axis = 1> (r, q, p)",
+    12: "a = ReduceSum <axes = [1]> (x)  u = Squeeze <axes = [1]> (a)  v = Unsqueeze <axes = [1]> (u)  b = Add (x, v)",
+}
+
+
+def old_model(opset: int, folder: Path) -> Path:
+    text = f"""<ir_version: 4, opset_import: ["" : {opset}]> g (float[1,3,8,8] x) => (float[1,2,H,W] y)
+        <float[2,3,1,1] w = {{1, -2, 3, -4, 5, -6}}, float[4] scales = {{1, 1, 2, 2}}>
+        {{ {OLD[opset]} y = Conv (b, w) }}"""
+    path = folder / f"opset{opset}.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def outputs(path: Path) -> np.ndarray:
+    x = np.random.default_rng(3).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    return np.asarray(open_session(path).run(None, {"x": x})[0])
+
+
+@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("opset", OLD)
+def test_old_opsets_become_files_that_declare_what_they_need(opset: int, target: str, tmp_path: Path) -> None:
+    source, out = old_model(opset, tmp_path), tmp_path / "out.onnx"
+    done = segc("opt", source, "--target", target, "-o", out, *(["--check"] if opset == 10 else []))
+    assert done.code == 0, done.err
+    made = onnx.load(out)
+    onnx.checker.check_model(made, full_check=True)
+    declared = made.opset_import[0].version
+    assert f"note: converted from opset {opset} to 17" in done.out
+    assert f"opset: {declared}, relative error" in done.out
+    np.testing.assert_allclose(outputs(out), outputs(source), rtol=1e-5, atol=1e-5)
+
+
+def test_passes_of_choice_meet_the_opset_that_they_are_written_for(tmp_path: Path) -> None:
+    source, out = old_model(12, tmp_path), tmp_path / "out.onnx"
+    assert segc("opt", source, "--pass", "remove-identities", "-o", out).code == 0
+    assert onnx.load(out).opset_import[0].version == 17
+    assert segc("opt", source, "--pass", "lower-opset:opset=11", "-o", out, "--force").code == 0
+    assert onnx.load(out).opset_import[0].version == 11
+    np.testing.assert_allclose(outputs(out), outputs(source), rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_that_computes_something_else_is_not_written(source: str, tmp_path: Path) -> None:
+    for check in (False, True):
+        with pytest.raises(CompileError, match=r"differ|does not compute"):
+            optimize.optimize(source, [Wrong()], out=tmp_path / "out.onnx", check=check, shape=(8, 8))
+    assert [f.name for f in tmp_path.iterdir()] == ["in.onnx"]
+
+
+def test_check_compares_with_the_file_as_given_not_with_what_was_made_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that raises an opset wrongly is found, with and without --check, and nothing is written."""
+    source = old_model(9, tmp_path)
+
+    def wrong(site: Any) -> None:
+        right[1](site)
+        site.node.attrs["coordinate_transformation_mode"] = "half_pixel"
+
+    right = raise_opset.RULES["Upsample"]
+    monkeypatch.setitem(raise_opset.RULES, "Upsample", (10, wrong))
+    for more in ([], ["--check"]):
+        refused(segc("opt", source, "-o", tmp_path / "out.onnx", *more), 9, "does not compute", "relative error")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_file_that_onnx_refuses_is_not_written(source: str, tmp_path: Path) -> None:
+    class Invalid(Pass):
+        name = "invalid"
+        algebra = ""
+
+        def run(self, graph: gs.Graph) -> PassResult:
+            graph.nodes[0].attrs["no_such_attribute"] = 1
+            return PassResult(1)
+
+    with pytest.raises(CompileError, match="is not written: ONNX refuses it"):
+        optimize.optimize(source, [Invalid()], out=tmp_path / "out.onnx")
+    assert [f.name for f in tmp_path.iterdir()] == ["in.onnx"]
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 20]>
+        g (string[2] s, float[2] x) => (string[2] t, float[2] y) { t = Identity (s)  y = Relu (x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "in.onnx")
+    done = segc("opt", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx")
+    assert done.code == 0 and "was not compared" in done.out and "input 's'" in done.out
+    refused(segc("opt", tmp_path / "in.onnx", "--check"), 9, "cannot run the file", "input 's'")
+
+
+def test_other_outputs_are_not_compared_and_half_precision_is_only_measured(tmp_path: Path) -> None:
+    source = onnx_file(tmp_path, CONV.replace("{1, -2, 3,", "{0.1, -0.2, 0.3,"))
+    done = segc("opt", source, "--pass", "append-argmax", "-o", tmp_path / "mask.onnx")
+    assert done.code == 0 and "takes or gives other tensors" in done.out
+    done = segc("opt", source, "--pass", "convert-to-fp16", "-o", tmp_path / "half.onnx", "--json")
+    assert done.code == 0, done.err
+    (written,) = json.loads(done.out)["written"]
+    assert written["opset"] == 20 and 1e-5 < written["relative_error"] < 1e-2
+    refused(
+        segc("opt", source, "--pass", "convert-to-fp16", "-o", tmp_path / "more.onnx", "--tolerance", "1e-6"),
+        9, "does not compute", "tolerance 1.0e-06",
+    )  # fmt: skip
+    assert not (tmp_path / "more.onnx").exists()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.numpy_helper
+import onnx_graphsurgeon as gs
 import pytest
 
 from segc import targets
@@ -94,7 +96,9 @@ def test_mapped_weights_arrive_unchanged_in_one_file_beside_the_model(tmp_path: 
     constants = [n.inputs[1] for n in graph.nodes if n.op == "MatMul"]
     assert all(not t._values.flags.owndata and not t._values.flags.writeable for t in constants), "loaded, not mapped"
     files = external_weights.write_graph(graph, out, embed=1_000_000)
-    assert [f.name for f in files] == ["out.onnx", "out.onnx.data"]
+    assert files[0] == out
+    digest = hashlib.sha256(files[1].read_bytes()).hexdigest()
+    assert files[1] == tmp_path / f"out.onnx.{digest[:16]}.data"
     assert out.stat().st_size < 10_000
     before, after = onnx.load(str(source)), onnx.load(str(out))
     values = [{t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer} for m in (before, after)]
@@ -110,7 +114,7 @@ def test_mapped_weights_arrive_unchanged_in_one_file_beside_the_model(tmp_path: 
 def test_weights_below_the_limit_go_into_the_file(tmp_path: Path) -> None:
     graph = external_weights.read_graph(external(tmp_path))
     assert external_weights.write_graph(graph, tmp_path / "out.onnx") == [tmp_path / "out.onnx"]
-    assert not (tmp_path / "out.onnx.data").exists()
+    assert not list(tmp_path.glob("out.onnx.*"))
 
 
 def test_a_file_can_be_written_over_itself(tmp_path: Path) -> None:
@@ -123,14 +127,48 @@ def test_a_file_can_be_written_over_itself(tmp_path: Path) -> None:
         assert np.array_equal(onnx.numpy_helper.to_array(a), onnx.numpy_helper.to_array(b))
 
 
+def test_data_of_a_replaced_model_goes_unless_another_model_reads_it(tmp_path: Path) -> None:
+    source, out = external(tmp_path), tmp_path / "out.onnx"
+    graph = external_weights.read_graph(source)
+    _, first = external_weights.write_graph(graph, out, embed=0)
+    assert external_weights.write_graph(graph, out, embed=0, force=True) == [out, first], "the same content"
+    for constant in graph.tensors().values():
+        if isinstance(constant, gs.Constant):
+            constant.values = constant.values * 2
+    _, second = external_weights.write_graph(graph, out, embed=0, force=True)
+    assert not first.exists() and second.is_file()
+    (tmp_path / "copy.onnx").write_bytes(out.read_bytes())
+    external_weights.write_graph(external_weights.read_graph(source), out, embed=0, force=True)
+    assert first.is_file() and second.is_file(), "the copy reads it"
+    onnx.load(str(tmp_path / "copy.onnx"))
+
+
+def test_a_data_file_that_was_damaged_is_written_again(tmp_path: Path) -> None:
+    source, out = external(tmp_path), tmp_path / "out.onnx"
+    graph = external_weights.read_graph(source)
+    _, data = external_weights.write_graph(graph, out, embed=0)
+    want = data.read_bytes()
+    data.write_bytes(bytes(len(want)))
+    external_weights.write_graph(graph, out, embed=0, force=True)
+    assert data.read_bytes() == want
+
+
+def test_data_files_of_other_names_stay_and_are_mentioned(tmp_path: Path) -> None:
+    source = external(tmp_path)
+    with external_weights.staged_graph(external_weights.read_graph(source), source, embed=0, force=True) as staged:
+        staged.publish()
+    assert (tmp_path / "large.data").is_file()
+    assert staged.notes == [f"'{tmp_path / 'large.data'}' is no longer read by '{source}'"]
+
+
 def test_what_exists_is_not_replaced_and_nothing_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = external_weights.read_graph(external(tmp_path))
-    (tmp_path / "out.onnx.data").write_text("mine")
+    (tmp_path / "out.onnx").write_text("mine")
     with pytest.raises(FileError, match="exists already"):
         external_weights.write_graph(graph, tmp_path / "out.onnx", embed=0)
-    assert (tmp_path / "out.onnx.data").read_text() == "mine"
+    assert (tmp_path / "out.onnx").read_text() == "mine"
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -164,7 +202,7 @@ def test_memory_does_not_hold_the_weights_twice(tmp_path: Path) -> None:
             global peak
             while not stop.wait(0.002):
                 peak = max(peak, private())
-        watcher = threading.Thread(target=watch); watcher.start()
+        watcher = threading.Thread(target=watch, daemon=True); watcher.start()
         opt.optimize(sys.argv[1], out=sys.argv[1] + ".out", embed=1000)
         stop.set(); watcher.join()
         print(peak - before)

@@ -1,0 +1,54 @@
+"""What the system says about a file that cannot be written, as an error for users."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segc.errors import Code, FileError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def file_errors(what: str, path: Path, *, needed: int | None = None, only: tuple[int, ...] = ()) -> Iterator[None]:
+    """Turn an OSError into a FileError: `what` cannot be written. path: names the disk.
+
+    needed: bytes to be written, for the message of a full disk. only: these error numbers and no others.
+    """
+    try:
+        yield
+    except OSError as error:
+        if only and error.errno not in only:
+            raise
+        raise unwritable(what, path, error, needed) from error
+
+
+def unwritable(what: str, path: Path, error: OSError, needed: int | None = None) -> FileError:
+    """The error; of a full disk it says how much room there is and how much is needed."""
+    because = [f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")]
+    full = error.errno in FULL
+    if full:
+        room = free_bytes(path)
+        because += [f"{needed:,} bytes are needed"] if needed is not None else []
+        because += [f"{room:,} bytes are free"] if room is not None else []
+    so = "free some space or choose another disk with -o; nothing was left behind"
+    return FileError(
+        f"{what} cannot be written", code=Code.UNWRITABLE, because=because,
+        so=so if full else "choose a folder you can write to with -o",
+    )  # fmt: skip
+
+
+def free_bytes(path: Path) -> int | None:
+    """Bytes that the disk of `path`, or of the nearest folder above it that exists, has for us."""
+    if not hasattr(os, "statvfs"):
+        return None
+    for folder in (path, *path.resolve().parents):
+        with contextlib.suppress(OSError):
+            found = os.statvfs(folder)
+            return found.f_bavail * found.f_frsize
+    return None
