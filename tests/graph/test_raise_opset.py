@@ -10,7 +10,8 @@ import pytest
 
 from segc.errors import SourceError
 from segc.graph import ir
-from segc.graph.raise_opset import OLDEST_OPSET, RULES, raise_opset
+from segc.graph.invariants import OLDEST_OPSET
+from segc.graph.raise_opset import RULES, raise_opset
 from segc.runtime.ort import open_session
 
 MAP = "g (float[1,2,7,9] x) => (float[a,b,c,d] y)"
