@@ -186,7 +186,7 @@ def simplified(model: onnx.ModelProto, seconds: float = SECONDS, memory: int = M
             raise Failed(f"it did not finish within {seconds:.0f} s")
         if done.code:
             raised = done.code == onnxsim_child.RAISED and done.last_lines
-            raise Failed(done.last_lines[-1] if raised else f"its process ended with {done.how}")
+            raise Failed(done.last_lines[-1] if raised else f"its process ended with {done.reason}")
         return onnx.load_from_string(out.read_bytes())
 
 

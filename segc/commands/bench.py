@@ -86,7 +86,7 @@ class _Worker:
             raise CompileError(
                 f"the process that runs '{self.bundle}' died",
                 code=Code.ENGINE_PROCESS,
-                because=[ended.how, *ended.lines],
+                because=[ended.reason, *ended.lines],
             ) from ended
 
     def result(self, times: list[float]) -> BenchResult:

@@ -1,4 +1,4 @@
-"""A task that calls functions: each question is a function and its arguments."""
+"""A task that calls functions. A question is a function and its arguments; the answer is the result."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Call = tuple[Callable[..., Any], tuple[object, ...]]
 
 
 def prepare(module: str) -> None:
-    """Import the function's module, for all forks."""
+    """Import the module of the functions, once for all forks."""
     importlib.import_module(module)
 
 
 def handler() -> Callable[[Call], object]:
-    """The function that answers."""
+    """See segc.isolation.child."""
     return lambda question: question[0](*question[1])

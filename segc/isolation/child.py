@@ -1,7 +1,8 @@
-"""Inside a child process: answer the questions of whoever started it.
+"""The child's side: answer the questions of the process that started this one.
 
-A task is a module with `handler()`, which gives the function that answers, and, where a server forks for it,
-`prepare(argument)`, which imports what all its forks would import. The first thing a child reads is its `Setup`.
+A task is a module with a function `handler()`, which returns the function that answers questions. A task that forks of
+a server work on also has `prepare(argument)`, which imports, once in the server, the modules that every fork needs. A
+child reads its `Setup` before the first question.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from segc.errors import SegcError
 
 @dataclass(frozen=True)
 class Setup:
-    """What a child takes over before it answers: the environment and import path of whoever started it, and limits.
+    """What a child applies before it answers: its parent's environment and import path, and limits.
 
-    memory: bytes that it may allocate, None for any number; it holds where the system has resource limits.
-    own_group: lead a process group, which is ended with it.
+    memory: bytes that the child may allocate, None for no limit; effective on systems with resource limits. own_group:
+    whether the child leads a process group, which is killed together with it.
     """
 
     environment: Mapping[str, str]
@@ -33,16 +34,16 @@ class Setup:
 
     @staticmethod
     def here(memory: int | None = None, own_group: bool = True) -> Setup:
-        """The environment and path of this process."""
+        """The environment and import path of this process."""
         return Setup(dict(os.environ), tuple(sys.path), memory, own_group)
 
     def apply(self) -> None:
-        """Take it over."""
+        """Apply the setup to this process."""
         os.environ.clear()
         os.environ.update(self.environment)
         sys.path[:] = self.path
         if self.own_group and hasattr(os, "setsid"):
-            with contextlib.suppress(PermissionError):  # a fresh interpreter leads one already
+            with contextlib.suppress(PermissionError):  # a fresh interpreter already leads a group
                 os.setsid()
         if self.memory is not None:
             with contextlib.suppress(ImportError):  # Windows
@@ -52,14 +53,14 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Raised:
-    """The answer where the handler raised what may not travel. text: type and message."""
+class ForeignError:
+    """The answer if the handler raised an exception of a foreign package. text: its type and message."""
 
     text: str
 
 
 def serve(task: str, questions: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer each question with what the handler of `task` returns, or the SegcError it raises, until they end."""
+    """Answer questions until they end: with what the handler of `task` returns, or the SegcError that it raises."""
     handler: Callable[[object], object] | None = None
     while True:
         try:
@@ -75,16 +76,16 @@ def serve(task: str, questions: IO[bytes], answers: IO[bytes]) -> None:
             answer = handler(question)
         except SegcError as error:
             answer = error
-        except Exception as error:  # the work is a runtime's or a user's, which have exceptions of their own
-            answer = Raised(f"{type(error).__name__}: {error}")
+        except Exception as error:  # runtimes and user code have exception types that the parent may lack
+            answer = ForeignError(f"{type(error).__name__}: {error}")
         pickle.dump(answer, answers, protocol=5)
         answers.flush()
 
 
-def work_and_exit(work: Callable[[], None]) -> NoReturn:
-    """Do it in a fork, print what it raises on stderr, and _exit: status 0, or 1 after an exception.
+def run_and_exit(work: Callable[[], None]) -> NoReturn:
+    """Run a function in a forked child, then _exit: with status 0, or 1 and a traceback on stderr after an exception.
 
-    The fork never returns to the code of the process that it is a copy of.
+    The child never returns to the code of the server that it is a copy of.
     """
     code = 1
     try:
@@ -101,13 +102,13 @@ def work_and_exit(work: Callable[[], None]) -> NoReturn:
 
 
 def main(task: str) -> None:
-    """Serve in this process, on stdin and stdout; what the work prints goes to stderr."""
+    """Serve on stdin and stdout of this process. What the task prints goes to stderr."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     serve(task, sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":
-    from segc.isolation import child  # under the name that pickles of Setup have
+    from segc.isolation import child  # pickles of Setup name the module like this
 
     child.main(sys.argv[1])

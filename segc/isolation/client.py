@@ -1,6 +1,6 @@
-"""Start child processes, and end them: forks of a server that is ready to work, or fresh interpreters.
+"""Start and end child processes: forks of a server that has imported what they need, or fresh interpreters.
 
-Forks are for Linux (5.3 or later) only: elsewhere system libraries do not survive them, or there are none.
+Forks need Linux 5.3 or later. Other systems have no forks, or their system libraries do not work after one.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ def _can_fork() -> bool:
     return True
 
 
-FORKS = _can_fork()
+CAN_FORK = _can_fork()
 
 
 class Process(Protocol):
-    """A child. It answers on `answers` what is written to `questions`; see segc.isolation.child.serve. number: its
-    process id.
+    """A child process that reads `questions` and writes `answers`, see segc.isolation.child.serve.
+
+    number: its process id.
     """
 
     questions: IO[bytes]
@@ -45,56 +46,58 @@ class Process(Protocol):
     number: int
 
     def kill(self) -> None:
-        """End it now, with the process group that it leads; nothing happens when it ended already."""
+        """Kill the process and the group that it leads. Does nothing if it has ended."""
 
     def wait(self) -> int:
-        """Its exit status, negative for a signal, once it has ended."""
+        """Wait for the end. Returns the exit status; the negative number of a signal."""
 
 
-def start(task: str, argument: str, said: IO[bytes], *, own_group: bool = True, fresh: bool = False) -> Process:
-    """A process that does `task`, a module as segc.isolation.child says, and prints to `said`.
+def start(task: str, argument: str, output: IO[bytes], *, own_group: bool = True, fresh: bool = False) -> Process:
+    """Start a process that works on `task`, see segc.isolation.child, and prints to the file `output`.
 
-    argument: of the task's `prepare`. own_group: it will lead a process group. fresh: a new interpreter also where
-    forks would do. Raises CompileError when no process can be started.
+    argument: passed to the task's `prepare`. own_group: whether the process will lead a process group. fresh: start a
+    new interpreter, also where forks are possible. Raises CompileError if no process can be started.
     """
-    if fresh or not FORKS:
-        return Fresh(task, said, own_group)
-    for _ in range(2):  # the server may have been ended meanwhile
+    if fresh or not CAN_FORK:
+        return FreshProcess(task, output, own_group)
+    for _ in range(2):  # the server may have died
         try:
-            child = _server(task).fork(argument, said)
+            child = _server(task).fork(argument, output)
         except (OSError, EOFError) as error:
             _log.warning("the server of %s cannot fork: %s", task, error or "it ended")
             continue
         _log.debug("child %d started: a fork for %s", child.number, task)
         return child
     raise CompileError(
-        "no child process can be started", code=Code.ENGINE_PROCESS, so="see whether memory or processes run out"
+        "no child process can be started",
+        code=Code.ENGINE_PROCESS,
+        so="check whether the machine runs out of memory, or the user out of processes",
     )
 
 
 def popen(
     arguments: Sequence[str], stdin: int, stdout: IO[bytes] | int, stderr: IO[bytes] | int, own_group: bool = True
 ) -> subprocess.Popen[bytes]:
-    """A process with the import path of this one, that leads a group as a rule."""
+    """Start a program with the import path of this process. own_group: whether it leads a process group."""
     return subprocess.Popen(
         arguments, env=environment(), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=own_group
     )
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process made by `popen`, and its group; nothing happens when it ended already."""
+    """Kill a process from `popen`, and its group. Does nothing if it has ended."""
     if process.poll() is None and hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may lead no group
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # not a group leader
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
-class Fresh:
-    """A fresh interpreter."""
+class FreshProcess:
+    """A child that is a fresh interpreter."""
 
-    def __init__(self, task: str, said: IO[bytes], own_group: bool) -> None:
+    def __init__(self, task: str, output: IO[bytes], own_group: bool) -> None:
         arguments = [sys.executable, "-m", "segc.isolation.child", task]
-        self._process = popen(arguments, subprocess.PIPE, subprocess.PIPE, said, own_group)
+        self._process = popen(arguments, subprocess.PIPE, subprocess.PIPE, output, own_group)
         assert self._process.stdin is not None and self._process.stdout is not None
         self.questions: IO[bytes] = self._process.stdin
         self.answers: IO[bytes] = self._process.stdout
@@ -110,17 +113,17 @@ class Fresh:
         return self._process.wait()
 
 
-class Fork:
-    """A fork of a server. channel: pipe on which the server sends its process number, then its exit status."""
+class ForkedProcess:
+    """A child that is a fork of a server. channel: pipe on which the server sends its process id, then its status."""
 
     def __init__(self, questions: int, answers: int, channel: int) -> None:
         self.questions: IO[bytes] = os.fdopen(questions, "wb")
         self.answers: IO[bytes] = os.fdopen(answers, "rb")
         self._channel, self._lock = os.fdopen(channel, "rb", buffering=0), threading.Lock()
-        self._status = -signal.SIGKILL  # unless we hear of another
+        self._status = -signal.SIGKILL  # if the server dies before it reports the status
         _, self.number = MESSAGE.unpack(self._message())
-        self._handle: int | None = None  # a number may be given to another process, a handle is not
-        with contextlib.suppress(ProcessLookupError):  # it ended already
+        self._handle: int | None = None  # unlike the number, the handle cannot refer to another process later
+        with contextlib.suppress(ProcessLookupError):  # it has ended
             self._handle = os.pidfd_open(self.number)
 
     def kill(self) -> None:
@@ -139,7 +142,7 @@ class Fork:
             select.select([self._handle], [], [])
         with self._lock:
             if not self._channel.closed:
-                with contextlib.suppress(EOFError):  # the server was ended
+                with contextlib.suppress(EOFError):  # the server died
                     what, self._status = MESSAGE.unpack(self._message())
                     assert what == ENDED
                 self._channel.close()
@@ -156,7 +159,7 @@ class Fork:
 
 
 class Server:
-    """The server of this process for one task."""
+    """This process's connection to its fork server for one task."""
 
     def __init__(self, task: str) -> None:
         self.owner = os.getpid()
@@ -171,16 +174,16 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the server runs."""
         return self._process.poll() is None
 
-    def fork(self, argument: str, said: IO[bytes]) -> Fork:
-        """Raises OSError or EOFError when the server is gone."""
+    def fork(self, argument: str, output: IO[bytes]) -> ForkedProcess:
+        """Ask the server for a child. Raises OSError or EOFError if the server has ended."""
         asked, questions = os.pipe()
         answers, answered = os.pipe()
         channel, server_end = os.pipe()
         try:
-            socket.send_fds(self._socket, [argument.encode()], [asked, answered, said.fileno(), server_end])
+            socket.send_fds(self._socket, [argument.encode()], [asked, answered, output.fileno(), server_end])
         except OSError:
             for end in (questions, answers, channel):
                 os.close(end)
@@ -188,10 +191,10 @@ class Server:
         finally:
             for end in (asked, answered, server_end):
                 os.close(end)
-        return Fork(questions, answers, channel)
+        return ForkedProcess(questions, answers, channel)
 
     def close(self) -> None:
-        """End it. Its forks run on until their questions end."""
+        """End the server. Its forks continue until their questions end."""
         self._socket.close()
         if self.owner == os.getpid():
             self._process.wait()
@@ -202,7 +205,7 @@ _lock = threading.Lock()
 
 
 def _server(task: str) -> Server:
-    """Started on first use, and again after it died or in a fork of ours."""
+    """The server for a task; started on first use, after it died, and in a fork of this process."""
     with _lock:
         server = _servers.get(task)
         if server is None or server.owner != os.getpid() or not server.alive:
@@ -211,6 +214,6 @@ def _server(task: str) -> Server:
 
 
 def environment() -> dict[str, str]:
-    """This process's, with its import path."""
+    """The environment of this process, with its import path as PYTHONPATH."""
     path = [*sys.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in path if p))}

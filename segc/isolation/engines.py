@@ -1,4 +1,4 @@
-"""A task that runs an engine: the first question is an `Engine` to load, the others are its inputs."""
+"""A task that runs an engine. The first question is the `Engine` to load; the others are inputs for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Engine:
-    """What to load."""
+    """An engine's files, and how to load them."""
 
     target: str
     directory: Path
@@ -18,21 +18,21 @@ class Engine:
     threads: int
 
     def load(self) -> Any:
-        """The target's own session."""
+        """Load the engine. Returns the target's session."""
         from segc import targets
 
         return targets.runtime(self.target).load(self.directory, dict(self.options), self.threads)
 
 
 def prepare(target: str) -> None:
-    """Import the target, for all forks."""
+    """Import the target's runtime, once for all forks."""
     from segc import targets
 
     targets.runtime(target)
 
 
 def handler() -> Callable[[Any], object]:
-    """Loads an Engine, and runs each array, or each mapping of arrays by name."""
+    """Answers an Engine by loading it; an array, or a mapping of arrays by name, by running the engine on it."""
     session: Any = None
 
     def answer(question: Any) -> object:

@@ -1,12 +1,13 @@
-"""A server whose forks are the children that do the work of one task.
+"""A server process that forks the children which work on one task.
 
-A fresh interpreter needs half a second to import what an engine needs, and a hybrid bundle tries dozens of engines. So
-`python -m segc.isolation.fork_server FD TASK` imports it once and forks for each. It loads no runtime, starts no thread
-and computes nothing itself, so that forking it is safe and no fork sees what another did to its memory.
+A fresh interpreter takes half a second to import what an engine needs, and compiling a hybrid bundle tries dozens of
+engines. `python -m segc.isolation.fork_server FD TASK` therefore imports it once, and forks for each engine. The server
+itself loads no runtime, starts no thread and computes nothing, so that forking is safe and no fork sees what another
+did to its memory.
 
-One packet on the socket FD asks for a fork: the argument of the task's `prepare`, with four files of the fork: its
-questions, its answers, what it prints, and a channel for the server's messages about it. Into that the server writes
-FORKED with the process number, and later ENDED with the exit code.
+Each packet on the socket FD requests a fork. It holds the argument of the task's `prepare` and four files of the fork:
+its questions, its answers, its output, and a channel on which the server reports. The server writes FORKED and the
+process id to the channel, and later ENDED and the exit status.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import socket
 import struct
 import sys
 
-from segc.isolation.child import serve, work_and_exit
+from segc.isolation.child import run_and_exit, serve
 
 MESSAGE = struct.Struct("=Bq")
 FORKED, ENDED = 0, 1
@@ -28,20 +29,20 @@ _LONGEST_ARGUMENT = 256  # bytes
 
 
 class Server:
-    """Forks on request; `run` ends when the other end of the socket is closed."""
+    """Forks on request. `run` returns when the other end of the socket is closed."""
 
     def __init__(self, requests: socket.socket, task: str) -> None:
         self._requests, self._task = requests, task
-        self._channels: dict[int, int] = {}  # process -> file to write its end to
+        self._channels: dict[int, int] = {}  # process id -> the channel of that fork
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # with SIG_DFL nothing is written to `wake`
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; we end with ours
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # with SIG_DFL, nothing would be written to `wake`
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends us
 
     def run(self) -> None:
-        """Answer requests, and report how forks end."""
+        """Fork on request, and report the end of each fork."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._requests, selectors.EVENT_READ)
             selector.register(self._wake, selectors.EVENT_READ)
@@ -56,14 +57,14 @@ class Server:
                         os.read(self._wake, 4096)
                 self._reap()
 
-    def _fork(self, argument: str, questions: int, answers: int, said: int, channel: int) -> None:
-        with contextlib.suppress(Exception):  # the fork imports it again, and reports the error
+    def _fork(self, argument: str, questions: int, answers: int, output: int, channel: int) -> None:
+        with contextlib.suppress(Exception):  # ignored here: the fork imports it again, and reports the error
             importlib.import_module(self._task).prepare(argument)
         process = os.fork()
         if process == 0:
             servers = (self._requests.fileno(), self._wake, channel, *self._channels.values())
-            work_and_exit(lambda: _be_child(self._task, questions, answers, said, servers))
-        for file in (questions, answers, said):
+            run_and_exit(lambda: _serve_as_child(self._task, questions, answers, output, servers))
+        for file in (questions, answers, output):
             os.close(file)
         self._channels[process] = channel
         _report(channel, FORKED, process)
@@ -73,8 +74,8 @@ class Server:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:
                 return
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it may lead no group
-                os.killpg(ended.si_pid, signal.SIGKILL)  # before its number is free for others
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # not a group leader
+                os.killpg(ended.si_pid, signal.SIGKILL)  # before the system may reuse its id
             _, status = os.waitpid(ended.si_pid, 0)
             channel = self._channels.pop(ended.si_pid)
             _report(channel, ENDED, os.waitstatus_to_exitcode(status))
@@ -82,20 +83,20 @@ class Server:
 
 
 def _report(channel: int, what: int, value: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+    with contextlib.suppress(BrokenPipeError):  # the parent no longer waits
         os.write(channel, MESSAGE.pack(what, value))
 
 
-def _be_child(task: str, questions: int, answers: int, said: int, servers: tuple[int, ...]) -> None:
+def _serve_as_child(task: str, questions: int, answers: int, output: int, servers: tuple[int, ...]) -> None:
     for file in servers:
         os.close(file)
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     for stream in (1, 2):
-        os.dup2(said, stream)
-    whoever_asked_is_gone = contextlib.suppress(BrokenPipeError)
-    with whoever_asked_is_gone, os.fdopen(questions, "rb") as asked, os.fdopen(answers, "wb") as answered:
+        os.dup2(output, stream)
+    parent_ended = contextlib.suppress(BrokenPipeError)
+    with parent_ended, os.fdopen(questions, "rb") as asked, os.fdopen(answers, "wb") as answered:
         serve(task, asked, answered)
 
 

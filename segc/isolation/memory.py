@@ -6,7 +6,7 @@ import sys
 
 
 def peak_memory_mb() -> int:
-    """Peak resident memory of this process; 0 where the system does not say."""
+    """The peak resident memory of this process in MB; 0 on systems that do not report it."""
     try:
         import resource
     except ImportError:  # Windows

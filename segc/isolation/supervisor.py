@@ -1,7 +1,7 @@
-"""Work in child processes: started, limited, ended and reported on in one way.
+"""Supervise child processes: start them, limit their time and memory, end them, and describe how they ended.
 
-`Child` answers questions; `call` runs one function; `run_command` runs a program. Each has a time limit, can have a
-limit of memory, and is ended with all that it started. What a child's end was is said by `exit_words` alone.
+`Child` answers questions, `call` runs one function, `run_command` runs a program. Each child is killed together with
+all processes that it started. `describe_exit` puts every exit status into words.
 """
 
 from __future__ import annotations
@@ -19,60 +19,64 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from segc.isolation import client
-from segc.isolation.child import Raised, Setup
+from segc.isolation.child import ForeignError, Setup
 
 _log = logging.getLogger(__name__)
 
-_SHOWN = 5  # lines of what a child printed last
+_SHOWN = 5  # last lines of a child's output in messages
 
 
-class ChildEnded(Exception):  # noqa: N818 - callers say what it means
-    """A child ended, or was ended for being late, before it answered.
+class ChildEnded(Exception):  # noqa: N818 - callers decide whether it is an error
+    """A child ended before it answered, by itself or because it exceeded its time limit.
 
-    how: in words, for "its process ...". late: it was ended after its time. code: its exit status, negative for a
-    signal. lines: the last that it printed.
+    reason: a sentence. timed_out: whether it exceeded the limit. code: its exit status, that of a signal negative.
+    lines: the last lines of its output.
     """
 
-    def __init__(self, how: str, late: bool, code: int, lines: Sequence[str]) -> None:
-        super().__init__(how)
-        self.how, self.late, self.code, self.lines = how, late, code, list(lines)
+    def __init__(self, reason: str, timed_out: bool, code: int, lines: Sequence[str]) -> None:
+        super().__init__(reason)
+        self.reason, self.timed_out, self.code, self.lines = reason, timed_out, code, list(lines)
 
 
-class ChildRaised(Exception):  # noqa: N818 - callers say what it means
-    """The work in a child raised something that is no SegcError; type and message as text."""
+class ChildRaised(Exception):  # noqa: N818 - callers decide whether it is an error
+    """The task in a child raised an exception other than SegcError. The text is its type and message."""
 
 
-def exit_words(code: int) -> str:
-    """An exit status in words; negative: the number of a signal."""
+def describe_exit(code: int) -> str:
+    """An exit status in words. A negative status is that of a signal."""
     if code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):
         name = signal.Signals(-code).name
-        return f"{name}, as systems end processes when memory runs out" if name == "SIGKILL" else name
+        return f"{name}, possibly because the system ran out of memory" if name == "SIGKILL" else name
     return f"signal {-code}"
 
 
 class Child:
-    """A child process that does a task, see segc.isolation.child.
+    """A child process that works on a task, see segc.isolation.child.
 
-    argument: of the task's `prepare`. memory: bytes that it may allocate. own_group: end what it starts with it. A
-    child without a group of its own ends with the group of this process. fresh: a new interpreter, not a fork.
+    argument: passed to the task's `prepare`. memory: bytes that the child may allocate. own_group: whether it leads a
+    process group, so that processes which it starts end with it; without one, it ends with the group of this process.
+    fresh: a new interpreter instead of a fork.
     """
 
     def __init__(
         self, task: str, argument: str = "", *, memory: int | None = None, own_group: bool = True, fresh: bool = False
     ) -> None:
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        self.process = client.start(task, argument, self.said, own_group=own_group, fresh=fresh)
-        self._end = weakref.finalize(self, _end, self.process, self.said)
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self.process = client.start(task, argument, self.output, own_group=own_group, fresh=fresh)
+        self._end = weakref.finalize(self, _end, self.process, self.output)
         self._setup: Setup | None = Setup.here(memory, own_group)
 
     def ask(self, question: object, seconds: float | None) -> Any:
-        """Its answer. Raises SegcError (raised there), ChildRaised, or ChildEnded: it died or took over `seconds`."""
-        late = threading.Event()
+        """The child's answer. Raises the SegcError that the child raised, ChildRaised, or ChildEnded.
+
+        seconds: time limit, after which the child is killed; None for no limit.
+        """
+        timed_out = threading.Event()
 
         def give_up() -> None:
-            late.set()
+            timed_out.set()
             self.process.kill()
 
         timer = None if seconds is None else threading.Timer(seconds, give_up)
@@ -87,37 +91,37 @@ class Child:
             self.process.questions.flush()
             answer = pickle.load(self.process.answers)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise self._ended(seconds if late.is_set() else None) from error
+            raise self._ended(seconds if timed_out.is_set() else None) from error
         finally:
             if timer is not None:
                 timer.cancel()
-        if isinstance(answer, Raised):
+        if isinstance(answer, ForeignError):
             raise ChildRaised(answer.text)
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """End the child."""
         self._end()
 
     def _ended(self, seconds: float | None) -> ChildEnded:
         code = self.process.wait()
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()[-_SHOWN:]
-        how = _late(seconds) if seconds is not None else f"its process ended with {exit_words(code)}"
-        _log.info("child %d ended before it answered: %s", self.process.number, how)
-        return ChildEnded(how, seconds is not None, code, lines)
+        self.output.seek(0)
+        lines = self.output.read().decode(errors="replace").strip().splitlines()[-_SHOWN:]
+        reason = _timeout_text(seconds) if seconds is not None else f"its process ended with {describe_exit(code)}"
+        _log.info("child %d ended before it answered: %s", self.process.number, reason)
+        return ChildEnded(reason, seconds is not None, code, lines)
 
 
 def call(
     function: Callable[..., Any], *arguments: object, seconds: float | None, memory: int | None = None,
     fresh: bool = False,
 ) -> Any:  # fmt: skip
-    """function(*arguments) in a child process of its own.
+    """Call function(*arguments) in a child process of its own. Raises as `Child.ask`.
 
-    function: of a module that imports nothing it should not, for a server imports it too; arguments and result are
-    pickled. seconds, memory (bytes): its limits. Raises as `Child.ask`.
+    Arguments and result are pickled. seconds, memory (bytes): limits. The fork server imports the function's module: it
+    must not load a runtime or start threads on import.
     """
     child = Child("segc.isolation.calls", function.__module__, memory=memory, fresh=fresh)
     try:
@@ -128,26 +132,26 @@ def call(
 
 @dataclass(frozen=True)
 class Done:
-    """A command that ended. code: None when it was ended for being late. said: all that it printed."""
+    """A command that has ended. code: None if it exceeded its time limit. output: all that it printed."""
 
     code: int | None
-    said: str
+    output: str
 
     @property
-    def how(self) -> str:
-        """Its end in words, for "its process ended with ..."."""
-        return "the signal of its time limit" if self.code is None else exit_words(self.code)
+    def reason(self) -> str:
+        """How it ended, to follow "its process ended with"."""
+        return "SIGKILL after its time limit" if self.code is None else describe_exit(self.code)
 
     @property
     def last_lines(self) -> list[str]:
-        """The last lines that say something."""
-        return [line for line in self.said.splitlines() if line.strip()][-_SHOWN:]
+        """The last lines of the output that are not empty."""
+        return [line for line in self.output.splitlines() if line.strip()][-_SHOWN:]
 
 
 def run_command(arguments: Sequence[str], seconds: float) -> Done:
-    """Run a program without input, with the import path of this process, for at most `seconds`."""
-    with tempfile.TemporaryFile() as said:
-        process = client.popen(arguments, subprocess.DEVNULL, said, subprocess.STDOUT)
+    """Run a program for at most `seconds`, with the import path of this process and without input."""
+    with tempfile.TemporaryFile() as output:
+        process = client.popen(arguments, subprocess.DEVNULL, output, subprocess.STDOUT)
         code: int | None = None
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -155,20 +159,20 @@ def run_command(arguments: Sequence[str], seconds: float) -> Done:
         finally:
             client.end(process)
             process.wait()
-        said.seek(0)
-        done = Done(code, said.read().decode(errors="replace"))
-        _log.debug("%s ended with %s", " ".join(arguments), done.how)
+        output.seek(0)
+        done = Done(code, output.read().decode(errors="replace"))
+        _log.debug("%s ended with %s", " ".join(arguments), done.reason)
         return done
 
 
-def _late(seconds: float) -> str:
-    return f"it gave no answer within {seconds:.0f} s"
+def _timeout_text(seconds: float) -> str:
+    return f"it did not answer within {seconds:.0f} s"
 
 
-def _end(process: client.Process, said: IO[bytes]) -> None:
+def _end(process: client.Process, output: IO[bytes]) -> None:
     process.kill()
     code = process.wait()
-    _log.debug("child %d ended: %s", process.number, exit_words(code))
-    for pipe in (process.questions, process.answers, said):
-        with contextlib.suppress(OSError):  # what was buffered for a child that is gone
+    _log.debug("child %d ended: %s", process.number, describe_exit(code))
+    for pipe in (process.questions, process.answers, output):
+        with contextlib.suppress(OSError):  # there may be buffered data for a child that has ended
             pipe.close()

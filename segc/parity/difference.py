@@ -1,4 +1,4 @@
-"""How far two arrays are apart."""
+"""The difference of two arrays."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 
 def largest_difference(reference: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Largest |difference| of two arrays of one shape, and that over the largest |reference| (over 1 where it is 0).
+    """The largest |difference| of two arrays of equal shape, and its ratio to the largest |reference|.
 
-    Both are infinite where NaN and infinity do not stand in the same places; where they do they do not count.
+    If the largest |reference| is 0, the ratio is the difference. Elements that are not finite in both arrays do not
+    count; if an element is not finite in one array only, both results are infinite.
     """
     a, b = (x if x.dtype.kind == "f" else x.astype(np.float64) for x in map(np.asarray, (reference, other)))
     finite = np.isfinite(a)

@@ -1,10 +1,10 @@
-"""The parity gate: what an engine computes against what PyTorch computes, in numbers.
+"""The metrics of the parity gate, in NumPy on logits (N, C, H, W) and masks (N, H, W).
 
-Everything here is NumPy on logits (N, C, H, W) and masks (N, H, W). The error of logits is relative to the largest
-logit. Agreement is the share of equal pixels; mIoU is between the two masks; the boundary share looks only at pixels
-within 3 px of a change of class in the reference, where errors show first. A differing pixel is a near tie when the
-reference's own margin between its two best classes there is no more than twice the largest logit error: no
-computation with that error could be expected to decide it.
+- The error of logits is relative to the largest logit of the reference.
+- Agreement is the share of equal pixels. mIoU is that of the two masks.
+- Boundary agreement counts only pixels within 3 px of a class boundary in the reference, where errors appear first.
+- A differing pixel is a near tie if the reference's margin between its two best classes is at most twice the largest
+  logit error. A computation with that error cannot decide such a pixel reliably.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. Errors are None where the engine gives masks only; margin_ratio is None without differences.
+    """One comparison. The errors of logits are None if the engine returns masks.
 
-    margin_ratio: largest reference margin at a differing pixel / largest logit error. At most 2: all are near ties.
+    margin_ratio: the largest reference margin at a differing pixel, divided by the largest logit error; up to 2, all
+    differing pixels are near ties. None if no pixel differs.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Case:
     margin_ratio: float | None
 
     def failures(self, limits: Limits) -> list[str]:
-        """Which numbers miss the limits, in words."""
+        """One sentence for each metric that misses its limit."""
         found = []
         limit = limits.relative_error
         if limit is not None and self.relative_error is not None and not self.relative_error <= limit:
@@ -55,21 +56,21 @@ class Case:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for JSON."""
         plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
         return {**plain, "shape": list(self.shape)}
 
 
 def compare(name: str, reference: Array, output: Array, threshold: float | None, expected: Array | None = None) -> Case:
-    """One case. reference: float32 logits (N, C, H, W); output: logits of the same shape or a mask (N, H, W).
+    """Compare one output. reference: float32 logits (N, C, H, W). output: logits of that shape, or a mask (N, H, W).
 
-    expected: the reference's mask (N, H, W) where it is known better than from `reference`, which may be rounded, or
-    be a mask itself. Raises ParityError when shapes differ.
+    expected: the reference's mask (N, H, W), for references that are masks or rounded logits; by default that of
+    `reference`. Raises ParityError if shapes differ.
     """
     wanted = reference.shape if output.ndim == 4 or reference.ndim == 3 else (reference.shape[0], *reference.shape[2:])
     if output.shape != wanted:
         raise ParityError(
-            f"{name}: the engine gives shape {output.shape}, PyTorch {reference.shape}", code=Code.OUTPUT_SHAPE
+            f"{name}: the engine returns shape {output.shape}, the reference {reference.shape}", code=Code.OUTPUT_SHAPE
         )
     logits = output if output.ndim == 4 else None
     expected = mask_of(reference, threshold) if expected is None else expected
@@ -90,16 +91,19 @@ def compare(name: str, reference: Array, output: Array, threshold: float | None,
 
 
 def mask_of(logits: Array, threshold: float | None) -> Array:
-    """Class per pixel (N, H, W): the lowest index of the largest logit; one channel: sigmoid(logit) > threshold."""
+    """The class of each pixel (N, H, W): the lowest index of the largest logit.
+
+    With one channel: sigmoid(logit) > threshold, 0.5 if that is None.
+    """
     if logits.shape[1] > 1:
         return np.asarray(logits.argmax(axis=1))
-    # float32 like torch, so that a logit on the threshold falls on the same side
+    # in float32 as in torch, so that a logit at the threshold gets the same class
     probability = 1 / (1 + np.exp(-logits[:, 0].astype(np.float32)))
     return np.asarray(probability > np.float32(0.5 if threshold is None else threshold)).astype(np.int64)
 
 
 def mean_iou(expected: Array, actual: Array) -> float:
-    """Mean over the classes in either mask of intersection / union."""
+    """The mean of intersection / union over all classes that occur in one of the masks."""
     classes = np.union1d(np.unique(expected), np.unique(actual))
     ious = [np.sum((expected == c) & (actual == c)) / np.sum((expected == c) | (actual == c)) for c in classes]
     return float(np.mean(ious))
@@ -113,7 +117,7 @@ ADVICE = (
 
 
 def failures(cases: Sequence[Case], limits: Limits) -> list[str]:
-    """Every number that misses the limits, in words; empty when all is well."""
+    """One sentence for each metric of each case that misses its limit; empty if none does."""
     return [line for case in cases for line in case.failures(limits)]
 
 
@@ -123,7 +127,7 @@ def run_cases(
     named_inputs: Iterator[tuple[str, Array]],
     threshold: float | None,
 ) -> list[Case]:
-    """Feed each input to both sides and compare."""
+    """Run the reference and the engine on each input, and compare."""
     cases = []
     for name, x in named_inputs:
         cases.append(case := compare(title(name, x), reference(x), engine(x), threshold))
@@ -133,13 +137,13 @@ def run_cases(
 
 
 def title(name: str, x: Array) -> str:
-    """What a case on the input `name` is called. x: float32 (N, C, H, W) or images uint8 (N, H, W, C)."""
+    """The name of the case for the input `name`. x: float32 (N, C, H, W), or images uint8 (N, H, W, C)."""
     sides = x.shape[1:3] if x.dtype == np.uint8 else x.shape[2:]
     return f"{name} {'x'.join(map(str, sides))}"
 
 
 def _boundary_agreement(expected: Array, different: Array) -> float:
-    """Share of equal pixels within BOUNDARY px of a class change in the reference; 1 without any change."""
+    """The share of equal pixels within BOUNDARY px of a class boundary in the reference; 1 without boundaries."""
     near = np.zeros_like(different)
     for mask, out in zip(expected, near, strict=True):
         out |= _near_change(mask)
@@ -150,7 +154,7 @@ def _near_change(mask: Array) -> Array:
     import cv2
 
     kernel = np.ones((2 * BOUNDARY + 1,) * 2, np.uint8)
-    values = mask.astype(np.float32)  # exact for every class index; cv2 has no int64
+    values = mask.astype(np.float32)  # exact for every class number; OpenCV has no int64
     return np.asarray(cv2.dilate(values, kernel) != cv2.erode(values, kernel))
 
 

@@ -1,4 +1,4 @@
-"""How far eager PyTorch's own rounding goes: float32 against float64, the floor under every comparison."""
+"""The rounding error of eager PyTorch itself, float32 against float64: no engine can be compared more closely."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from segc.parity.difference import largest_difference
 
 
 def own_error(module: nn.Module, x: np.ndarray) -> float | None:
-    """Largest |float32 - float64| of the logits relative to the largest logit; None where it does not run in float64.
+    """The largest |float32 - float64| of the logits, relative to the largest logit.
 
-    x: float32 (N, C, H, W). The module is as it was afterwards, to the bit; one that is not all float32 is not asked.
+    x: float32 (N, C, H, W). None if the module does not run in float64, or has parameters of other float types. The
+    module is unchanged afterwards, bit for bit.
     """
     import torch
 
@@ -23,7 +24,7 @@ def own_error(module: nn.Module, x: np.ndarray) -> float | None:
         single = module(example).double()
         try:
             double = module.double()(example.double())
-        except Exception:  # a model may fix its types; then there is nothing to say
+        except Exception:  # the model may require float32; there is no result then
             return None
         finally:
             module.float()

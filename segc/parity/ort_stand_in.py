@@ -1,6 +1,6 @@
-"""ONNX Runtime in place of an engine that this machine cannot run: on the graph the engine was made from.
+"""ONNX Runtime as a stand-in for an engine that this machine cannot run: it runs the graph the engine was made from.
 
-Where that graph computes in float16, its roundings are materialized as casts: on CPUs ONNX Runtime omits most of them.
+In float16 graphs, every rounding becomes explicit casts, because ONNX Runtime omits most roundings on CPUs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from segc.runtime.ort import OrtSession
 from segc.targets.protocol import NamedSession
 
 
-def _rounding(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model`, or where it has half precision a copy that rounds as it says."""
+def _with_explicit_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` itself, or, if it has float16 weights, a copy with explicit rounding."""
     if not any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
         return model
     graph = ir.from_model(onnx.ModelProto.FromString(model.SerializeToString()))
@@ -26,9 +26,9 @@ def _rounding(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def stand_in(model: onnx.ModelProto, threads: int) -> NamedSession:
-    """A session on `model`. Raises CompileError when ONNX Runtime does not take the graph."""
-    rounded = _rounding(model)
+    """A session on `model`. Raises CompileError if ONNX Runtime refuses the graph."""
+    rounded = _with_explicit_rounding(model)
     content = rounded.SerializeToString()
     if rounded is not model:
-        gc.collect()  # the graph that was rounded refers to itself, and holds all weights in float32
+        gc.collect()  # the rounded graph has reference cycles, which keep all weights in float32
     return OrtSession(content, threads, optimize=False, what="the legalized graph")

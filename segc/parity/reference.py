@@ -1,4 +1,4 @@
-"""The reference side of the parity gate: eager PyTorch, or ONNX Runtime on the file that was given."""
+"""The reference of the parity gate: eager PyTorch, or ONNX Runtime on the source file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segc.runtime.ort import OrtSession
 
 
 def reference_of(source: Source) -> Callable[[np.ndarray], np.ndarray]:
-    """float32 (N, C, H, W) -> logits, computed by the source itself, without any rewrite or pass."""
+    """A function from float32 (N, C, H, W) to the logits of the unmodified source: no rewrites, no passes."""
     return _torch(source) if source.module is not None else _onnx(source)
 
 
@@ -23,7 +23,7 @@ def _torch(source: Source) -> Callable[[np.ndarray], np.ndarray]:
     assert module is not None
 
     def run(x: np.ndarray) -> np.ndarray:
-        with quiet(), torch.no_grad():  # mmseg warns at every odd resize
+        with quiet(), torch.no_grad():  # mmseg warns about each resize of odd size
             logits: np.ndarray = module(torch.from_numpy(x)).numpy()
         return logits
 

@@ -1,4 +1,4 @@
-"""Sample inputs: noise and the photograph shipped with segc, as a model or an engine takes them."""
+"""Sample inputs: noise and the photograph shipped with segc, in the layout that a model or an engine takes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Array = np.ndarray
 
 
 def noise(shape: tuple[int, ...], *, images: bool = False) -> Array:
-    """The same noise each time, for an input of `shape` (N, C, H, W): standard normal float32.
+    """Noise from a fixed seed for an input of `shape` (N, C, H, W): standard normal, float32.
 
-    images: uint8 (N, H, W, C) instead, all values alike.
+    images: uint8 (N, H, W, C) instead, uniformly distributed.
     """
     rng = np.random.default_rng(0)
     if images:
@@ -24,21 +24,21 @@ def noise(shape: tuple[int, ...], *, images: bool = False) -> Array:
 def inputs(
     shape: tuple[int, int, int, int], mean: Sequence[float], std: Sequence[float], channel_order: str
 ) -> Iterator[tuple[str, Array]]:
-    """Named inputs of `shape` (N, C, H, W): noise, and the natural image resized and normalised like any image."""
+    """Named inputs of `shape` (N, C, H, W): noise and, for three channels, the photograph, resized and normalized."""
     yield "noise", noise(shape)
     if shape[1] == 3:
         yield "natural image", natural_input(shape, mean, std, channel_order)
 
 
 def image_inputs(shape: tuple[int, int, int, int]) -> Iterator[tuple[str, Array]]:
-    """Named images uint8 (N, H, W, 3), BGR, for a model of input `shape` (N, 3, H, W): noise, and the natural one."""
+    """Named images, uint8 (N, H, W, 3) BGR, for a model with input `shape` (N, 3, H, W): noise and the photograph."""
     yield "noise", noise(shape, images=True)
     planes = natural_input(shape, (0, 0, 0), (1, 1, 1), "BGR")
     yield "natural image", np.ascontiguousarray(planes.transpose(0, 2, 3, 1)).astype(np.uint8)
 
 
 def normalised(images: Array, mean: Sequence[float], std: Sequence[float], channel_order: str) -> Array:
-    """uint8 (N, H, W, 3) BGR as segc's preprocessing hands it to a model: float32 (N, 3, H, W)."""
+    """Normalize uint8 (N, H, W, 3) BGR as segc's preprocessing does, to float32 (N, 3, H, W)."""
     planes = images[..., ::-1] if channel_order == "RGB" else images
     x = (planes.astype(np.float32) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
@@ -47,14 +47,14 @@ def normalised(images: Array, mean: Sequence[float], std: Sequence[float], chann
 def of_images(
     reference: Callable[[Array], Array], mean: Sequence[float], std: Sequence[float], channel_order: str
 ) -> Callable[[Array], Array]:
-    """A reference that takes uint8 (N, H, W, 3) BGR, which it normalises."""
+    """The reference with normalization before it: it takes uint8 (N, H, W, 3) BGR."""
     return lambda images: reference(normalised(images, mean, std, channel_order))
 
 
 def natural_input(
     shape: tuple[int, int, int, int], mean: Sequence[float], std: Sequence[float], channel_order: str
 ) -> Array:
-    """The photograph shipped with segc as float32 (N, 3, H, W); odd entries of the batch are mirrored."""
+    """The photograph as float32 (N, 3, H, W), normalized. Images with odd index in the batch are mirrored."""
     import cv2
 
     content = resources.files("segc").joinpath("data/natural.jpg").read_bytes()

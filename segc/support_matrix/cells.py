@@ -1,4 +1,4 @@
-"""What the support matrix is made of: jobs, one per config, and the cells that they fill."""
+"""Jobs and cells of the support matrix: a job fills the cells of one config."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ SHAPES, OUTPUTS = ("static", "dynamic"), ("logits", "mask")
 
 @dataclass(frozen=True)
 class Job:
-    """One config and the cells to fill. size: (H, W) to compile or trace at, None takes the config's crop size.
+    """One config and the cells to fill.
 
-    same: configs of the very same model (they differ in training only); they get copies of this one's cells.
+    size: (H, W) to compile or trace at; None for the config's crop size. same: configs of the same model, which differ
+    in training only; they get copies of this config's cells.
     """
 
     family: str
@@ -27,25 +28,25 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Names the job in a state file: equal keys, equal work."""
+        """The job's key in a state file. Jobs with equal keys do equal work."""
         size = "crop" if self.size is None else "x".join(map(str, self.size))
         return " ".join([self.config, size, *self.targets, *self.shapes, *self.outputs])
 
     def places(self) -> Iterator[tuple[str, str, str]]:
-        """(shape, target, output) of every cell, in the order that shares most."""
+        """(shape, target, output) of every cell, ordered so that cells with a common trace follow each other."""
         return ((s, t, o) for s in self.shapes for t in self.targets for o in self.outputs)
 
     def all(self, status: str, reason: str) -> list[Cell]:
-        """Every cell with one status."""
+        """All cells of the job with this status and reason."""
         return [Cell(self.family, self.config, t, s, o, status, reason) for s, t, o in self.places()]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One result. error and agreement are the worst over all inputs and sizes; seconds per step of the compile.
+    """One result. error, agreement: the worst over all inputs and sizes. seconds: by step of the compile.
 
-    status: OK, HYBRID, the target's word for an engine that does not run here, FAILED or CANNOT. same_as: the config
-    of the same model that was compiled in place of this one. host_nodes: nodes that ONNX Runtime runs for the target.
+    status: OK, HYBRID, FAILED, CANNOT, or the target's status of an engine that does not run on this machine. same_as:
+    the config of the same model that was compiled instead. host_nodes: the number of nodes that ONNX Runtime runs.
     """
 
     family: str
@@ -66,10 +67,10 @@ class Cell:
 
     @property
     def hybrid(self) -> bool:
-        """Whether ONNX Runtime runs a part of it."""
+        """Whether ONNX Runtime runs a part of the graph."""
         return self.host_nodes > 0
 
     @property
     def good(self) -> bool:
-        """Whether a bundle came out that passed its gate."""
+        """Whether the compile wrote a bundle that passed the parity gate."""
         return self.status not in (FAILED, CANNOT)

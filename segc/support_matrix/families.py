@@ -1,4 +1,4 @@
-"""The 33 families of mmsegmentation models, each with a light config of the zoo that stands for it."""
+"""The 33 families of mmsegmentation models, each with a small config of the zoo that represents it."""
 
 from __future__ import annotations
 

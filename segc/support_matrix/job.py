@@ -1,6 +1,6 @@
-"""One job of the support matrix: a task of segc.isolation, so that each can run in a process of its own.
+"""Run one job of the support matrix. The module is a task of segc.isolation, so that each job can run in a child.
 
-All cells of the config share the opened model, its traces and its reference outputs.
+All cells of a config share the opened model, its traces and its reference outputs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REASONS = 3
 
 
 def run_job(job: Job) -> list[Cell]:
-    """All cells of one config, in this process."""
+    """Compile and verify all cells of one config in this process."""
     import torch
 
     torch.set_num_threads(job.threads)
@@ -40,27 +40,27 @@ def run_job(job: Job) -> list[Cell]:
         return job.all(CANNOT, _reason(refusal))
     with tempfile.TemporaryDirectory() as folder:
         traced = ""
-        for at, (shape, target, output) in enumerate(job.places()):
+        for index, (shape, target, output) in enumerate(job.places()):
             if shape != traced:
-                cache.forget_traces()  # all places of one shape come one after the other
+                cache.forget_traces()  # all cells of one shape follow each other
                 traced = shape
             size: dict[str, Any] = {"shape": job.size} if shape == "static" else {"dynamic": True}
             if shape == "dynamic":
                 size["trace_shape"] = job.size
             error, agreement = limits(target)
-            out = Path(folder) / str(at)
+            out = Path(folder) / str(index)
             request = Request(
                 job.config, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
                 threads=job.threads, out=out, **size,
             )  # fmt: skip
             cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, cache=cache)))  # type: ignore[misc]
-            gc.collect()  # a graph is full of cycles, and holds all weights until they are found
-            shutil.rmtree(out, ignore_errors=True)  # the engines of a large model together need tens of gigabytes
+            gc.collect()  # a graph has reference cycles, which keep all weights in memory
+            shutil.rmtree(out, ignore_errors=True)  # all engines of a large model together have tens of gigabytes
     return cells
 
 
 def limits(target: str) -> tuple[float | None, float | None]:
-    """Largest relative error and least agreement in the matrix; (None, None) leaves a target its own."""
+    """The matrix's largest relative error and least agreement; (None, None) for a target with limits of its own."""
     from segc import targets
 
     found = of_matrix(targets.get(target).limits)
@@ -74,13 +74,13 @@ def _cell(job: Job, target: str, shape: str, output: str, make: Callable[[], Any
         report = make().report
     except SegcError as error:
         return Cell(*place, FAILED, _reason(error), seconds={"total": time.perf_counter() - start})
-    except Exception as error:  # a bug costs one cell and is named
+    except Exception as error:  # a bug fails one cell, not the job
         return Cell(*place, FAILED, f"bug: {type(error).__name__}: {error}")
-    return Cell(*place, **_judged(report))
+    return Cell(*place, **_figures(report))
 
 
-def _judged(report: dict[str, Any]) -> dict[str, Any]:
-    """Status and figures of a report. An engine that did not run keeps its word as status, and the reason."""
+def _figures(report: dict[str, Any]) -> dict[str, Any]:
+    """A cell's status and figures, from the report of a compile."""
     cases = report["parity"]["cases"]
     errors = [float(c["relative_error"]) for c in cases if c["relative_error"] is not None]
     ratios = [float(c["margin_ratio"]) for c in cases if c["margin_ratio"] is not None]
@@ -90,7 +90,8 @@ def _judged(report: dict[str, Any]) -> dict[str, Any]:
         status = HYBRID
     by_pixels = report["parity"]["limits"]["relative_error"] is None
     if not by_pixels and max(ratios, default=0.0) > NEAR_TIE:
-        status, reason = FAILED, f"a differing pixel is no near tie: margin {max(ratios):.1f} times the logit error"
+        status = FAILED
+        reason = f"a differing pixel is not a near tie: its margin is {max(ratios):.1f} times the logit error"
     return {
         "status": status,
         "reason": reason,
@@ -105,43 +106,47 @@ def _judged(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def accepted_size(job: Job, cache: CompileCache) -> tuple[int, int]:
-    """The job's size, or the config's crop size where PyTorch rejects that: some models take no other.
+    """The job's size or, if PyTorch does not run the model at it, the config's crop size.
 
-    Raises SourceError when the model cannot be built here, ShapeError when PyTorch runs it at neither.
+    Raises SourceError if the model cannot be built, ShapeError if PyTorch runs it at neither size.
     """
     from segc.frontend.trace import accepts
 
     source = open_shared(Request(job.config, mode="whole"), cache)
     assert source.module is not None
     sizes = dict.fromkeys(size for size in (job.size, source.info.shape) if size is not None)
-    said: dict[str, list[str]] = {}
+    failures: dict[str, list[str]] = {}
     for size in sizes:
         shape = (1, source.info.in_channels, *size)
-        why = accepts(source.module, shape) and _eager_failure(source, shape)  # without data most is said, not all
+        # `accepts` is quick but does not find every failure
+        why = accepts(source.module, shape) and _eager_failure(source, shape)
         if why is None:
             return size
-        said.setdefault(why, []).append(f"{size[0]}x{size[1]}")
-    because = [f"at {' and '.join(at)}: {why}" for why, at in said.items()]
-    raise ShapeError("PyTorch does not run the model", code=Code.MODEL_SHAPE, because=because)
+        failures.setdefault(why, []).append(f"{size[0]}x{size[1]}")
+    because = [f"at {' and '.join(places)}: {why}" for why, places in failures.items()]
+    raise ShapeError(
+        "PyTorch does not run the model", code=Code.MODEL_SHAPE, because=because,
+        so="give a size that the model takes with --size",
+    )  # fmt: skip
 
 
 def _eager_failure(source: Source, shape: tuple[int, int, int, int]) -> str | None:
     try:
         reference_of(source)(np.zeros(shape, np.float32))
-    except Exception as error:  # the model is the user's
+    except Exception as error:  # the model's code may raise anything
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def _reason(error: SegcError) -> str:
-    """What and why, without the long tail of a long list."""
+    """The error and its first reasons, in a line."""
     because = list(error.details["because"])
     more = [f"and {len(because) - _REASONS} more reasons"] if len(because) > _REASONS else []
     return "; ".join([error.what, *because[:_REASONS], *more])
 
 
 def prepare(_: str) -> None:
-    """Import what every job needs, for all forks; where it is missing the job reports that."""
+    """Import the packages that every job needs, once for all forks. If one is missing, the job reports that."""
     import onnxruntime
     import onnxscript
     import torch.onnx._internal.exporter._core  # noqa: F401
@@ -154,5 +159,5 @@ def prepare(_: str) -> None:
 
 
 def handler() -> Callable[[Job], list[Cell]]:
-    """The function that answers in a child process, see segc.isolation.child."""
+    """See segc.isolation.child."""
     return run_job

@@ -1,8 +1,8 @@
-"""The support matrix: every model x target x static or dynamic x logits or mask, compiled and verified for real.
+"""Run the support matrix: compile and verify every model for every target, static and dynamic, logits and masks.
 
-One job is one config. It runs in a process of its own with a time limit, so a crash or a hang costs one row; see
-segc/isolation/supervisor.py. Finished jobs are appended to a state file; a run started again with the same file goes
-on where it stopped. Jobs run on this machine, or on the workers of a Dask cluster.
+A job is one config. Each job runs in a child process with a time limit, so that a crash or a hang fails one row only;
+see segc/isolation/supervisor.py. Finished jobs are appended to a state file, and a new run with the same file continues
+where the last one stopped. Jobs run on this machine or on the workers of a Dask cluster.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 
 
 def regressions(cells: Sequence[Cell], before: Sequence[Cell]) -> list[Cell]:
-    """Cells that are not good, and were in an earlier run. A cell that the earlier run lacks must be good as well."""
-    fell_short = {(c.config, c.target, c.shape, c.output) for c in before if not c.good}
+    """The cells that are not good, except those that were not good in an earlier run either."""
+    failed_before = {(c.config, c.target, c.shape, c.output) for c in before if not c.good}
     return [
         cell
         for cell in cells
-        if not cell.good and (cell.config, cell.target, cell.shape, cell.output) not in fell_short
+        if not cell.good and (cell.config, cell.target, cell.shape, cell.output) not in failed_before
     ]
 
 
@@ -42,11 +42,11 @@ def run(
     scheduler: str | None = None,
     done: Callable[[Job, list[Cell]], None] = lambda *_: None,
 ) -> list[Cell]:
-    """Run all jobs, `workers` at a time; `done` hears of each as it ends. Returns the cells in the order of the jobs.
+    """Run all jobs, `workers` at a time. Returns the cells in the order of the jobs.
 
-    timeout: seconds for one job. state: file of finished jobs, read first and appended to. scheduler: address of a
-    Dask scheduler, whose workers then do the work. Raises MissingPackageError without Dask, FileError when the
-    scheduler does not answer.
+    timeout: seconds for one job. state: file of finished jobs, which is read first and appended to. scheduler: address
+    of a Dask scheduler whose workers run the jobs. done: called after each job. Raises MissingPackageError if Dask is
+    missing, FileError if the scheduler does not answer.
     """
     finished = _read_state(state)
     for job in jobs:
@@ -67,13 +67,13 @@ def run(
 
 
 def run_isolated(job: Job, timeout: float = 900.0) -> list[Cell]:
-    """The job in a process of its own; a crash or a time-out becomes a row of failed cells."""
+    """Run the job in a child process. A crash or a time-out makes all its cells failed."""
     child = Child("segc.support_matrix.job")
     try:
         cells: list[Cell] = child.ask(job, timeout)
         return cells
     except ChildEnded as ended:
-        return job.all(FAILED, ended.how if ended.late else ": ".join([ended.how, *ended.lines[-1:]]))
+        return job.all(FAILED, ended.reason if ended.timed_out else ": ".join([ended.reason, *ended.lines[-1:]]))
     except ChildRaised as raised:
         return job.all(FAILED, f"bug: {raised}")
     finally:
@@ -94,7 +94,7 @@ def _pool(workers: int) -> Iterator[Submit]:
 
 @contextmanager
 def _dask(address: str) -> Iterator[Submit]:
-    """Dask's executor speaks concurrent.futures. Every job runs in a process of its own there as well."""
+    """Submit to a Dask cluster. There too, every job runs in a child process."""
     try:
         import distributed
     except ImportError as error:
@@ -111,7 +111,7 @@ def _dask(address: str) -> Iterator[Submit]:
             f"no Dask scheduler answers at '{address}'",
             code=Code.NO_SCHEDULER,
             because=str(error),
-            so="start one: dask scheduler",
+            so="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
         ) from error
     with client:
         executor = client.get_executor(pure=False)
@@ -132,7 +132,7 @@ def _read_state(state: Path | None) -> dict[str, list[Cell]]:
         try:
             row = json.loads(line)
         except ValueError:
-            continue  # the line that was being written when the run was stopped
+            continue  # the last line of a run that was interrupted
         found[row["key"]] = [_cell(cell) for cell in row["cells"]]
     return found
 

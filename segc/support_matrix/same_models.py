@@ -1,4 +1,4 @@
-"""Which configs of mmseg's zoo describe the very same model: many differ only in how they train."""
+"""Group the configs of mmseg's zoo that describe the same model: many differ in training only."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Neither the module tree nor its seeded weights depend on these; sizes are chosen by whoever compiles.
+# Neither the modules nor their seeded weights depend on these keys. The compile chooses sizes.
 _TRAINING = frozenset({"loss_decode", "loss_cls", "train_cfg", "test_cfg", "sampler"})
 _SIZES = frozenset({"size", "size_divisor"})
 
 
 def same_models(configs: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
-    """The first config of each model, by name, with the names of the others that build the same.
+    """The name of the first config of each model, with the names of the other configs of that model.
 
-    A config that cannot be read stands alone: opening it says why.
+    A config that cannot be read is a model of its own; opening it reports the error.
     """
     from segc.errors import SegcError
 
@@ -32,7 +32,7 @@ def same_models(configs: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
 
 
 def model_digest(path: Path) -> str:
-    """sha256 of what a config says about its model in inference. Raises SourceError as opening the config does."""
+    """The sha256 of the parts of a config that affect inference. Raises SourceError if the config cannot be read."""
     from segc.frontend.mmseg_config import read_config
 
     model = _inference(read_config(path).model)

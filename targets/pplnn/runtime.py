@@ -35,7 +35,7 @@ def cannot_run(settings: Settings) -> str | None:
         return f"pyppl.nn does not load within {PROBE_SECONDS} seconds"
     if done.code == 0:
         return None
-    return f"this build of pyppl.nn does not run on {device}: {[done.how, *done.last_lines][-1]}"
+    return f"this build of pyppl.nn does not run on {device}: {[done.reason, *done.last_lines][-1]}"
 
 
 def importable() -> bool:

@@ -32,12 +32,12 @@ Pooling p 1 1 x p 0=0 1=2 2=2
 ReLU r 1 1 p r
 Concat y 2 1 p r y 0=0
 """
-linux = pytest.mark.skipif(not client.FORKS, reason="forks are for Linux")
+linux = pytest.mark.skipif(not client.CAN_FORK, reason="forks are for Linux")
 
 
 @pytest.fixture(params=[pytest.param(True, marks=linux, id="fork"), pytest.param(False, id="fresh")])
 def _process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FORKS", request.param)
+    monkeypatch.setattr(client, "CAN_FORK", request.param)
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ class TestEitherWay:
             IsolatedSession("ncnn", *engine, 1)
 
     def test_a_child_that_does_not_answer_is_ended(self, engine: Engine) -> None:
-        with pytest.raises(CompileError, match="gave no answer within 0 s") as error:
+        with pytest.raises(CompileError, match="did not answer within 0 s") as error:
             IsolatedSession("ncnn", *engine, 1, limit=0.0)
         assert "loading the engine" in str(error.value)
 
     def test_what_a_child_prints_is_told_when_it_dies(self, engine: Engine) -> None:
         session = IsolatedSession("ncnn", *engine, 1)
-        os.write(session._child.said.fileno(), b"free(): invalid pointer\n")  # as the runtime would, there
+        os.write(session._child.output.fileno(), b"free(): invalid pointer\n")  # as the runtime would, there
         session._child.process.kill()
         with pytest.raises(CompileError, match="SIGKILL") as error:
             session.run(X)
@@ -134,11 +134,11 @@ class TestForks:
     def test_a_fork_whose_server_is_gone_can_still_be_ended(self, engine: Engine) -> None:
         session = IsolatedSession("ncnn", *engine, 1, limit=2.0)
         fork, server = session._child.process, client._server(ENGINES)
-        assert isinstance(fork, client.Fork)
+        assert isinstance(fork, client.ForkedProcess)
         os.kill(fork.number, signal.SIGSTOP)  # it will not answer, nor see that its questions ended
         os.kill(server._process.pid, signal.SIGKILL)
         server._process.wait()
-        with pytest.raises(CompileError, match="gave no answer within 2 s"):
+        with pytest.raises(CompileError, match="did not answer within 2 s"):
             session.run(X)
         session.close()
         assert not Path(f"/proc/{fork.number}/fd").exists() or _state(fork.number) == "Z"  # for whoever adopted it
@@ -170,7 +170,7 @@ def _state(process: int) -> str:
 
 
 def _parent(session: IsolatedSession) -> int:
-    assert isinstance(session._child.process, client.Fork)
+    assert isinstance(session._child.process, client.ForkedProcess)
     return int(Path(f"/proc/{session._child.process.number}/stat").read_text().rpartition(")")[2].split()[1])
 
 

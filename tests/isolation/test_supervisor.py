@@ -12,10 +12,10 @@ import pytest
 
 from segc.errors import ShapeError
 from segc.isolation import client
-from segc.isolation.supervisor import Child, ChildEnded, ChildRaised, call, exit_words, run_command
+from segc.isolation.supervisor import Child, ChildEnded, ChildRaised, call, describe_exit, run_command
 from tests.helpers import child_work as work
 
-linux = pytest.mark.skipif(not client.FORKS, reason="forks are for Linux")
+linux = pytest.mark.skipif(not client.CAN_FORK, reason="forks are for Linux")
 
 
 @pytest.fixture(params=[pytest.param(False, marks=linux, id="fork"), pytest.param(True, id="fresh")])
@@ -53,15 +53,15 @@ class TestEitherWay:
     def test_a_crash_is_said_in_words(self, fresh: bool) -> None:
         with pytest.raises(ChildEnded, match="its process ended with SIGSEGV") as ended:
             call(work.crash, seconds=60, fresh=fresh)
-        assert (ended.value.late, ended.value.code) == (False, -signal.SIGSEGV)
+        assert (ended.value.timed_out, ended.value.code) == (False, -signal.SIGSEGV)
         assert ended.value.lines[-1] == "about to crash"
 
     def test_what_takes_too_long_is_ended_with_what_it_started(self, fresh: bool, tmp_path: Path) -> None:
         note = tmp_path / "number"
         child = Child("segc.isolation.calls", work.__name__, fresh=fresh)
-        with pytest.raises(ChildEnded, match="no answer within 3 s") as ended:
+        with pytest.raises(ChildEnded, match="did not answer within 3 s") as ended:
             child.ask((work.start_and_wait, (str(note),)), 3)
-        assert ended.value.late
+        assert ended.value.timed_out
         child.close()
         assert gone(int(note.read_text()))
 
@@ -82,14 +82,14 @@ def test_what_a_fork_started_ends_when_it_ends_by_itself(tmp_path: Path) -> None
 
 def test_commands_are_limited_and_say_how_they_ended() -> None:
     done = run_command([sys.executable, "-c", "print('well'); raise SystemExit(4)"], 60)
-    assert (done.code, done.last_lines, done.how) == (4, ["well"], "exit code 4")
-    late = run_command([sys.executable, "-c", "import time; print('x', flush=True); time.sleep(60)"], 2)
-    assert late.code is None
-    assert late.said == "x\n"
+    assert (done.code, done.last_lines, done.reason) == (4, ["well"], "exit code 4")
+    timed_out = run_command([sys.executable, "-c", "import time; print('x', flush=True); time.sleep(60)"], 2)
+    assert timed_out.code is None
+    assert timed_out.output == "x\n"
 
 
 def test_ends_in_words() -> None:
-    assert exit_words(7) == "exit code 7"
-    assert exit_words(-signal.SIGABRT) == "SIGABRT"
-    assert exit_words(-signal.SIGKILL) == "SIGKILL, as systems end processes when memory runs out"
-    assert exit_words(-200) == "signal 200"
+    assert describe_exit(7) == "exit code 7"
+    assert describe_exit(-signal.SIGABRT) == "SIGABRT"
+    assert describe_exit(-signal.SIGKILL) == "SIGKILL, possibly because the system ran out of memory"
+    assert describe_exit(-200) == "signal 200"

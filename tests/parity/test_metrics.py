@@ -65,7 +65,7 @@ def test_not_a_number_fails_every_limit() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 2, 3), (2, 2, 2, 2), (1, 3, 3)])
 def test_another_shape_is_an_error_of_its_own(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ParityError, match="the engine gives shape"):
+    with pytest.raises(ParityError, match="the engine returns shape"):
         compare("c", LOGITS, np.zeros(shape, np.float32), None)
 
 

@@ -163,8 +163,8 @@ def _no_start(flavor: Flavor, answer: Mapping[str, Any]) -> CompileError:
 
 def _death(done: Done) -> CompileError:
     """The process of the native library came to its end without an answer."""
-    because = [f"its process ended with {done.how}", *done.last_lines]
-    if done.code == -signal.SIGKILL or _MEMORY.search(done.said) or "MemoryError" in done.said:
+    because = [f"its process ended with {done.reason}", *done.last_lines]
+    if done.code == -signal.SIGKILL or _MEMORY.search(done.output) or "MemoryError" in done.output:
         return CompileError(
             "TensorRT ran out of memory while building", code=Code.BUILD_MEMORY, because=because,
             so="close other programs, choose a smaller --shape, or build elsewhere: --defer, then segc build there",
