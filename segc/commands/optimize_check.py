@@ -173,7 +173,7 @@ def run(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> evaluate.Arrays
     except ChildRaised as error:
         raise evaluate.CannotRun(str(error).splitlines()[0][:200]) from error
     except ChildEnded as error:
-        raise evaluate.CannotRun(error.how) from error
+        raise evaluate.CannotRun(error.reason) from error
     return outputs
 
 
