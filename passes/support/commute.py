@@ -1,6 +1,7 @@
-"""What passes share that move Transpose and Reshape through a graph.
+"""Helpers of the passes that move Transpose and Reshape through a graph.
 
-Rules that are tried until none applies, and chains of nodes that commute with a mover.
+`Rules` applies local rules until none changes anything. A *mover* is a Transpose or Reshape; a `Chain` is a run of
+nodes behind a mover that commute with it.
 """
 
 from __future__ import annotations
@@ -28,14 +29,20 @@ IsEnd = Callable[[gs.Node], bool]
 
 @dataclass
 class Chain:
-    """Nodes from a mover's output to the next mover, each the only user of the one before."""
+    """The nodes between a mover and the node that ends the chain; each is the only user of the one before it.
+
+    through: the nodes that commute with the mover, in order. end: the node behind them, which cancels the mover.
+    """
 
     through: list[gs.Node]
     end: gs.Node
 
 
 def chain(user: gs.Node, moved: gs.Tensor, commutes: Commutes, is_end: IsEnd, protected_ids: set[int]) -> Chain | None:
-    """The chain that starts with `user` reading `moved`, when it reaches an end."""
+    """The chain that starts at `user`, which reads `moved`; None if it does not reach a node for which `is_end` holds.
+
+    commutes(node, tensor): whether the node commutes with the mover of this input. protected_ids: see `protected`.
+    """
     through: list[gs.Node] = []
     while not is_end(user):
         if user.domain or not commutes(user, moved) or len(user.outputs) != 1:
@@ -49,7 +56,7 @@ def chain(user: gs.Node, moved: gs.Tensor, commutes: Commutes, is_end: IsEnd, pr
 
 
 def chains(mover: gs.Node, commutes: Commutes, is_end: IsEnd, protected_ids: set[int]) -> list[Chain | None]:
-    """A chain, or None, for each use of the mover's output; empty when the output must stay."""
+    """A chain or None for each user of the mover's output; empty if the output is protected."""
     moved = mover.outputs[0]
     if id(moved) in protected_ids:
         return []
@@ -57,10 +64,10 @@ def chains(mover: gs.Node, commutes: Commutes, is_end: IsEnd, protected_ids: set
 
 
 def elementwise(node: gs.Node, data: gs.Tensor) -> gs.Constant | bool:
-    """True for a function of `data` alone, element by element; the other operand where it is a small constant."""
+    """Whether the node is an elementwise function of `data`; if its other operand varies by element, that constant."""
     if node.op in UNARY and node.inputs[0] is data:
-        rest = (optional(node, at) for at in range(1, len(node.inputs)))
-        return all(t is None or isinstance(t, gs.Constant) for t in rest)
+        parameters = (optional(node, index) for index in range(1, len(node.inputs)))
+        return all(t is None or isinstance(t, gs.Constant) for t in parameters)
     if node.op not in BINARY or len(node.inputs) != 2:
         return False
     other = node.inputs[1] if node.inputs[0] is data else node.inputs[0]
@@ -70,7 +77,7 @@ def elementwise(node: gs.Node, data: gs.Tensor) -> gs.Constant | bool:
 
 
 def last_axis_only(node: gs.Node, data: gs.Tensor) -> bool:
-    """Whether the node treats every row along the last axis alike, wherever the row lies."""
+    """Whether the node computes each row along the last axis of `data` from that row alone, in the same way."""
     dims = rank(data)
     if dims is None or not node.inputs or node.inputs[0] is not data:
         return False
@@ -84,33 +91,36 @@ def last_axis_only(node: gs.Node, data: gs.Tensor) -> bool:
 
 
 def identity(order: Sequence[int]) -> bool:
-    """Whether a permutation moves nothing."""
+    """Whether a permutation is the identity."""
     return list(order) == list(range(len(order)))
 
 
 def compose(first: Sequence[int], then: Sequence[int]) -> list[int]:
-    """Perm of one Transpose that does what two did, `first` before `then`."""
+    """The perm of the Transpose that equals Transpose(Transpose(x, first), then)."""
     return [first[axis] for axis in then]
 
 
 def permuted(value: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """The constant c' with Transpose(x op c') = Transpose(x) op c, for an `order` that is that Transpose's perm."""
+    """The constant c' for which Transpose(x op c') = Transpose(x) op c. value: c. order: the Transpose's perm."""
     wide = value.reshape((1,) * (len(order) - value.ndim) + value.shape)
     return np.ascontiguousarray(wide.transpose(np.argsort(order)))
 
 
 class Rules:
-    """Rules that are tried on every node until none does anything. left: what was left alone, each place once."""
+    """Local rules that are applied to every node until none changes anything.
+
+    skipped: by node id, a node that a rule recognized and left alone, and the reason.
+    """
 
     def __init__(self, graph: gs.Graph) -> None:
         self.graph, self.names, self.protected_ids = graph, Names(graph), protected(graph)
         self.skipped: dict[int, tuple[gs.Node, str]] = {}
 
     def apply_until_stable(self, *rules: Callable[[gs.Node], int]) -> PassResult:
-        """Apply the rules in turns. A rule returns how often it changed something at its node."""
+        """Apply the rules to all nodes, in turns. A rule returns the number of its changes at a node."""
         result = PassResult()
-        while found := sum(self._apply_to_all_nodes(rule) for rule in rules):
-            result.changes += found
+        while changes := sum(self._apply_to_all_nodes(rule) for rule in rules):
+            result.changes += changes
         for node, why in self.skipped.values():
             if node.outputs:
                 result.skip(node, why)
@@ -121,9 +131,9 @@ class Rules:
 
 
 def perm_of(node: gs.Node) -> list[int] | None:
-    """The permutation of a Transpose of known rank, None for any other node."""
+    """The permutation of a Transpose; None for another node, or if neither perm nor rank is known."""
     if node.op != "Transpose" or node.domain or not node.inputs or not node.outputs:
         return None
-    rank_ = rank(node.inputs[0]) if rank(node.inputs[0]) is not None else rank(node.outputs[0])
-    order = node.attrs.get("perm", None if rank_ is None else list(reversed(range(rank_))))
+    dims = rank(node.inputs[0]) if rank(node.inputs[0]) is not None else rank(node.outputs[0])
+    order = node.attrs.get("perm", None if dims is None else list(reversed(range(dims))))
     return None if order is None else [int(axis) for axis in order]

@@ -1,4 +1,4 @@
-"""Small edits that passes share: forwarding a tensor, deriving names, reading constants and attributes."""
+"""Small helpers for editing graphs: replace tensors, derive names, read constants and attributes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-SMALL = 1024  # elements: constants up to here may be looked into; larger ones are weights
+SMALL = 1024  # elements: passes read constants of at most this size; larger ones are weights
 
 
 class Names:
-    """Names for new tensors, derived from the tensor they serve. Equal edits on equal graphs give equal names."""
+    """Derives names for new tensors from the tensor that they serve. Equal edits of equal graphs give equal names."""
 
     def __init__(self, graph: gs.Graph) -> None:
         self.taken = set(graph.tensors())
@@ -20,7 +20,7 @@ class Names:
             self.taken.update(subgraph.tensors())
 
     def derive(self, tensor: gs.Tensor, role: str) -> str:
-        """`<tensor>_<role>`, with underscores added while that is taken."""
+        """The name `<tensor>_<role>`, followed by underscores if that is taken."""
         name = f"{tensor.name}_{role}"
         while name in self.taken:
             name += "_"
@@ -32,12 +32,12 @@ class Names:
         return gs.Variable(self.derive(serves, role), dtype, None if shape is None else list(shape))
 
     def constant(self, serves: gs.Tensor, role: str, values: Any) -> gs.Constant:
-        """A new constant named after the tensor it serves; Python ints become int64."""
+        """A new constant named after the tensor it serves. Python ints become int64."""
         return gs.Constant(self.derive(serves, role), np.array(values, order="C"))
 
 
 def protected(graph: gs.Graph) -> set[int]:
-    """Ids of the tensors that are outputs of the graph or of one of its subgraphs: they keep their names."""
+    """The ids of the outputs of the graph and of its subgraphs. These tensors keep their names, and must be written."""
     outputs = {id(t) for t in graph.outputs}
     for subgraph in graph.subgraphs(recursive=True):
         outputs.update(id(t) for t in subgraph.outputs)
@@ -45,19 +45,19 @@ def protected(graph: gs.Graph) -> set[int]:
 
 
 def forward(graph: gs.Graph, old: gs.Variable, new: gs.Tensor, protected_ids: set[int]) -> str | None:
-    """Let every user of `old` read `new`; the producer of `old` loses it. protected_ids: see `protected`.
+    """Replace `old` by `new`: all users of `old` read `new`, and the producer of `old` no longer writes it.
 
-    A protected `old` keeps its name: then the producer of `new` writes `old` from now on. Returns the reason where
-    that cannot be, and leaves the graph as it was.
+    A protected `old` keeps its name: the producer of `new` then writes `old` instead. protected_ids: see `protected`.
+    Returns None, or, if that is impossible, the reason; the graph is then unchanged.
     """
     if id(old) not in protected_ids:
         redirect(old, new)
         old.inputs.clear()
         return None
     if isinstance(new, gs.Constant):
-        return f"'{old.name}' is an output and its value a constant"
+        return f"'{old.name}' is an output, and its value would be a constant"
     if not new.inputs:
-        return f"'{old.name}' is an output and its value an input"
+        return f"'{old.name}' is an output, and its value would be an input"
     if id(new) in protected_ids:
         return f"'{old.name}' and '{new.name}' are both outputs"
     if not any(old is t for t in graph.outputs):
@@ -70,14 +70,14 @@ def forward(graph: gs.Graph, old: gs.Variable, new: gs.Tensor, protected_ids: se
 
 
 def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
-    """Let every user of `old` read `new`."""
+    """Make every user of `old` read `new`."""
     users = {id(user): user for user in old.outputs}
     for user in users.values():
         user.inputs = [new if t is old else t for t in user.inputs]
 
 
 def prune(graph: gs.Graph, node: gs.Node, protected_ids: set[int]) -> None:
-    """Remove `node` if nothing reads it any more, and then whatever only it read."""
+    """Remove `node` if nothing reads its outputs, and then every node that only removed nodes read."""
     pending, gone = [node], set()
     while pending:
         dead = pending.pop()
@@ -92,7 +92,7 @@ def prune(graph: gs.Graph, node: gs.Node, protected_ids: set[int]) -> None:
 
 
 def small_constant(tensor: gs.Tensor, limit: int = SMALL) -> np.ndarray | None:
-    """The value of a constant of at most `limit` elements; weights are never loaded for this."""
+    """The value of a constant of at most `limit` elements; None for other tensors. Never loads weights."""
     if not isinstance(tensor, gs.Constant) or int(np.prod(tensor.shape)) > limit:
         return None
     values: np.ndarray = tensor.values
@@ -100,26 +100,26 @@ def small_constant(tensor: gs.Tensor, limit: int = SMALL) -> np.ndarray | None:
 
 
 def ints(tensor: gs.Tensor | None) -> list[int] | None:
-    """The values of a small integer constant as a flat list."""
+    """The values of a small integer constant as a flat list; None for other tensors."""
     value = None if tensor is None else small_constant(tensor)
     return None if value is None or value.dtype.kind not in "iu" else [int(v) for v in value.flat]
 
 
 def scalar(tensor: gs.Tensor) -> float | None:
-    """The value of a constant with one element."""
+    """The value of a constant with one element; None for other tensors."""
     value = small_constant(tensor)
     return None if value is None or value.size != 1 else float(value.reshape(()))
 
 
-def optional(node: gs.Node, at: int) -> gs.Tensor | None:
-    """Input number `at`, None when it is absent or omitted."""
-    if at >= len(node.inputs) or node.inputs[at].is_empty():
+def optional(node: gs.Node, index: int) -> gs.Tensor | None:
+    """The input with this index, None if it is absent or omitted."""
+    if index >= len(node.inputs) or node.inputs[index].is_empty():
         return None
-    return node.inputs[at]
+    return node.inputs[index]
 
 
 def rank(tensor: gs.Tensor) -> int | None:
-    """The number of dimensions, None when it is unknown."""
+    """The number of axes, None if it is unknown."""
     return None if tensor.shape is None else len(tensor.shape)
 
 
@@ -132,7 +132,7 @@ def same_shape(a: gs.Tensor, b: gs.Tensor) -> bool:
 
 
 def reaches(shape: Sequence[Any] | None, other: Sequence[Any] | None) -> bool:
-    """Whether `other` broadcasts into `shape` without enlarging it: each of its sizes is 1 or the same number."""
+    """Whether `other` broadcasts to `shape`, that is, each of its sizes is 1 or equal to that of `shape`."""
     if shape is None or other is None or len(other) > len(shape):
         return False
     pairs = zip(reversed(shape), reversed(other), strict=False)
@@ -140,18 +140,18 @@ def reaches(shape: Sequence[Any] | None, other: Sequence[Any] | None) -> bool:
 
 
 def squeeze(graph: gs.Graph, x: gs.Tensor, y: gs.Tensor, axis: int, names: Names) -> gs.Node:
-    """Spell y = x without `axis` for the graph's opset."""
+    """A Squeeze node of the graph's opset: y is x without `axis`."""
     if graph.opset < 13:
         return gs.Node("Squeeze", attrs={"axes": [axis]}, inputs=[x], outputs=[y])
     return gs.Node("Squeeze", inputs=[x, names.constant(y, "axes", [axis])], outputs=[y])
 
 
-def insert(graph: gs.Graph, at: gs.Node, nodes: Iterable[gs.Node]) -> None:
-    """Put `nodes` into the graph's list where `at` stands, so that a sorted graph stays sorted."""
-    index = next(i for i, node in enumerate(graph.nodes) if node is at)
+def insert(graph: gs.Graph, before: gs.Node, nodes: Iterable[gs.Node]) -> None:
+    """Insert `nodes` directly before a node of the graph, so that a sorted graph stays sorted."""
+    index = next(i for i, node in enumerate(graph.nodes) if node is before)
     graph.nodes[index:index] = list(nodes)
 
 
 def same_symbols(x: gs.Tensor, y: gs.Tensor) -> bool:
-    """Whether both shapes are fully known, by number or by symbol, and equal. A symbol has one value per graph."""
+    """Whether both shapes are equal and each size is a number or a symbol. A symbol has one value in a graph."""
     return x.shape is not None and y.shape is not None and None not in x.shape and list(x.shape) == list(y.shape)

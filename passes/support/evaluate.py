@@ -1,6 +1,6 @@
-"""Running nodes and graphs: constant folding needs values, and guarded passes compare before with after.
+"""Run single nodes and whole graphs, for constant folding and for passes that compare outputs before and after.
 
-Weights are handed to ONNX Runtime as inputs, so that no model with weights in it is ever serialised.
+ONNX Runtime receives weights as inputs, so that no model is serialized together with its weights.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Arrays = dict[str, np.ndarray]
 SIDES = (64, 96, 128, 224, 256, 512)  # pixels, to try where a graph leaves its sizes open: the first that it accepts
 
 
-class CannotRun(Exception):  # noqa: N818 - an answer, not a defect
-    """ONNX Runtime refuses the graph; the message says why, in a line."""
+class CannotRun(Exception):  # noqa: N818 - callers decide whether it is an error
+    """ONNX Runtime cannot run the graph. The message is the reason, in a line."""
 
 
 def one_node(node: gs.Node, opset: int) -> onnx.ModelProto:
-    """A model of `node` alone, whose inputs are constants, given as inputs of their type."""
+    """A model of `node` alone. The node's inputs, all constants, become inputs of the model."""
     proto = gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
     given = {t.name: t for t in node.inputs if not t.is_empty()}
     inputs = [_info(t.name, t.dtype, t.shape) for t in given.values()]
@@ -41,7 +41,7 @@ def one_node(node: gs.Node, opset: int) -> onnx.ModelProto:
 
 
 def by_reference(node: gs.Node, opset: int) -> list[np.ndarray]:
-    """Outputs of a node with constant inputs, by ONNX's reference; quick for the small ints of shape arithmetic."""
+    """The outputs of a node with constant inputs, by ONNX's reference evaluator; fast for small shape arithmetic."""
     from onnx.reference import ReferenceEvaluator
 
     feeds = {t.name: array(t) for t in node.inputs if not t.is_empty()}
@@ -49,13 +49,13 @@ def by_reference(node: gs.Node, opset: int) -> list[np.ndarray]:
 
 
 def by_runtime(node: gs.Node, opset: int) -> list[np.ndarray]:
-    """Outputs of a node with constant inputs, by ONNX Runtime. Raises CannotRun."""
+    """The outputs of a node with constant inputs, by ONNX Runtime. Raises CannotRun."""
     feeds = {t.name: array(t) for t in node.inputs if not t.is_empty()}
     return list(run_model(one_node(node, opset), feeds).values())
 
 
 def array(constant: gs.Constant) -> np.ndarray:
-    """The value of a constant; one that is still in its protobuf stays there."""
+    """The value of a constant. A value that is still in its protobuf is not copied into the constant."""
     values = constant._values
     if isinstance(values, gs.ir.tensor.LazyValues) and not isinstance(values, gs.ir.tensor.SparseValues):
         return np.asarray(onnx.numpy_helper.to_array(values.tensor))
@@ -63,13 +63,13 @@ def array(constant: gs.Constant) -> np.ndarray:
 
 
 def outputs(graph: gs.Graph, feeds: Mapping[str, np.ndarray]) -> Arrays:
-    """The graph's outputs by name, by ONNX Runtime without its optimisations. Raises CannotRun."""
+    """The graph's outputs by name, by ONNX Runtime without its graph optimizations. Raises CannotRun."""
     model, weights = runnable_model(graph)
     return run_model(model, {**weights, **feeds})
 
 
 def runnable_model(graph: gs.Graph) -> tuple[onnx.ModelProto, Arrays]:
-    """The graph as a model whose large constants are inputs, and their values, which are shared with the graph."""
+    """The graph as a model whose large constants are inputs, and the values of these, shared with the graph."""
     model = ir.checkable_model(graph)
     inside = {t.name for t in graph.inputs}
     tensors = graph.tensors()
@@ -77,29 +77,29 @@ def runnable_model(graph: gs.Graph) -> tuple[onnx.ModelProto, Arrays]:
 
 
 def random_inputs(graph: gs.Graph, side: int = 64, batch: int = 1) -> Arrays:
-    """Inputs drawn from a seed that depends on the names only; an unknown size becomes `batch` (axis 0) or `side`."""
+    """Random inputs, seeded by their names. An unknown size becomes `batch` on axis 0 and `side` on other axes."""
     return {t.name: random_array(t.name, t.dtype, _sizes(t.shape, side, batch)) for t in graph.inputs}
 
 
 def relative_error(before: Arrays, after: Arrays) -> float:
-    """The largest difference over the largest value, over all outputs; infinite where shapes or types differ."""
+    """The largest relative error of all outputs, see `largest_difference`; infinite if shapes or types differ."""
     worst = 0.0
-    for name, want in before.items():
-        got = after.get(name)
-        if got is None or got.shape != want.shape or got.dtype != want.dtype:
+    for name, expected in before.items():
+        actual = after.get(name)
+        if actual is None or actual.shape != expected.shape or actual.dtype != expected.dtype:
             return float("inf")
-        worst = max(worst, _error(want, got))
+        worst = max(worst, _error(expected, actual))
     return worst
 
 
-def _error(want: np.ndarray, got: np.ndarray) -> float:
-    if want.size == 0 or np.array_equal(want, got):
+def _error(expected: np.ndarray, actual: np.ndarray) -> float:
+    if expected.size == 0 or np.array_equal(expected, actual):
         return 0.0
-    return largest_difference(want, got)[1] if want.dtype.kind == "f" else float("inf")
+    return largest_difference(expected, actual)[1] if expected.dtype.kind == "f" else float("inf")
 
 
 def random_array(name: str, dtype: Any, sizes: Sequence[int]) -> np.ndarray:
-    """The same numbers for the same name: normal floats, ints 0 and 1 (which are valid indices nearly everywhere)."""
+    """Random values seeded by the name: normal floats; ints 0 and 1, which are valid indices almost everywhere."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if np.dtype(dtype).kind == "f":
         return rng.standard_normal(sizes).astype(dtype)
@@ -107,7 +107,7 @@ def random_array(name: str, dtype: Any, sizes: Sequence[int]) -> np.ndarray:
 
 
 def _sizes(shape: Any, side: int, batch: int) -> list[int]:
-    return [s if isinstance(s, int) else (batch if at == 0 else side) for at, s in enumerate(shape or [])]
+    return [s if isinstance(s, int) else (batch if axis == 0 else side) for axis, s in enumerate(shape or [])]
 
 
 def _info(name: str, dtype: Any, shape: Any) -> onnx.ValueInfoProto:
@@ -115,10 +115,10 @@ def _info(name: str, dtype: Any, shape: Any) -> onnx.ValueInfoProto:
 
 
 def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays:
-    """Outputs of a model by name, by ONNX Runtime without its optimisations. Raises CannotRun."""
+    """The outputs of a model by name, by ONNX Runtime without its graph optimizations. Raises CannotRun."""
     names = [info.name for info in model.graph.output]
     try:
         values = open_session(model.SerializeToString(), arena=False).run(names, dict(feeds))
-    except Exception as error:  # ONNX Runtime raises a dozen types of its own, without a common base
+    except Exception as error:  # ONNX Runtime's exception types have no common base
         raise CannotRun(str(error).splitlines()[0][:200]) from error
     return dict(zip(names, values, strict=True))

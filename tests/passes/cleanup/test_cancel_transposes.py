@@ -125,7 +125,7 @@ def test_operands_transposed_alike_are_transposed_once(op: str) -> None:
         (
             "t = Transpose <perm = [1, 0, 2]> (x)  y = Transpose <perm = [1, 0, 2]> (t)",
             "float[2,3,4] y",
-            "'y' is an output and its value an input",
+            "'y' is an output, and its value would be an input",
         ),
     ],
 )

@@ -114,7 +114,7 @@ def test_an_output_keeps_its_name() -> None:
 
 def test_an_output_that_copies_an_input_stays_and_says_why() -> None:
     text = HEAD + "g (float[N] x) => (float[N] y) { y = Identity (x) }"
-    check_untouched(RemoveIdentities(), text, "'y' is an output and its value an input")
+    check_untouched(RemoveIdentities(), text, "'y' is an output, and its value would be an input")
 
 
 def test_an_output_that_copies_an_output_stays_and_says_why() -> None:

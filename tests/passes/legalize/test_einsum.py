@@ -138,10 +138,10 @@ def test_integers_too() -> None:
     [
         ("ii,ij->j", "3,3", "3,4", "4", "repeats a letter within one operand"),
         ("...i,i->i", "2,3", "3", "3", "sums over its ellipsis"),
-        ("ij,jk->ik", "3,1", "4,5", "3,5", "letter 'j' is 1 here and 4 there"),
+        ("ij,jk->ik", "3,1", "4,5", "3,5", "letter 'j' is 1 in one operand and 4 in the other"),
     ],
 )
-def test_what_is_not_spelled_says_why(equation: str, a: str, b: str, out: str, reason: str) -> None:
+def test_what_is_not_expanded_says_why(equation: str, a: str, b: str, out: str, reason: str) -> None:
     check_untouched(LegalizeEinsum(), product(equation, a, b, out), reason)
 
 
