@@ -1,22 +1,21 @@
 """Bundles on disk: written whole or not at all, and read only when every byte is as it was written.
 
-A bundle NAME is built in `.NAME.segc-` and 16 digits beside it, on the same file system, and renamed when it is
-complete. A bundle that is replaced is first renamed to the same name with `.old` and deleted last, so that at any
-moment one of the two is whole. A process that is killed outright can leave such folders behind. They may be deleted;
-when NAME itself is missing, the `.old` one is the previous bundle and may be renamed back.
+A bundle NAME is built in `.NAME.segc-` and 16 digits beside it, on the same file system. When it is complete, it takes
+its name; where a bundle lies there, the two exchange their names in one step, and the old one is deleted. Where the
+system cannot exchange names, the old bundle is called the same with `.old` for a moment; should the process be killed
+then, the next one that reads or writes NAME puts it back. What else a killed process left is deleted by the next one
+that writes NAME.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,9 @@ from segc.bundle.canonical_json import canonical, sha256_of, sha256_of_file
 from segc.bundle.manifest import NAME, FileRecord, Manifest, check_format
 from segc.bundle.report import LARGEST_JSON, REPORT
 from segc.errors import BundleError, Code, FileError
+from segc.files import claims, folders
+from segc.files.errors import FULL, file_errors
+from segc.files.interrupts import noted
 from segc.files.regular import read_regular
 
 __all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
@@ -53,23 +55,24 @@ def write_bundle(directory: Path | str, *, force: bool = False) -> Iterator[Stag
     ends the block early (an exception, Ctrl-C) leaves no trace and what existed before untouched.
     Raises FileError (destination refused, disk full, not writable), BundleError (no or an inconsistent manifest).
     """
+    final = Path(directory).resolve()
     with _file_errors(directory):
-        final = Path(directory).resolve()
+        folders.clear(final)
         _check_destination(final, force)
         final.parent.mkdir(parents=True, exist_ok=True)
-    staging = Staging(_beside(final))
-    try:  # from here on, so that an interrupt finds the folder in the finally below
+    with ExitStack() as stack:
         with _file_errors(directory):
-            staging.directory.mkdir()
-        with _file_errors(directory, only=(errno.ENOSPC, errno.EDQUOT)):
-            yield staging
-        with _file_errors(directory):
-            _complete(staging)
-            _check_destination(final, force)
-            _publish(staging.directory, final)
+            staging = Staging(stack.enter_context(claims.in_the_making(final, Path.mkdir)))
+        errors = partial(_file_errors, directory, needed=partial(_size, staging.directory))
+        with noted():
+            with errors(only=FULL):
+                yield staging
+            with errors():
+                _complete(staging)
+                _check_destination(final, force)
+        with errors():
+            folders.publish(staging.directory, final)
         _log.info("published %s", final)
-    finally:
-        shutil.rmtree(staging.directory, ignore_errors=True)
 
 
 def read_bundle(directory: Path | str) -> Manifest:
@@ -136,11 +139,6 @@ def _why_not_ours(folder: Path) -> str | None:
     return f"besides a bundle it holds {', '.join(foreign[:3])}" if foreign else None
 
 
-def _beside(final: Path) -> Path:
-    """A name of 64 random bits beside the destination, which no other process has."""
-    return final.with_name(f".{final.name}.segc-{secrets.token_hex(8)}")
-
-
 def _complete(staging: Staging) -> None:
     """Write report and manifest, and push all to the disk."""
     if staging.manifest is None:
@@ -154,45 +152,21 @@ def _complete(staging: Staging) -> None:
     (root / NAME).write_bytes(content)
     for name in _files(root):
         _log.debug("wrote %s, %d bytes", name, (root / name).stat().st_size)
-        _sync(root / name)
-    _sync(root)
-
-
-def _publish(stage: Path, final: Path) -> None:
-    aside = stage.with_name(f"{stage.name}.old")
-    try:
-        if final.exists():
-            final.rename(aside)
-        stage.rename(final)
-    except BaseException:
-        if aside.exists() and not final.exists():
-            aside.rename(final)
-        raise
-    _sync(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
-        return  # Windows cannot open a folder
-    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        claims.sync(root / name)
+    claims.sync(root)
 
 
 def _files(root: Path) -> list[str]:
     """Names of all files, links included, below `root`, sorted."""
     return sorted(
         (Path(folder) / name).relative_to(root).as_posix()
-        for folder, folders, names in os.walk(root)
-        for name in [*names, *(f for f in folders if (Path(folder) / f).is_symlink())]
+        for folder, below, names in os.walk(root)
+        for name in [*names, *(f for f in below if (Path(folder) / f).is_symlink())]
     )
 
 
 def _manifest_bytes(root: Path) -> bytes:
-    if root.is_dir():
+    if root.is_dir() or folders.restore(root):
         try:
             return read_regular(root / NAME, LARGEST_JSON)
         except FileNotFoundError:
@@ -208,12 +182,8 @@ def _manifest_bytes(root: Path) -> bytes:
             ) from error
     if root.exists():
         raise BundleError(f"{root} is not a bundle", code=Code.NO_BUNDLE, because="it is a file, a bundle is a folder")
-    asides = sorted(path.name for path in root.parent.glob(f".{root.name}.segc-*.old"))
     raise BundleError(
-        f"there is no bundle at {root}",
-        code=Code.NO_BUNDLE,
-        because=[f"an interrupted replacement left {name} beside it" for name in asides],
-        so=f"rename {asides[0]} to {root.name}" if asides else "check the path; segc compile writes bundles",
+        f"there is no bundle at {root}", code=Code.NO_BUNDLE, so="check the path; segc compile writes bundles"
     )
 
 
@@ -289,20 +259,13 @@ def _record(path: Path, name: str) -> FileRecord:
     return FileRecord(sha256=sha256_of(lasting), bytes=len(lasting))
 
 
-@contextmanager
-def _file_errors(directory: Path | str, only: tuple[int, ...] = ()) -> Iterator[None]:
+def _size(root: Path) -> int:
+    """Bytes of all files below `root`."""
+    return sum((root / name).lstat().st_size for name in _files(root))
+
+
+def _file_errors(
+    directory: Path | str, *, needed: Callable[[], int] | None = None, only: tuple[int, ...] = ()
+) -> AbstractContextManager[None]:
     """Turn what the system says into a FileError; with `only`, nothing but these error numbers."""
-    try:
-        yield
-    except OSError as error:
-        if only and error.errno not in only:
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise FileError(
-            f"the bundle {directory} cannot be written",
-            code=Code.UNWRITABLE,
-            because=f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
-            so="free some space or choose another disk with -o; nothing was left behind"
-            if full
-            else "choose a folder you can write to with -o",
-        ) from error
+    return file_errors(f"the bundle {directory}", Path(directory), needed=needed, only=only)

@@ -13,6 +13,8 @@ from typing import NoReturn
 from segc import __version__, packages
 from segc.cli import logs
 from segc.errors import SegcError
+from segc.files import published
+from segc.files.interrupts import noted
 from segc.suggestions import did_you_mean
 
 COMMANDS = (
@@ -46,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parsed(argv)
         signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
-        with logs.shown(logs.level(args)):
+        published.begin()
+        with logs.shown(logs.level(args)), noted():
             return int(import_module(f"segc.cli.{args.command}").main(args))
     except SegcError as error:
         _say(error, as_json=getattr(args, "json", False))
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # One that came through exec(str), as in imports of torch, leaves a flag for which CPython ends by SIGINT
         # whatever the exit code; running any text resets it.
         exec("")
-        print("segc: interrupted; nothing was published", file=sys.stderr)
+        print(f"segc: interrupted; {published.summary()}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,6 +16,7 @@ from segc.compilation.cache import CompileCache, NoCache
 from segc.compilation.request import Request, require_sane
 from segc.compilation.settings import settings_of
 from segc.errors import Code, MissingPackageError
+from segc.files import interrupts
 from segc.frontend.model import ModelInfo, Notes
 from segc.pipeline import hooks
 
@@ -65,8 +66,10 @@ class Journal:
         """Say what begins, and add its time to that of the step `name`."""
         if said:
             self._progress(said)
+        interrupts.check()
         start = time.perf_counter()
         yield
+        interrupts.check()
         seconds = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         _log.info("step %s: %.3f s", name, seconds)

@@ -31,13 +31,21 @@ def beside(final: Path) -> Path:
 def in_the_making(final: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """What `make` creates beside the destination; what lies under that name at the end of the block is deleted."""
     path = beside(final)
-    handle = None
     try:  # from here on, so that an interrupt finds it in the finally below
         make(path)
-        handle = _locked(path)
-        yield path
+        with claimed(path):
+            yield path
     finally:
         remove(path)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder, so that nobody takes it for left over; it may be renamed."""
+    handle = _locked(path)
+    try:
+        yield
+    finally:
         if handle is not None:
             os.close(handle)
 

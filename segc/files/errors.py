@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,31 +15,33 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def file_errors(what: str, path: Path, *, needed: int | None = None, only: tuple[int, ...] = ()) -> Iterator[None]:
+def file_errors(
+    what: str, path: Path, *, needed: Callable[[], int] | None = None, only: tuple[int, ...] = ()
+) -> Iterator[None]:
     """Turn an OSError into a FileError: `what` cannot be written. path: names the disk.
 
-    needed: bytes to be written, for the message of a full disk. only: these error numbers and no others.
+    needed: bytes that have to be written, for the message of a full disk. only: these error numbers and no others.
     """
     try:
         yield
     except OSError as error:
         if only and error.errno not in only:
             raise
-        raise unwritable(what, path, error, needed) from error
+        raise _unwritable(what, path, error, needed) from error
 
 
-def unwritable(what: str, path: Path, error: OSError, needed: int | None = None) -> FileError:
-    """The error; of a full disk it says how much room there is and how much is needed."""
+def _unwritable(what: str, path: Path, error: OSError, needed: Callable[[], int] | None) -> FileError:
     because = [f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")]
     full = error.errno in FULL
-    if full:
-        room = free_bytes(path)
-        because += [f"{needed:,} bytes are needed"] if needed is not None else []
-        because += [f"{room:,} bytes are free"] if room is not None else []
-    so = "free some space or choose another disk with -o; nothing was left behind"
+    if full and needed is not None:
+        because.append(f"at least {needed():,} bytes are needed")
+    if full and (room := free_bytes(path)) is not None:
+        because.append(f"{room:,} bytes are free")
     return FileError(
         f"{what} cannot be written", code=Code.UNWRITABLE, because=because,
-        so=so if full else "choose a folder you can write to with -o",
+        so="free some space or choose another disk with -o; nothing was left behind"
+        if full
+        else "choose a folder you can write to with -o",
     )  # fmt: skip
 
 

@@ -158,15 +158,14 @@ def staged_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool
     FileError: something lies at `path` and `force` is not given, or the disk refuses.
     """
     require_free(path, force=force)
-    needed = weight_bytes(graph)
-    errors = partial(file_errors, f"'{path}'", path, needed=needed)
+    errors = partial(file_errors, f"'{path}'", path, needed=partial(weight_bytes, graph))
     with ExitStack() as stack:
         with errors():
             model = stack.enter_context(claims.in_the_making(path, Path.touch))
             _clear(path)
         staged = Staged(model, path, force)
         with errors():
-            if needed > embed:
+            if weight_bytes(graph) > embed:
                 stack.callback(claims.remove, _made_by(model))
                 stack.callback(claims.remove, _data_of(model))
                 stack.callback(_unless_published, staged)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from segc.bundle.canonical_json import canonical
 from segc.bundle.manifest import Manifest, is_inside, self_digest
 from segc.bundle.store import read_bundle, unlisted, write_bundle
 from segc.errors import BundleError, FileError
+from segc.files import claims, folders
 from tests.helpers.tiny_bundles import REPORT, bundle, content, manifest
 
 
@@ -182,6 +185,11 @@ def test_force_replaces_a_bundle_and_leaves_nothing_of_it(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def no_exchange(_a: Path, _b: Path) -> bool:
+    """As systems without a call for it answer."""
+    return False
+
+
 @pytest.mark.parametrize("stop", [OSError(errno.EIO, "input/output error"), KeyboardInterrupt()])
 def test_a_replacement_that_fails_midway_puts_the_old_bundle_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
@@ -195,6 +203,7 @@ def test_a_replacement_that_fails_midway_puts_the_old_bundle_back(
             raise stop
         return rename(self, target)
 
+    monkeypatch.setattr(folders, "exchange", no_exchange)
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises((FileError, KeyboardInterrupt)):
         bundle(path, force=True, precision="fp16")
@@ -202,11 +211,67 @@ def test_a_replacement_that_fails_midway_puts_the_old_bundle_back(
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_process_that_dies_midway_leaves_the_old_bundle_aside_and_reading_says_where(tmp_path: Path) -> None:
-    bundle(tmp_path / "out").rename(tmp_path / ".out.segc-1234abcd.old")
-    with pytest.raises(BundleError) as caught:
-        read_bundle(tmp_path / "out")
-    assert ".out.segc-1234abcd.old" in str(caught.value)
+@pytest.mark.parametrize("exchanges", [True, False])
+@pytest.mark.parametrize("replaces", [True, False])
+def test_a_folder_that_cannot_be_synced_undoes_the_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool, replaces: bool
+) -> None:
+    path, sync = tmp_path / "out", claims.sync
+    before = tree(bundle(path)) if replaces else {}
+
+    def fail(where: Path) -> None:
+        if where == tmp_path:
+            assert read_bundle(path).precision == "fp16", "it comes after the renames"
+            raise OSError(errno.EIO, "input/output error")
+        sync(where)
+
+    monkeypatch.setattr(claims, "sync", fail)
+    if not exchanges:
+        monkeypatch.setattr(folders, "exchange", no_exchange)
+    with pytest.raises(FileError, match="cannot be written"):
+        bundle(path, force=True, precision="fp16")
+    assert [p.name for p in tmp_path.iterdir()] == (["out"] if replaces else [])
+    assert not replaces or tree(path) == before
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_a_killed_replacement_took_away_is_put_back(tmp_path: Path, reads: bool) -> None:
+    bundle(tmp_path / "out").rename(tmp_path / ".out.segc-0123456789abcdef.old")
+    bundle(tmp_path / ".out.segc-0123456789abcdef", precision="fp16")  # complete, but never published
+    if reads:
+        assert read_bundle(tmp_path / "out").precision == "fp32"
+    with pytest.raises(FileError, match="exists already"):
+        bundle(tmp_path / "out")
+    assert read_bundle(tmp_path / "out").precision == "fp32"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_running_process_is_making_is_left_alone(tmp_path: Path) -> None:
+    bundle(tmp_path / "out")
+    with write_bundle(tmp_path / "out", force=True) as staging:
+        staging.manifest = manifest()
+        (staging.directory / "model.onnx").write_bytes(b"slow")
+        bundle(tmp_path / "out", force=True, precision="fp16")
+        assert (staging.directory / "model.onnx").is_file()
+    assert read_bundle(tmp_path / "out").precision == "fp32"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupt_that_a_library_swallowed_still_ends_the_block(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), write_bundle(tmp_path / "out") as staging:
+        staging.manifest = manifest()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_that_became_another_error_is_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), write_bundle(tmp_path / "out"):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise SystemError("returned a result with an exception set") from error
+    assert not list(tmp_path.iterdir())
 
 
 def test_existing_things_are_kept(tmp_path: Path) -> None:
@@ -298,8 +363,8 @@ def test_a_bundle_without_manifest_or_with_a_wrong_one_is_not_published(tmp_path
 
 def test_all_files_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    sync = bundles._sync
-    monkeypatch.setattr(bundles, "_sync", lambda path: (synced.append(path.name), sync(path)))
+    sync = claims.sync
+    monkeypatch.setattr(claims, "sync", lambda path: (synced.append(path.name), sync(path)))
     bundle(tmp_path / "out")
     assert synced[:3] == ["model.onnx", "report.json", "segc.json"]
     assert synced[4:] == [tmp_path.name]
