@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segc.errors import Code, UsageError
+from segc.files.whole import write_all
 from segc.suggestions import checked_keywords, did_you_mean
 from segc.support_matrix import page, run
 from segc.support_matrix.cells import FAILED, OUTPUTS, SHAPES, Cell, Job
@@ -64,8 +65,8 @@ def matrix(
     cells.sort(key=lambda cell: order[cell.family, cell.config])
     content = page.to_json(cells, _command(families, zoo, targets, shapes, outputs, size))
     if out is not None:
-        Path(out).write_text(page.page_of(content), encoding="utf-8")
-        Path(out).with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        data = json.dumps(content, indent=1) + "\n"
+        write_all({Path(out).with_suffix(".json"): data.encode(), Path(out): page.page_of(content).encode()})
     failed = run.regressions([cell for cell in cells if cell.status == FAILED], before or [])
     return MatrixResult(tuple(cells), tuple(failed), content)
 

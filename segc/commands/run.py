@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc.errors import Code, FileError, SegcError, UsageError
+from segc.files import claims
+from segc.files.whole import write_all
 from segc.suggestions import checked_keywords
 
 if TYPE_CHECKING:
@@ -118,14 +120,15 @@ def segment_file(
     """Segment one image and write its mask and overlay into `out`. Raises SegcError."""
     import cv2
 
-    from segc.runtime.images import read_image, write_file
+    from segc.runtime.images import read_image
 
     pixels = read_image(image.path)
     result = engine.segment(pixels, direct=direct)
     mask, shown = out / f"{image.stem}_mask.png", out / f"{image.stem}_overlay.png"
-    result.save(mask)
+    files = {mask: result.png()}
     if overlay:
-        write_file(shown, cv2.imencode(".png", result.overlay(pixels, opacity))[1].tobytes())
+        files[shown] = cv2.imencode(".png", result.overlay(pixels, opacity))[1].tobytes()
+    write_all(files, durable=False)
     _log.info("segmented %s, mask in %s", image.path, mask)
     counts = sorted(((name, n) for name, n in result.counts().items() if n), key=lambda item: -item[1])
     shares = {name: round(n / result.mask.size, 6) for name, n in counts}
@@ -152,8 +155,11 @@ def _require_apart(out: Path, given: Iterable[Path], images: list[ImageFile]) ->
 
 
 def _make_folder(out: Path) -> None:
+    """Make it where it is not there; what killed processes left in it is deleted."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for left in claims.left_over_in(out, ".png"):
+            claims.remove(left)
     except OSError as error:
         raise FileError(
             f"cannot make the folder {out}", code=Code.UNWRITABLE, because=error.strerror or str(error)

@@ -16,7 +16,8 @@ from segc.compilation import manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
 from segc.compilation.report import Verified, of_compile
 from segc.compilation.setup import Setup
-from segc.errors import Code, ParityError
+from segc.errors import Code, FileError, ParityError
+from segc.files.whole import write_whole
 from segc.parity import metrics, sample_inputs, stored_reference
 from segc.parity.limits import by_pixels, limits_of
 
@@ -98,8 +99,8 @@ def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any
         made.source, made.graph, setup.request, setup.settings.shape_range, list(verified.cases), verified.limits
     )
     kept: Path = setup.out.with_name(f"{setup.out.name}.parity-failed.json")
-    with contextlib.suppress(OSError):  # the figures are in the message too; the error below matters more
-        kept.write_bytes(canonical(report))
+    with contextlib.suppress(FileError):  # the figures are in the message too; the error below matters more
+        write_whole(kept, canonical(report), result=False)
     raise ParityError(
         f"the {setup.target.name} engine misses the parity limits; the bundle is not published",
         code=Code.PARITY_GATE,

@@ -58,6 +58,12 @@ def left_over(final: Path, suffix: str = "") -> list[Path]:
     return []
 
 
+def left_over_in(folder: Path, ending: str) -> list[Path]:
+    """The same for all names in a folder that end so."""
+    pattern = re.compile(rf"\..+{re.escape(ending)}\.segc-[0-9a-f]{{16}}")
+    return [path for path in sorted(folder.iterdir()) if pattern.fullmatch(path.name) and not _held(path)]
+
+
 def others_at_work(final: Path) -> bool:
     """Whether another process is making NAME, or more than that; True also where it cannot be told."""
     pattern = re.compile(rf"\.{re.escape(final.name)}\.segc-[0-9a-f]{{16}}")

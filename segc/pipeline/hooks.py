@@ -15,6 +15,7 @@ import onnx.printer
 import onnx_graphsurgeon as gs
 
 from segc.errors import Code, CompileError, FileError
+from segc.files.whole import write_whole
 from segc.graph import ir
 from segc.graph.invariants import INVARIANTS, Invariant
 from segc.parity.difference import largest_difference
@@ -68,27 +69,28 @@ class DumpIR(Silent):
     """
 
     directory: Path
+    _index: list[str] = field(default_factory=list)
 
     def before(self, entry: Entry, graph: gs.Graph) -> None:
         """Write the input once."""
         if entry.index == 0:
             self._write("000-input.onnxtxt", text(graph))
-            self._write("index.txt", f"000 {'':<12} {'input':<32} {'':>8} {len(graph.nodes):>7} nodes\n")
+            self._list(f"000 {'':<12} {'input':<32} {'':>8} {len(graph.nodes):>7} nodes")
 
     def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:
         """Write the graph when it changed, and a line of the index."""
         number, name = f"{entry.index + 1:03d}", entry.step.name
         if result.changes:
             self._write("-".join(filter(None, (number, entry.stage, name))) + ".onnxtxt", text(graph))
-        line = f"{number} {entry.stage:<12} {name:<32} {result.changes:>8} {len(graph.nodes):>7} nodes\n"
-        self._write("index.txt", line, mode="a")
+        self._list(f"{number} {entry.stage:<12} {name:<32} {result.changes:>8} {len(graph.nodes):>7} nodes")
 
-    def _write(self, name: str, content: str, mode: str = "w") -> None:
+    def _list(self, line: str) -> None:
+        self._index.append(f"{line}\n")
+        self._write("index.txt", "".join(self._index))
+
+    def _write(self, name: str, content: str) -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            with (self.directory / name).open(mode, encoding="utf-8") as file:
-                file.write(content)
-            _log.debug("wrote %s", self.directory / name)
         except OSError as error:
             raise FileError(
                 f"the graph cannot be written to '{self.directory}'",
@@ -96,6 +98,8 @@ class DumpIR(Silent):
                 because=error.strerror or str(error),
                 so="choose a folder you can write to with --dump-ir",
             ) from error
+        write_whole(self.directory / name, content.encode(), durable=False, result=False)
+        _log.debug("wrote %s", self.directory / name)
 
 
 def text(graph: gs.Graph) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -98,19 +96,6 @@ def find_images(paths: Iterable[Path | str]) -> list[ImageFile]:
         taken.add(stem.casefold())
         images.append(ImageFile(path, stem))
     return images
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a name beside it, then renamed. Raises FileError."""
-    beside = path.with_name(f".{path.name}.segc-{secrets.token_hex(4)}")
-    try:
-        try:
-            beside.write_bytes(content)
-            os.replace(beside, path)  # noqa: PTH105 - the name says that an existing file is replaced
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot write {path}", code=Code.UNWRITABLE, because=error.strerror or str(error)) from error
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segc.errors import Code, MissingPackageError, ShapeError, UsageError
-from segc.runtime.images import Image, as_bgr, write_file
+from segc.files.whole import write_whole
+from segc.runtime.images import Image, as_bgr
 from segc.runtime.resize import Mask
 
 _ROWS = 256  # counted at a time
@@ -34,7 +35,7 @@ class Segmentation:
                 because="masks are PNG files",
                 so="use a name in .png",
             )
-        write_file(Path(path), self.png())
+        write_whole(Path(path), self.png(), durable=False)
 
     def png(self) -> bytes:
         """What `save` writes."""

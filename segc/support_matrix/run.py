@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from segc.errors import Code, FileError, MissingPackageError
+from segc.files.errors import file_errors
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 from segc.support_matrix.cells import FAILED, Cell, Job
 
@@ -142,6 +143,12 @@ def _cell(row: dict[str, Any]) -> Cell:
 
 
 def _append_state(state: Path | None, job: Job, cells: list[Cell]) -> None:
-    if state is not None:
-        with state.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": job.key, "cells": [asdict(cell) for cell in cells]}) + "\n")
+    """Add a line; one that a killed run left unfinished is ended first, so that it spoils itself alone."""
+    if state is None:
+        return
+    line = json.dumps({"key": job.key, "cells": [asdict(cell) for cell in cells]}) + "\n"
+    with file_errors(f"'{state}'", state, needed=lambda: len(line)), state.open("ab+") as file:
+        if end := file.tell():
+            file.seek(end - 1)
+            line = line if file.read(1) == b"\n" else "\n" + line
+        file.write(line.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 
 from segc.errors import FileError, SegcError, ShapeError, UsageError
-from segc.runtime.images import as_bgr, find_images, read_image, write_file
+from segc.files.whole import write_whole
+from segc.runtime.images import as_bgr, find_images, read_image
 from tests.helpers.tiny_bundles import photograph
 
 
@@ -128,14 +128,14 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
-    write_file(path, b"old")
+    write_whole(path, b"old")
 
     def replace(*_args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(FileError, match="cannot write"):
-        write_file(path, b"new")
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(FileError, match="cannot be written"):
+        write_whole(path, b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.png", b"old")]
-    with pytest.raises(FileError, match="cannot write"):
-        write_file(tmp_path / "none" / "a.png", b"new")
+    with pytest.raises(FileError, match="cannot be written"):
+        write_whole(tmp_path / "none" / "a.png", b"new")

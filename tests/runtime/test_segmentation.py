@@ -50,7 +50,7 @@ def test_more_than_256_classes_are_saved_as_16_bit_grey() -> None:
 def test_masks_are_png_files_in_folders_that_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"m\.jpg"):
         made().save(tmp_path / "m.jpg")
-    with pytest.raises(FileError, match="cannot write"):
+    with pytest.raises(FileError, match="cannot be written"):
         made().save(tmp_path / "none" / "m.png")
 
 

@@ -22,7 +22,7 @@ ALLOWED = {
     "passes": {"errors", "graph", "isolation", "packages", "parity", "runtime"},
     "frontend": {"bundle", "errors", "files", "graph", "isolation", "suggestions"},
     "parity": {"errors", "frontend", "graph", "passes", "runtime", "targets"},
-    "pipeline": {"errors", "graph", "parity", "passes", "runtime", "suggestions", "targets"},
+    "pipeline": {"errors", "files", "graph", "parity", "passes", "runtime", "suggestions", "targets"},
     "legality": {"errors", "graph", "passes", "pipeline", "targets"},
     "targets": {"bundle", "errors", "graph", "isolation", "packages", "parity", "passes", "runtime", "suggestions"},
 }
