@@ -22,11 +22,16 @@ import pytest
 
 import segc as package
 from segc import targets
+from segc.commands.compile import compile_request
+from segc.compilation.cache import CompileCache
+from segc.compilation.request import Request
 from segc.errors import FileError, LegalityError, ParityError, UsageError
+from segc.frontend.model import Source
 from segc.frontend.source import open_source
 from segc.parity.reference import reference_of
 from segc.targets import Settings, registry
 from tests.helpers.calls import heed_interrupts, python, refused, segc, segc_process
+from tests.helpers.compiles import compiled
 from tests.helpers.tiny_configs import config
 from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, changed, onnx_file, source
 
@@ -46,9 +51,11 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def require_equal(path: Path, bundle: Path, *shapes: tuple[int, int, int, int], **options: Any) -> None:
+def require_equal(
+    path: Path, bundle: Path, *shapes: tuple[int, int, int, int], opened: Source | None = None, **options: Any
+) -> None:
     """The loaded bundle gives the logits of the source."""
-    engine, reference = package.load(bundle), reference_of(open_source(path, **options))
+    engine, reference = package.load(bundle), reference_of(opened or open_source(path, **options))
     for shape in shapes:
         x = noise(*shape)
         want, got = reference(x), engine.run(x)["logits"]
@@ -59,7 +66,7 @@ def require_equal(path: Path, bundle: Path, *shapes: tuple[int, int, int, int], 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_static_bundle_equals_pytorch(tmp_path: Path, target: str) -> None:
     path = source(tmp_path, POOLED)
-    bundle = package.compile(path, target=target, shape=(19, 23), out=tmp_path / "b")
+    bundle = compiled(path, target=target, shape=(19, 23), out=tmp_path / "b")
     require_equal(path, bundle.path, (1, 3, 19, 23), (2, 3, 19, 23))
     assert bundle.manifest.input.shape == (1, 3, 19, 23)
     assert bundle.manifest.model.rewrites == ("adaptive-avg-pool",)
@@ -69,7 +76,7 @@ def test_a_static_bundle_equals_pytorch(tmp_path: Path, target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_dynamic_bundle_equals_pytorch_at_sizes_it_has_never_seen(tmp_path: Path, target: str) -> None:
     path = source(tmp_path, POOLED)
-    bundle = package.compile(path, target=target, dynamic=True, out=tmp_path / "b")
+    bundle = compiled(path, target=target, dynamic=True, out=tmp_path / "b")
     require_equal(path, bundle.path, (1, 3, 31, 47), (3, 3, 64, 20))
     assert bundle.manifest.input.shape == (None, 3, None, None)
     shapes = {tuple(case["shape"][2:]) for case in bundle.report["parity"]["cases"]}
@@ -85,7 +92,7 @@ def test_a_mask_is_the_argmax_of_the_logits(
 ) -> None:
     path = source(tmp_path, channels=channels)
     options: dict[str, Any] = {"dynamic": True} if dynamic else {"shape": (18, 22)}
-    bundle = package.compile(path, target=target, output="mask", out=tmp_path / "b", **options)
+    bundle = compiled(path, target=target, output="mask", out=tmp_path / "b", **options)
     x = noise(1, 3, 18, 22)
     mask = package.load(bundle.path).run(x)["mask"]
     logits = reference_of(open_source(path))(x)
@@ -99,8 +106,8 @@ def test_a_head_of_one_channel_gives_foreground_above_the_threshold(tmp_path: Pa
     path = source(tmp_path, channels=1)
     text = path.read_text() + "\nwith torch.no_grad():\n    model.head.bias.fill_(0.1)\nmeta = dict(threshold=0.52)\n"
     path.write_text(text)
-    logits = package.compile(path, target=target, shape=(16, 16), out=tmp_path / "l")
-    mask = package.compile(path, target=target, shape=(16, 16), output="mask", out=tmp_path / "m")
+    logits = compiled(path, target=target, shape=(16, 16), out=tmp_path / "l")
+    mask = compiled(path, target=target, shape=(16, 16), output="mask", out=tmp_path / "m")
     x = noise(1, 3, 16, 16)
     score = 1 / (1 + np.exp(-package.load(logits.path).run(x)["logits"][:, 0]))
     got = package.load(mask.path).run(x)["mask"]
@@ -148,31 +155,37 @@ def test_a_slide_compiles_its_window(tmp_path: Path) -> None:
 def test_a_model_of_the_zoo_compiles_for_both_targets(tmp_path: Path) -> None:
     pytest.importorskip("mmseg")
     name = "fast_scnn_8xb4-160k_cityscapes-512x1024"
+    cache, opened = CompileCache(), open_source(name)  # traced once, and opened once more
     for target in TARGETS:
-        bundle = package.compile(name, target=target, shape=(64, 96), out=tmp_path / target)
-        require_equal(Path(name), bundle.path, (1, 3, 64, 96))
+        bundle = compile_request(Request(name, target=target, shape=(64, 96), out=tmp_path / target), cache=cache)
+        require_equal(Path(name), bundle.path, (1, 3, 64, 96), opened=opened)
         assert (bundle.manifest.source.kind, bundle.manifest.source.weights) == ("mmseg", "random")
 
 
-COMPILE = "import sys, segc; segc.compile(sys.argv[1], target=sys.argv[2], shape=(16, 24), out=sys.argv[3])"
+COMPILE = """
+import sys, segc
+for target in sys.argv[3:]:
+    segc.compile(sys.argv[1], target=target, shape=(16, 24), out=f"{sys.argv[2]}/{target}")
+"""
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_equal_inputs_give_byte_equal_bundles_in_different_processes(tmp_path: Path, target: str) -> None:
+def test_equal_inputs_give_byte_equal_bundles_in_different_processes(tmp_path: Path) -> None:
     path = source(tmp_path, POOLED)
     for seed, name in (("1", "a"), ("2", "b")):
-        done = python(COMPILE, path, target, tmp_path / name, env={"PYTHONHASHSEED": seed})
+        (tmp_path / name).mkdir()
+        done = python(COMPILE, path, tmp_path / name, *TARGETS, env={"PYTHONHASHSEED": seed})
         assert done.code == 0, done.err
-    first, second = tree(tmp_path / "a"), tree(tmp_path / "b")
-    reports = [json.loads(files.pop("report.json")) for files in (first, second)]
-    assert first == second
-    for report in reports:
-        assert report.pop("timings")
-    assert reports[0] == reports[1]
+    for target in TARGETS:
+        first, second = tree(tmp_path / "a" / target), tree(tmp_path / "b" / target)
+        reports = [json.loads(files.pop("report.json")) for files in (first, second)]
+        assert first == second
+        for report in reports:
+            assert report.pop("timings")
+        assert reports[0] == reports[1]
 
 
 def test_the_report_says_what_was_done_and_left_alone(tmp_path: Path) -> None:
-    bundle = package.compile(source(tmp_path, POOLED), dynamic=True, out=tmp_path / "b")
+    bundle = compiled(source(tmp_path, POOLED), dynamic=True, out=tmp_path / "b")
     report = bundle.report
     assert report == json.loads((bundle.path / "report.json").read_text())
     assert report["ops"]["before"]["segc::AdaptiveAvgPool2d"] == 1
@@ -412,12 +425,16 @@ def test_an_interrupt_inside_executed_text_exits_with_130_too(tmp_path: Path) ->
 
 
 STEPS = ["starting", "opening", "tracing", "running passes", "loading", "comparing"]
+SLOW = """g (float[1,3,512,512] x) => (float[1,2,512,512] y) <float[32,3,3,3] v = {V}, float[2,32,3,3] w = {W}> {
+    a = Conv <pads = [1, 1, 1, 1]> (x, v)  y = Conv <pads = [1, 1, 1, 1]> (a, w) }""".replace(
+    "{V}", f"{{{', '.join(['0.1'] * 864)}}}"
+).replace("{W}", f"{{{', '.join(['0.1'] * 576)}}}")  # a second to compare, and no torch to import
 
 
 @pytest.mark.parametrize("said, number", [*((step, signal.SIGINT) for step in STEPS), ("tracing", signal.SIGTERM)])
 def test_an_interrupt_leaves_nothing_and_what_was_there_untouched(tmp_path: Path, said: str, number: int) -> None:
     """The signal is sent when a step is announced, and a moment into it."""
-    path = source(tmp_path)
+    path = source(tmp_path) if said == "tracing" else onnx_file(tmp_path, SLOW, name="slow.onnx")
     previous = package.compile(onnx_file(tmp_path), out=tmp_path / "b")
     before, names = tree(previous.path), sorted(p.name for p in tmp_path.iterdir())
     words = [
@@ -427,7 +444,7 @@ def test_an_interrupt_leaves_nothing_and_what_was_there_untouched(tmp_path: Path
         "compile",
         str(path),
         "--shape",
-        "64x64",
+        "64x64" if said == "tracing" else "512x512",
         "--force",
         "-o",
         str(previous.path),

@@ -91,10 +91,31 @@ def check_pass(
     if same_outputs:
         for sizes in ODD_SIZES:
             check_numbers(original, graph, sizes, atol)
+    check_foreign(step, before)
     printed = text_of(graph)
     assert apply(step, graph).changes == 0, "the second run changed something"
     assert text_of(graph) == printed, "the second run said it changed nothing, and did"
     return graph
+
+
+def check_foreign(step: Pass, text: str) -> None:
+    """An op of another library stays, whatever it is called: each node of the graph in turn becomes one.
+
+    Where what read it went, it may go too.
+    """
+    for at, node in enumerate(graph_of(text).nodes):
+        if node.domain:
+            continue
+        graph = graph_of(text)
+        foreign = graph.nodes[at]
+        foreign.domain = "other"
+        readers = {(user.op, user.outputs[0].name) for t in foreign.outputs for user in t.outputs}
+        read = any(t.name == out.name for t in foreign.outputs for out in graph.outputs)
+        step.run(graph)
+        kept = {(n.op, n.outputs[0].name) for n in ir.nodes(graph) if n.outputs}
+        if read or readers & kept:
+            found = [n.op for n in ir.nodes(graph) if n.domain == "other"]
+            assert found == [node.op], f"other.{node.op} became {found or 'nothing'}"
 
 
 def check_untouched(step: Pass, text: str, reason: str | None) -> None:

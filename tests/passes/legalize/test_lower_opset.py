@@ -334,3 +334,10 @@ def test_pads_of_some_axes_pad_those(order: list[int], count: int, numbers: list
     padded = np.pad(x, [(whole[i], whole[i + 4]) for i in range(4)])
     assert padded.shape == tuple(s + sum(want.get(a, (0, 0))) for a, s in enumerate(x.shape))
     assert all((whole[a], whole[a + 4]) == want.get(a, (0, 0)) for a in range(4))
+
+
+def test_an_op_that_the_newer_opset_does_not_know_keeps_the_graph_as_it_is() -> None:
+    graph = graph_of(head(20) + " g (float[4] x) => (float[4] y) { a = Relu (x)  y = Nope (a) }")
+    result = LowerOpset(13).run(graph)
+    assert (result.changes, graph.opset) == (0, 20)
+    assert [skip.reason for skip in result.skips] == ["Nope is unknown in opset 20"]

@@ -19,13 +19,14 @@ def test_parts_add_up_and_are_never_too_large(k: int, most: int) -> None:
 @pytest.mark.parametrize("head", [HEAD, HEAD20])
 @pytest.mark.parametrize(("axis", "largest"), [(1, 1), (-1, 0), (0, 1)])
 def test_parts_choose_what_one_topk_chooses(head: str, axis: int, largest: int) -> None:
-    check_pass(
+    graph = check_pass(
         LegalizeTopK(3),
         head
         + f"""g (float[9,11] x) => (float[A,B] v, int64[A,B] i) <int64[1] k = {{8}}>
         {{ v, i = TopK <axis = {axis}, largest = {largest}> (x, k) }}""",
         None,
     )
+    assert {"Pad", "Slice"}.isdisjoint(node.op for node in graph.nodes)  # nothing to cut off
 
 
 def test_equal_values_come_in_the_order_of_one_topk() -> None:
@@ -71,6 +72,15 @@ def test_equal_values_under_a_bound_come_in_the_order_of_one_topk(count: int) ->
     want, got = evaluate.outputs(whole, feeds), evaluate.outputs(split, feeds)
     for name in want:
         np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_the_min_of_another_library_is_no_bound() -> None:
+    graph = graph_of(
+        """<ir_version: 9, opset_import: ["" : 17, "other" : 1]> g (float[2,9] x, int64[1] n) => (float[2,B] v)
+        <int64[1] most = {8}> { k = other.Min (n, most)  v, i = TopK (x, k) }"""
+    )
+    result = LegalizeTopK(4).run(graph)
+    assert result.changes == 0 and "computed at run time" in result.skips[0].reason
 
 
 @pytest.mark.parametrize(

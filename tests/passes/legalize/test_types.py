@@ -45,6 +45,8 @@ def test_constant_indices_are_widened_here_and_now() -> None:
         " g (bool[2,1] x) => (bool[2,3] y) <int64[2] s = {1, 3}> { y = Tile (x, s) }",
         """ g (int32[N,4] x) => (int32[N,2] y) <int32[1] a = {1}, int32[1] b = {3}, int32[1] c = {1}>
             { y = Slice (x, a, b, c) }""",
+        """ g (int32[5,4] x) => (int32[1,2] y) <int32[2] a = {1, 1}, int32[2] b = {3, 4}, int32[2] s = {2, 2}>
+            { y = Slice (x, a, b, , s) }""",
         " g (int32[3,4] x) => (int32[3,1] y) { y = ReduceMax <axes = [1]> (x) }",
         " g (float[3,4] x) => (float[3,4] y) <int64 two = {2}> { y = Pow (x, two) }",
     ],
