@@ -1,9 +1,9 @@
-"""What segc costs: start-up, the share of a compile after the export, and peak memory beside the export alone.
+"""The cost of segc: start-up time, the share of a compile after the export, and peak memory, against the export alone.
 
     python benchmarks/cost.py [--model NAME] [--shape HxW] [--repeat N]
 
-Every measurement runs in a process of its own, alternatives in turns; medians are printed. "Export alone" builds the
-same model and calls `torch.onnx.export(dynamo=True)` without segc's rewrites or passes.
+Each measurement runs in a process of its own, and the alternatives run in turns; the script prints medians. "Export
+alone" builds the same model and calls `torch.onnx.export(dynamo=True)`, without segc's rewrites and passes.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ print(json.dumps({**timings["seconds"], "peak_mb": timings["peak_memory_mb"]}))
 
 
 def child(code: str, *arguments: str) -> dict[str, Any]:
-    """Run `code` in a fresh interpreter; its last line is JSON."""
+    """Run `code` in a fresh interpreter. Returns the JSON of its last line of output."""
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
 def seconds_of(*command: str) -> float:
-    """Wall time of a command."""
+    """The wall time of a command in seconds."""
     start = time.perf_counter()
     subprocess.run(command, capture_output=True, check=True)
     return time.perf_counter() - start
 
 
 def median(rows: list[dict[str, Any]], key: str) -> float:
-    """Median of one column."""
+    """The median of one column."""
     return statistics.median(row[key] for row in rows)
 
 

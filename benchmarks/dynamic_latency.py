@@ -1,13 +1,12 @@
-"""Latency of dynamic bundles beside static ones of the same size.
+"""Latency of dynamic bundles, compared with static ones at the same size.
 
     python benchmarks/dynamic_latency.py [--families fcn psanet …] [--target onnxruntime] [--size HxW]
                                          [--threads 2] [--repeat 15] [--json FILE]
 
-Each family is compiled twice, static at the config's crop size (or --size) and dynamic, in a process of its own. Both
-bundles run the same noise in turns, with a pause before each run, so that whatever else the machine does hits both
-alike and waiting threads of the one do not take a core of the other. Medians after two warm-up runs are printed, and
-the median ratio over the families at the end. With --json, rows are kept after every family, and families that are
-there already are not run again.
+Each family is compiled twice in a process of its own: static at the config's crop size (or --size), and dynamic. Both
+bundles run on the same noise in turns, so that other load affects both equally. A pause before each run lets the
+threads of the other engine go to sleep. The script prints the median of each after two warm-up runs, and at the end the
+median ratio over all families. --json saves the rows after each family; families that the file has are not run again.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from segc.runtime.engine import Engine
 from segc.support_matrix.families import FAMILIES
 
 WARM_UP = 2
-PAUSE = 0.2  # seconds: ONNX Runtime's threads wait in a loop after a run
+PAUSE = 0.2  # seconds: ONNX Runtime's threads spin for a while after a run
 
 
 @dataclass(frozen=True)
 class Row:
-    """Median milliseconds of one image, and the nodes of both graphs. failure: why there are none."""
+    """Median milliseconds for one image, and the number of nodes of both graphs. failure: why there are no figures."""
 
     family: str
     size: str
@@ -46,11 +45,11 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Dynamic over static."""
+        """The dynamic time divided by the static time."""
         return self.dynamic_ms / self.static_ms
 
     def line(self) -> str:
-        """A row of the table."""
+        """The row as Markdown."""
         if self.failure:
             return f"| {self.family} | {self.size} | {self.failure} | | | |"
         return (
@@ -60,7 +59,7 @@ class Row:
 
 
 def measure(family: str, target: str, size: tuple[int, int] | None, threads: int, repeat: int) -> Row:
-    """Compile both bundles, run them in turns."""
+    """Compile both bundles, and run them in turns."""
     import torch
 
     from segc.commands.compile import compile_request
@@ -92,7 +91,7 @@ def measure(family: str, target: str, size: tuple[int, int] | None, threads: int
 
 
 def take_turns(engines: Sequence[Engine], x: np.ndarray, repeat: int) -> list[float]:
-    """Median milliseconds of each engine, whose runs alternate."""
+    """The median milliseconds of each engine; the engines run in turns."""
     seconds: list[list[float]] = [[] for _ in engines]
     for _ in range(WARM_UP + repeat):
         for engine, found in zip(engines, seconds, strict=True):
@@ -104,12 +103,12 @@ def take_turns(engines: Sequence[Engine], x: np.ndarray, repeat: int) -> list[fl
 
 
 def isolated(family: str, args: argparse.Namespace) -> Row:
-    """`measure` in a fresh process."""
+    """Call `measure` in a fresh process."""
     size = tuple(map(int, args.size.split("x"))) if args.size else None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(measure, family, args.target, size, args.threads, args.repeat).result()  # type: ignore[arg-type]
-        except Exception as error:  # a crash costs one family and is named
+        except Exception as error:  # a crash fails one family only
             return Row(family, args.size or "", failure=f"{type(error).__name__}: {error}")
 
 
@@ -120,7 +119,7 @@ def main() -> None:
     parser.add_argument("--size", metavar="HxW", help="default: the config's crop size")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="keep the rows here")
+    parser.add_argument("--json", type=Path, help="save the rows here")
     args = parser.parse_args()
     rows = [Row(**row) for row in json.loads(args.json.read_text())] if args.json and args.json.exists() else []
     print("| family | size | static ms | dynamic ms | ratio | nodes |")

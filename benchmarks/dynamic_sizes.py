@@ -1,15 +1,15 @@
-"""Dynamic bundles at sizes and batches never seen while tracing, against eager PyTorch.
+"""Accuracy of dynamic bundles at sizes and batches other than the traced one, compared with eager PyTorch.
 
     python benchmarks/dynamic_sizes.py [--families fcn psanet …] [--targets onnxruntime openvino]
                                        [--sizes 256x256 384x640 513x769] [--batches 1 2] [--trace HxW] [--json FILE]
 
 Each family is compiled once with `--dynamic`, in a process of its own, traced at the config's crop size or at --trace.
-The bundle then runs at every size on noise and a photograph, one by one at batch 1, together in a larger batch. A size
-the bundle does not take moves up to the next one it declares. "plain" is `torch.onnx.export(dynamo=True,
-dynamic_shapes=…)` of the same unmodified model in the same runtime, at batch 1: its error where it exports and runs,
-otherwise a dash. Models that select points by top-k (PointRend) are judged by pixels. With --json, rows are kept after
-every family, and families that are there already are not run again. Exit code 1 when a row misses the limits: relative
-error 1.5e-3, 99.9 % equal pixels, and every differing pixel a near tie (margin / error at most 2).
+The bundle then runs at each size on noise and a photograph: separately at batch 1, together in larger batches. A size
+that the bundle does not take is rounded up to the next one that it declares. "plain" is `torch.onnx.export(dynamo=True,
+dynamic_shapes=…)` of the same unmodified model in the same runtime at batch 1: its error, or a dash if it does not
+export or run. Models that select points by top-k (PointRend) are judged by pixels. --json saves the rows after each
+family; families that the file has are not run again. The exit code is 1 if a row misses the limits: relative error
+1.5e-3, 99.9 % equal pixels, and every differing pixel a near tie (margin / error at most 2).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Row:
-    """Worst figures over the inputs at one size and batch. failure: why there are none; plain_error: see above."""
+    """The worst figures over the inputs at one size and batch. failure: why there are none. plain_error: see above."""
 
     family: str
     target: str
@@ -51,14 +51,14 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Within the limits."""
+        """Whether the row is within the limits."""
         if self.failure or self.error is None or self.agreement is None:
             return False
         close = self.by_pixels or self.error <= ERROR
         return close and self.agreement >= AGREEMENT and (self.margin_ratio or 0) <= MARGIN
 
     def line(self) -> str:
-        """A row of the table."""
+        """The row as Markdown."""
         if self.error is None:
             return f"| {self.family} | {self.target} | {self.size} | {self.batch} | {self.failure} | | | | |"
         margin = "-" if self.margin_ratio is None else f"{self.margin_ratio:.2f}"
@@ -81,7 +81,7 @@ class Settings:
 
 
 def measure(family: str, settings: Settings) -> list[Row]:
-    """All rows of one family; a compile that fails gives one row for its target."""
+    """All rows of one family. A compile that fails is one row for its target."""
     import torch
 
     from segc.commands.compile import compile_request
@@ -97,7 +97,7 @@ def measure(family: str, settings: Settings) -> list[Row]:
     cache, source = CompileCache(), open_source(FAMILIES[family], mode="whole")
     cache.source((FAMILIES[family], None, False, "whole"), lambda: source)
     reference, info = reference_of(source), source.info
-    trace = pair(settings.trace) if settings.trace else info.shape
+    trace = parse_size(settings.trace) if settings.trace else info.shape
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -120,12 +120,12 @@ def measure(family: str, settings: Settings) -> list[Row]:
         plain = {t: run for t, run in _plain(source.module, trace, folder, settings).items() if t in engines}
         for size in settings.sizes if engines else ():
             height, width = (
-                accepted(max(side, taken.limits(at)[0]), at, taken) for at, side in enumerate(pair(size), 2)
+                accepted(max(side, taken.limits(at)[0]), at, taken) for at, side in enumerate(parse_size(size), 2)
             )
             for batch in settings.batches:
                 shape = (batch, info.in_channels, height, width)
                 inputs = list(sample_inputs.inputs(shape, info.mean, info.std, info.channel_order))
-                inputs = inputs if batch == 1 else together(inputs)
+                inputs = inputs if batch == 1 else mixed_batch(inputs)
                 cases: dict[str, list[Case]] = {target: [] for target in engines}
                 plains: dict[str, list[float]] = {target: [] for target in plain}
                 for label, x in inputs:
@@ -141,15 +141,15 @@ def measure(family: str, settings: Settings) -> list[Row]:
     return rows
 
 
-def together(inputs: Sequence[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
-    """One batch with images of every input in turn, as large as theirs: it costs half and mixes what may not mix."""
+def mixed_batch(inputs: Sequence[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    """One batch that alternates images of all inputs: cheaper than two batches, and it shows whether images mix."""
     count = len(inputs[0][1])
     images = [inputs[at % len(inputs)][1][at // len(inputs)] for at in range(count)]
     return [(" and ".join(label for label, _ in inputs), np.stack(images))]
 
 
 def _plain(module: object, trace: tuple[int, int], folder: Path, settings: Settings) -> dict[str, Run]:
-    """The plain export in every runtime that takes it; empty when the exporter fails."""
+    """The plain export in each runtime that takes it; empty if the exporter fails."""
     import torch
 
     from segc import targets
@@ -164,7 +164,7 @@ def _plain(module: object, trace: tuple[int, int], folder: Path, settings: Setti
             )  # fmt: skip
         assert program is not None
         model = program.model_proto
-    except Exception as error:  # whatever the exporter raises is the finding
+    except Exception as error:  # an exception of the exporter is a result
         print(f"plain export: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
         return {}
     found: dict[str, Run] = {}
@@ -176,18 +176,18 @@ def _plain(module: object, trace: tuple[int, int], folder: Path, settings: Setti
             found[name] = target.load(
                 place, target.emit(model, place, targets.Settings()).options, settings.threads
             ).run
-        except Exception as error:  # each runtime has exceptions of its own
+        except Exception as error:  # each runtime has its own exception types
             print(f"plain export in {name}: {str(error).splitlines()[0]}", file=sys.stderr)
     return found
 
 
 def _error_of(run: Run, x: np.ndarray, wanted: np.ndarray) -> list[float]:
-    """The relative error, or nothing where the plain export does not run at this size."""
+    """The relative error; empty if the plain export does not run at this size."""
     from segc.parity import metrics
 
     try:
         return [metrics.compare("plain", wanted, run(x), None).relative_error or 0.0]
-    except Exception:  # each runtime has exceptions of its own, and a wrong size is one of ours
+    except Exception:  # each runtime has its own exception types, and wrong output sizes raise ours
         return []
 
 
@@ -201,20 +201,20 @@ def _worst(
     )  # fmt: skip
 
 
-def pair(size: str) -> tuple[int, int]:
-    """'HxW' as numbers."""
+def parse_size(size: str) -> tuple[int, int]:
+    """Parse 'HxW'."""
     height, width = map(int, size.split("x"))
     return height, width
 
 
 def isolated(families: list[str], settings: Settings) -> Iterator[list[Row]]:
-    """Rows of one family after the other, each in a fresh process."""
+    """The rows of each family, measured in a fresh process."""
     context = multiprocessing.get_context("spawn")
     for family in families:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
                 yield pool.submit(measure, family, settings).result()
-            except Exception as error:  # a crash costs one family and is named
+            except Exception as error:  # a crash fails one family only
                 yield [Row(family, "", "", 0, failure=f"{type(error).__name__}: {error}")]
 
 
@@ -226,7 +226,7 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, metavar="N")
     parser.add_argument("--trace", metavar="HxW", help="default: the config's crop size")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="keep the rows here")
+    parser.add_argument("--json", type=Path, help="save the rows here")
     args = parser.parse_args()
     settings = Settings(tuple(args.targets), tuple(args.sizes), tuple(args.batches), args.trace, args.threads)
     rows = [Row(**row) for row in json.loads(args.json.read_text())] if args.json and args.json.exists() else []

@@ -1,11 +1,12 @@
-"""Where the time of compiled networks goes, by the runtimes' own profilers, and who is slow for the work there is.
+"""Where compiled networks spend their time, by the runtimes' profilers, and which are slow for the work that they do.
 
     python benchmarks/hot_spots.py MODEL... [--target onnxruntime|openvino] [--shape HxW] [--runs 5] [--threads 1]
                                             [--top 8]
 
-MODEL: what `segc compile` takes. Each is compiled to a mask. A line says how long a run took, how many products the
-convolutions and matrix products of the graph need (GMAC), and milliseconds a GMAC; the models that have most of those
-are the slow ones, and come first. Below, the share of each kind of layer. ncnn's wheel is built without its profiler.
+MODEL: a source for `segc compile`. Each model is compiled to a mask. Its first line has the time of a run, the number
+of multiply-adds in convolutions and matrix products (GMAC), and the milliseconds for each GMAC; the models with the
+most milliseconds come first. The second line has the share of each kind of layer. ncnn is not supported, because its
+wheel is built without the profiler.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Milliseconds = dict[str, float]  # by kind of layer, one run
 
 
 def products(model: onnx.ModelProto) -> float:
-    """GMAC of the convolutions and matrix products of a static graph; those of unknown shapes count for nothing."""
+    """GMAC of the convolutions and matrix products of a static graph. Nodes of unknown shape are not counted."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
@@ -51,8 +52,8 @@ def products(model: onnx.ModelProto) -> float:
     return total / 1e9
 
 
-def onnxruntime_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Milliseconds:
-    """By ONNX Runtime's profile: the least run of each layer, which a busy machine disturbs least."""
+def onnxruntime_profile(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Milliseconds:
+    """From ONNX Runtime's profile: the fastest run of each layer, which other load affects least."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -72,8 +73,8 @@ def onnxruntime_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) ->
     return spent
 
 
-def openvino_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Milliseconds:
-    """By OpenVINO's performance counters: the least run of each layer."""
+def openvino_profile(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Milliseconds:
+    """From OpenVINO's performance counters: the fastest run of each layer."""
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": args.threads, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
@@ -89,11 +90,11 @@ def openvino_spends(folder: Path, x: np.ndarray, args: argparse.Namespace) -> Mi
     return spent
 
 
-SPENDS = {"onnxruntime": onnxruntime_spends, "openvino": openvino_spends}
+PROFILERS = {"onnxruntime": onnxruntime_profile, "openvino": openvino_profile}
 
 
 def profile(source: str, args: argparse.Namespace) -> tuple[float, float, Milliseconds]:
-    """(milliseconds of layers in a run, GMAC, by kind of layer). Raises SegcError."""
+    """(milliseconds of all layers in a run, GMAC, milliseconds by kind of layer). Raises SegcError."""
     shape = tuple(int(side) for side in args.shape.split("x")) if args.shape else None
     with tempfile.TemporaryDirectory() as top:
         bundle = segc.compile(
@@ -104,14 +105,14 @@ def profile(source: str, args: argparse.Namespace) -> tuple[float, float, Millis
         model = onnx.load(next(iter(sorted(folder.glob("*.onnx")))))
         dims = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
         x = np.random.default_rng(0).standard_normal(dims).astype(np.float32)
-        spent = SPENDS[args.target](folder, x, args)
+        spent = PROFILERS[args.target](folder, x, args)
     return sum(spent.values()), products(model), spent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--target", choices=SPENDS, default="onnxruntime")
+    parser.add_argument("--target", choices=PROFILERS, default="onnxruntime")
     parser.add_argument("--shape")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -124,7 +125,7 @@ def main() -> None:
         except SegcError as why:
             print(f"{source}: {str(why).splitlines()[0]}", flush=True)
     for source, total, gmac, spent in sorted(rows, key=lambda row: -row[1] / max(row[2], 1e-9)):
-        print(f"{Path(source).name}: {total:.1f} ms, {gmac:.2f} GMAC, {total / max(gmac, 1e-9):.1f} ms a GMAC")
+        print(f"{Path(source).name}: {total:.1f} ms, {gmac:.2f} GMAC, {total / max(gmac, 1e-9):.1f} ms per GMAC")
         kinds = sorted(spent.items(), key=lambda item: -item[1])[: args.top]
         print("  " + ", ".join(f"{kind} {ms / max(total, 1e-9):.0%}" for kind, ms in kinds), flush=True)
 

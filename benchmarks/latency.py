@@ -1,17 +1,17 @@
-"""From an image in memory to a mask in memory: segc's bundles beside the plain routes to the same runtimes.
+"""Latency from an image in memory to a mask in memory: segc's bundles, and the plain routes to the same runtimes.
 
     python benchmarks/latency.py [--families fastscnn bisenetv2 …] [--runtimes onnxruntime openvino ncnn torch]
                                  [--runs 15] [--seconds 10] [--threads 2] [--shape HxW] [--folder DIR] [--state FILE]
     python benchmarks/latency.py --page
 
-Each family of the zoo is measured at its crop size, in a process of its own, which --family-limit ends. Files are made
-once, each step in a process, under --folder. Every route runs in a process that holds at most --memory GiB. It is timed
-only when its mask equals eager PyTorch's on all but 2 pixels of 1,000. Then the routes of a runtime take turns, with a
-pause before each, so that a busy machine disturbs all alike: --runs turns, fewer when they take longer than --seconds a
-route, but at least 3. Medians in milliseconds.
+Each family of the zoo is measured at its crop size, in a process of its own with a time limit (--family-limit). Files
+are written once under --folder, each by a process of its own. Each route runs in a process with at most --memory GiB. A
+route is timed only if its mask equals eager PyTorch's in all but 2 of 1,000 pixels. The routes of a runtime then run in
+turns, with a pause before each run, so that other load affects all equally: --runs turns, fewer if they take more than
+--seconds for each route, but at least 3. Times are medians in milliseconds.
 
-What was measured is kept in --state after every runtime of every family; a run that was interrupted goes on there, and
---again measures anew. --page writes docs/tables/benchmarks.md and its plot from the state, and measures nothing.
+Results are saved to --state after each runtime of each family. An interrupted run continues from there; --again
+measures everything again. --page writes docs/tables/benchmarks.md and its plot from the state, without measuring.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def photograph(shape: tuple[int, int]) -> np.ndarray:
 
 
 def serve(pipe: Connection, job: Job, runtime: str, name: str, limit: int) -> None:
-    """In the child: make the route ready, then answer every 'run' with seconds, 'mask' with the mask."""
+    """In the child: prepare the route, then answer each 'run' with its seconds, and 'mask' with the mask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.alarm(limit)  # a route that hangs ends alone
+    signal.alarm(limit)  # a route that hangs ends its own process only
     try:
         bound_memory(job.memory_gb)
         route, info = ROUTES[runtime][name], info_of(job)
@@ -83,7 +83,7 @@ def serve(pipe: Connection, job: Job, runtime: str, name: str, limit: int) -> No
 
 
 class Child:
-    """A route in its process. why: the reason it cannot run, or None."""
+    """A route in its process. why: the reason why it cannot run, or None."""
 
     def __init__(self, job: Job, runtime: str, name: str, limit: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -108,7 +108,7 @@ class Child:
 
 
 def ready(job: Job, runtime: str, name: str, limit: int) -> Child | str:
-    """The route's process, or why there is none."""
+    """Start the route's process. Returns it, or the reason why it cannot run."""
     for step in ROUTES[runtime][name].make:
         if why := made(job, step, limit):
             return why
@@ -122,7 +122,7 @@ def ready(job: Job, runtime: str, name: str, limit: int) -> Child | str:
 
 
 def measure(job: Job, runtime: str, eager: Child, args: argparse.Namespace) -> dict[str, Any]:
-    """Median milliseconds of every route of a runtime, and the share of pixels equal to eager PyTorch's."""
+    """The median milliseconds of each route of a runtime, and its share of pixels equal to eager PyTorch's."""
     want, failed, equal = eager.ask("mask"), dict[str, str](), dict[str, float]()
     children: dict[str, Child] = {}
     try:
@@ -150,12 +150,12 @@ def measure(job: Job, runtime: str, eager: Child, args: argparse.Namespace) -> d
 
 
 def share(mask: Any, want: np.ndarray) -> float:
-    """Share of pixels that are equal; 0 where the mask has another shape, or there is none."""
+    """The share of equal pixels; 0 if the mask has another shape, or is an error message."""
     return float((mask == want).mean()) if isinstance(mask, np.ndarray) and mask.shape == want.shape else 0.0
 
 
 def take_turns(children: dict[str, Child], failed: dict[str, str], args: argparse.Namespace) -> dict[str, list[float]]:
-    """Milliseconds of each route's runs but the first. A route that fails goes to `failed`."""
+    """Milliseconds of all runs of each route except the first. Adds routes that fail to `failed`."""
     times: dict[str, list[float]] = {name: [] for name in children}
     begin = time.perf_counter()
     for turn in range(args.runs + 1):
@@ -172,7 +172,7 @@ def take_turns(children: dict[str, Child], failed: dict[str, str], args: argpars
 
 
 def measure_family(family: str, args: argparse.Namespace) -> None:
-    """Measure what the state lacks of a family, and keep it there. Runs in a process, and a group, of its own."""
+    """Measure the runtimes that the state lacks of a family, and save them. Runs in a process group of its own."""
     os.setsid()
     state = read(args.state)
     kept = state["families"].setdefault(family, {"runtimes": {}})
@@ -199,25 +199,25 @@ def measure_family(family: str, args: argparse.Namespace) -> None:
 
 
 def missing(state: dict[str, Any], family: str, args: argparse.Namespace) -> list[str]:
-    """The runtimes that are still to be measured."""
+    """The runtimes that the state lacks."""
     known = state["families"].get(family, {"runtimes": {}})["runtimes"]
     return [runtime for runtime in args.runtimes if args.again or runtime not in known]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state, empty where there is none yet."""
+    """Read the state; empty if there is no file."""
     return json.loads(path.read_text()) if path.is_file() else {"families": {}}  # type: ignore[no-any-return]
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Replace the state: a run that is ended meanwhile leaves the old one."""
+    """Write the state; an interruption leaves the old one."""
     aside = path.with_suffix(".tmp")
     aside.write_text(json.dumps(state, indent=1))
     aside.replace(path)
 
 
 def machine() -> dict[str, str]:
-    """What the numbers were measured on and with."""
+    """The machine, and the versions of the packages."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -234,7 +234,7 @@ def machine() -> dict[str, str]:
 
 
 def in_own_process(family: str, args: argparse.Namespace) -> None:
-    """Measure a family; end its process and all that it started when it takes too long."""
+    """Measure a family in a process. Kills it, with all processes that it started, if it exceeds the time limit."""
     process = multiprocessing.get_context("spawn").Process(target=measure_family, args=(family, args))
     process.start()
     try:
@@ -259,11 +259,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="for the runs of a route")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", help="HxW in place of the crop sizes")
-    parser.add_argument("--limit", type=int, default=300, help="seconds that one step, or one run, may take")
-    parser.add_argument("--family-limit", type=int, default=1200, help="seconds that one family may take")
-    parser.add_argument("--memory", type=float, default=12, help="GiB that one process may hold")
+    parser.add_argument("--limit", type=int, default=300, help="seconds for one step or one run")
+    parser.add_argument("--family-limit", type=int, default=1200, help="seconds for one family")
+    parser.add_argument("--memory", type=float, default=12, help="GiB for one process")
     parser.add_argument("--folder", type=Path, default=Path("latency-files"))
-    parser.add_argument("--keep", action="store_true", help="keep the files of a family that was measured")
+    parser.add_argument("--keep", action="store_true", help="keep the files of measured families")
     parser.add_argument("--state", type=Path, default=Path("latency.json"))
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--page", action="store_true")

@@ -1,4 +1,4 @@
-"""docs/tables/benchmarks.md and its plot, from the state that benchmarks/latency.py keeps."""
+"""Write docs/tables/benchmarks.md and its plot, from the state that benchmarks/latency.py saves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def best_plain(ms: dict[str, float]) -> float | None:
 
 
 def ratios(state: dict[str, Any], runtime: str, own: str = SEGC) -> dict[str, float]:
-    """Family -> how many times as fast as the best plain route of this runtime segc's route `own` is."""
+    """By family, the time of the best plain route of this runtime divided by that of segc's route `own`."""
     found = {}
     for family, row in state["families"].items():
         ms = row["runtimes"].get(runtime, {}).get("ms", {})
@@ -33,7 +33,7 @@ def ratios(state: dict[str, Any], runtime: str, own: str = SEGC) -> dict[str, fl
 
 
 def over_eager(state: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Family -> (ms of eager PyTorch, how many times faster segc's fastest bundle is), lightest first."""
+    """By family, (ms of eager PyTorch, its ratio to segc's fastest bundle), lightest family first."""
     found = {}
     for family, row in state["families"].items():
         eager = row["runtimes"].get("torch", {}).get("ms", {}).get("eager")
@@ -48,7 +48,7 @@ def geometric_mean(values: list[float]) -> float:
 
 
 def summary(state: dict[str, Any]) -> list[str]:
-    """What the goals are about, a line each."""
+    """One line for each goal."""
     lines = []
     for runtime in ("onnxruntime", "openvino", "ncnn"):
         if found := ratios(state, runtime):
@@ -87,12 +87,12 @@ def table(state: dict[str, Any], runtime: str) -> list[str]:
 
 
 def _absent(row: dict[str, Any], name: str) -> str:
-    """Why a route was not timed."""
+    """The cell of a route that was not timed."""
     return f"{row['equal'][name]:.1%} equal" if name in row["equal"] and name not in row["failed"] else "fails"
 
 
 def plot(state: dict[str, Any], path: Path) -> bool:
-    """Bars of segc's ratio over the best plain route. False where matplotlib or the numbers are missing."""
+    """Plot segc's ratios to the best plain route. Returns False if matplotlib or the figures are missing."""
     try:
         import matplotlib
     except ImportError:
@@ -119,15 +119,15 @@ def plot(state: dict[str, Any], path: Path) -> bool:
 
 
 def write(state: dict[str, Any], docs: Path) -> None:
-    """The page, and the plot where matplotlib is installed."""
+    """Write the page and, if matplotlib is installed, the plot."""
     shown = plot(state, docs / PLOT)
     facts = [f"| {name} | {value} |" for name, value in state.get("machine", {}).items()]
     lines = [
         "# Benchmarks", "",
-        "From an image in memory to a mask in memory: medians in milliseconds of runs in turns, each route in a",
-        "process of its own. A route whose mask differs from eager PyTorch's on more than 2 pixels of 1,000 is not",
-        "timed: its cell has the share that is equal. pnnx's logits become a mask in NumPy, by a running maximum.",
-        "The routes of a row are of one run; other rows, and other runtimes, may be of another day.",
+        "The latency from an image in memory to a mask in memory, in milliseconds: medians of runs in turns, each",
+        "route in a process of its own. A route whose mask differs from eager PyTorch's in more than 2 of 1,000 pixels",
+        "is not timed: its cell has the share of equal pixels. NumPy makes the mask from pnnx's logits, by a running",
+        "maximum. The routes of one row and runtime were measured in one run, other rows possibly on other days.",
         "Written by `python benchmarks/latency.py --page`; measured with", "",
         "```console", f"$ {state.get('command', '')}", "```", "",
         *summary(state), "",

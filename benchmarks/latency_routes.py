@@ -1,7 +1,7 @@
-"""Ways from an image in memory to a mask in memory, for benchmarks/latency.py: how each is made, and how it is run.
+"""Routes from an image in memory to a mask in memory, for benchmarks/latency.py: how each is built and run.
 
-Every route but segc's own takes the eager model with `argmax` behind it, as one would export it by hand, and normalises
-the image in NumPy as segc's runtime does. A route that fails to build says why; that is a result too.
+All routes except segc's start from the eager model followed by `argmax`, as one would export it by hand, and normalize
+the image with segc's NumPy code. A route that cannot be built reports the reason, which is a result too.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ INPUTS = {"onnxruntime": ("float32", "uint8"), "openvino": ("float32", "uint8"),
 
 @dataclass(frozen=True)
 class Job:
-    """One family at one size, and the folder for what is made of it."""
+    """One family at one size, and the folder for its files."""
 
     family: str
     config: str
     shape: tuple[int, int] | None
     folder: Path
     threads: int
-    targets: tuple[str, ...]  # that segc compiles for
-    memory_gb: float  # of one process
+    targets: tuple[str, ...]  # targets that segc compiles for
+    memory_gb: float  # limit for one process
 
 
 def bound_memory(gigabytes: float) -> None:
-    """Let allocations of this process fail beyond so much (Linux)."""
+    """Limit the memory that this process may allocate (Linux)."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 2**30),) * 2)
 
 
@@ -47,7 +47,7 @@ def source_of(job: Job) -> Any:
 
 
 def info_of(job: Job) -> Any:
-    """What is known of the model, without opening it: most routes need no PyTorch."""
+    """The saved ModelInfo, so that most routes need no PyTorch."""
     with (job.folder / "info.pickle").open("rb") as file:
         return pickle.load(file)
 
@@ -72,7 +72,7 @@ def normaliser(info: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def with_argmax(module: Any) -> Any:
-    """The eager model that gives a mask."""
+    """The eager model followed by argmax."""
     import torch
 
     class Masked(torch.nn.Module):
@@ -87,7 +87,7 @@ def with_argmax(module: Any) -> Any:
     return Masked().eval()
 
 
-# ---- making: each in a process of its own, once
+# ---- build steps: each runs once, in a process of its own
 
 
 def make_info(job: Job) -> None:
@@ -142,7 +142,7 @@ def make_openvino(job: Job) -> None:
 
 
 def make_segc(job: Job) -> None:
-    """All bundles; why one failed is written beside it. Not verified here: every mask is, before it is timed."""
+    """Compile all bundles; the reason of a failure is written beside the bundle. Masks are verified before timing."""
     from segc.commands.compile import compile_request
     from segc.compilation.cache import CompileCache
     from segc.compilation.request import Request
@@ -162,12 +162,12 @@ def make_segc(job: Job) -> None:
 
 
 def not_made(job: Job, what: str) -> str | None:
-    """Why a step that made several things did not make this one."""
+    """Why a step that writes several files did not write this one; None if it did."""
     path = (job.folder / what).with_suffix(".failed")
     return path.read_text() if path.is_file() else None
 
 
-# ---- running: each in a process of its own, which answers calls
+# ---- runs: each in a process of its own, which answers calls
 
 
 def onnxruntime_on(job: Job, info: Any, file: str) -> Run:
@@ -203,12 +203,12 @@ def ncnn_on(job: Job, info: Any, file: str) -> Run:
 
     def run(image: np.ndarray) -> np.ndarray:
         extractor, x = net.create_extractor(), normalised(image)[0]
-        extractor.input(given, ncnn.Mat(x))  # which looks at x, and does not keep it
+        extractor.input(given, ncnn.Mat(x))  # a view of x, not a copy
         logits = np.array(extractor.extract(taken)[1])
         if len(logits) == 1:
             return (logits[0] > 0).astype(np.uint8)
         mask = np.zeros(logits.shape[1:], np.uint8)
-        argmax_into(mask, logits)  # ten times as fast as NumPy's argmax over the first axis, which is not pnnx's fault
+        argmax_into(mask, logits)  # ten times as fast as NumPy's argmax over the first axis
         return mask
 
     return run
@@ -241,7 +241,7 @@ def segc_on(job: Job, info: Any, bundle: str) -> Run:
 
 @dataclass(frozen=True)
 class Route:
-    """make: steps to take before, by name; run(job, info, what)."""
+    """make: names of the build steps that the route needs. run(job, info, what): loads it."""
 
     make: tuple[str, ...]
     run: Callable[[Job, Any, str], Run]
@@ -279,42 +279,42 @@ MAKERS: dict[str, Callable[[Job], None]] = {
 
 
 def made(job: Job, step: str, limit: float) -> str | None:
-    """Take one step in a process of its own, once: a marker file remembers. Returns why it failed, or None."""
+    """Run one build step, once, in a process of its own; a marker file records it. Returns why it failed, or None."""
     marker = job.folder / f"{step}.done"
     if marker.is_file():
         return marker.read_text() or None
     context = multiprocessing.get_context("spawn")
-    told, teller = context.Pipe(duplex=False)
-    process = context.Process(target=_make, args=(job, step, teller))  # no daemon: some steps start processes
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_make, args=(job, step, sender))  # not a daemon: some steps start processes
     process.start()
-    teller.close()
+    sender.close()
     process.join(limit)
     if process.is_alive():
         process.kill()
         process.join()
-        why = f"not done after {limit:.0f} s"
+        why = f"not finished within {limit:.0f} s"
     else:
-        why = _said(told) if process.exitcode == 0 else f"the process died, exit code {process.exitcode}"
+        why = _message(receiver) if process.exitcode == 0 else f"the process died, exit code {process.exitcode}"
     why = why.replace(f"{job.folder}{os.sep}", "")
     marker.write_text(why)
     return why or None
 
 
-def _make(job: Job, step: str, teller: Connection) -> None:
-    """In the process: take the step, and tell what went wrong."""
+def _make(job: Job, step: str, sender: Connection) -> None:
+    """In the process: run the step, and send the reason of a failure."""
     bound_memory(job.memory_gb)
-    with (job.folder / f"{step}.log").open("w") as log:  # converters talk much, some of them from C++
+    with (job.folder / f"{step}.log").open("w") as log:  # converters print a lot, some of them from C++
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     try:
         MAKERS[step](job)
-        teller.send("")
+        sender.send("")
     except BaseException as error:
-        teller.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}")
+        sender.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}")
 
 
-def _said(told: Connection) -> str:
+def _message(receiver: Connection) -> str:
     try:
-        return str(told.recv())
+        return str(receiver.recv())
     except EOFError:
-        return "ended without a word"
+        return "ended without a message"

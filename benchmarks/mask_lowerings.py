@@ -1,12 +1,12 @@
-"""Every spelling of segc.ResizeArgMax in every target that can run it here: which is the fastest, and which refuse.
+"""Compare all lowerings of segc.ResizeArgMax in each target that runs here: their times, and which are refused.
 
     python benchmarks/mask_lowerings.py [--targets onnxruntime openvino ncnn pplnn] [--classes 19 150] [--runs 7]
                                         [--threads 1] [--small 64x64] [--large 512x512]
 
-The graph is nothing but the resize and the argmax, taken through the target's pipeline and emitter. Spellings run in
-turns, on noise and on smooth logits, which stand for scenes; medians in milliseconds, and the CPU time that the process
-took, which a busy machine disturbs less. PPLNN has no runtime here: the graph legalized for it runs in ONNX Runtime,
-and says what is legal and how much work is left, not what PPLNN's kernels take.
+The graph has only the resize and the argmax, and goes through the target's pipeline and emitter. The lowerings run in
+turns, on noise and on smooth logits, which resemble scenes. The script prints medians of wall time and of the CPU time
+of the process, which other load affects less. PPLNN has no runtime here: ONNX Runtime runs the graph legalized for it,
+which shows what is legal and how much work is left, not the times of PPLNN's kernels.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from segc.pipeline import stages
 from segc.targets.protocol import Settings
 from segc.targets.target import Target
 
-SPELLINGS: dict[str, Any] = {
+LOWERINGS: dict[str, Any] = {
     "Resize, ArgMax": LowerResizeArgMax(),
-    "bands": LowerResizeArgMaxTiled(),
-    "bands, classes last": LowerResizeArgMaxTiled(strip_kb=1024, classes_last=True),
+    "tiled": LowerResizeArgMaxTiled(),
+    "tiled, classes last": LowerResizeArgMaxTiled(strip_kb=1024, classes_last=True),
     "cells": LowerResizeArgMaxCells(),
-    "planes": LowerResizeArgMaxPairwise(scratch=0),
+    "pairwise": LowerResizeArgMaxPairwise(scratch=0),
 }
 Run = Callable[[], np.ndarray]
 
 
 def built(name: str, step: Any, tail: mask_placement.Tail, logits: np.ndarray, threads: int, folder: Path) -> Run:
-    """A call that makes the mask. Raises SegcError where the target refuses the spelling."""
+    """Build an engine. Returns a call that makes the mask. Raises SegcError if the target refuses the lowering."""
     target: Target = dataclasses.replace(targets.get(name), mask_lowering=step)
     runtime = targets.get("onnxruntime") if name == "pplnn" else target
     graph = ir.from_model(tail.model(logits.shape, target.opset))
@@ -58,7 +58,7 @@ def built(name: str, step: Any, tail: mask_placement.Tail, logits: np.ndarray, t
 
 
 def logits_of(kind: str, classes: int, small: tuple[int, int]) -> np.ndarray:
-    """float32 (1, classes, *small): noise, or noise of an eighth of the size, interpolated."""
+    """float32 (1, classes, *small): noise, or smooth logits, interpolated from noise at an eighth of the size."""
     rng = np.random.default_rng(0)
     if kind == "noise":
         return rng.standard_normal((1, classes, *small)).astype(np.float32)
@@ -69,35 +69,35 @@ def logits_of(kind: str, classes: int, small: tuple[int, int]) -> np.ndarray:
 
 
 def measure(name: str, kind: str, classes: int, args: argparse.Namespace) -> None:
-    """Print a line for each spelling."""
+    """Measure the lowerings in one target on one kind of logits, and print a line for each."""
     tail = mask_placement.Tail(args.large, False, None)
     logits = logits_of(kind, classes, args.small)
     want = tail.on_host(logits, args.threads)
     print(f"{name}, {classes} classes, {kind}", flush=True)
-    made: dict[str, Run] = {}
+    engines: dict[str, Run] = {}
     with tempfile.TemporaryDirectory() as top:
-        for spelling, step in SPELLINGS.items():
-            folder = Path(top) / spelling.replace(" ", "")
+        for lowering, step in LOWERINGS.items():
+            folder = Path(top) / lowering.replace(" ", "")
             folder.mkdir()
             try:
-                made[spelling] = built(name, step, tail, logits, args.threads, folder)
-                off = int((made[spelling]().reshape(want.shape) != want).sum())
+                engines[lowering] = built(name, step, tail, logits, args.threads, folder)
+                off = int((engines[lowering]().reshape(want.shape) != want).sum())
                 if off:
-                    print(f"  {spelling:22s} {off} pixels differ from the host kernel's")
+                    print(f"  {lowering:22s} {off} pixels differ from the host kernel's")
             except (SegcError, RuntimeError, ValueError) as why:
-                made.pop(spelling, None)
-                print(f"  {spelling:22s} {' '.join(str(why).split())[:150]}")
-        times: dict[str, list[tuple[float, float]]] = {spelling: [] for spelling in made}
+                engines.pop(lowering, None)
+                print(f"  {lowering:22s} {' '.join(str(why).split())[:150]}")
+        times: dict[str, list[tuple[float, float]]] = {lowering: [] for lowering in engines}
         for turn in range(args.runs + 1):
-            for spelling, run in made.items():
+            for lowering, run in engines.items():
                 begin, cpu = time.perf_counter(), time.process_time()
                 run()
                 if turn:
-                    times[spelling].append((time.perf_counter() - begin, time.process_time() - cpu))
-        made.clear()
-    for spelling, found in times.items():
+                    times[lowering].append((time.perf_counter() - begin, time.process_time() - cpu))
+        engines.clear()
+    for lowering, found in times.items():
         wall, cpu = 1e3 * np.median(np.array(found), axis=0)
-        print(f"  {spelling:22s} {wall:8.1f} ms, {cpu:8.1f} ms of CPU", flush=True)
+        print(f"  {lowering:22s} {wall:8.1f} ms, {cpu:8.1f} ms of CPU", flush=True)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -1,16 +1,17 @@
-"""Masks from logits: segc's host kernel and its spellings in graphs, beside the runtimes' own Resize, ArgMax and Cast.
+"""Masks from logits: segc's host kernel and its lowerings in graphs, compared with the runtimes' Resize and ArgMax.
 
     python benchmarks/masks.py [--runs 15] [--threads 2] [--cases 150 19] [--no-memory] [--json FILE]
                                [--weights PTH --config CONFIG --images DIR]
 
-All ways get the same logits and run in turns, so that a busy machine disturbs all alike: a pause, so that no runtime's
-waiting threads disturb another way, a run that wakes the way's own threads, and the run that counts. Medians in
-milliseconds. Memory: growth of the peak of a process of its own that has loaded the logits and the engine. `differ`:
-pixels that are not torch's, all of them ties.
+All methods get the same logits and run in turns, so that other load affects all equally. Each turn is a pause, in
+which the threads of other runtimes go to sleep, a run that wakes the method's threads, and the run that is timed. The
+script prints medians in milliseconds. Memory is the growth of the peak of a process that has loaded the logits and the
+engine. `differ` is the number of pixels that differ from torch's; all of them are ties.
 
-Logits of scenes are those of the Fast-SCNN in examples/street_scenes on generated scenes, or with --weights of that
-config (its head's classes counted in the file) on the images of a folder. Classes that network lacks get the logits of
-its own ones, shuffled by blocks and lowered so that they seldom win: cells are mixed as often as in the scene.
+Scene logits come from the Fast-SCNN in examples/street_scenes on generated scenes, or, with --weights, from that
+checkpoint on the images of a folder (the number of classes is that of its head). For classes that the network lacks,
+the logits of other classes are shifted in space and lowered, so that they seldom win, and about as many cells have
+several classes as in the scene.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {150: ((128, 128), (512, 512)), 19: ((128, 256), (1024, 2048))}
 LARGE = {150: ((128, 256), (1024, 2048))}  # for memory
-PAUSE = 0.2  # seconds: ONNX Runtime threads wait in a loop after a run, and take the core of another way
-Way = Callable[[np.ndarray], np.ndarray]
+PAUSE = 0.2  # seconds: ONNX Runtime's threads spin after a run, and take a core from the next method
+Method = Callable[[np.ndarray], np.ndarray]
 
 
 def tail_model(classes: int, small: tuple[int, int], large: tuple[int, int], step: Any) -> Any:
-    """logits -> uint8 mask, with segc.ResizeArgMax spelled by `step`."""
+    """A model from logits to a uint8 mask, with segc.ResizeArgMax lowered by the pass `step`."""
     import onnx.parser
 
     from segc.graph import ir
@@ -52,7 +53,7 @@ def tail_model(classes: int, small: tuple[int, int], large: tuple[int, int], ste
     return ir.to_model(graph, functions=False)
 
 
-def in_graph(target: str, model: Any, threads: int) -> Way:
+def in_graph(target: str, model: Any, threads: int) -> Method:
     from segc import targets
     from segc.targets.protocol import Settings
 
@@ -62,40 +63,42 @@ def in_graph(target: str, model: Any, threads: int) -> Way:
     return runtime.load(Path(folder), emitted.options, threads).run
 
 
-def ways(classes: int, small: tuple[int, int], large: tuple[int, int], threads: int) -> dict[str, Callable[[], Way]]:
-    """Name -> what makes the way ready."""
+def methods(
+    classes: int, small: tuple[int, int], large: tuple[int, int], threads: int
+) -> dict[str, Callable[[], Method]]:
+    """By name, a function that prepares the method."""
     from segc import targets
     from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
     from segc.runtime import resize
     from segc.runtime.masks import dispatch
 
-    def host() -> Way:
+    def host() -> Method:
         return lambda x: dispatch.resize_argmax(x[0], large, False, threads=threads)[None]
 
-    def numpy() -> Way:
+    def numpy() -> Method:
         return lambda x: resize.resize_argmax(x[0], large, False)[None]
 
-    def graph(target: str, step: Any) -> Callable[[], Way]:
+    def graph(target: str, step: Any) -> Callable[[], Method]:
         return lambda: in_graph(target, tail_model(classes, small, large, step), threads)
 
     return {
         "onnxruntime, Resize + ArgMax + Cast": graph("onnxruntime", LowerResizeArgMax()),
         "host kernel": host,
         "host, NumPy": numpy,
-        "onnxruntime, segc's spelling": graph("onnxruntime", targets.get("onnxruntime").mask_lowering),
+        "onnxruntime, segc's lowering": graph("onnxruntime", targets.get("onnxruntime").mask_lowering),
         "openvino, Resize + ArgMax + Cast": graph("openvino", LowerResizeArgMax()),
-        "openvino, segc's spelling": graph("openvino", targets.get("openvino").mask_lowering),
+        "openvino, segc's lowering": graph("openvino", targets.get("openvino").mask_lowering),
     }
 
 
 def scene_logits(size: tuple[int, int], args: argparse.Namespace) -> np.ndarray:
-    """float32 (classes of the network, *size): the small logits of one scene."""
+    """float32 (classes of the network, *size): the logits of one scene before the last resize."""
     import cv2
 
     import segc
 
     street = ROOT / "examples" / "street_scenes"
-    shape = size[0] * 8, size[1] * 8  # Fast-SCNN's head is at an eighth
+    shape = size[0] * 8, size[1] * 8  # Fast-SCNN's logits have an eighth of the input's size
     with tempfile.TemporaryDirectory() as folder:
         config, weights = street / "fast_scnn_street.py", street / "fast_scnn_street.pth"
         if args.weights:
@@ -119,7 +122,7 @@ def scene_logits(size: tuple[int, int], args: argparse.Namespace) -> np.ndarray:
 
 
 def _config_of(weights: Path, folder: Path) -> Path:
-    """The zoo's Fast-SCNN with as many classes as the checkpoint's head has."""
+    """A Fast-SCNN config with as many classes as the checkpoint's head."""
     import torch
 
     state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
@@ -134,7 +137,7 @@ def _config_of(weights: Path, folder: Path) -> Path:
 
 
 def widened(x: np.ndarray, classes: int) -> np.ndarray:
-    """float32 (1, classes, h, w): more classes than the network has, which seldom win."""
+    """float32 (1, classes, h, w): the logits with additional classes, which seldom win."""
     rng = np.random.default_rng(0)
     made = [*x]
     while len(made) < classes:
@@ -144,20 +147,20 @@ def widened(x: np.ndarray, classes: int) -> np.ndarray:
 
 
 def mixed_share(x: np.ndarray) -> float:
-    """Share of cells whose four corners differ in their winner."""
+    """The share of cells whose four corners are not all of one class."""
     win = x[0].argmax(0)
     same = (win[1:, 1:] == win[:-1, 1:]) & (win[1:, 1:] == win[1:, :-1]) & (win[1:, 1:] == win[:-1, :-1])
     return 1 - float(same.mean())
 
 
-def timed(made: dict[str, Way], x: np.ndarray, runs: int) -> dict[str, list[float]]:
+def timed(made: dict[str, Method], x: np.ndarray, runs: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in made}
     for turn in range(runs + 2):
-        for name, way in made.items():
+        for name, method in made.items():
             time.sleep(PAUSE)
-            way(x)  # wakes its threads, as the network before it does
+            method(x)  # wakes its threads, as the network before it would
             begin = time.perf_counter()
-            way(x)
+            method(x)
             if turn >= 2:
                 times[name].append(1e3 * (time.perf_counter() - begin))
     return times
@@ -170,8 +173,8 @@ def measure(classes: int, kind: str, x: np.ndarray, args: argparse.Namespace) ->
     resized = torch.nn.functional.interpolate(torch.from_numpy(x), size=large, mode="bilinear")
     want = resized.argmax(1).numpy()
     del resized
-    made = {name: make() for name, make in ways(classes, small, large, args.threads).items()}
-    differ = {name: int((way(x) != want).sum()) for name, way in made.items()}
+    made = {name: make() for name, make in methods(classes, small, large, args.threads).items()}
+    differ = {name: int((method(x) != want).sum()) for name, method in made.items()}
     times = {name: float(np.median(found)) for name, found in timed(made, x, args.runs).items()}
     return {
         "classes": classes, "from": small, "to": large, "logits": kind, "mixed": mixed_share(x), "ms": times,
@@ -180,15 +183,15 @@ def measure(classes: int, kind: str, x: np.ndarray, args: argparse.Namespace) ->
 
 
 def two_resizes(classes: int, x: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
-    """Logits to the input's size and then to an image of 4/3 of it: both at once, or directly."""
+    """Resize logits to the input's size and then to an image of 4/3 of it: both resizes in one step, or directly."""
     from segc.runtime import resize
     from segc.runtime.masks import dispatch
 
     large = CASES[classes][1]
     image = large[0] * 4 // 3, large[1] * 4 // 3
     stepwise = resize.resize_argmax(resize.ResizedRows(resize.ArrayRows(x[0]), large, large, False), image, False)
-    both: Way = lambda x: dispatch.resize_argmax(x[0], image, False, via=(large, large), threads=args.threads)  # noqa: E731
-    direct: Way = lambda x: dispatch.resize_argmax(x[0], image, False, threads=args.threads)  # noqa: E731
+    both: Method = lambda x: dispatch.resize_argmax(x[0], image, False, via=(large, large), threads=args.threads)  # noqa: E731
+    direct: Method = lambda x: dispatch.resize_argmax(x[0], image, False, threads=args.threads)  # noqa: E731
     times = timed({"both at once": both, "directly": direct}, x, args.runs)
     return {
         "classes": classes, "image": image,
@@ -203,26 +206,26 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for classes, (small, large) in LARGE.items():
         peaks = {}
-        for name in ways(classes, small, large, args.threads):
+        for name in methods(classes, small, large, args.threads):
             command = [sys.executable, __file__, "--memory-of", name, "--threads", str(args.threads)]
-            said = subprocess.run([*command, "--cases", str(classes)], capture_output=True, text=True, check=True)
-            peaks[name] = float(said.stdout.split()[-1])
+            done = subprocess.run([*command, "--cases", str(classes)], capture_output=True, text=True, check=True)
+            peaks[name] = float(done.stdout.split()[-1])
             print(f"  {name}: {peaks[name]:.0f} MB", flush=True)
         found.append({"classes": classes, "from": small, "to": large, "peak_mb": peaks})
     return found
 
 
 def memory_of(name: str, classes: int, threads: int) -> None:
-    """Print by how many MB the peak grows when the way runs on noise (Linux). The kernel is compiled before."""
+    """Print by how many MB the peak grows during a run on noise (Linux). The kernel is compiled before."""
     from segc.runtime.masks import dispatch
 
     small, large = LARGE[classes]
     x = np.random.default_rng(0).standard_normal((1, classes, *small)).astype(np.float32)
     dispatch.resize_argmax(x[0, :2, :4, :4], (8, 8), False)
-    way = ways(classes, small, large, threads)[name]()
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak, which a child takes over from its parent
+    method = methods(classes, small, large, threads)[name]()
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which a child inherits from its parent
     before = resident("VmRSS")
-    way(x)
+    method(x)
     print((resident("VmHWM") - before) / 1024)
 
 

@@ -1,4 +1,4 @@
-"""One family of benchmarks/ncnn_vs_pnnx.py: writes all its nets, judges them and takes their times."""
+"""One family of benchmarks/ncnn_vs_pnnx.py: write all its nets, check their outputs, and time them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from segc.support_matrix.families import FAMILIES
 
-# the segc bundles, by what `segc compile` is asked for
+# the options of `segc compile` for each bundle
 OURS: dict[str, dict[str, str]] = {
     "segc mask": {"output": "mask", "decode": "graph"},
     "segc host": {"output": "mask", "decode": "host"},
@@ -27,11 +27,11 @@ OURS: dict[str, dict[str, str]] = {
 THEIRS = {"pnnx torchscript": "model.pt", "pnnx onnx": "model.onnx"}
 KINDS = (*OURS, *THEIRS)
 WARM_UP = 2
-PAUSE = 0.03  # seconds before each run: the threads of the net before spin for a while
-ANSWER = 900  # seconds that one run of a net may take
-CONVERSION = 1800
+PAUSE = 0.03  # seconds before each run: the threads of the previous net spin for a while
+ANSWER = 900  # seconds for one run of a net
+CONVERSION = 1800  # seconds for one conversion
 ERROR, AGREEMENT = 3e-3, 0.998
-CASES = 5  # noise, a photograph, and more noise: on some inputs a net amplifies whatever rounding there is
+CASES = 5  # noise, a photograph, and more noise: on some inputs a net amplifies rounding errors
 FILES = ("model.param", "model.bin", "segc.json")
 PNNX = {
     "input": "in0", "output": "out0", "dtype": "float32",
@@ -43,10 +43,10 @@ Run = Callable[[Any], Any]
 
 @dataclass
 class Cell:
-    """One net: how far it came, and its figures.
+    """One net: whether it converts, loads and is correct, and its figures.
 
-    error: the largest relative one of logits, agreement: the least share of equal pixels; errors: of logits, by case;
-    ms: the median, least_ms: the least.
+    error: the largest relative error of logits; errors: that of each case. agreement: the smallest share of equal
+    pixels. ms, least_ms: the median and the smallest time.
     """
 
     converts: bool = False
@@ -64,7 +64,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """All nets of a family."""
+    """The nets of one family."""
 
     family: str
     size: str
@@ -72,7 +72,7 @@ class Row:
 
 
 def measure(family: str, size: tuple[int, int], threads: int, repeat: int, folder: Path) -> Row:
-    """One family, all kinds. Cost: minutes, and several times the size of the weights in `folder`."""
+    """Measure all nets of one family. Cost: minutes, and several times the size of the weights in `folder`."""
     import numpy as np
 
     row = Row(family, f"{size[0]}x{size[1]}")
@@ -81,13 +81,13 @@ def measure(family: str, size: tuple[int, int], threads: int, repeat: int, folde
     for kind, cell in row.cells.items():
         cell.failure = failed.get(kind) or (convert(kind, folder, size) if kind in THEIRS else "")
         cell.converts = not cell.failure
-        place = place_of(kind, folder)
+        place = folder_of(kind, folder)
         cell.file_mb = round(sum((place / f).stat().st_size for f in FILES[:2] if (place / f).is_file()) / 1e6, 2)
     cases = np.load(folder / "cases.npz")
     with nets(row.cells, folder, threads) as running:
         for kind, net in list(running.items()):
             try:
-                judge_all(row.cells[kind], net, cases, by_pixels=family == "point_rend")
+                check_all(row.cells[kind], net, cases, by_pixels=family == "point_rend")
             except RuntimeError as error:
                 row.cells[kind].failure = f"fails: {error}"
             if not row.cells[kind].correct:
@@ -97,7 +97,7 @@ def measure(family: str, size: tuple[int, int], threads: int, repeat: int, folde
 
 
 def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
-    """Write the segc bundles, model.pt, model.onnx and cases.npz; returns what failed, by kind."""
+    """Write the segc bundles, model.pt, model.onnx and cases.npz. Returns the failures by kind of net."""
     import numpy as np
     import torch
 
@@ -112,7 +112,7 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
     cache, failed, config = CompileCache(), {}, FAMILIES[family]
     for kind, asked in OURS.items():
         request = Request(
-            config, "ncnn", size, mode="whole", verify=False, hybrid=False, out=place_of(kind, folder), **asked
+            config, "ncnn", size, mode="whole", verify=False, hybrid=False, out=folder_of(kind, folder), **asked
         )  # type: ignore[arg-type]
         try:
             compile_request(request, cache=cache)
@@ -139,14 +139,14 @@ def prepare(family: str, size: tuple[int, int], folder: Path) -> dict[str, str]:
         try:
             with torch.no_grad():
                 write(str(folder / THEIRS[kind]))
-        except Exception as error:  # whatever PyTorch's exporters raise: the cell says it
+        except Exception as error:  # the cell reports whatever PyTorch's exporters raise
             failed[kind] = f"PyTorch's exporter: {' '.join(str(error).split())[:120]}"
     return failed
 
 
 def convert(kind: str, folder: Path, size: tuple[int, int]) -> str:
-    """Run pnnx in `folder`; returns why it failed, or nothing."""
-    place, source = place_of(kind, folder), folder / THEIRS[kind]
+    """Run pnnx in `folder`. Returns why it failed, or an empty string."""
+    place, source = folder_of(kind, folder), folder / THEIRS[kind]
     place.mkdir()
     command = [
         str(Path(sys.executable).with_name("pnnx")), str(source), f"inputshape=[1,3,{size[0]},{size[1]}]",
@@ -156,9 +156,9 @@ def convert(kind: str, folder: Path, size: tuple[int, int]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CONVERSION, cwd=place)
     except subprocess.TimeoutExpired:
-        return f"no end within {CONVERSION} s"
+        return f"not finished within {CONVERSION} s"
     finally:
-        source.unlink()  # what is left of a large model fills a disk
+        source.unlink()  # the files of a large model would fill the disk
         for path in [path for path in place.iterdir() if path.name not in FILES]:
             path.unlink()
     if done.returncode or not (place / "model.param").is_file():
@@ -166,13 +166,13 @@ def convert(kind: str, folder: Path, size: tuple[int, int]) -> str:
     return ""
 
 
-def place_of(kind: str, folder: Path) -> Path:
-    """Where the net's files lie."""
+def folder_of(kind: str, folder: Path) -> Path:
+    """The folder of the net's files."""
     return folder / kind.replace(" ", "-")
 
 
 def serve(pipe: Connection, kind: str, folder: Path, threads: int) -> None:
-    """The process of one net: arrays come, (result, seconds to a mask, peak MB) go."""
+    """The process of one net: receives arrays, sends (result, seconds to a mask, peak MB)."""
     import numpy as np
 
     from segc.isolation.memory import peak_memory_mb
@@ -189,11 +189,11 @@ def serve(pipe: Connection, kind: str, folder: Path, threads: int) -> None:
 
 
 def loaded(kind: str, folder: Path, threads: int) -> Run:
-    """x (1, 3, H, W) to logits (1, C, H, W) or mask (1, H, W)."""
+    """Load the net. Returns a function from x (1, 3, H, W) to logits (1, C, H, W) or a mask (1, H, W)."""
     import ncnn
     import numpy as np
 
-    place = place_of(kind, folder)
+    place = folder_of(kind, folder)
     options: dict[str, Any] = dict(PNNX)
     if kind in OURS:
         options = json.loads((place / "segc.json").read_text())["target"]["options"]
@@ -210,14 +210,18 @@ def loaded(kind: str, folder: Path, threads: int) -> Run:
         extractor.input(options["input"], ncnn.Mat(np.ascontiguousarray(x[0])).clone())
         code, y = extractor.extract(options["output"])
         if code:
-            raise RuntimeError(f"ncnn answers {code}")
+            raise RuntimeError(f"ncnn returns {code}")
         return np.array(y)[None].astype(options["dtype"], copy=False)
 
-    return run if kind != "segc host" else decoding(run, place, bool(np.load(folder / "cases.npz")["align_corners"]))
+    return (
+        run
+        if kind != "segc host"
+        else with_host_masks(run, place, bool(np.load(folder / "cases.npz")["align_corners"]))
+    )
 
 
-def decoding(run: Run, place: Path, align_corners: bool) -> Run:
-    """x to mask where segc's runtime makes it from the engine's logits."""
+def with_host_masks(run: Run, place: Path, align_corners: bool) -> Run:
+    """A function from x to the mask that segc's runtime makes from the engine's logits."""
     from segc.runtime.masks.dispatch import resize_argmax
 
     resizes = json.loads((place / "segc.json").read_text())["output"]["decode"]["resize"]
@@ -230,7 +234,7 @@ def decoding(run: Run, place: Path, align_corners: bool) -> Run:
 
 
 class Net:
-    """A net in its process."""
+    """A net in a process of its own."""
 
     def __init__(self, kind: str, folder: Path, threads: int) -> None:
         self._pipe, other = CONTEXT.Pipe()
@@ -240,7 +244,7 @@ class Net:
         self._answer()
 
     def run(self, x: Any) -> Any:
-        """(result, seconds, MB). Raises RuntimeError when the process is gone or does not answer."""
+        """(result, seconds, MB). Raises RuntimeError if the process has ended or does not answer in time."""
         self._pipe.send(x)
         return self._answer()
 
@@ -262,7 +266,7 @@ class Net:
 
 @contextmanager
 def nets(cells: dict[str, Cell], folder: Path, threads: int) -> Iterator[dict[str, Net]]:
-    """The nets that load."""
+    """Start the nets that load, and end them after the block."""
     started: dict[str, Net] = {}
     for kind, cell in cells.items():
         if cell.converts:
@@ -277,19 +281,19 @@ def nets(cells: dict[str, Cell], folder: Path, threads: int) -> Iterator[dict[st
             net.close()
 
 
-def judge_all(cell: Cell, net: Net, cases: Any, *, by_pixels: bool) -> None:
-    """Run all cases; note how far the net comes. Raises RuntimeError when it fails."""
-    good = [judge(cell, net.run(cases[f"x{at}"])[0], cases[f"y{at}"], by_pixels) for at in range(CASES)]
+def check_all(cell: Cell, net: Net, cases: Any, *, by_pixels: bool) -> None:
+    """Run all cases, and record the results in the cell. Raises RuntimeError if the net fails."""
+    good = [check(cell, net.run(cases[f"x{at}"])[0], cases[f"y{at}"], by_pixels) for at in range(CASES)]
     cell.loads, cell.correct = True, all(good)
 
 
-def judge(cell: Cell, y: Any, reference: Any, by_pixels: bool) -> bool:
-    """Note error and agreement; whether both are within the limits."""
+def check(cell: Cell, y: Any, reference: Any, by_pixels: bool) -> bool:
+    """Record the error and agreement of one case. Returns whether both are within the limits."""
     import numpy as np
 
     mask = y if y.ndim == 3 else y.argmax(axis=1)
     if mask.shape != (1, *reference.shape[2:]):
-        cell.failure = f"gives {y.shape}"
+        cell.failure = f"returns shape {y.shape}"
         return False
     agreement = float((mask == reference.argmax(axis=1)).mean())
     cell.agreement = min(cell.agreement if cell.agreement is not None else 1.0, agreement)
@@ -302,7 +306,7 @@ def judge(cell: Cell, y: Any, reference: Any, by_pixels: bool) -> bool:
 
 
 def take_times(cells: dict[str, Cell], running: dict[str, Net], x: Any, repeat: int) -> None:
-    """Median and least of runs in turns, each turn beginning with another net, and the peak of each process."""
+    """Run the nets in turns, each turn starting with another net. Records times and the peak memory of each process."""
     seconds: dict[str, list[float]] = {kind: [] for kind in running}
     for turn in range(WARM_UP + repeat):
         kinds = list(running)
@@ -315,7 +319,7 @@ def take_times(cells: dict[str, Cell], running: dict[str, Net], x: Any, repeat: 
         cells[kind].least_ms = round(min(found[WARM_UP:]) * 1000, 2)
 
 
-def keep_params(folder: Path, kept: Path) -> None:
+def copy_params(folder: Path, kept: Path) -> None:
     """Copy the .param files, which are text, to `kept`."""
     kept.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*/model.param"):

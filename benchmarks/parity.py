@@ -1,12 +1,12 @@
-"""segc's engines and the plain torch export against eager PyTorch, in the same runtimes.
+"""Accuracy of segc's engines and of the plain torch export in the same runtimes, compared with eager PyTorch.
 
     python benchmarks/parity.py [--models fcn pspnet … | all] [--targets onnxruntime openvino] [--size HxW] [--odd]
                                 [--state FILE]
 
-Weights are seeded and BatchNorm statistics calibrated, inputs are noise and a photograph. For every model, size and
-target: the relative logit error and pixel agreement of segc's bundle and of `torch.onnx.export(dynamo=True)` of the
-same unmodified model in the same runtime, and whether every differing pixel is a near tie. --state remembers rows: a
-run that was stopped goes on from there.
+Weights are random from a fixed seed, and BatchNorm statistics are calibrated. Inputs are noise and a photograph. For
+each model, size and target, the script prints the relative logit error and the share of equal pixels of segc's bundle,
+the same for `torch.onnx.export(dynamo=True)` of the unmodified model in the same runtime, and whether every differing
+pixel is a near tie. --state saves the rows: an interrupted run continues from there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ODD = (97, 129)
 
 @dataclass(frozen=True)
 class Row:
-    """Worst figures over the inputs of one model, size and target; plain_*: of the plain torch export."""
+    """The worst figures over all inputs for one model, size and target. plain_*: those of the plain torch export."""
 
     model: str
     size: tuple[int, int]
@@ -52,7 +52,7 @@ class Row:
     margin_ratio: float | None
     plain_error: float
     plain_agreement: float
-    asked: str = "crop"  # the size that was asked for: "crop" or HxW; `size` is the nearest the model accepts
+    asked: str = "crop"  # the requested size, "crop" or HxW; `size` is the nearest size that the model accepts
 
     @property
     def ratio(self) -> float:
@@ -63,7 +63,7 @@ class Row:
 def measure(
     name: str, size: tuple[int, int] | None, target_names: tuple[str, ...], asked: str, threads: int = 2
 ) -> Iterator[Row]:
-    """Rows for one model, at `size` or the config's crop size; a size the model rejects moves up to one it takes."""
+    """The rows of one model at `size` (None: the config's crop size), rounded up to a size that the model accepts."""
     cache = CompileCache()
     source = open_source(FAMILIES[name], mode="whole")
     size = accepted_size(source, size or source.info.shape)
@@ -92,7 +92,7 @@ def measure(
 
 
 def accepted_size(source: Source, size: tuple[int, int]) -> tuple[int, int]:
-    """`size`, or the nearest larger one that eager PyTorch accepts."""
+    """`size`, or the nearest larger size that eager PyTorch accepts."""
     from segc.frontend.trace import accepts
 
     for step in (1, 2, 4, 8, 16, 32, 64):
@@ -104,7 +104,7 @@ def accepted_size(source: Source, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def plain_export(source: Source, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """What a user gets without segc: the exporter alone, no rewrite, no pass."""
+    """The model as a user exports it without segc: no rewrites, no passes."""
     import torch
 
     with torch.no_grad():
@@ -135,8 +135,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=[*LIGHT], choices=[*FAMILIES, "all"], metavar="M")
     parser.add_argument("--targets", nargs="+", default=["onnxruntime", "openvino"])
     parser.add_argument("--size", type=arguments.shape, metavar="HxW", help="instead of the config's crop size")
-    parser.add_argument("--odd", action="store_true", help="at 97x129 (or the next size the model accepts) only")
-    parser.add_argument("--state", type=Path, help="rows as JSON, one a line: read first, then appended to")
+    parser.add_argument("--odd", action="store_true", help="only at 97x129, or the next size that the model accepts")
+    parser.add_argument("--state", type=Path, help="rows as JSON lines: read first, then appended to")
     args = parser.parse_args()
     rows = _read(args.state)
     known = {(row.model, row.asked) for row in rows}

@@ -1,12 +1,13 @@
-"""What one pass is worth: a model compiled with it and without it, run in turns.
+"""The gain of one pass: a model compiled with and without it, run in turns.
 
     python benchmarks/pass_gain.py PASS MODEL... [--target onnxruntime] [--output mask] [--shape HxW] [--threads 2]
                                    [--runs 15]
 
-PASS: a name of `segc passes`. MODEL: what `segc compile` takes, traced once. Both graphs go through the target's whole
-pipeline, one without that pass and one with it, at its end where the target does not have it. The runtime runs both on
-the same noise, in turns with a pause. For each model: median milliseconds without and with the pass, the gain, and the
-largest difference of the two results relative to the largest number (of masks: the share of pixels that differ).
+PASS: a name that `segc passes` lists. MODEL: a source for `segc compile`, traced once. Both graphs go through the
+target's pipeline, one without the pass and one with it; if the target's pipeline lacks the pass, it is added as late as
+possible. The runtime runs both on the same noise, in turns with pauses. The script prints, for each model, the median
+milliseconds without and with the pass, the gain, and the largest relative difference of the results (for masks: the
+share of differing pixels).
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from segc.targets.protocol import Session
 from segc.targets.target import Target
 
 WARM_UP = 2
-PAUSE = 0.1  # seconds: threads that ran the other engine may still wait in a loop
+PAUSE = 0.1  # seconds: the threads of the other engine may spin for a while
 
 
 def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str, also: str = "") -> onnx.ModelProto:
-    """The model after the target's pipeline, less the pass `without`, or with the pass `also`, where that is named."""
+    """The model after the target's pipeline, without the pass `without`, and with the pass `also` if given."""
     graph = ir.from_model(onnx.ModelProto.FromString(model.SerializeToString()))
     ir.infer_shapes(graph)
     whole = stages.standard(target, shape=None, mask=mask)
@@ -52,7 +53,7 @@ def graph_of(model: onnx.ModelProto, target: Target, mask: bool, without: str, a
 
 
 def with_pass(name: str, steps: Sequence[Pass], extra: Pass) -> Pipeline:
-    """The passes and one more, as late as an order that holds allows. Raises PipelineError where none does."""
+    """A pipeline with one more pass, as late as a valid order allows. Raises PipelineError if there is none."""
     for index in range(len(steps), 0, -1):
         with contextlib.suppress(PipelineError):
             return stages.chosen(name, [*steps[:index], extra, *steps[index:]])
@@ -60,14 +61,14 @@ def with_pass(name: str, steps: Sequence[Pass], extra: Pass) -> Pipeline:
 
 
 def loaded(model: onnx.ModelProto, target: Target, folder: Path, threads: int) -> Session:
-    """An engine of the target, running."""
+    """Emit the model for the target, and load the engine."""
     folder.mkdir()
     emitted = target.emit(model, folder, targets.Settings())
     return target.load(folder, emitted.options, threads)
 
 
 def traced(source: str, shape: tuple[int, int] | None) -> tuple[onnx.ModelProto, tuple[int, ...]]:
-    """The ONNX model that compiling starts from, and the shape of its input."""
+    """The exported ONNX model, and the shape of its input."""
     if source.endswith(".onnx"):
         model = onnx.load(source)
         return model, tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
@@ -75,13 +76,13 @@ def traced(source: str, shape: tuple[int, int] | None) -> tuple[onnx.ModelProto,
     from segc.frontend.trace import trace
 
     opened = open_source(source, mode="whole")
-    assert opened.module is not None  # it is no ONNX file
+    assert opened.module is not None  # it is not an ONNX file
     size = (1, opened.info.in_channels, *(shape or opened.info.shape))
     return trace(opened.module, size, opset=20).model, size
 
 
 def take_turns(engines: list[Session], x: np.ndarray, runs: int) -> list[float]:
-    """Median milliseconds of each."""
+    """The median milliseconds of each engine; they run in turns."""
     seconds: list[list[float]] = [[] for _ in engines]
     for _ in range(WARM_UP + runs):
         for engine, found in zip(engines, seconds, strict=True):
@@ -93,14 +94,14 @@ def take_turns(engines: list[Session], x: np.ndarray, runs: int) -> list[float]:
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Of logits relative to the largest; of masks the share of unequal pixels."""
+    """The largest difference of logits, relative to the largest logit; of masks, the share of differing pixels."""
     if a.dtype.kind == "f":
         return float(np.abs(a - b).max() / np.abs(a).max())
     return float((a != b).mean())
 
 
 def measure(source: str, args: argparse.Namespace) -> str:
-    """One line."""
+    """Measure one model. Returns its row as Markdown."""
     shape: Any = tuple(int(side) for side in args.shape.split("x")) if args.shape else None
     model, size = traced(source, shape)
     target = targets.get(args.target)

@@ -1,15 +1,15 @@
-"""Time of the standard pipeline against the size of the graph, and memory for models over 2 GB.
+"""How the time of the standard pipeline grows with the size of the graph, and memory for models over 2 GB.
 
     python benchmarks/scale.py [--nodes 1000 10000 50000] [--target onnxruntime] [--repeat 3]
     python benchmarks/scale.py --large [--gigabytes 2.5] [--folder DIR]
 
-A chain and a wide graph (one tensor read by a third of all nodes, joined again in a tree) of segmentation ops. `growth`
-is how much faster the time grew than the number of nodes, since the row before: 1.0 is linear. Every size runs in a
-process of its own; seconds are CPU seconds, which other work on the machine hardly disturbs, and the best of
-`--repeat` runs counts. The slowest pass is given in seconds of wall time.
+The graphs are a chain of segmentation ops, and a wide graph in which a third of all nodes read one tensor and a tree
+joins their outputs. `growth` is the growth of the time divided by that of the number of nodes, from the row before: 1.0
+is linear. Each size runs in a process of its own. Seconds are CPU seconds, which other load hardly affects, of the best
+of `--repeat` runs. The time of the slowest pass is wall time.
 
-`--large` writes a model with so much external data, sparse on disk, runs `segc opt` on it in a process of its own and
-prints its peak resident memory. A file of that size is in the folder meanwhile (default: the system's temporary one).
+`--large` writes a model with --gigabytes of external data, sparse on disk, runs `segc opt` on it in a process of its
+own, and prints the peak resident memory. The file lies in --folder meanwhile (default: the temporary folder).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import onnx.numpy_helper
 FLOAT = onnx.TensorProto.FLOAT
 
 
-def finished(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> onnx.ModelProto:
-    """A model x (N, 4, H, W) -> y, the output of the last node."""
+def model_of(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """A model of these nodes from x (N, 4, H, W) to the output of the last node."""
     for at, node in enumerate(nodes):
         node.name = f"node{at}"
     graph = onnx.helper.make_graph(
@@ -44,7 +44,7 @@ def finished(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> o
 
 
 def chain(count: int) -> onnx.ModelProto:
-    """Conv, Relu, Add, Identity, Sub of what a Shape says, and so on."""
+    """A chain of Conv, Relu, Add, Identity, Shape and Reshape."""
     make, nodes, before = onnx.helper.make_node, [], "x"
     while len(nodes) < count - 4:
         at = len(nodes)
@@ -60,11 +60,11 @@ def chain(count: int) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal((4, 4, 3, 3)) / 6).astype(np.float32)
     nodes.append(make("Relu", [before], ["y"]))
-    return finished(nodes, {"w": weight, "c": np.full(1, 0.01, np.float32)})
+    return model_of(nodes, {"w": weight, "c": np.full(1, 0.01, np.float32)})
 
 
 def wide(count: int) -> onnx.ModelProto:
-    """One tensor with a third of the nodes as readers; every tenth pair of readers computes the same."""
+    """A third of the nodes read one tensor; every tenth pair of readers computes the same."""
     make, nodes, constants = onnx.helper.make_node, [], {}
     level = []
     for at in range(count // 3):
@@ -78,14 +78,14 @@ def wide(count: int) -> onnx.ModelProto:
         for pair in pairs:
             level.append(f"s{len(nodes)}")
             nodes.append(make("Add" if len(pair) == 2 else "Identity", pair, [level[-1]]))
-    return finished(nodes, constants)
+    return model_of(nodes, constants)
 
 
 KINDS = {"chain": chain, "wide": wide}
 
 
 def measure(kind: str, count: int, target: str) -> dict[str, float]:
-    """Seconds for import, pipeline and export of one graph, after warming up on a small one."""
+    """Seconds for import, pipeline and export of one graph, after a warm-up on a small one."""
     from segc import targets
     from segc.graph import ir
     from segc.pipeline import hooks, stages
@@ -138,7 +138,7 @@ def table(sizes: list[int], target: str, repeat: int) -> None:
 
 
 def write_large(folder: Path, size: float, layers: int = 8) -> Path:
-    """A chain of MatMul and Relu over weights of `size` bytes together, in a file that is nearly all a hole."""
+    """Write a chain of MatMul and Relu with weights of `size` bytes in total, in a sparse file."""
     width = int((size / layers / 4) ** 0.5)
     make, nodes, weights, before = onnx.helper.make_node, [], [], "x"
     for at in range(layers):
@@ -164,24 +164,24 @@ def write_large(folder: Path, size: float, layers: int = 8) -> Path:
 
 
 def large(size: float, folder: str | None) -> None:
-    """Peak memory of `segc opt` on a large model, and that of loading it with onnx, for comparison."""
+    """Print the peak memory of `segc opt` on a large model and, for comparison, of `onnx.load`."""
     cli = "import sys; from segc.cli import main;"
     programs = {
         "segc opt -o OUT": f"{cli} sys.exit(main(['opt', sys.argv[1], '-o', sys.argv[1] + '.out', '--force']))",
         "segc opt --check": f"{cli} sys.exit(main(['opt', sys.argv[1], '--check']))",
         "onnx.load": "import sys, onnx; onnx.load(sys.argv[1])",
     }
-    print("| program | weights MB | peak RSS MB | of that not mapped from files MB | seconds |")
+    print("| program | weights MB | peak RSS MB | peak RSS without mapped files MB | seconds |")
     print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory(dir=folder) as room:
-        path = write_large(Path(room), size)
+    with tempfile.TemporaryDirectory(dir=folder) as parent:
+        path = write_large(Path(parent), size)
         for name, program in programs.items():
-            peak, private, seconds = watched([sys.executable, "-c", program, str(path)])
+            peak, private, seconds = run_watched([sys.executable, "-c", program, str(path)])
             print(f"| {name} | {size / 1e6:.0f} | {peak / 1e6:.0f} | {private / 1e6:.0f} | {seconds:.1f} |", flush=True)
 
 
-def watched(command: list[str]) -> tuple[int, int, float]:
-    """Peak resident bytes of a child, peak of those that are not pages of files, and its seconds."""
+def run_watched(command: list[str]) -> tuple[int, int, float]:
+    """Run a command: its peak resident bytes, the peak without mapped files, and its seconds."""
     import psutil
 
     start, peak, private = time.perf_counter(), 0, 0
@@ -193,9 +193,9 @@ def watched(command: list[str]) -> tuple[int, int, float]:
             break
         peak, private = max(peak, memory.rss), max(private, memory.rss - getattr(memory, "shared", 0))
         time.sleep(0.01)
-    _, said = child.communicate()
+    _, errors = child.communicate()
     if child.returncode != 0:
-        raise SystemExit(f"{' '.join(command[:2])} failed:\n{said.decode()}")
+        raise SystemExit(f"{' '.join(command[:2])} failed:\n{errors.decode()}")
     return peak, private, time.perf_counter() - start
 
 

@@ -1,11 +1,12 @@
-"""segc opt beside onnxsim and onnxslim, on plain exports of models from mmseg's zoo.
+"""segc opt, compared with onnxsim and onnxslim on plain exports of models from mmseg's zoo.
 
     python benchmarks/simplifiers.py [--models fcn pspnet …] [--runs 41] [--folder DIR] [--json FILE]
 
-Each model is exported by `torch.onnx.export(dynamo=True)` alone, at a small odd size. Every tool gets that file in a
-process of its own: seconds of the call (imports excluded) and peak memory of the process. The results are run in ONNX
-Runtime with two threads and its default optimisations, interleaved, so that a busy machine slows all alike: medians,
-and for segc the median of the ratios of runs side by side. `error`: largest relative difference from the export.
+Each model is exported by `torch.onnx.export(dynamo=True)` alone, at a small odd size. Each tool gets that file in a
+process of its own; measured are the seconds of the call, without imports, and the peak memory of the process. ONNX
+Runtime then runs the results with two threads and its default optimizations, in turns, so that other load affects all
+equally. The script prints medians, and the median ratio of segc's time to that of each tool in the same turn. `error`
+is the largest relative difference from the export.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SIZE = (97, 129)
 
 @dataclass
 class Row:
-    """One model. Per tool (and "export"): nodes, op kinds, seconds, peak MB, median ms, relative error."""
+    """One model. For each tool and "export": nodes, kinds of ops, seconds, peak MB, median ms, relative error."""
 
     model: str
     size: tuple[int, int]
@@ -45,14 +46,14 @@ class Row:
     peak_mb: dict[str, float] = field(default_factory=dict)
     ms: dict[str, float] = field(default_factory=dict)
     error: dict[str, float] = field(default_factory=dict)
-    ratio: dict[str, float] = field(default_factory=dict)  # segc's latency over the tool's, median of pairs
+    ratio: dict[str, float] = field(default_factory=dict)  # segc's latency divided by the tool's, median over turns
     ops: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def simplify(tool: str, source: str, out: str) -> dict[str, float]:
-    """Run one tool here; seconds of its work and peak memory of this process."""
+    """Run one tool in this process. Returns its seconds and the peak memory of the process."""
     if tool == "segc":
-        import onnxruntime  # noqa: F401 - what the call would import
+        import onnxruntime  # noqa: F401 - so that the timed call does not import it
         import onnxsim
 
         from segc.commands.optimize import optimize
@@ -77,7 +78,7 @@ def simplify(tool: str, source: str, out: str) -> dict[str, float]:
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process; getrusage would count that of the parent before it started us, too."""
+    """The peak resident memory of this process; getrusage would include that of its parent before the fork."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
@@ -156,8 +157,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=[*MODELS], choices=[*MODELS])
     parser.add_argument("--runs", type=int, default=41)
-    parser.add_argument("--folder", type=Path, help="keep exports and results here")
-    parser.add_argument("--json", type=Path, help="write the rows here too")
+    parser.add_argument("--folder", type=Path, help="save exports and results here")
+    parser.add_argument("--json", type=Path, help="also save the rows here")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--export", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -167,7 +168,7 @@ def main() -> None:
     if args.export:
         export(*args.export)
         return
-    print("segc / onnxsim / onnxslim; ratio: segc's latency over that of export / onnxsim / onnxslim\n")
+    print("segc / onnxsim / onnxslim; ratio: segc's latency divided by that of export / onnxsim / onnxslim\n")
     print("| model | exported nodes | nodes | op kinds | seconds | peak MB | latency ms | ratio | segc's error |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows = []

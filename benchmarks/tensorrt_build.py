@@ -1,17 +1,17 @@
-"""TensorRT engines of all families: what a build costs, how large they are, whether two builds are equal.
+"""TensorRT engines of all families: the time of a build, their size, and whether two builds are equal.
 
     python benchmarks/tensorrt_build.py [SOURCE …] [--precisions fp32 fp16] [--outputs logits mask] [--set NAME=VALUE]
                                         [--size HxW] [--once] [--rows FILE] [--limit SECONDS] [--memory GIB]
 
-SOURCE: families of segc.support_matrix.families, Python files or ONNX files; default: all families, at their crop
-size. Each source, precision and output is a row. `segc compile --defer` makes its legalized graph in a process of its
-own and judges it in ONNX Runtime; then the engine is built as every compile builds it, twice, and the bytes are
-compared. Build seconds are those of writing the graph, the child process, parsing, building and the sidecar.
+SOURCE: families of segc.support_matrix.families, Python files or ONNX files; by default all families at their crop
+size. Each source, precision and output is a row. `segc compile --defer`, in a process of its own, writes the legalized
+graph and verifies it in ONNX Runtime. The engine is then built twice, in the same way as by every compile, and the
+bytes are compared. The build time includes writing the graph, the child process, parsing, building and the sidecar.
 
-It runs unattended: what fails, takes longer than --limit (3600 s a step) or wants more memory than --memory (three
-quarters of the machine's) costs its row. Rows are appended to --rows (JSON lines) as they come; started again with the
-same file, it makes those that are missing or failed. Prints each row and at the end medians and what misses the goals;
-exits 1 when a row failed.
+The script can run unattended: a row fails, and the others continue, if it takes longer than --limit (3600 s for each
+step) or needs more memory than --memory (three quarters of the machine's). Rows are appended to --rows (JSON lines); a
+new run with the same file makes the missing and failed rows only. The script prints each row, and at the end medians
+and what misses the goals. The exit code is 1 if a row failed.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ KEY = ("source", "precision", "output", "size", "options")
 
 
 class Failed(Exception):  # noqa: N818 - an answer, kept in its row
-    """A row that could not be made; the message says why."""
+    """A row failed. The message is the reason."""
 
 
 def key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a row is about."""
+    """The key of a row."""
     return tuple(str(row[name]) for name in KEY)
 
 
 def measured(asked: Row, limit: float, once: bool) -> Row:
-    """The figures of one row. Raises Failed."""
+    """Measure one row. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="segc-tensorrt-build-") as folder:
         bundle = Path(folder) / "bundle"
         report = compiled(asked, bundle, limit)
@@ -78,7 +78,7 @@ def measured(asked: Row, limit: float, once: bool) -> Row:
 
 
 def compiled(asked: Row, bundle: Path, limit: float) -> Row:
-    """The report of `segc compile --defer`, run in a process of its own."""
+    """Run `segc compile --defer` in a process of its own. Returns its report."""
     source = asked["source"]
     command = [
         *(sys.executable, "-m", "segc", "compile", FAMILIES.get(source, source), "--target", "tensorrt", "--defer"),
@@ -98,7 +98,7 @@ def compiled(asked: Row, bundle: Path, limit: float) -> Row:
 
 
 def why(done: subprocess.CompletedProcess[str]) -> str:
-    """What `segc compile --json` says of its failure: JSON, or whatever it wrote before it died."""
+    """The reason of a failed `segc compile --json`: from its JSON, else the end of its error output."""
     try:
         said = json.loads(done.stdout)
         return ": ".join([said["error"], *said["because"]])
@@ -107,7 +107,7 @@ def why(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def built(bundle: Path, folder: Path, asked: Row, limit: float) -> tuple[Row, float]:
-    """Bytes, hash and version of an engine of the bundle's graph, and the seconds it took."""
+    """Build the engine of the bundle's graph. Returns its size, hash and version, and the seconds of the build."""
     folder.mkdir()
     job, flavor = json.loads((bundle / "build.json").read_bytes()), chosen(asked["options"])
     start = time.perf_counter()
@@ -121,13 +121,13 @@ def built(bundle: Path, folder: Path, asked: Row, limit: float) -> tuple[Row, fl
 
 
 def weight_bytes(path: Path) -> int:
-    """Bytes of the constants of an ONNX file."""
+    """The size of the constants of an ONNX file in bytes."""
     tensors = onnx.load(path, load_external_data=False).graph.initializer
     return sum(math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize for t in tensors)
 
 
 def summary(found: Iterable[Row]) -> Row:
-    """Medians over the sources, and what misses a goal, with its figure."""
+    """Medians over the sources, and the rows that miss a goal."""
     rows = list(found)
     good = [row for row in rows if "failed" not in row]
     engines = {key(row): row["engine_bytes"] for row in good}
@@ -155,7 +155,7 @@ def summary(found: Iterable[Row]) -> Row:
 
 
 def named(row: Row) -> str:
-    """Source and output."""
+    """The source and output of a row, for people."""
     return Path(row["source"]).stem + ("" if row["output"] == "logits" else f" {row['output']}")
 
 
@@ -172,14 +172,14 @@ def _above(shares: Mapping[str, float], goal: float) -> dict[str, float]:
 
 
 def earlier(path: Path | None) -> dict[tuple[str, ...], Row]:
-    """The rows in the file, the last of each kind."""
+    """The rows of the file, the last one for each key."""
     if path is None or not path.is_file():
         return {}
     return {key(row): row for line in path.read_text(encoding="utf-8").splitlines() if (row := json.loads(line))}
 
 
 def wanted(args: argparse.Namespace) -> list[Row]:
-    """What the rows are about, in the order they are made."""
+    """The keys of all rows, in order."""
     options = dict(sorted(text.split("=", 1) for text in args.set))
     about = {"size": args.size, "options": options}
     return [
@@ -191,7 +191,7 @@ def wanted(args: argparse.Namespace) -> list[Row]:
 
 
 def bound_memory(gib: float | None) -> None:
-    """Limit the data of this process and of each that it starts; None: three quarters of the machine's memory."""
+    """Limit the memory of this process and of its children; None: to three quarters of the machine's memory."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     most = int(whole * 3 / 4 if gib is None else gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--size", metavar="HxW")
     parser.add_argument("--once", action="store_true", help="do not build a second time")
-    parser.add_argument("--rows", type=Path, help="JSON lines: rows are taken from here and appended")
+    parser.add_argument("--rows", type=Path, help="JSON lines: existing rows are reused, new ones appended")
     parser.add_argument("--limit", type=float, default=3600.0, metavar="SECONDS")
     parser.add_argument("--memory", type=float, metavar="GIB")
     args = parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""Calls a second of one engine that several threads share, and whether each result is that of a call alone.
+"""Calls per second of an engine that several threads share, and whether each result equals that of a single call.
 
     python benchmarks/threads.py BUNDLE... [--threads N] [--callers 1,2,4,8] [--seconds S] [--shape HxW]
 
---threads: of the runtime (0: its own choice). ONNX Runtime and ncnn compute in the caller's thread, so compare callers
-with 1; OpenVINO's threads belong to the engine, so give it as many as there are cores. A tiny model measures the calls
-and not the runtime: take one that needs some milliseconds, on an idle machine.
+--threads: threads of the runtime (0: its own choice). ONNX Runtime and ncnn compute in the caller's thread: use 1 to
+compare numbers of callers. OpenVINO's threads belong to the engine: use as many as the machine has cores. With a tiny
+model, the script would measure the calls and not the runtime: use one that takes some milliseconds, on an idle machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segc.cli.arguments import shape
 
 
 def measured(engine: segc.Engine, x: np.ndarray, callers: int, seconds: float) -> tuple[float, int]:
-    """Calls a second, and how many of them gave another result than a call alone."""
+    """Calls per second, and the number of calls whose result differs from that of a single call."""
     kind = engine.manifest.output.kind
     inputs = [np.roll(x, at, axis=-1) for at in range(callers)]
     want = [engine.run(each)[kind] for each in inputs]
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--callers", default="1,2,4,8")
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--shape", default="512x512", help="of dynamic engines")
+    parser.add_argument("--shape", default="512x512", help="input size of dynamic engines")
     args = parser.parse_args()
     counts = [int(count) for count in args.callers.split(",")]
     print("bundle", *(f"{count} callers" for count in counts), "wrong", sep="\t")
