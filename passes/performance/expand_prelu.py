@@ -59,12 +59,7 @@ def expand(b: Builder) -> gs.Tensor:
 
 def _slope_per_channel(x: gs.Tensor, slope: np.ndarray) -> np.ndarray | None:
     """One slope per channel, if `x` is a feature map whose channels fill blocks; otherwise None."""
-    if (
-        x.shape is None
-        or len(x.shape) != 4
-        or not isinstance(x.shape[1], (int, np.integer))
-        or x.shape[1] % CHANNEL_BLOCK
-    ):
+    if len(x.shape) != 4 or not isinstance(x.shape[1], (int, np.integer)) or x.shape[1] % CHANNEL_BLOCK:
         return None
     shape = (1,) * (4 - slope.ndim) + slope.shape
     if shape[0] != 1 or shape[2:] != (1, 1):

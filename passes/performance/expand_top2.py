@@ -39,7 +39,7 @@ class ExpandTop2(Pass):
 def expand(b: Builder, protected_ids: set[int]) -> gs.Tensor:
     """Build the nodes that replace one TopK. Raises RewriteNotApplicable."""
     x, indices = b.node.inputs[0], b.node.outputs[1]
-    if len(b.node.inputs) < 2 or ints(b.node.inputs[1]) != [2]:
+    if ints(b.node.inputs[1]) != [2]:
         raise RewriteNotApplicable("its k is not 2")
     if indices.outputs or id(indices) in protected_ids:
         raise RewriteNotApplicable(f"its indices '{indices.name}' are used")

@@ -52,7 +52,7 @@ class HoistConvAboveResize(Pass):
 def _reads_resize(conv: gs.Node) -> bool:
     """Whether a 1x1 convolution reads a Resize, directly or through a Concat."""
     weights = conv.inputs[1]
-    if weights.shape is None or len(weights.shape) != 4 or tuple(weights.shape[2:]) != (1, 1):
+    if weights.shape is None or tuple(weights.shape[2:]) != (1, 1):
         return False
     return any(producer_of(part, "Resize") for part in concat_inputs(conv))
 
@@ -82,10 +82,10 @@ class _Hoist:
 
     def _split_parts(self) -> list[Part]:
         """The parts of the input; those with a Resize move below the convolution. Raises RewriteNotApplicable."""
-        conv, tensors = self.conv, concat_inputs(self.conv)
+        conv = self.conv
         if (why := _why_not_pointwise(conv)) is not None:
             raise RewriteNotApplicable(why)
-        if tensors[0] is not conv.inputs[0] and (why := self._why_shared(conv.inputs[0])):
+        if why := self._why_shared(conv.inputs[0]):
             raise RewriteNotApplicable(why)
         return split_parts(conv, self._why_stays)
 

@@ -102,3 +102,21 @@ def test_an_infinite_slope_is_left_alone() -> None:
     graph.nodes[0].inputs[1].values = np.array([1, np.inf], np.float32)
     result = ExpandPRelu().run(graph)
     assert result.changes == 0 and "not finite" in result.skips[0].reason
+
+
+@pytest.mark.parametrize(
+    ("x", "slope"),
+    [
+        ("1,12,3,5", "12,1,1"),
+        ("1,16,5", "1"),
+        ("1,C,3,5", "1"),
+        ("1,16,3,5", "5"),
+        ("2,16,3,5", "2,16,1,1"),
+    ],
+    ids=["no whole blocks", "no map", "an unknown count", "a slope for each column", "a slope for each image"],
+)
+def test_channels_that_fill_no_blocks_with_a_slope_each_take_plain_ops(x: str, slope: str) -> None:
+    values = ", ".join(["-2"] * int(np.prod([int(side) for side in slope.split(",")])))
+    text = f"g (float[{x}] x) => (float[{x}] y) <float[{slope}] s = {{{values}}}> {{ y = PRelu (x, s) }}"
+    graph = check_pass(ExpandPRelu(), HEAD20 + text, None)
+    assert [n.op for n in graph.nodes] == ["Min", "Mul", "Relu", "Add"]

@@ -50,7 +50,14 @@ def test_two_of_two_are_put_in_order() -> None:
     [
         (text("1,5,3", "1,3,3", count=3), "k is not 2"),
         (text("1,5,3", "1,2,3", more=", int64[1,2,3] i"), "'i' are used"),
+        (text("1,5,3", "1,2,3", more=", int64[1,2,3] j").replace("(x, k)", "(x, k)  j = Neg (i)"), "'i' are used"),
         (text("1,5,3", "1,2,3", "axis = 1, largest = 0"), "takes the smallest"),
+        (text("1,1,3", "1,2,3"), "is unknown"),
+        (
+            f"""{HEAD20} g (float[30] x, int64[r] s) => (float[A,B] y) <int64[1] k = {{2}}>
+            {{ t = Reshape (x, s)  y, i = TopK <axis = 1> (t, k) }}""",
+            "the rank of 't' is unknown",
+        ),
         (text("1,3,5", "1,3,2", "axis = 2"), "last axis"),
         (text("1,3,5", "1,3,2", "axis = -1"), "last axis"),
         (text("1,C,5", "1,2,5"), "is unknown"),

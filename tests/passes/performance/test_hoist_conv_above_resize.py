@@ -174,3 +174,14 @@ def test_any_enlargement_gives_the_same_numbers(
     before = evaluate.outputs(graph, given)["y"]
     apply(HoistConvAboveResize(), graph)
     np.testing.assert_allclose(evaluate.outputs(graph, given)["y"], before, atol=3e-5)
+
+
+def test_what_has_no_known_rank_stays() -> None:
+    body = f"r = Resize <{LINEAR}> (x, , two)  w2 = Reshape (w, n)  y = Conv (r, w2, b)"
+    source = text(body).replace("float[1,8,3,2] x", "float[1,8,3,2] x, int64[k] n")
+    check_untouched(HoistConvAboveResize(), source, None)  # who knows whether it is 1x1
+    body = f"r = Resize <{LINEAR}> (x, , two)  y = Conv (r, w, b)"
+    graph = graph_of(text(body))
+    graph.inputs[0].shape = None
+    result = apply(HoistConvAboveResize(), graph)
+    assert result.changes == 0 and "is unknown" in result.skips[0].reason

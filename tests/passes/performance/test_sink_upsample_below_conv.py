@@ -117,6 +117,23 @@ def test_a_little_enlargement_is_not_worth_it() -> None:
     untouched(made, "saves less than it costs")
 
 
+def test_a_form_that_costs_nearly_as_much_is_not_worth_its_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saves more than the least, but less than the share: both are asked for."""
+    body = (ONE % "pads = [1, 1, 1, 1]").replace("16, 24", "40, 60")
+    made = graph("float[1,128,20,30] p", {"w": (128, 128, 3, 3)}, body, "1,128,40,60")
+    untouched(made, "saves less than it costs")
+    monkeypatch.setattr(module, "_WORTH", 1.0)
+    assert apply(SinkUpsampleBelowConv(), made).changes == 1
+
+
+def test_sequences_and_maps_of_unknown_rank_stay() -> None:
+    body = """<int64[3] s = {1, 8, 64}> { a = Resize <mode = "linear"> (p, , , s)  y = Conv <pads = [1, 1]> (a, w) }"""
+    untouched(graph("float[1,8,4] p", {"w": (8, 8, 3)}, body, "1,8,64"), "it is not two-dimensional")
+    made = graph("float[1,128,2,3] p", {"w": (128, 128, 3, 3)}, ONE % "pads = [1, 1, 1, 1]", "1,128,16,24")
+    made.inputs[0].shape = None
+    untouched(made, "unknown")
+
+
 def test_weights_that_are_computed_stay() -> None:
     body = f"""<int64[4] s = {{1, 128, 16, 24}}> {{ a = Resize <{LINEAR}> (p, , , s)  v = Relu (w)
         y = Conv <pads = [1, 1, 1, 1]> (a, v) }}"""

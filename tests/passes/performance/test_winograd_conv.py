@@ -194,3 +194,35 @@ def test_weights_that_are_computed_stay() -> None:
     )
     result = apply(WinogradConv(), made)
     assert result.changes == 0 and "computed" in result.skips[0].reason
+
+
+def test_half_precision_and_old_opsets_stay() -> None:
+    made = graph((1, 512, 64, 64), (512, 512, 3, 3))
+    made.opset = 12
+    result = apply(WinogradConv(), made)
+    assert result.changes == 0 and "the opset is below 13" in result.skips[0].reason
+    made = graph((1, 512, 64, 64), (512, 512, 3, 3))
+    made.nodes[0].inputs[1].values = made.nodes[0].inputs[1].values.astype(np.float16)
+    result = apply(WinogradConv(), made)
+    assert result.changes == 0 and "not float32" in result.skips[0].reason
+
+
+@pytest.mark.usefixtures("any_gain")
+@pytest.mark.parametrize("unknown", [2, 3])
+def test_one_side_of_unknown_size_is_enough_to_stay(unknown: int) -> None:
+    made = graph((1, 3, "H", "W"))
+    made.nodes[0].outputs[0].shape = [1, 5, "H", "W"]
+    made.nodes[0].outputs[0].shape[unknown] = made.inputs[0].shape[unknown] = None
+    result = apply(WinogradConv(channels=0), made)
+    assert result.changes == 0 and "its size is unknown" in result.skips[0].reason
+
+
+@pytest.mark.usefixtures("any_gain")
+@pytest.mark.parametrize("attrs", [ATTRS, DILATED.format(3)])
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_known_is_not_computed_again(step: WinogradConv, attrs: str) -> None:
+    made = graph((1, 3, 13, 21), attrs=attrs)
+    assert apply(step, made).changes == 1
+    assert "Shape" not in {node.op for node in made.nodes}  # all sizes are constants
+    (add,) = [node for node in made.nodes if node.op == "Add" and node.outputs[0].name == "y"]
+    assert isinstance(add.inputs[1], gs.Constant)  # and so is the bias per channel
