@@ -107,11 +107,11 @@ class ConvertToFp16(Pass):
 
 
 def _computes_floats(node: gs.Node) -> bool:
-    """Whether the node reads or writes float32 and is not a Cast that an earlier run of this pass inserted."""
+    """Whether the node reads or writes float32, and no float16 as those that an earlier run inserted or converted."""
     if node.domain is not None or node.op in _AGNOSTIC:
         return False
     tensors = [*node.inputs, *node.outputs]
-    if node.op == "Cast" and any(t.dtype == F16 for t in tensors):
+    if any(t.dtype == F16 for t in tensors):
         return False
     return any(isinstance(t, gs.Variable) and t.dtype == F32 for t in tensors)
 
@@ -154,6 +154,8 @@ def _why_kept(node: gs.Node, data: set[int], captured: set[int]) -> str | None:
         return "control flow and the tensors it reads stay in float32"
     if node.op in _KEPT_OPS:
         return _KEPT_OPS[node.op]
+    if node.op == "Cast" and node.outputs[0].dtype != F32:
+        return DECISIONS  # to an integer or a boolean: rounding moves what is cut off
     if node.op == "Div" and not isinstance(node.inputs[1], gs.Constant):
         return RANGE  # the divisor may have an epsilon
     if not any(id(t) in data for t in node.outputs):

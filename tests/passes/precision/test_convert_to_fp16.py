@@ -156,3 +156,78 @@ def test_the_first_layers_stay_where_asked() -> None:
 )
 def test_graphs_without_floats_to_convert_are_left_alone(body: str, reason: str | None) -> None:
     check_untouched(ConvertToFp16(), HEAD20 + f"g ({body}", reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "half"),
+    [
+        ("a = Mul (x, none)  y = Add (a, x)", "Mul Add"),  # a scalar of 0 loses nothing
+        ("a = Max (x, low)  y = Relu (a)", "Max Relu"),  # infinity is in float16's range
+        ("a = Mul (x, small)  y = Relu (a)", "Mul Relu"),  # a weight that vanishes among others
+        ("a = Div (x, two)  y = Relu (a)", "Div Relu"),  # a constant divisor needs no epsilon
+        ("a = Slice (x, start, end, axis)  y = Relu (a)", "Slice Relu"),  # integers are not rounded
+        ("s = Softmax (x)  a = MatMul (s, w)  y = Softmax (a)", ""),  # scores of a softmax
+        ("s = Softmax (x)  a = Sigmoid (s)  b = Relu (a)  c = Sqrt (b)  y = Relu (c)", "Sigmoid Relu Relu"),
+    ],
+)
+def test_what_half_can_carry_is_half(body: str, half: str) -> None:
+    constants = "float none = {0}, float low = {LOW}, float[4] small = {1e-9, 1, 1, 1}, float two = {2}"
+    integers = "int64[1] start = {0}, int64[1] end = {9223372036854775807}, int64[1] axis = {0}"
+    weights = "float[4,4] w = {1,2,0,1, 0,1,1,0, 1,0,2,0, 0,1,0,1}"
+    text = f"g (float[4,4] x) => (float[4,4] y) <{constants}, {integers}, {weights}> {{ {body} }}"
+    graph = graph_of(HEAD20 + text.replace("{LOW}", "{-1}"))
+    for tensor in graph.tensors().values():
+        if tensor.name == "low":
+            tensor.values = np.array(-np.inf, np.float32)
+    apply(ConvertToFp16(), graph)
+    found = [n.op for n in graph.nodes if n.op != "Cast" and n.outputs[0].dtype == F16]
+    assert found == half.split()
+
+
+def test_integers_become_half_at_once_and_are_made_of_float32() -> None:
+    text = "g (float[4] x) => (float[4] y) { a = Relu (x)  b = Cast <to = 7> (a)  c = Cast <to = 1> (b)  y = Neg (c) }"
+    graph = graph_of(HEAD20 + text)
+    assert apply(ConvertToFp16(), graph).changes == 3
+    casts = [(n.inputs[0].name, n.attrs["to"]) for n in graph.nodes if n.op == "Cast"]
+    assert casts == [("x", 10), ("a", 1), ("a_single", 7), ("b", 10), ("y_half", 1)]
+    x = np.array([1.75, -3, 2.25, 0.5], np.float32)
+    np.testing.assert_array_equal(evaluate.outputs(graph, {"x": x})["y"], [-1, 0, -2, 0])
+    assert apply(ConvertToFp16(), graph).changes == 0
+
+
+def test_outputs_of_other_types_keep_them() -> None:
+    text = """g (float[1,1,4,4] x) => (float[1,1,2,2] y, int64[1,1,2,2] at)
+        { a, at = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)  y = Relu (a) }"""
+    graph = graph_of(HEAD20 + text)
+    assert apply(ConvertToFp16(), graph).changes == 2
+    assert {t.name: np.dtype(t.dtype) for t in graph.outputs} == {"y": np.float32, "at": np.int64}
+    x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    np.testing.assert_array_equal(evaluate.outputs(graph, {"x": x})["at"].ravel(), [5, 7, 13, 15])
+
+
+def test_an_output_that_is_read_in_float32_is_cast_once() -> None:
+    text = "g (float[2,4] x) => (float[2,4] a, float[2,4] y) { a = Relu (x)  y = Softmax (a) }"
+    graph = graph_of(HEAD20 + text)
+    apply(ConvertToFp16(), graph)
+    casts = [(n.inputs[0].name, n.outputs[0].name) for n in graph.nodes if n.op == "Cast"]
+    assert casts == [("x", "x_half"), ("a_half", "a")]
+
+
+def test_an_op_without_a_form_in_half_and_one_of_another_library_stay() -> None:
+    text = "g (float[4] x) => (uint8[4] y) { a = Relu (x)  y, s, z = DynamicQuantizeLinear (a) }"
+    graph = graph_of(HEAD20 + text)
+    result = apply(ConvertToFp16(), graph)
+    assert "DynamicQuantizeLinear has no float16 form" in [skip.reason for skip in result.skips]
+    graph = graph_of(HEAD20 + "g (float[4] x) => (float[4] y) { a = Relu (x)  b = Neg (a)  y = Abs (b) }")
+    graph.nodes[1].domain = "other"
+    ConvertToFp16().run(graph)
+    (foreign,) = [n for n in graph.nodes if n.domain == "other"]
+    assert {np.dtype(t.dtype) for t in [*foreign.inputs, *foreign.outputs]} == {np.dtype(np.float32)}
+
+
+def test_a_resize_by_computed_scales_is_converted_once() -> None:
+    text = """g (float[1,1,4,4] x, float[4] s) => (float[1,1,A,B] y) {
+        a = Relu (x)  r = Resize <mode = "nearest"> (a, , s)  t = Relu (r)  y = Neg (t) }"""
+    graph = graph_of(HEAD20 + text)
+    assert apply(ConvertToFp16(), graph).changes > 0
+    assert apply(ConvertToFp16(), graph).changes == 0

@@ -103,3 +103,19 @@ def test_depths_tried_ascend_and_begin_with_none(nodes: int) -> None:
     found = candidates(graph)
     assert found[0] == 0 and found == sorted(set(found)) and len(found) <= STEPS + 1 + (nodes + 1) // STEPS
     assert found[-1] == nodes + 1  # the last node alone
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["float[1,C,8,8] x", "float x", "uint8[1,8,8,4] x", "uint8[1,H,W,3] x"],
+    ids=["an unknown count of channels", "a scalar", "images of four channels", "images of any size"],
+)
+def test_other_inputs_are_converted_without_measuring(given: str) -> None:
+    """The largest value is not looked at, or Mul would stay in float32."""
+    first = "f = Cast <to = 1> (x)  a = Mul (f, up)" if "uint8" in given else "a = Mul (x, up)"
+    shape = given.partition("[")[2].partition("]")[0]
+    out = f"float[{shape}]" if shape else "float"
+    graph = graph_of(f"{HEAD20} g ({given}) => ({out} y) <float up = {{60000}}> {{ {first}  y = Neg (a) }}")
+    result = apply(ConvertToFp16Measured(largest=1.0), graph)
+    assert result.changes == 2 and not any("exceeds" in skip.reason for skip in result.skips)
+    assert [skip.node for skip in result.skips] == (["Cast/f"] if "uint8" in given else [])

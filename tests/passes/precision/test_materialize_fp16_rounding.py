@@ -38,3 +38,15 @@ def test_only_casts_compute_with_float16_afterwards() -> None:
 
 def test_a_graph_in_float32_is_left_alone() -> None:
     check_untouched(MaterializeFp16Rounding(), HEAD20 + "g (float[N,3] x) => (float[N,3] y) { y = Sin (x) }", None)
+
+
+def test_integers_and_float32_beside_it_stay() -> None:
+    text = """g (float[2,3] x) => (float[3,2] y, float[2,3] z) <int64[2] sizes = {3, 2}, float k = {0.1}> {
+        h = Cast <to = 10> (x)  r = Reshape (h, sizes)  s = Sin (r)  y = Cast <to = 1> (s)  z = Mul (x, k) }"""
+    graph = graph_of(HEAD20 + text)
+    x = np.array([[0.1, 1, 2], [3, 4, 5]], np.float32)
+    before = evaluate.outputs(graph, {"x": x})
+    assert apply(MaterializeFp16Rounding(), graph).changes == 2
+    after = evaluate.outputs(graph, {"x": x})
+    np.testing.assert_array_equal(after["z"], before["z"])
+    np.testing.assert_allclose(after["y"], before["y"], atol=1e-3)
