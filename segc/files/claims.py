@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from segc.files.interrupts import held
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -71,12 +73,13 @@ def others_at_work(final: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder where there is one; what cannot be deleted stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with contextlib.suppress(OSError):
-        path.unlink()
+    """Delete a file or a folder where there is one; what cannot be deleted stays. Interrupts wait until it is gone."""
+    with held():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sync(path: Path) -> None:

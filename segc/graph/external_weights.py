@@ -16,7 +16,7 @@ import math
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -132,13 +132,14 @@ class Staged:
         require_free(self.path, force=self.force)
         with file_errors(f"'{self.path}'", self.path), held():
             self.notes += [f"'{file}' is no longer read by '{self.path}'" for file in _foreign_data(self.path)]
-            former = _own_data(self.path)
+            former = _own_data(self.path) - set(files)
+            if former:
+                _note(self.model, former)
             self.model.replace(self.path)
             published.add(*files)
             claims.sync(self.path.parent)
-            for file in former - set(files):
-                if not any(_mentions(model, file) for model in self.path.parent.glob("*.onnx")):
-                    claims.remove(file)
+            for file in former:
+                _remove_unread(self.path, file.name)
         for file in files:
             _log.info("wrote %s, %d bytes", file, file.stat().st_size)
         return files
@@ -162,11 +163,11 @@ def staged_graph(graph: gs.Graph, path: Path, *, embed: int = EMBED, force: bool
     with ExitStack() as stack:
         with errors():
             model = stack.enter_context(claims.in_the_making(path, Path.touch))
+            stack.callback(claims.remove, _notes_of(model))
             _clear(path)
         staged = Staged(model, path, force)
         with errors():
             if weight_bytes(graph) > embed:
-                stack.callback(claims.remove, _made_by(model))
                 stack.callback(claims.remove, _data_of(model))
                 stack.callback(_unless_published, staged)
                 proto = _with_external_data(graph, staged)
@@ -183,9 +184,16 @@ def _data_of(model: Path) -> Path:
     return model.with_name(f"{model.name}.data")
 
 
-def _made_by(model: Path) -> Path:
-    """Names the data file that the run of this model in the making put in place, until the run is done."""
-    return model.with_name(f"{model.name}.made")
+def _notes_of(model: Path) -> Path:
+    """Names the data files that the run of this model in the making put in place or will delete, until it is done."""
+    return model.with_name(f"{model.name}.notes")
+
+
+def _note(model: Path, files: Iterable[Path]) -> None:
+    with _notes_of(model).open("a", encoding="utf-8") as notes:
+        notes.writelines(f"{file.name}\n" for file in files)
+        notes.flush()
+        os.fsync(notes.fileno())
 
 
 def _foreign_data(path: Path) -> list[Path]:
@@ -225,21 +233,20 @@ def _clear(path: Path) -> None:
     """Delete what runs that were killed left behind on their way to `path`."""
     for model in claims.left_over(path):
         claims.remove(model)
-    for name_of, suffix in ((_data_of, ".data"), (_made_by, ".made")):
+    for suffix in (".data", ".notes"):
         for file in claims.left_over(path, suffix):
-            model = file.with_suffix("")
-            assert file == name_of(model)
-            if model.exists():  # its process runs
+            if file.with_suffix("").exists():  # its process runs
                 continue
-            if suffix == ".made":
-                _remove_unread(path, file.read_text(encoding="utf-8"))
+            if suffix == ".notes":
+                for name in file.read_text(encoding="utf-8").splitlines():
+                    _remove_unread(path, name)
             claims.remove(file)
 
 
 def _remove_unread(path: Path, name: str) -> None:
-    """Delete a data file beside `path`, named after it and its content, unless the model at `path` reads it."""
+    """Delete a data file beside `path`, named after it and its content, unless a model there reads it."""
     data = path.with_name(name)
-    if _data_name(path).fullmatch(name) and not _mentions(path, data):
+    if _data_name(path).fullmatch(name) and not any(_mentions(m, data) for m in {path, *path.parent.glob("*.onnx")}):
         claims.remove(data)
 
 
@@ -257,8 +264,7 @@ def _name_after_content(staged: Staged, written: Path, digest: str) -> None:
         if not staged.made and data.stat().st_size == written.stat().st_size and _digest(data) == digest:
             return
         if staged.made:
-            _made_by(staged.model).write_text(data.name, encoding="utf-8")
-            claims.sync(_made_by(staged.model))
+            _note(staged.model, [data])
         written.replace(data)
         claims.sync(data.parent)
 

@@ -1,0 +1,24 @@
+"""One process that forks for all the work that is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers.kills import Worker
+
+IMPORTS = (
+    "segc.cli.compile",
+    "segc.commands.compile",
+    "segc.commands.optimize",
+    "segc.parity.reference",
+    "onnxruntime",
+)
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Worker]:
+    process = Worker(*IMPORTS, "onnxruntime", "tests.robustness.works")
+    yield process
+    process.close()
