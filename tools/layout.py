@@ -24,7 +24,7 @@ OTHERS = {
     "benchmarks": "Scripts behind the figures in docs/measurements.md and docs/tables.",
     "examples": "The demo, the tutorial's model, and a street-scene model with the code that trained it.",
     "docs": "Guides; docs/tables holds generated tables, docs/pictures the pictures.",
-    "tools": "Scripts that draw pictures and build the site.",
+    "tools": "Scripts that draw pictures, build the site and choose what CI compiles.",
 }
 COLUMN = 26  # where the sentences of the tree begin
 
