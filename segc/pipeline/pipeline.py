@@ -139,7 +139,7 @@ class Pipeline:
         before = [e for e in entries[:index] if invariant in e.step.ensures]
         behind = [e for e in entries[index:] if invariant in e.step.ensures]
         here = "the end" if index == len(entries) else f"'{entries[index].step.name}'"
-        if broken and (before or invariant in self.given):
+        if before or invariant in self.given:  # and yet it does not hold: something broke it
             last = broken[-1]
             ensured = f"{before[-1]} ensures it, but " if before else "it holds at first, but "
             again = f", or '{before[-1].step.name}' once more behind it" if before else ""

@@ -70,6 +70,12 @@ def test_engines_of_one_input_and_output_get_the_heaviest_stretch() -> None:
     assert made.kept_on_host == ("1 node stays on the host: private does not accept its inputs or outputs",)
 
 
+def test_no_segment_of_the_target_is_no_plan() -> None:
+    every = ("one", "two", "three", "four", "five")
+    made = planned(graph_of(CHAIN), *every, options=Partitioning(work_per_byte=0, min_share=0))
+    assert (made.segments, made.share) == ((), 0)
+
+
 def test_what_stands_at_a_boundary_the_target_does_not_take_moves_to_the_host() -> None:
     made = planned(graph_of(CHAIN), "two", boundary=lambda t: "no b" if t.name == "b" else None)
     assert shown(made) == [("target", "one"), ("host", "two three"), ("target", "four five")]

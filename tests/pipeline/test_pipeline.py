@@ -54,6 +54,8 @@ def test_what_was_invalidated_must_be_ensured_again() -> None:
         Pipeline("p", (a, b, c))
     with pytest.raises(PipelineError, match="it holds at first, but pass 0 'b' invalidates it: put 'b' behind 'c'"):
         Pipeline("p", (b, c), given=frozenset({"f"}))
+    with pytest.raises(PipelineError, match="'f', which pass 2 'a' ensures: put 'a' before 'c'"):
+        Pipeline("p", (b, c, a))  # it never held, so that 'b' breaks it is no news
     assert Pipeline("p", (b, a, c)).claims()[1:] == (Pipeline("p", ()).given | {"f"},) * 2
 
 
