@@ -16,6 +16,7 @@ from segc.compilation import manifest_builder, mask_placement
 from segc.errors import ParityError, ShapeError, UsageError
 from segc.frontend.model import ModelInfo, Notes
 from segc.targets.protocol import Settings
+from tests.helpers import compiles
 from tests.helpers.tiny_bundles import photograph
 from tests.helpers.tiny_models import changed, onnx_file, source
 
@@ -28,6 +29,8 @@ def image(height: int, width: int) -> np.ndarray:
 
 
 def compiled(path: Path, out: Path, **options: object) -> segc.Bundle:
+    if path.suffix == ".py":
+        return compiles.compiled(path, out=out, force=True, **options)
     return segc.compile(path, out=out, force=True, **options)
 
 
