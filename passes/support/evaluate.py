@@ -15,9 +15,11 @@ import onnx.helper
 import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
+from segc.errors import SegcError
 from segc.graph import ir
+from segc.isolation import native
 from segc.parity.difference import largest_difference
-from segc.runtime.ort import open_session
+from segc.runtime.ort import run_once
 
 Arrays = dict[str, np.ndarray]
 SIDES = (64, 96, 128, 224, 256, 512)  # pixels, to try where a graph leaves its sizes open: the first that it accepts
@@ -118,7 +120,9 @@ def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays
     """The outputs of a model by name, by ONNX Runtime without its graph optimizations. Raises CannotRun."""
     names = [info.name for info in model.graph.output]
     try:
-        values = open_session(model.SerializeToString(), arena=False).run(names, dict(feeds))
+        values = native.call(run_once, model.SerializeToString(), names, dict(feeds))
+    except SegcError:
+        raise
     except Exception as error:  # ONNX Runtime's exception types have no common base
         raise CannotRun(str(error).splitlines()[0][:200]) from error
     return dict(zip(names, values, strict=True))

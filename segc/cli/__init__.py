@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from segc import __version__, packages
-from segc.cli import logs
+from segc.cli import exhaustion, logs, streams
 from segc.errors import SegcError
 from segc.files import published
 from segc.files.interrupts import noted
@@ -45,31 +45,49 @@ segc explain CODE explains the code of a message; segc COMMAND --help describes 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors go to stderr, with --json as one JSON object to stdout."""
     args = argparse.Namespace()
+    streams.prepare()
     try:
         args = _parsed(argv)
         signal.signal(signal.SIGTERM, _terminate)  # cleans up like Ctrl-C
         published.begin()
         with logs.shown(logs.level(args)), noted():
-            return int(import_module(f"segc.cli.{args.command}").main(args))
+            code = int(import_module(f"segc.cli.{args.command}").main(args))
+        streams.finish()
+        return code
     except SegcError as error:
         _say(error, as_json=getattr(args, "json", False))
         return error.exit_code
     except ModuleNotFoundError as error:
         if (missing := packages.missing(error)) is None:
-            return _bug(error)
+            return _unexpected(error, args)
         _say(missing, as_json=getattr(args, "json", False))
         return missing.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if (ended := exhaustion.refusal(error)) is not None:
+            _say(ended, as_json=getattr(args, "json", False))
+            return ended.exit_code
         # One that came through exec(str), as in imports of torch, leaves a flag for which CPython ends by SIGINT
         # whatever the exit code; running any text resets it.
         exec("")
         print(f"segc: interrupted; {published.summary()}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence()
         return INTERRUPTED
     except Exception as error:
-        return _bug(error)
+        return _unexpected(error, args)
+
+
+def _unexpected(error: Exception, args: argparse.Namespace) -> int:
+    """The exit code of an error that no code raised on purpose: the machine's limits, or a bug."""
+    if isinstance(error, OSError) and (said := streams.refusal(error)) is not None:
+        streams.silence()
+        _say(said, as_json=False)
+        return said.exit_code
+    if (ended := exhaustion.refusal(error)) is not None:
+        _say(ended, as_json=getattr(args, "json", False))
+        return ended.exit_code
+    return _bug(error)
 
 
 def _bug(error: Exception) -> int:
@@ -102,7 +120,11 @@ def parser() -> argparse.ArgumentParser:
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; an option that the command does not have is an error with the closest ones."""
     root = parser()
-    args, unknown = root.parse_known_args(argv)
+    try:
+        args, unknown = root.parse_known_args(argv)
+    except SystemExit:  # after --help
+        streams.finish()
+        raise
     if not unknown:
         return args
     command = _commands(root)[args.command]
@@ -119,12 +141,15 @@ def _commands(root: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParse
 
 
 def _say(error: SegcError, *, as_json: bool) -> None:
-    if as_json:
-        import json
+    try:
+        if as_json:
+            import json
 
-        print(json.dumps(error.to_json(), indent=2))
-    else:
-        print(f"segc: {error}", file=sys.stderr)
+            print(json.dumps(error.to_json(), indent=2), flush=True)
+        else:
+            print(f"segc: {error}", file=sys.stderr, flush=True)
+    except OSError:  # nobody reads it, or there is no room for it: the exit code says enough
+        streams.silence()
 
 
 def _terminate(_signal: int, _frame: object) -> NoReturn:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from segc import ranges
 from segc.errors import Code, UsageError
+from segc.ranges import Range
 from segc.targets.flags import FLAGS
 
 if TYPE_CHECKING:
     from segc.targets.protocol import ShapeRange
+
+
+def number(option: str, takes: Range) -> Callable[[str], float]:
+    """The type of an option that takes these numbers. It raises UsageError for any other text."""
+    return lambda text: takes.read(option, text)
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -50,11 +58,38 @@ def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Limits of the parity gate."""
     parser.add_argument(
-        "--max-error", type=float, metavar="E", help="largest relative logit error (default 1e-3; ncnn, fp16: docs)"
+        "--max-error",
+        type=number("--max-error", ranges.LIMIT),
+        metavar="E",
+        help="largest relative logit error (default 1e-3; ncnn, fp16: docs)",
     )
     parser.add_argument(
-        "--min-agreement", type=float, metavar="A", help="least share of equal pixels (default 0.999; fp16 0.995)"
+        "--min-agreement",
+        type=number("--min-agreement", ranges.LIMIT),
+        metavar="A",
+        help="least share of equal pixels (default 0.999; fp16 0.995)",
     )
+
+
+def add_native_limits(parser: argparse.ArgumentParser) -> None:
+    """What libraries may take that look at a file."""
+    parser.add_argument(
+        "--memory-limit", type=number("--memory-limit", ranges.GIBIBYTES), metavar="GIB",
+        help="memory that libraries looking at an ONNX file, or a single tensor, may take (default: 3/4 of the"
+        " machine's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=number("--time-limit", ranges.SECONDS), metavar="S",
+        help="seconds that a library may look at an ONNX file (default 600)",
+    )  # fmt: skip
+
+
+def prepare_libraries(source: str) -> None:
+    """Begin to start the child in which libraries look at an ONNX file, while this process imports the compiler."""
+    if source.endswith(".onnx"):
+        from segc.isolation import native
+
+        native.prepare("segc.graph.libraries")
 
 
 def add_options(parser: argparse.ArgumentParser, *, compiles: bool = True) -> None:
@@ -116,6 +151,10 @@ def shape_range(text: str | None) -> ShapeRange | None:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """--threads and --json."""
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads of the runtime (default: all cores)"
+        "--threads",
+        type=number("--threads", ranges.THREADS),
+        default=0,
+        metavar="N",
+        help=f"threads of the runtime, at most {ranges.MOST_THREADS} (default: all cores)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")

@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from segc import ranges
 from segc.cli import arguments, console
-from segc.errors import Code, UsageError
 
 if TYPE_CHECKING:
     from segc.commands.bench import BenchResult
@@ -20,15 +20,19 @@ def add_parser(commands: Any) -> None:
         description="Run bundles in turns, each in its own process; print medians. Speed is relative to the first.",
     )  # fmt: skip
     p.add_argument("bundles", metavar="BUNDLE", nargs="+")
-    p.add_argument("--runs", type=int, default=20, metavar="N", help="timed runs of each bundle (default 20)")
+    p.add_argument(
+        "--runs",
+        type=arguments.number("--runs", ranges.COUNT),
+        default=20,
+        metavar="N",
+        help="timed runs of each bundle (default 20)",
+    )
     p.add_argument("--shape", metavar="HxW", help="input size for dynamic bundles (default 512x512)")
     arguments.add_common(p)
 
 
 def main(args: argparse.Namespace) -> int:
     """Measure and print."""
-    if args.runs < 1:
-        raise UsageError(f"--runs {args.runs} measures nothing", code=Code.INVALID_NUMBER, so="at least 1")
     from segc.commands.bench import bench
 
     shape = arguments.shape(args.shape) if args.shape is not None else None

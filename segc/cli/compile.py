@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from segc import ranges
 from segc.cli import arguments, console
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ def add_parser(commands: Any) -> None:
         help="refuse a model that the target runs in part only, instead of giving the rest to ONNX Runtime",
     )  # fmt: skip
     p.add_argument(
-        "--min-segment", type=int, metavar="N", default=1,
+        "--min-segment", type=arguments.number("--min-segment", ranges.COUNT), metavar="N", default=1,
         help="of a hybrid: the least number of nodes that the target runs in a piece (default 1)",
     )  # fmt: skip
+    arguments.add_native_limits(p)
     arguments.add_common(p)
 
 
@@ -72,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
     shape, traced = (arguments.shape(s) if s is not None else None for s in (args.shape, args.trace_shape))
     with console.steps(quiet=args.json) as progress:
         progress("starting")
+        arguments.prepare_libraries(args.source)
         from segc.commands.compile import compile as compile_source
         from segc.hybrid.options import Partitioning
 
@@ -83,7 +86,8 @@ def main(args: argparse.Namespace) -> int:
             force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
             simplify=args.simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
             options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
-            hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment), progress=progress,
+            hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
+            memory_limit=args.memory_limit, time_limit=args.time_limit, progress=progress,
         )  # fmt: skip
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segc.cli import arguments
+
+if TYPE_CHECKING:
+    from segc.commands.inspect import Inspection
 
 
 def add_parser(commands: Any) -> None:
@@ -17,20 +20,28 @@ def add_parser(commands: Any) -> None:
         "--origins", action="store_true", help="of an ONNX file: every node with the source line it comes from"
     )
     p.add_argument("--shape", metavar="HxW", help="of a dynamic ONNX graph: the input size that memory is counted for")
+    arguments.add_native_limits(p)
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
     """Show a bundle's manifest and report, or an ONNX file's graph."""
-    from segc.commands.inspect import inspect
-
-    shape = arguments.shape(args.shape) if args.shape is not None else None
-    content = dict(inspect(args.path, origins=args.origins, shape=shape).content)
+    content = dict(_inspected(args).content)
     if args.json:
         print(json.dumps(content, indent=2))
     else:
         _print({**content, "segments": _outline(content["segments"])} if content.get("segments") else content)
     return 0
+
+
+def _inspected(args: argparse.Namespace) -> Inspection:
+    arguments.prepare_libraries(args.path)
+    from segc.commands.inspect import inspect
+
+    shape = arguments.shape(args.shape) if args.shape is not None else None
+    return inspect(
+        args.path, origins=args.origins, shape=shape, memory_limit=args.memory_limit, time_limit=args.time_limit
+    )
 
 
 def _outline(segments: list[dict[str, Any]]) -> dict[str, Any]:

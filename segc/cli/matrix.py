@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segc import ranges
 from segc.cli import arguments
 
 if TYPE_CHECKING:
@@ -29,8 +30,20 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--shapes", nargs="+", choices=("static", "dynamic"), metavar="S", help="static, dynamic")
     p.add_argument("--outputs", nargs="+", choices=("logits", "mask"), metavar="O", help="logits, mask")
     p.add_argument("--size", metavar="HxW", help="input size (default: the config's crop size; with --zoo 128x128)")
-    p.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at a time (default 2)")
-    p.add_argument("--timeout", type=float, default=900, metavar="S", help="seconds for one config (default 900)")
+    p.add_argument(
+        "--jobs",
+        type=arguments.number("--jobs", ranges.JOBS),
+        default=2,
+        metavar="N",
+        help="processes at a time (default 2)",
+    )
+    p.add_argument(
+        "--timeout",
+        type=arguments.number("--timeout", ranges.SECONDS),
+        default=900,
+        metavar="S",
+        help="seconds for one config (default 900)",
+    )
     p.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler, not here")
     p.add_argument("--state", type=Path, metavar="FILE", help="remember finished configs here and go on from it")
     p.add_argument(

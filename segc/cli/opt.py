@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segc import ranges
 from segc.cli import arguments, console
-from segc.errors import Code, UsageError
 
 if TYPE_CHECKING:
     from segc.commands.optimize import Optimized, Step
@@ -32,10 +32,17 @@ def add_parser(commands: Any) -> None:
         help="a pass to run; repeat it for more, in this order",
     )  # fmt: skip
     what.add_argument("--target", metavar="T", help="the standard pipeline of a target instead")
-    what.add_argument("--stop-after", type=int, metavar="N", help="run the first N passes only")
+    what.add_argument(
+        "--stop-after",
+        type=arguments.number("--stop-after", ranges.COUNT),
+        metavar="N",
+        help="run the first N passes only",
+    )
     size = p.add_argument_group("sizes")
     size.add_argument("--shape", metavar="HxW", help="size of the image input: --target fixes it, --check runs with it")
-    size.add_argument("--batch", type=int, metavar="N", help="batch, likewise (default 1)")
+    size.add_argument(
+        "--batch", type=arguments.number("--batch", ranges.COUNT), metavar="N", help="batch, likewise (default 1)"
+    )
     size.add_argument(
         "--buckets", nargs="+", metavar="HxW", default=[],
         help="specialize the result to each of these sizes, one file each: OUT-HxW.onnx",
@@ -43,7 +50,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("-o", "--out", metavar="ONNX", help="the file to write; without it nothing is written")
     p.add_argument("--force", action="store_true", help="replace a file that lies there")
     p.add_argument(
-        "--embed", type=float, metavar="MB",
+        "--embed", type=arguments.number("--embed", ranges.MEGABYTES), metavar="MB",
         help="write weights into the file itself up to this many MB, beyond that beside it (default 1900)",
     )  # fmt: skip
     p.add_argument(
@@ -51,7 +58,7 @@ def add_parser(commands: Any) -> None:
         help="after every pass check the graph, and in ONNX Runtime its numbers; say where they first differ",
     )  # fmt: skip
     p.add_argument(
-        "--tolerance", type=float, metavar="E",
+        "--tolerance", type=arguments.number("--tolerance", ranges.LIMIT), metavar="E",
         help="of --check: largest relative difference (default 1e-5, or 20 times what rounding of the input does)",
     )  # fmt: skip
     p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
@@ -62,12 +69,6 @@ def add_parser(commands: Any) -> None:
 def main(args: argparse.Namespace) -> int:
     """Optimize and say what each pass did."""
     shape = arguments.shape(args.shape) if args.shape is not None else None
-    if args.batch is not None and args.batch < 1:
-        raise UsageError(f"batch {args.batch} is empty", code=Code.INVALID_NUMBER, so="at least --batch 1")
-    if args.embed is not None and args.embed < 0:
-        raise UsageError(
-            f"--embed {args.embed:g} is negative", code=Code.INVALID_NUMBER, so="0 writes all weights beside the file"
-        )
     with console.steps(quiet=args.json) as progress:
         progress("starting")
         from segc.commands.optimize import optimize

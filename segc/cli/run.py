@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segc import ranges
 from segc.cli import arguments, logs
 from segc.errors import FileError, SegcError
 
@@ -28,15 +29,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "as palette, NAME_overlay.png shows them on the image. An image that cannot be used does not stop the others; "
         "the exit code is then 8.",
     )
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that segc compile wrote")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image file, or folder of images")
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder that segc compile wrote")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image file, or folder of images")
     parser.add_argument("-o", "--out", metavar="DIR", type=Path, default=Path(DEFAULT_OUT), help="default: %(default)s")
     parser.add_argument("--no-overlay", action="store_true", help="write masks only")
     parser.add_argument(
         "--direct", action="store_true",
         help="resize small logits to the image in one step, where segc makes the mask (faster; mmseg takes two steps)",
     )  # fmt: skip
-    parser.add_argument("--opacity", metavar="X", type=float, default=0.5, help="of the overlay's colours, default 0.5")
+    parser.add_argument(
+        "--opacity",
+        metavar="X",
+        type=arguments.number("--opacity", ranges.OPACITY),
+        default=0.5,
+        help="of the overlay's colours, default 0.5",
+    )
+    parser.add_argument(
+        "--max-pixels", metavar="N", type=arguments.number("--max-pixels", ranges.PIXELS), default=1 << 29,
+        help="larger images are not decoded (default 536870912; an image takes about 6 bytes a pixel)",
+    )  # fmt: skip
     arguments.add_common(parser)
 
 
@@ -47,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     with _progress(quiet=args.json) as report:
         result = run(
             args.bundle, args.images, out=args.out, overlay=not args.no_overlay, opacity=args.opacity,
-            direct=args.direct, threads=args.threads, progress=report,
+            direct=args.direct, threads=args.threads, max_pixels=args.max_pixels, progress=report,
         )  # fmt: skip
     if args.json:
         print(json.dumps(result.to_json(), indent=2))

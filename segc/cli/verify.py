@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     arguments.add_source(p, optional=True)
     p.add_argument("--images", metavar="DIR", help="compare on these images (file or folder) instead of noise")
     arguments.add_limits(p)
+    arguments.add_native_limits(p)
     arguments.add_common(p)
 
 
@@ -34,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
         result = verify(
             args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
             images=args.images, max_error=args.max_error, min_agreement=args.min_agreement, threads=args.threads,
-            progress=progress,
+            memory_limit=args.memory_limit, time_limit=args.time_limit, progress=progress,
         )  # fmt: skip
     if args.json:
         print(json.dumps({"bundle": args.bundle, "cases": [case.to_json() for case in result.cases]}, indent=2))

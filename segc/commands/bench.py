@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segc import ranges
 from segc.errors import Code, CompileError
 from segc.isolation.supervisor import Child, ChildEnded
 from segc.parity.sample_inputs import noise
@@ -50,6 +51,8 @@ def bench(
 
     shape: (H, W) for dynamic bundles. Raises what `segc.load` raises, or CompileError when a process dies.
     """
+    ranges.COUNT.require("--runs", runs)
+    ranges.THREADS.require("--threads", threads)
     workers = [_Worker(str(b), shape, threads) for b in bundles]
     try:
         for worker in workers:

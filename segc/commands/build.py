@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from segc import targets
+from segc import ranges, targets
 from segc.bundle.manifest import Manifest
 from segc.bundle.report import read_report
 from segc.bundle.status import Status
@@ -54,6 +54,7 @@ def build(
     MissingPackageError, LegalityError (the runtime refuses nodes), CompileError, ParityError; the bundle is as it was
     then.
     """
+    ranges.THREADS.require("--threads", threads)
     path = Path(bundle)
     progress("checking the bundle's files")
     manifest = read_bundle(path)

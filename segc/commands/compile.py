@@ -32,7 +32,7 @@ def compile_request(
 ) -> Bundle:  # fmt: skip
     """`compile` for a Request; compiles of one source that are given one `cache` open, trace and run it once."""
     setup = steps.set_up(request, steps.Journal(progress, cache))
-    with steps.staged(setup) as staging:
+    with steps.guarded(setup), steps.staged(setup) as staging:
         opened = steps.open_source(setup)
         exported = steps.export(opened)
         loaded = steps.build_engine(exported, staging.directory)  # lower, plan, emit, load_engine
@@ -71,6 +71,8 @@ def compile(
     check: bool = False,
     simplify: bool = False,
     threads: int = 0,
+    memory_limit: float | None = None,
+    time_limit: float | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile SOURCE for a target and publish a bundle that was loaded, run and compared with PyTorch.
@@ -90,7 +92,9 @@ def compile(
     out: the bundle's folder, default NAME-TARGET here. force: replace a bundle there.
     keep_onnx: keep the final graph as final.onnx. dump_ir: a folder for the graph after every pass that changed it.
     check: check graph and numbers after every pass. simplify: run onnxsim too.
-    threads: of the runtime, 0 leaves the number to it. progress: called with a sentence before each step.
+    threads: of the runtime, 0 leaves the number to it. memory_limit (GiB): of a tensor, and of the child process
+    in which libraries look at an ONNX source, default 3/4 of the machine's; time_limit: seconds of one look, default
+    600. progress: called with a sentence before each step.
     Raises SegcError; nothing is published then. Source: docs/bundle.md says what lies in the bundle.
     """
     request = Request(
@@ -99,5 +103,6 @@ def compile(
         output=output, decode=decode, input=input, mode=mode, verify=verify, max_error=max_error,
         min_agreement=min_agreement, hybrid=hybrid, partitioning=partitioning or Partitioning(), out=out, force=force,
         keep_onnx=keep_onnx, dump_ir=dump_ir, check=check, simplify=simplify, threads=threads,
+        memory_limit=memory_limit, time_limit=time_limit,
     )  # fmt: skip
     return compile_request(request, progress)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from segc.compilation.guarded import guarded_libraries
 from segc.errors import Code, FileError, ShapeError
 from segc.suggestions import checked_keywords
 
@@ -27,20 +28,29 @@ class Inspection:
 
 
 @checked_keywords
-def inspect(path: str | Path, *, origins: bool = False, shape: tuple[int, int] | None = None) -> Inspection:
+def inspect(
+    path: str | Path,
+    *,
+    origins: bool = False,
+    shape: tuple[int, int] | None = None,
+    memory_limit: float | None = None,
+    time_limit: float | None = None,
+) -> Inspection:
     """A bundle's manifest and report, or an ONNX file's graph: its size, ops, memory, and what targets refuse.
 
     origins: of an ONNX file, every node with the source line it comes from. shape: (height, width) in pixels that the
-    memory of a dynamic graph is counted for. Raises FileError, BundleError, SourceError, ShapeError.
+    memory of a dynamic graph is counted for. memory_limit (GiB), time_limit (seconds): of libraries that look at an
+    ONNX file. Raises FileError, BundleError, SourceError, ShapeError.
     """
     path = Path(path)
     if not path.exists():
         raise FileError(
             f"there is nothing at '{path}'", code=Code.NOT_FOUND, so="give a bundle's folder or an .onnx file"
         )
-    if path.is_dir():
-        return Inspection(path, "bundle", _bundle(path, shape))
-    return Inspection(path, "onnx", _onnx(path, origins, shape))
+    with guarded_libraries(f"'{path}'", memory_limit, time_limit):
+        if path.is_dir():
+            return Inspection(path, "bundle", _bundle(path, shape))
+        return Inspection(path, "onnx", _onnx(path, origins, shape))
 
 
 def _bundle(path: Path, shape: tuple[int, int] | None) -> dict[str, Any]:

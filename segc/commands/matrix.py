@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from segc import ranges
 from segc.errors import Code, UsageError
 from segc.files.whole import write_all
 from segc.suggestions import checked_keywords, did_you_mean
@@ -55,6 +56,8 @@ def matrix(
     the jobs. state: a file that remembers finished configs. baseline: JSON of an earlier result. out: file for the page
     in Markdown, JSON beside it. done: called after each config. Raises UsageError, FileError.
     """
+    ranges.JOBS.require("--jobs", jobs)
+    ranges.SECONDS.require("--timeout", timeout)
     before = page.read(Path(baseline)) if baseline is not None else None
     asked = _jobs(families, zoo, targets, shapes, outputs, size)
     cells = run.run(

@@ -13,14 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import onnx
-import onnx.checker
-import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from segc import targets
 from segc.commands.optimize_check import NO_RANK, Given, Judged, Sizes, given, judge, require_runnable, require_same
 from segc.errors import Code, SourceError, UsageError
-from segc.graph import external_weights, ir
+from segc.graph import external_weights, ir, libraries
 from segc.graph.invariants import CLEANED, INVARIANTS, SINGLE
 from segc.graph.raise_opset import raise_opset
 from segc.passes.base import Pass, PassResult
@@ -211,8 +209,8 @@ def read(path: Path) -> gs.Graph:
     try:
         ir.cleanup(graph)
         ir.infer_shapes(graph)
-        onnx.checker.check_model(ir.checkable_model(graph))
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        libraries.check_model(ir.checkable_model(graph))
+    except (*libraries.CHECK_ERRORS, ValueError) as error:
         because = (str(error).splitlines() or [type(error).__name__])[0]
         if because != NO_RANK:
             raise SourceError(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segc import ranges
 from segc.errors import Code, FileError, SegcError, UsageError
 from segc.files import claims
+from segc.files.names import is_folder, resolved
 from segc.files.whole import write_all
 from segc.suggestions import checked_keywords
 
@@ -21,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_OUT = "segc-out"
 OPACITY = 0.5  # of the overlay's colours
+MAX_PIXELS = 1 << 29  # of an image: 23170 x 23170
 
 
 @dataclass(frozen=True)
@@ -76,24 +80,24 @@ def run(
     direct: bool = False,
     opacity: float = OPACITY,
     threads: int = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda *_: None,
 ) -> RunResult:
     """Segment images and folders of images: NAME_mask.png and NAME_overlay.png in `out`, as `segc run` does.
 
     overlay: write overlays too, their colours with `opacity` from 0 to 1. direct: resize small logits to the image in
     one step, where segc makes the mask. threads: of the runtime, 0 leaves the number to it. progress: called after each
-    image with its number, the number of all, and the result, None for an image that cannot be used.
+    image with its number, the number of all, and the result, None for an image that cannot be used. max_pixels: images
+    of more are not decoded.
     An image that cannot be used does not stop the others: its error is in the result. Raises SegcError when none can be
     started. `segc.load` gives an Engine for arrays instead of files.
     """
     from segc.runtime.engine import load
     from segc.runtime.images import find_images
 
-    if not 0 <= opacity <= 1:
-        raise UsageError(
-            f"--opacity is {opacity}", code=Code.INVALID_NUMBER, because="0 shows the image alone, 1 the colours alone"
-        )
-    given = [Path(images)] if isinstance(images, str | Path) else [Path(image) for image in images]
+    ranges.OPACITY.require("--opacity", opacity)
+    ranges.PIXELS.require("--max-pixels", max_pixels)
+    given = [images] if isinstance(images, str | Path) else list(images)
     found, folder = find_images(given), Path(out)
     _require_apart(folder, given, found)
     engine = load(bundle, threads=threads)
@@ -102,7 +106,10 @@ def run(
     failed: list[tuple[Path, SegcError]] = []
     for number, image in enumerate(found, 1):
         try:
-            result = segment_file(engine, image, folder, overlay=overlay, opacity=opacity, direct=direct)
+            with _errors_of_images(image.path):
+                result = segment_file(
+                    engine, image, folder, overlay=overlay, opacity=opacity, direct=direct, max_pixels=max_pixels
+                )
         except SegcError as error:
             _log.warning("%s is not segmented: %s", image.path, error.what)
             failed.append((image.path, error))
@@ -115,19 +122,23 @@ def run(
 
 
 def segment_file(
-    engine: Engine, image: ImageFile, out: Path, *, overlay: bool, opacity: float, direct: bool = False
-) -> SegmentedImage:
-    """Segment one image and write its mask and overlay into `out`. Raises SegcError."""
+    engine: Engine, image: ImageFile, out: Path, *, overlay: bool, opacity: float, direct: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> SegmentedImage:  # fmt: skip
+    """Segment one image and write its mask and overlay into `out`. Raises SegcError.
+
+    The file is decoded once. Memory beside what the engine takes: the file and 6 bytes a pixel.
+    """
     import cv2
 
     from segc.runtime.images import read_image
 
-    pixels = read_image(image.path)
+    pixels = read_image(image.path, max_pixels)
     result = engine.segment(pixels, direct=direct)
     mask, shown = out / f"{image.stem}_mask.png", out / f"{image.stem}_overlay.png"
     files = {mask: result.png()}
     if overlay:
-        files[shown] = cv2.imencode(".png", result.overlay(pixels, opacity))[1].tobytes()
+        files[shown] = cv2.imencode(".png", result.overlay(pixels, opacity, out=pixels))[1].tobytes()
     write_all(files, durable=False)
     _log.info("segmented %s, mask in %s", image.path, mask)
     counts = sorted(((name, n) for name, n in result.counts().items() if n), key=lambda item: -item[1])
@@ -136,16 +147,35 @@ def segment_file(
     return SegmentedImage(image.path, mask, shown if overlay else None, (height, width), shares)
 
 
-def _require_apart(out: Path, given: Iterable[Path], images: list[ImageFile]) -> None:
+@contextmanager
+def _errors_of_images(path: Path) -> Iterator[None]:
+    """What one image can do to memory and to OpenCV, as an error of that image."""
+    import cv2
+
+    try:
+        yield
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            raise FileError(
+                f"the image {path} cannot be segmented", code=Code.IMAGE_TOO_LARGE, because="memory ran out",
+                so="cut it into tiles",
+            ) from error  # fmt: skip
+        raise FileError(
+            f"the image {path} cannot be segmented", code=Code.IMAGE_UNREADABLE, because=str(error),
+            so="convert it to PNG",
+        ) from error  # fmt: skip
+
+
+def _require_apart(out: Path, given: Iterable[str | Path], images: list[ImageFile]) -> None:
     """Refuse to write over the images, or into a folder of them: the next run would segment the masks."""
-    written = {(out / f"{i.stem}_{kind}.png").resolve() for i in images for kind in ("mask", "overlay")}
-    if own := sorted(str(i.path) for i in images if i.path.resolve() in written):
+    written = {resolved(out / f"{i.stem}_{kind}.png") for i in images for kind in ("mask", "overlay")}
+    if own := sorted(str(i.path) for i in images if resolved(i.path) in written):
         raise UsageError(
             f"the output would replace the image {own[0]}",
             code=Code.OUTPUT_REPLACES_INPUT,
             so="choose another folder with -o",
         )
-    if any(path.is_dir() and path.resolve() == out.resolve() for path in given):
+    if any(is_folder(path) and resolved(path) == resolved(out) for path in map(Path, given)):
         raise UsageError(
             f"{out} is a folder of images and cannot take the output",
             code=Code.OUTPUT_REPLACES_INPUT,
@@ -160,7 +190,7 @@ def _make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for left in claims.left_over_in(out, ".png"):
             claims.remove(left)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FileError(
-            f"cannot make the folder {out}", code=Code.UNWRITABLE, because=error.strerror or str(error)
+            f"cannot make the folder {out}", code=Code.UNWRITABLE, because=getattr(error, "strerror", "") or str(error)
         ) from error

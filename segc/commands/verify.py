@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from segc import targets
 from segc.bundle.manifest import Input, Manifest
+from segc.compilation.guarded import guarded_libraries
 from segc.errors import Code, ParityError, SourceError
 from segc.frontend.model import Source
-from segc.frontend.source import open_source, zoo_names
+from segc.frontend.source import is_onnx, open_source, zoo_names
 from segc.parity import metrics, sample_inputs
 from segc.parity.limits import Limits, by_pixels, limits_of
 from segc.parity.reference import reference_of
@@ -43,32 +45,32 @@ def verify(
     max_error: float | None = None,
     min_agreement: float | None = None,
     threads: int = 0,
+    memory_limit: float | None = None,
+    time_limit: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Compare the bundle with its source; see `segc verify --help`.
 
-    images: a file or folder; each image is preprocessed as `segment` does.
+    images: a file or folder; each image is preprocessed as `segment` does. memory_limit (GiB), time_limit (seconds): of
+    libraries that look at an ONNX source.
     Raises BundleError (damaged), SourceError (another source or checkpoint), ParityError (a limit is missed).
     """
     progress("checking the bundle's files")
     engine = load(bundle, threads=threads)
     progress("opening the source")
-    opened = open_source(
-        source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
-        mode=engine.manifest.inference.mode,
-    )  # fmt: skip
-    _require_same(engine.manifest, opened)
-    progress("comparing")
-    threshold = engine.manifest.output.threshold
     named = _images(engine, Path(images)) if images is not None else _standard(engine.manifest)
-
-    def run(x: np.ndarray) -> np.ndarray:
-        return next(iter(engine.run(x).values()))
-
-    reference, pre = reference_of(opened), engine.manifest.preprocessing
-    if engine.manifest.input.dtype == "uint8":
-        reference = sample_inputs.of_images(reference, pre.mean, pre.std, pre.channel_order)
-    cases = metrics.run_cases(reference, run, named, threshold)
+    of_file = source is not None and is_onnx(source)
+    with guarded_libraries(f"'{source}'", memory_limit, time_limit) if of_file else nullcontext():
+        opened = open_source(
+            source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
+            mode=engine.manifest.inference.mode,
+        )  # fmt: skip
+        _require_same(engine.manifest, opened)
+        progress("comparing")
+        cases = metrics.run_cases(
+            _reference(engine.manifest, opened), lambda x: next(iter(engine.run(x).values())), named,
+            engine.manifest.output.threshold,
+        )  # fmt: skip
     own = targets.get(engine.manifest.target.name).limits
     limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
     if engine.manifest.model.top_k:
@@ -81,6 +83,14 @@ def verify(
             so=metrics.ADVICE,
         )
     return Verification(Path(bundle), tuple(cases), limits, engine.manifest.hybrid)
+
+
+def _reference(manifest: Manifest, opened: Source) -> Callable[[np.ndarray], np.ndarray]:
+    """The source's logits for inputs as the engine takes them."""
+    reference, pre = reference_of(opened), manifest.preprocessing
+    if manifest.input.dtype == "uint8":
+        return sample_inputs.of_images(reference, pre.mean, pre.std, pre.channel_order)
+    return reference
 
 
 def _source_name(manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from segc import targets
 from segc.compilation import manifest_builder
 from segc.compilation.request import Request, open_fitting, with_output
 from segc.compilation.setup import Setup, settled
-from segc.errors import Code, ShapeError, UsageError
+from segc.errors import Code, CompileError, ShapeError, SourceError, UsageError
 from segc.frontend.model import ModelInfo, Source
-from segc.graph import invariants, ir
+from segc.graph import invariants, ir, libraries
+from segc.graph.sizes import require_fitting, require_memory
 from segc.hybrid.plan import Plan
 from segc.hybrid.split import split_graph
+from segc.isolation import native
 from segc.parity import sample_inputs
+from segc.parity.reference import reference_of
 from segc.passes.base import PassResult
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
 from segc.passes.masks.strip_final_resize import StripFinalResize
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 HOST = "onnxruntime"  # the target that runs what another refuses
 Masks = Literal["graph", "host"]
+_BYTES_OF_INPUT = 12  # a value: noise is made in float64 and kept in float32
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,13 @@ def open_source(setup: Setup) -> Opened:
 def export(opened: Opened) -> Exported:
     """Trace the model, or take that of an ONNX file. Raises ShapeError, CompileError, SourceError."""
     info, shape = opened.source.info, opened.shape
+    image = (info.batch, info.in_channels, *shape)
+    require_memory(
+        "the input", image, _BYTES_OF_INPUT, native.Limits.of(opened.setup.request.memory_limit, None).memory
+    )
     with opened.setup.journal.step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
         model, info = _exported(opened)
+        _try_reference(opened)
     setup, source = settled(opened.setup, info, shape), replace(opened.source, info=info)
     return Exported(setup, source, model, count_ops(model))
 
@@ -100,17 +110,18 @@ def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
     masks: where they are made instead of where the request says, "graph" or "host". Raises ShapeError, UsageError.
     """
     journal, request = exported.setup.journal, exported.setup.request
+    memory = native.Limits.of(request.memory_limit, None).memory
     if request.output == "mask":
         masks = masks or ("host" if request.decode == "host" else "graph")
     with journal.step("passes", f"running passes for {exported.setup.target.name}"):
-        graph = ir.from_model(exported.model)
-        ir.infer_shapes(graph)
+        graph = _imported(exported)
         info = exported.source.info
         if masks is not None:  # afterwards the channels are gone
             info = manifest_builder.with_head(info, graph, journal.notes)
         results = _run_pipeline(graph, exported, info, masks)
         if masks is None:
             info = manifest_builder.with_head(info, graph, journal.notes)
+        require_fitting(graph, memory)
     source = replace(exported.source, info=info)
     return Lowered(exported.setup, source, graph, results, masks, exported.ops)
 
@@ -125,6 +136,35 @@ def plan(lowered: Lowered) -> Planned:
         shared = split_graph(lowered.graph, setup.target, targets.get(HOST), options, image, skips)
     source, results = lowered.source, lowered.results
     return Planned(setup, source, lowered.graph, results, lowered.masks, lowered.exported, shared)
+
+
+def _imported(exported: Exported) -> gs.Graph:
+    """The exported model as a graph with types and shapes. Raises SourceError for a file that contradicts itself."""
+    try:
+        graph = ir.from_model(exported.model)
+        ir.infer_shapes(graph)
+    except (*libraries.CHECK_ERRORS, ValueError) as error:
+        if exported.source.onnx_model is None:
+            raise
+        raise SourceError(
+            f"'{exported.setup.request.source}' is not a valid ONNX model", code=Code.NOT_ONNX,
+            because=str(error).splitlines()[:1], so="export it again",
+        ) from error  # fmt: skip
+    return graph
+
+
+def _try_reference(opened: Opened) -> None:
+    """Run an ONNX file once in the guard's child, before anything is made of it: it may end the process that runs it.
+
+    What ONNX Runtime says against the file is the parity gate's business, which asks for this input again.
+    """
+    info = opened.source.info
+    if opened.source.onnx_model is None or not native.is_guarded():
+        return
+    shape = (info.batch, info.in_channels, *opened.shape)
+    _, x = next(iter(sample_inputs.inputs(shape, info.mean, info.std, info.channel_order)))
+    with contextlib.suppress(CompileError, native.NativeError):
+        reference_of(opened.source)(x)
 
 
 def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from segc import targets
+from segc import ranges, targets
 from segc.compilation import mask_placement
 from segc.compilation.cache import CompileCache
 from segc.errors import Code, ShapeError, UsageError
@@ -43,6 +43,8 @@ class Request:
     simplify: bool = False
     allow_mismatch: bool = False
     threads: int = 0
+    memory_limit: float | None = None
+    time_limit: float | None = None
     hybrid: bool = True
     partitioning: Partitioning = field(default_factory=Partitioning)
 
@@ -89,12 +91,11 @@ def require_sane(request: Request, target: targets.Target) -> None:
         raise UsageError(
             f"shape {request.shape} is not (height, width) of at least 1 pixel each", code=Code.INVALID_SHAPE
         )
-    if request.threads < 0:
-        raise UsageError(
-            f"--threads {request.threads} is not a valid number of threads",
-            code=Code.INVALID_NUMBER,
-            so="0 leaves it to the runtime",
-        )
+    ranges.THREADS.require("--threads", request.threads)
+    if request.max_error is not None:
+        ranges.LIMIT.require("--max-error", request.max_error)
+    if request.min_agreement is not None:
+        ranges.LIMIT.require("--min-agreement", request.min_agreement)
     if request.shape_range is not None and not request.dynamic:
         raise UsageError(
             "--shape-range needs --dynamic",

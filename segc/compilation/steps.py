@@ -1,13 +1,13 @@
 """The steps of a compile as functions, for scripts of your own; `segc.compile` runs them in this order.
 
 Each takes what the one before returns, a frozen dataclass that can be looked at before the next step runs. The setup's
-journal times the steps, says them, and collects notes::
+journal times the steps, says them, and collects notes. Within `guarded` libraries look at an ONNX source in a child::
 
     import segc
 
     request = segc.steps.Request("model.onnx", target="onnxruntime", out="bundle")
     setup = segc.steps.set_up(request)
-    with segc.steps.staged(setup) as staging:
+    with segc.steps.guarded(setup), segc.steps.staged(setup) as staging:
         opened = segc.steps.open_source(setup)
         exported = segc.steps.export(opened)
         lowered = segc.steps.lower(exported)
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from segc.compilation.cache import CompileCache
 from segc.compilation.engine import Emitted, Loaded, build_engine, emit, faster_masks, load_engine
+from segc.compilation.guarded import guarded
 from segc.compilation.lowering import Exported, Lowered, Opened, Planned, export, lower, open_source, plan
 from segc.compilation.publication import publish, staged, verify
 from segc.compilation.report import Verified
@@ -31,6 +32,6 @@ from segc.compilation.setup import Journal, Setup, set_up
 
 __all__ = [
     "CompileCache", "Emitted", "Exported", "Journal", "Loaded", "Lowered", "Opened", "Planned", "Request", "Setup",
-    "Verified", "build_engine", "emit", "export", "faster_masks", "load_engine", "lower", "open_source", "plan",
-    "publish", "set_up", "staged", "verify",
+    "Verified", "build_engine", "emit", "export", "faster_masks", "guarded", "load_engine", "lower", "open_source",
+    "plan", "publish", "set_up", "staged", "verify",
 ]  # fmt: skip

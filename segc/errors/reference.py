@@ -185,6 +185,19 @@ EXPLANATIONS = {
         "the bundle.",
         "Give the original source and checkpoint, or compile again.",
     ),
+    Code.NATIVE_FAILURE: Explanation(
+        "A library fails on the file",
+        "ONNX's shape inference or ONNX Runtime crashed, took longer than --time-limit or more memory than "
+        "--memory-limit. They look at files in a process of their own, which was ended; segc's goes on.",
+        "A damaged or crafted file is no model to compile. For a large one that you trust, raise the limit that the "
+        "message names.",
+    ),
+    Code.TOO_LARGE: Explanation(
+        "A tensor needs more memory than the limit",
+        "At this size a tensor of the model takes more bytes than --memory-limit allows, by default three quarters "
+        "of the machine's memory. Sizes are judged before memory is asked for.",
+        "Compile for a smaller --shape, or raise --memory-limit.",
+    ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
         "A fault of a checkpoint that no other code describes, mostly from a target or front end of another package.",
@@ -370,6 +383,13 @@ EXPLANATIONS = {
         "The address is wrong, or the scheduler is not running.",
         "Start the scheduler, or omit `--scheduler`.",
     ),
+    Code.IMAGE_TOO_LARGE: Explanation(
+        "An image is too large",
+        "It has more pixels than --max-pixels, by default 2^29 (23170x23170), or memory ran out for it. Sizes are read "
+        "from the header before memory is asked for.",
+        "Cut it into tiles, or raise `--max-pixels` on a machine with the memory: about 6 bytes a pixel beside what "
+        "the engine takes.",
+    ),
     Code.COMPILE: Explanation(
         "A step failed",
         "A failure that no other code describes, mostly from a target or front end of another package.",
@@ -441,6 +461,12 @@ EXPLANATIONS = {
         "The engine returned an output of the wrong shape",
         "The runtime computes a size differently from ONNX.",
         "Compile with `--check`; please report the model.",
+    ),
+    Code.OUT_OF_MEMORY: Explanation(
+        "Memory ran out",
+        "The machine, or the limit of this process (`ulimit -v`, a container), has no more memory. Loading the "
+        "libraries alone takes about 1 GB of address space for `segc run` and 2 GB for `segc compile`.",
+        "End other programs, raise the limit, or use a smaller model, size or image.",
     ),
 }
 

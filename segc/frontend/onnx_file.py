@@ -6,15 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
-import onnx.checker
 import onnx.defs
 
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import Code, SourceError
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source
-from segc.graph import ir
+from segc.graph import ir, libraries
 from segc.graph.invariants import OLDEST_OPSET
-from segc.graph.onnx_reader import read_model
+from segc.graph.onnx_reader import read_model, skeleton
 from segc.graph.raise_opset import raise_opset
 
 _STANDARD = {"", "ai.onnx", "segc"}
@@ -83,8 +82,8 @@ def _require_known_ops(model: onnx.ModelProto, path: Path) -> None:
 
 def _require_valid(model: onnx.ModelProto, path: Path) -> None:
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+        libraries.check_model(skeleton(model))
+    except (*libraries.CHECK_ERRORS, ValueError) as error:
         raise SourceError(
             f"'{path}' is not a valid ONNX model",
             code=Code.NOT_ONNX,

@@ -17,7 +17,7 @@ def open_source(
 ) -> Source:
     """Load SOURCE. Raises SourceError, CheckpointError, FileError or MissingPackageError, each saying what to do."""
     path = Path(source)
-    if path.suffix == ".onnx":
+    if is_onnx(source):
         from segc.frontend.onnx_file import open_onnx
 
         if checkpoint is not None:
@@ -36,6 +36,11 @@ def open_source(
     from segc.frontend.python_file import open_python
 
     return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch)
+
+
+def is_onnx(source: str | Path) -> bool:
+    """Whether a SOURCE is an ONNX file, by its name."""
+    return Path(source).suffix == ".onnx"
 
 
 def is_mmseg_config(path: Path) -> bool:

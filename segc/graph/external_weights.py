@@ -37,7 +37,7 @@ from segc.errors import Code, FileError, SegcError
 from segc.files import claims, published
 from segc.files.errors import file_errors
 from segc.files.interrupts import held
-from segc.graph import ir
+from segc.graph import ir, onnx_border
 from segc.graph.onnx_reader import external_tensors, parse_model, unreadable_data
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def read_graph(path: Path) -> gs.Graph:
         maps: dict[Path, mmap.mmap] = {}
         for tensor in external:
             if id(tensor) in initializers and _mappable(tensor):
-                mapped[tensor.name] = _map(tensor, path.parent.resolve(), maps)
+                mapped[tensor.name] = _map(tensor, path, maps)
             else:
                 onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent.resolve()))
                 tensor.data_location = onnx.TensorProto.DEFAULT
@@ -84,17 +84,14 @@ def _mappable(tensor: onnx.TensorProto) -> bool:
     return onnx.TensorProto.DataType.Name(tensor.data_type) not in packed and math.prod(tensor.dims) > 0
 
 
-def _map(tensor: onnx.TensorProto, root: Path, maps: dict[Path, mmap.mmap]) -> np.ndarray:
-    info = onnx.external_data_helper.ExternalDataInfo(tensor)
-    file = root / info.location
+def _map(tensor: onnx.TensorProto, path: Path, maps: dict[Path, mmap.mmap]) -> np.ndarray:
+    place = onnx_border.external(tensor, path)
+    file = path.parent / place.location
     if file not in maps:
         with file.open("rb") as stream:
             maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    count = math.prod(tensor.dims)
-    if info.length and info.length != count * dtype.itemsize:
-        raise ValueError(f"tensor '{tensor.name}' has {info.length} bytes; its shape needs {count * dtype.itemsize}")
-    return np.frombuffer(maps[file], dtype, count, info.offset or 0).reshape(tuple(tensor.dims))
+    return np.frombuffer(maps[file], dtype, math.prod(tensor.dims), place.offset).reshape(tuple(tensor.dims))
 
 
 def weight_bytes(graph: gs.Graph) -> int:

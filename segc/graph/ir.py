@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.helper
-import onnx.inliner
 import onnx.numpy_helper
-import onnx.shape_inference
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.ir.tensor import SparseValues
 
-from segc.graph import dialect, graphsurgeon_patch, source_info
+from segc.graph import dialect, graphsurgeon_patch, libraries, source_info
 
 PRODUCER = "segc"
 STANDARD = ("", "ai.onnx")  # names of ONNX's own domain
@@ -258,7 +256,7 @@ def _value_info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
 
 
 def _infer_standard(graph: gs.Graph) -> int:
-    inferred = onnx.shape_inference.infer_shapes(weightless_model(graph), data_prop=True)
+    inferred = libraries.infer_shapes(weightless_model(graph))
     tensors = graph.tensors()
     learned = 0
     for info in [*inferred.graph.value_info, *inferred.graph.output]:
@@ -351,4 +349,4 @@ def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     if not foreign:
         return model
     model.functions.extend(foreign)
-    return onnx.inliner.inline_local_functions(model)
+    return libraries.inline_functions(model)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from segc import ranges
+
 TargetLimits = Mapping[str, tuple[float | None, float]]  # precision -> (relative error, agreement)
 
 
@@ -39,7 +41,11 @@ def limits_of(
 
 
 def combined(default: Limits, max_error: float | None, min_agreement: float | None) -> Limits:
-    """`default`, with the user's limits in place of its own where given."""
+    """`default`, with the user's limits in place of its own where given. Raises UsageError."""
+    if max_error is not None:
+        ranges.LIMIT.require("--max-error", max_error)
+    if min_agreement is not None:
+        ranges.LIMIT.require("--min-agreement", min_agreement)
     return Limits(
         default.relative_error if max_error is None else max_error,
         default.agreement if min_agreement is None else min_agreement,

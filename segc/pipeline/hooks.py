@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.checker
 import onnx.printer
 import onnx_graphsurgeon as gs
 
 from segc.errors import Code, CompileError, FileError
 from segc.files.whole import write_whole
-from segc.graph import ir
+from segc.graph import ir, libraries
 from segc.graph.invariants import INVARIANTS, Invariant
 from segc.parity.difference import largest_difference
 from segc.passes.base import PassResult
@@ -137,8 +136,8 @@ class CheckGraph(Silent):
         if doubled := sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ()):
             raise CompileError(f"{entry} left two tensors named {doubled[0]!r}", code=Code.PASS_FAULT)
         try:
-            onnx.checker.check_model(ir.checkable_model(graph), full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            libraries.check_model(ir.checkable_model(graph), full=True)
+        except libraries.CHECK_ERRORS as error:
             raise CompileError(f"{entry} left an invalid graph", code=Code.PASS_FAULT, because=str(error)) from error
 
 

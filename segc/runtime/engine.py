@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segc import ranges
 from segc.bundle.manifest import Input, Manifest
 from segc.bundle.store import read_bundle
 from segc.bundle.typed import WrongValue, decode
@@ -49,12 +50,7 @@ def load(path: Path | str, *, threads: int = 0) -> Engine:
     Raises BundleError (damaged or incomplete), MissingPackageError (runtime not installed), CompileError (the runtime
     refuses the engine). Cost: one pass over the files, and whatever the runtime does.
     """
-    if threads < 0:
-        raise UsageError(
-            f"threads is {threads}",
-            code=Code.INVALID_NUMBER,
-            because="it is a number of threads, or 0 for the runtime's choice",
-        )
+    ranges.THREADS.require("threads", threads)
     root, manifest = Path(path), read_bundle(path)
     made, settings = manifest.target, manifest.target.settings
     if not manifest.segments:

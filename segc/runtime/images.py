@@ -12,24 +12,37 @@ import numpy as np
 import numpy.typing as npt
 
 from segc.errors import Code, FileError, ShapeError, UsageError
+from segc.files.names import is_folder, resolved
+from segc.files.regular import read_regular
+from segc.runtime import image_header
 
 Image = npt.NDArray[np.uint8]
+MAX_PIXELS = 1 << 29  # 23170 x 23170
+_FILE_BYTES, _BYTES_A_PIXEL = 1 << 24, 16  # no file of that many pixels is larger
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".pnm", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
 
-def read_image(path: Path | str) -> Image:
+def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
     """uint8 (H, W, 3) BGR as cv2.imread gives it: EXIF orientation applied, alpha dropped, 16 bits cut to 8.
 
-    Raises FileError when the file is missing, unreadable, empty or not an image OpenCV decodes.
+    Of an animation or a file of several pages it is the first one. Raises FileError when the file is missing, no
+    regular file, empty, cut off, not an image that OpenCV decodes, or of more than `max_pixels` pixels. Memory: the
+    file and 3 bytes a pixel.
     """
     try:
-        content = Path(path).read_bytes()
+        content = read_regular(Path(path), _FILE_BYTES + _BYTES_A_PIXEL * max_pixels)
     except OSError as error:
         raise FileError(
             f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because=error.strerror or str(error)
         ) from error
     if not content:
         raise FileError(f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because="the file is empty")
+    _require_pixels(path, image_header.size(content), max_pixels)
+    if (why := image_header.missing_end(content)) is not None:
+        raise FileError(
+            f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because=f"it is cut off: {why}",
+            so="copy it again",
+        )  # fmt: skip
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         reason = "OpenCV finds no image in it: it is damaged or of another format"
@@ -39,7 +52,18 @@ def read_image(path: Path | str) -> Image:
         raise FileError(
             f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because=reason, so="convert it to PNG or JPEG"
         )
+    _require_pixels(path, image.shape[:2], max_pixels)  # of formats whose header only OpenCV knows
     return np.asarray(image, np.uint8)
+
+
+def _require_pixels(path: Path | str, size: tuple[int, ...] | None, most: int) -> None:
+    if size is not None and size[0] * size[1] > most:
+        raise FileError(
+            f"the image {path} is too large",
+            code=Code.IMAGE_TOO_LARGE,
+            because=f"it has {size[1]}x{size[0]} pixels, more than the {most} of --max-pixels",
+            so="cut it into tiles, or raise --max-pixels where there is memory for it",
+        )
 
 
 def as_bgr(image: npt.NDArray[np.generic]) -> Image:
@@ -83,9 +107,9 @@ def find_images(paths: Iterable[Path | str]) -> list[ImageFile]:
     Raises FileError for a folder that cannot be listed or has no image.
     """
     found: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        for file in _images_in(path) if path.is_dir() else [path]:
-            found.setdefault(file.resolve(), file)
+    for path in map(_named, paths):
+        for file in _images_in(path) if is_folder(path) else [path]:
+            found.setdefault(resolved(file), file)
     shared = Counter(path.stem.casefold() for path in found.values())
     taken: set[str] = {stem for stem, times in shared.items() if times == 1}
     images = []
@@ -98,10 +122,16 @@ def find_images(paths: Iterable[Path | str]) -> list[ImageFile]:
     return images
 
 
+def _named(path: Path | str) -> Path:
+    if not str(path):  # Path("") is the current folder
+        raise UsageError("an image has an empty name", code=Code.UNKNOWN_NAME, so="give a file or a folder")
+    return Path(path)
+
+
 def _images_in(folder: Path) -> list[Path]:
     try:
         found = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
-        files = sorted(path for path in found if not path.is_dir())
+        files = sorted(path for path in found if not is_folder(path))
     except OSError as error:
         raise FileError(
             f"cannot read the folder {folder}", code=Code.UNREADABLE, because=error.strerror or str(error)

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segc import ranges
 from segc.errors import Code, MissingPackageError, ShapeError, UsageError
 from segc.files.whole import write_whole
 from segc.runtime.images import Image, as_bgr
 from segc.runtime.resize import Mask
 
-_ROWS = 256  # counted at a time
+_ROWS = 256  # worked on at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class Segmentation:
         """What `save` writes."""
         try:
             from PIL import Image as Pillow
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise MissingPackageError(
                 "saving masks needs Pillow", code=Code.OPTIONAL_PACKAGE, so="pip install pillow"
             ) from error
@@ -51,18 +52,21 @@ class Segmentation:
         image.save(content, "PNG")
         return content.getvalue()
 
-    def overlay(self, image: npt.NDArray[np.generic], opacity: float = 0.5) -> Image:
-        """The image, as given to `segment`, under the classes' colours: uint8 (H, W, 3) BGR. opacity: 0 to 1."""
-        if not 0 <= opacity <= 1:
-            raise UsageError(
-                f"opacity is {opacity}",
-                code=Code.INVALID_NUMBER,
-                because="0 shows the image alone, 1 the colours alone",
-            )
+    def overlay(self, image: npt.NDArray[np.generic], opacity: float = 0.5, *, out: Image | None = None) -> Image:
+        """The image, as given to `segment`, under the classes' colours: uint8 (H, W, 3) BGR. opacity: 0 to 1.
+
+        out: an array of the result's shape to write to; it may be the image itself.
+        """
+        ranges.OPACITY.require("opacity", opacity)
         if image.shape[:2] != self.mask.shape:
             raise ShapeError(f"the image has shape {image.shape}, the mask {self.mask.shape}", code=Code.INPUT_SHAPE)
-        colours = self._colours(256**self.mask.itemsize)[:, ::-1]
-        return np.asarray(cv2.addWeighted(as_bgr(image), 1 - opacity, colours[self.mask], opacity, 0), np.uint8)
+        colours = np.ascontiguousarray(self._colours(256**self.mask.itemsize)[:, ::-1])
+        shown = np.empty((*self.mask.shape, 3), np.uint8) if out is None else out
+        for at in range(0, len(self.mask), _ROWS):  # in strips: the colours of a whole image are as large as it is
+            rows = slice(at, at + _ROWS)
+            under = as_bgr(image[rows])
+            shown[rows] = cv2.addWeighted(under, 1 - opacity, colours[self.mask[rows]], opacity, 0)
+        return shown
 
     def counts(self) -> dict[str, int]:
         """Pixels of every class, absent ones included; a number without a name is called "class N"."""

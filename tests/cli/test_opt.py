@@ -105,7 +105,7 @@ def test_a_file_is_not_replaced_without_force_nor_touched_by_a_failure(
         (["--pass", "specialize-shapes:height=0"], "must be at least 1"),
         (["--pass", "fold-constants", "--target", "openvino"], "exclude each other"),
         (["--target", "nothing"], "nothing"),
-        (["--stop-after", "0"], "at least one must run"),
+        (["--stop-after", "0"], "--stop-after 0"),
         (["--batch", "0"], "batch 0"),
         (["--target", "openvino", "--shape", "7"], "not a shape"),
     ],

@@ -184,7 +184,7 @@ def test_a_data_file_that_is_too_short_is_a_bad_source(tmp_path: Path) -> None:
     source = external(tmp_path)
     with (tmp_path / "large.data").open("r+b") as stream:
         stream.truncate(1000)
-    with pytest.raises(SourceError, match="cannot be read"):
+    with pytest.raises(SourceError, match="is cut off"):
         external_weights.read_graph(source)
 
 
