@@ -62,6 +62,7 @@ def add_parser(commands: Any) -> None:
         help="of --check: largest relative difference (default 1e-5, or 20 times what rounding of the input does)",
     )  # fmt: skip
     p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
+    arguments.add_native_limits(p)
     p.add_argument("--skips", action="store_true", help="list what passes recognised and left alone, and why")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -71,6 +72,7 @@ def main(args: argparse.Namespace) -> int:
     shape = arguments.shape(args.shape) if args.shape is not None else None
     with console.steps(quiet=args.json) as progress:
         progress("starting")
+        arguments.prepare_libraries(args.source)
         from segc.commands.optimize import optimize
         from segc.graph import external_weights
 
@@ -78,7 +80,8 @@ def main(args: argparse.Namespace) -> int:
         outcome = optimize(
             args.source, args.passes, target=args.target, shape=shape, batch=args.batch, out=args.out,
             force=args.force, check=args.check, tolerance=args.tolerance, dump_ir=args.dump_ir,
-            stop_after=args.stop_after, buckets=[arguments.shape(text) for text in args.buckets],
+            stop_after=args.stop_after, memory_limit=args.memory_limit, time_limit=args.time_limit,
+            buckets=[arguments.shape(text) for text in args.buckets],
             embed=external_weights.EMBED if args.embed is None else min(int(args.embed * 1e6), external_weights.EMBED),
         )  # fmt: skip
     if args.json:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import onnx
 import onnx_graphsurgeon as gs
 
-from segc import targets
+from segc import ranges, targets
 from segc.commands.optimize_check import NO_RANK, Given, Judged, Sizes, given, judge, require_runnable, require_same
+from segc.compilation.guarded import guarded_libraries
 from segc.errors import Code, SourceError, UsageError
 from segc.graph import external_weights, ir, libraries
 from segc.graph.invariants import CLEANED, INVARIANTS, SINGLE
@@ -71,6 +71,8 @@ def optimize(
     stop_after: int | None = None,
     embed: int = external_weights.EMBED,
     buckets: Sequence[tuple[int, int]] = (),
+    memory_limit: float | None = None,
+    time_limit: float | None = None,
 ) -> Optimized:
     """Run passes on an ONNX file and write the result.
 
@@ -82,7 +84,8 @@ def optimize(
     into the file itself. buckets: sizes (height, width) to specialize the result to, one file each: OUT-HxW.onnx; the
     image input must leave both open. A model of an opset below 17 becomes one of 17. What was written is read back,
     checked at the opset it declares, and compared with the file as given before it gets its name, where ONNX Runtime
-    runs that. Raises SegcError; nothing is written then.
+    runs that. memory_limit (GiB), time_limit (seconds): of libraries that look at the file. Raises SegcError; nothing
+    is written then.
     """
     if buckets and out is None:
         raise UsageError(
@@ -90,6 +93,9 @@ def optimize(
             code=Code.CONFLICTING_OPTIONS,
             so="-o OUT.onnx; the files become OUT-HxW.onnx",
         )
+    for name, value in (("--tolerance", tolerance), ("--embed", embed)):
+        if value is not None:
+            ranges.LIMIT.require(name, value)
     pipeline = build(passes, target=target, shape=shape, batch=batch)
     if stop_after is not None and stop_after < 1:
         raise UsageError(
@@ -98,28 +104,29 @@ def optimize(
     files = _files(Path(out), buckets) if out is not None else []
     for file in files:
         external_weights.require_free(file, force=force)
-    graph = read(Path(source))
-    _require_known_opset(graph, target)
-    reference = given(Path(source), graph, _sizes(pipeline, shape, batch)) if check or files else None
-    if reference is not None and check:
-        require_runnable(reference)
-    notes = raise_opset(graph)
-    if reference is not None and notes:
-        require_same(graph, reference, tolerance)
-    _require_assumed(pipeline, graph)
-    count = len(graph.nodes)
-    found = _Hooks(pipeline, reference if check else None, tolerance, dump_ir, stop_after)
-    try:
-        results = pipeline.run(graph, found.all)
-    except ValueError as error:
-        raise UsageError("a pass refuses this graph", code=Code.PASS_REFUSES, because=str(error)) from error
-    outcome = Optimized(graph, found.steps(results), count, notes=notes)
-    if reference is not None and files:
-        exact = not any(SINGLE in step.invalidates for step in pipeline.passes)
-        judge_as = partial(judge, reference=reference, tolerance=tolerance, exact=exact)
-        write = partial(external_weights.staged_graph, embed=embed, force=force)
-        _write(dict(zip(files, _specialized(graph, buckets, batch), strict=True)), write, judge_as, outcome)
-    return outcome
+    with guarded_libraries(f"'{source}'", memory_limit, time_limit):
+        graph = read(Path(source))
+        _require_known_opset(graph, target)
+        reference = given(Path(source), graph, _sizes(pipeline, shape, batch)) if check or files else None
+        if reference is not None and check:
+            require_runnable(reference)
+        notes = raise_opset(graph)
+        if reference is not None and notes:
+            require_same(graph, reference, tolerance)
+        _require_assumed(pipeline, graph)
+        count = len(graph.nodes)
+        found = _Hooks(pipeline, reference if check else None, tolerance, dump_ir, stop_after)
+        try:
+            results = pipeline.run(graph, found.all)
+        except ValueError as error:
+            raise UsageError("a pass refuses this graph", code=Code.PASS_REFUSES, because=str(error)) from error
+        outcome = Optimized(graph, found.steps(results), count, notes=notes)
+        if reference is not None and files:
+            exact = not any(SINGLE in step.invalidates for step in pipeline.passes)
+            judge_as = partial(judge, reference=reference, tolerance=tolerance, exact=exact)
+            write = partial(external_weights.staged_graph, embed=embed, force=force)
+            _write(dict(zip(files, _specialized(graph, buckets, batch), strict=True)), write, judge_as, outcome)
+        return outcome
 
 
 def _write(

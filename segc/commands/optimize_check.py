@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.checker
-import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from segc.errors import Code, CompileError
-from segc.graph import dialect, ir
+from segc.graph import dialect, ir, libraries
 from segc.graph.onnx_reader import parse_model, read_model
 from segc.isolation.supervisor import ChildEnded, ChildRaised, call
 from segc.parity.difference import largest_difference
@@ -243,8 +240,8 @@ def _as_given(path: Path) -> Path | bytes:
 
 def _why_invalid(path: Path) -> str | None:
     try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        libraries.check_file(path)
+    except (*libraries.CHECK_ERRORS, ValueError) as error:
         because = (str(error).splitlines() or [type(error).__name__])[0]
         return None if because == NO_RANK else because
     return None

@@ -5,6 +5,8 @@ See segc.isolation.native. What crosses to the child and back are serialized mod
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import onnx.checker
 import onnx.inliner
@@ -21,6 +23,11 @@ def check_model(model: onnx.ModelProto, *, full: bool = False) -> None:
         native.call(_check, model.SerializeToString(), full)
     else:
         onnx.checker.check_model(model, full_check=full)
+
+
+def check_file(path: Path) -> None:
+    """ONNX's checker with strict shape inference, for a file with its external data. Raises as `check_model`."""
+    native.call(_check, str(path), True)
 
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -44,7 +51,7 @@ def _parsed(content: bytes) -> onnx.ModelProto:
     return model
 
 
-def _check(content: bytes, full: bool) -> None:
+def _check(content: bytes | str, full: bool) -> None:
     onnx.checker.check_model(content, full_check=full)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segc.errors import Code, CompileError, SourceError
-from segc.isolation.client import FORKS
+from segc.isolation.client import CAN_FORK
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 
 GIB = 1 << 30
@@ -101,7 +101,7 @@ class _Guard:
         return SourceError(
             f"{self._what} cannot be used: a library that looks at it fails",
             code=Code.NATIVE_FAILURE,
-            because=[ended.how, limits],
+            because=[ended.reason, limits],
             so="if the file is one you trust and it needs more, raise --memory-limit or --time-limit",
         )
 
@@ -129,7 +129,7 @@ def guarded(limits: Limits, what: str, imports: str) -> Iterator[None]:
 
 def prepare(imports: str) -> None:
     """Start what guards fork from, if there are forks here, while the caller still imports what it needs itself."""
-    if FORKS:
+    if CAN_FORK:
         threading.Thread(target=_fork_once, args=(imports,), daemon=True).start()
 
 

@@ -59,7 +59,7 @@ def test_a_crash_is_a_message_and_the_next_call_works(number: signal.Signals) ->
 
 
 def test_a_hang_ends_after_its_time() -> None:
-    with guarded(Limits(1 << 30, 0.5), "the file", IMPORTS), pytest.raises(SourceError, match="no answer within"):
+    with guarded(Limits(1 << 30, 0.5), "the file", IMPORTS), pytest.raises(SourceError, match="within"):
         call(time.sleep, 600)
 
 
