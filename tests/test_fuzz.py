@@ -23,6 +23,7 @@ from segc.passes.support import evaluate
 from segc.pipeline.hooks import CheckInvariants
 from segc.pipeline.stages import standard
 from tests.helpers.random_models import models
+from tests.helpers.run_graph import graph_of
 
 COUNT = int(os.environ.get("SEGC_FUZZ", "200"))
 TOLERANCE = 2e-4  # relative; folding BatchNorm into a Conv, and reordering sums, round differently
@@ -60,14 +61,6 @@ def test_every_pipeline_keeps_the_numbers(
             else:
                 assert want.shape == got.shape
                 assert evaluate.relative_error({"y": want}, {"y": got}) <= TOLERANCE, (name, shape)
-
-
-def graph_of(model: onnx.ModelProto) -> gs.Graph:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = ir.from_model(copy)
-    ir.infer_shapes(graph)
-    return graph
 
 
 def takes_single_images(target: targets.Target) -> bool:

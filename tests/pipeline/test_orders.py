@@ -18,7 +18,6 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from segc import targets
-from segc.graph import ir
 from segc.graph.invariants import INVARIANTS
 from segc.legality import report
 from segc.passes.base import Pass
@@ -30,6 +29,7 @@ from segc.pipeline.hooks import CheckInvariants
 from segc.pipeline.pipeline import Pipeline, PipelineError
 from segc.targets.protocol import Settings
 from tests.helpers import random_models
+from tests.helpers.run_graph import graph_of
 
 MOVES = 50  # tried for each order
 SHUFFLES = 10
@@ -94,14 +94,6 @@ def hazards() -> onnx.ModelProto:
     for name, count in (("{W}", 432), ("{V}", 76), ("{U}", 36), ("{ONE}", 16), ("{VAR}", 16), ("{SLOPE}", 19)):
         text = text.replace(name, numbers(count, zlib.crc32(name.encode())))
     return onnx.parser.parse_model(text)
-
-
-def graph_of(model: onnx.ModelProto) -> gs.Graph:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = ir.from_model(copy)
-    ir.infer_shapes(graph)
-    return graph
 
 
 def transformed(pipeline: Pipeline, model: onnx.ModelProto, *, check: bool = True) -> gs.Graph:
