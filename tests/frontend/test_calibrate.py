@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -44,12 +47,22 @@ def test_equal_models_get_equal_values() -> None:
     assert torch.equal(first.embedding, second.embedding)
 
 
-def test_attention_of_zoo_models_counts() -> None:
+@cache
+def opened(config: str) -> nn.Module:
+    """A model of the zoo as segc opens it. Take a copy to change it."""
     pytest.importorskip("mmseg")
     from segc.frontend.source import open_source
 
-    module = open_source("gcnet_r50-d8_4xb4-80k_ade20k-512x512", mode="whole").module
+    module = open_source(config, mode="whole").module
     assert module is not None
+    return module
+
+
+GCNET = "gcnet_r50-d8_4xb4-80k_ade20k-512x512"
+
+
+def test_attention_of_zoo_models_counts() -> None:
+    module = opened(GCNET)
     zero = [n for n, p in module.named_parameters() if not n.endswith("bias") and not p.detach().any()]
     assert zero == []
 
@@ -66,17 +79,13 @@ def amplification(module: nn.Module, size: tuple[int, int] = (64, 64)) -> float:
 @pytest.mark.parametrize(
     ("config", "blocks"),
     [
-        ("fcn_r101-d8_4xb2-40k_cityscapes-512x1024", 33),
+        (GCNET, 16),
         ("erfnet_fcn_4xb4-160k_cityscapes-512x1024", 17),
         ("ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024", 14),
     ],
 )
 def test_a_deep_residual_net_does_not_amplify_rounding_hundreds_of_times(config: str, blocks: int) -> None:
-    pytest.importorskip("mmseg")
-    from segc.frontend.source import open_source
-
-    module = open_source(config, mode="whole").module
-    assert module is not None
+    module = deepcopy(opened(config))
     scales = [scale for block in module.modules() if (scale := calibrate._scale_of_branch(block)) is not None]
     assert len(scales) == blocks
     assert all(scale.unique().tolist() == [0.25] for scale in scales)
