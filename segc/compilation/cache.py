@@ -1,4 +1,4 @@
-"""What several compiles of one source have in common: the opened model, its traces, its reference outputs."""
+"""Share the opened model, its traces and its reference outputs between several compiles of one source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class CompileCache:
-    """Keeps results by key for the compiles that are given it. Every compile gets copies of what it uses up."""
+    """Keeps results for all compiles that use this cache. A compile gets copies of what it consumes."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Any] = {}
@@ -29,7 +29,7 @@ class CompileCache:
         return source
 
     def traced(self, key: Hashable, make: Callable[[], Traced]) -> Traced:
-        """The traced model, as a copy: importing it into the IR consumes it."""
+        """A copy of the traced model: the import into the IR consumes it."""
         import onnx
 
         kept: Traced = self._get(("traced", key), make)
@@ -38,18 +38,18 @@ class CompileCache:
         return replace(kept, model=model)
 
     def forget_traces(self) -> None:
-        """Free the traced models, each as large as the weights, when no compile asks for them any more."""
+        """Free the traced models, each as large as the weights, once no compile needs them any more."""
         self._kept = {
             key: kept for key, kept in self._kept.items() if not (isinstance(key, tuple) and key[0] == "traced")
         }
 
     def limits(self, make: Callable[[], tuple[int, tuple[int, int]]]) -> tuple[int, tuple[int, int]]:
-        """Divisor and least size of the eager model."""
+        """The divisor and the smallest size of the eager model."""
         limits: tuple[int, tuple[int, int]] = self._get("limits", make)
         return limits
 
     def reference(self, run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        """`run`, which remembers its outputs by the content of the input."""
+        """The function `run`, with its outputs cached by the content of the input."""
 
         def remembered(x: np.ndarray) -> np.ndarray:
             output: np.ndarray = self._get(("reference", x.shape, hash(x.tobytes())), lambda: run(x))
@@ -66,10 +66,10 @@ class CompileCache:
 
 
 class NoCache(CompileCache):
-    """Keeps and copies nothing: for one compile alone."""
+    """Keeps and copies nothing; for a single compile."""
 
     def traced(self, key: Hashable, make: Callable[[], Traced]) -> Traced:
-        """As made."""
+        """The traced model itself."""
         return make()
 
     def _get(self, key: Hashable, make: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""From a graph to an engine that runs: emit, load, and where masks are made faster."""
+"""The steps from a graph to a loaded engine: emit, load, and the choice of where masks are made."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Emitted:
-    """An engine's files in `directory`. model: what they were made from. options: what `load` needs.
+    """An engine's files in `directory`. model: the graph that they were made from. options: for the target's `load`.
 
-    segments: of a hybrid, as the manifest has them.
+    segments: those of a hybrid, as in the manifest.
     """
 
     planned: Planned
@@ -45,7 +45,7 @@ class Emitted:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine that was written and loaded, with what is known of it. ops: of the model it was made from."""
+    """A loaded engine. ops: how often each op occurs in the model that it was made from."""
 
     planned: Planned
     directory: Path
@@ -56,14 +56,14 @@ class Loaded:
 
     @property
     def decode(self) -> Decode | None:
-        """What segc's runtime does with the logits; None where the engine gives what the bundle gives."""
+        """What segc's runtime does with the engine's logits; None if the engine's output is the bundle's output."""
         if self.planned.masks != "host":
             return None
         changed = {name for name, result in self.planned.results if result.changes}
         return Decode(resize=StripFinalResize.name in changed)
 
     def hybrid(self) -> dict[str, Any] | None:
-        """What the report says of a graph that two runtimes share; None where one runs it all."""
+        """The report's entry about a graph that two runtimes share; None if one runs it all."""
         made = self.planned
         return None if made.plan is None else split.plan_summary(made.graph, made.setup.target, made.plan)
 
@@ -91,7 +91,7 @@ def emit(planned: Planned, directory: Path) -> Emitted:
 
 
 def load_engine(emitted: Emitted) -> Loaded:
-    """Load what was emitted; where it cannot run here, ONNX Runtime on the graph it was made from."""
+    """Load the emitted engine. If it cannot run on this machine, load the graph it was made from in ONNX Runtime."""
     with emitted.planned.setup.journal.step("load", "loading the engine"):
         session = _session(emitted)
     ops = count_ops(emitted.model)
@@ -99,8 +99,9 @@ def load_engine(emitted: Emitted) -> Loaded:
 
 
 def build_engine(exported: Exported, directory: Path) -> Loaded:
-    """Lower, plan, emit and load. With decode="auto" the engine for masks on the host is built first; where the graph
-    makes them faster, the engine is built again.
+    """Lower, plan, emit and load.
+
+    With decode="auto", build the engine for host masks first, measure, and rebuild it if the graph makes them faster.
     """
     if exported.setup.request.output != "mask" or exported.setup.request.decode != "auto":
         return _built(exported, directory)
@@ -117,14 +118,14 @@ def build_engine(exported: Exported, directory: Path) -> Loaded:
 
 
 def faster_masks(loaded: Loaded) -> Masks:
-    """Where masks are made faster, measured on the logits of the natural image; a note says what was found."""
+    """Measure where masks are made faster, on the logits of the photograph, and add a note with the result."""
     setup = loaded.planned.setup
     journal = setup.journal
     if not setup.status.ran:
-        journal.notes.add("where masks are made faster cannot be measured here: in the graph")
+        journal.notes.add("mask placements cannot be timed on this machine: the graph makes the mask")
         return "graph"
     info, shape = loaded.planned.source.info, loaded.planned.shape
-    with journal.step("decode", "measuring where masks are made faster"):
+    with journal.step("decode", "timing both mask placements"):
         _, x = list(parity_gate.inputs((info.batch, info.in_channels, *shape), info, setup.request))[-1]
         logits = parity_gate.guarded(loaded.session, setup.target.name)(x)
         size = shape if loaded.decode is not None and loaded.decode.resize else (logits.shape[2], logits.shape[3])
@@ -132,7 +133,7 @@ def faster_masks(loaded: Loaded) -> Masks:
         choice = mask_placement.measure(tail, logits, setup.target, setup.settings, setup.request.threads)
     journal.masks = choice.figures()
     where = "by segc's runtime" if choice.placement == "host" else "in the graph"
-    journal.notes.add(f"masks are made {where}, which is faster here")
+    journal.notes.add(f"masks are made {where}, which is faster on this machine")
     return choice.placement
 
 

@@ -1,4 +1,4 @@
-"""From a source to a graph that the target runs: open, export, lower, plan."""
+"""The steps from a source to a graph that the target runs: open, export, lower, plan."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ if TYPE_CHECKING:
     import onnx
     import onnx_graphsurgeon as gs
 
-HOST = "onnxruntime"  # the target that runs what another refuses
+HOST = "onnxruntime"  # the target that runs the nodes that another target refuses
 Masks = Literal["graph", "host"]
 _BYTES_OF_INPUT = 12  # a value: noise is made in float64 and kept in float32
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A source that fits the request; the request says now what the engine gives."""
+    """An opened source that fits the request. The request now names the engine's output."""
 
     setup: Setup
     source: Source
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width) that the model is traced at, and that a static engine takes."""
+        """(height, width) that the model is traced at; the input size of a static engine."""
         return self.setup.request.shape or self.setup.request.trace_shape or self.source.info.shape
 
 
 @dataclass(frozen=True)
 class Exported(Opened):
-    """The model in ONNX. `lower` uses `model` up: give it a `copy` to lower the same export again."""
+    """The exported ONNX model. `lower` consumes `model`: to lower the same export twice, pass it a `copy`."""
 
     model: onnx.ModelProto
     ops: Counter[str]
 
     def copy(self) -> Exported:
-        """The same with a model of its own. Cost: the weights once more."""
+        """A copy with a model of its own. Cost: another copy of the weights in memory."""
         model = type(self.model)()
         model.CopyFrom(self.model)
         return replace(self, model=model)
@@ -66,7 +66,7 @@ class Exported(Opened):
 
 @dataclass(frozen=True)
 class Lowered(Opened):
-    """The graph after the target's pipeline. masks: where they are made, None for logits. exported: ops before."""
+    """The graph after the target's pipeline. masks: where they are made, None for logits. exported: its ops before."""
 
     graph: gs.Graph
     results: Sequence[tuple[str, PassResult]]
@@ -76,13 +76,16 @@ class Lowered(Opened):
 
 @dataclass(frozen=True)
 class Planned(Lowered):
-    """A graph whose every node has a runtime. plan: how target and ONNX Runtime share it; None: the target runs all."""
+    """A graph of which each node is assigned to a runtime. plan: None if the target runs all nodes."""
 
     plan: Plan | None
 
 
 def open_source(setup: Setup) -> Opened:
-    """Open the source, which has to fit the request. Raises SourceError, CheckpointError, ShapeError and others."""
+    """Open the source, and check that it fits the request.
+
+    Raises SourceError, CheckpointError, ShapeError, UsageError.
+    """
     journal = setup.journal
     with journal.step("open", "opening the source"):
         source = open_fitting(setup.request, journal.cache, journal.notes)
@@ -91,7 +94,10 @@ def open_source(setup: Setup) -> Opened:
 
 
 def export(opened: Opened) -> Exported:
-    """Trace the model, or take that of an ONNX file. Raises ShapeError, CompileError, SourceError."""
+    """Trace the PyTorch model, or convert that of an ONNX file to the target's opset.
+
+    Raises ShapeError, CompileError, SourceError.
+    """
     info, shape = opened.source.info, opened.shape
     image = (info.batch, info.in_channels, *shape)
     require_memory(
@@ -105,9 +111,9 @@ def export(opened: Opened) -> Exported:
 
 
 def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
-    """Run the target's pipeline on the exported model, and take from the graph what the source did not say.
+    """Run the target's pipeline on the exported model, and complete the ModelInfo from the graph.
 
-    masks: where they are made instead of where the request says, "graph" or "host". Raises ShapeError, UsageError.
+    masks: "graph" or "host", overrides the request's placement. Raises ShapeError, UsageError.
     """
     journal, request = exported.setup.journal, exported.setup.request
     memory = native.Limits.of(request.memory_limit, None).memory
@@ -116,7 +122,7 @@ def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
     with journal.step("passes", f"running passes for {exported.setup.target.name}"):
         graph = _imported(exported)
         info = exported.source.info
-        if masks is not None:  # afterwards the channels are gone
+        if masks is not None:  # after the pipeline, the graph has no channels
             info = manifest_builder.with_head(info, graph, journal.notes)
         results = _run_pipeline(graph, exported, info, masks)
         if masks is None:
@@ -127,7 +133,7 @@ def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
 
 
 def plan(lowered: Lowered) -> Planned:
-    """Check every node against the target's table; what it refuses ONNX Runtime may run. Raises LegalityError."""
+    """Check each node against the target's table, and assign refused nodes to ONNX Runtime. Raises LegalityError."""
     setup, request = lowered.setup, lowered.setup.request
     with setup.journal.step("passes"):
         options = request.partitioning if request.hybrid else None
@@ -168,7 +174,7 @@ def _try_reference(opened: Opened) -> None:
 
 
 def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
-    """The model, and what tracing it showed of its sizes."""
+    """The exported model, and the ModelInfo with the sizes that tracing found."""
     source, dynamic, opset = opened.source, opened.setup.request.dynamic, opened.setup.target.opset
     if source.onnx_model is not None:
         from segc.frontend.onnx_file import at_opset
@@ -190,7 +196,7 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
 def _run_pipeline(
     graph: gs.Graph, exported: Exported, info: ModelInfo, masks: Masks | None
 ) -> list[tuple[str, PassResult]]:
-    """Run the passes on the graph, in place; each with its result."""
+    """Run the passes on the graph, in place. Returns each pass's name and result."""
     try:
         pipeline = _pipeline(exported, info, masks)
         results = pipeline.run(graph, _hooks(exported, pipeline))
@@ -232,7 +238,7 @@ def _normalisation(request: Request, info: ModelInfo) -> FoldPreprocessing | Non
 
 def _hooks(exported: Exported, pipeline: Pipeline) -> list[Hook]:
     request, source, journal = exported.setup.request, exported.source, exported.setup.journal
-    journal.passes = hooks.Timing()  # of the lowering that counts: the last
+    journal.passes = hooks.Timing()  # restarted: only the last lowering counts
     found: list[Hook] = [journal.passes]
     if request.dump_ir is not None:
         found.append(hooks.DumpIR(Path(request.dump_ir)))
@@ -248,5 +254,5 @@ def _input_name(source: Source) -> str:
 
 
 def count_ops(model: onnx.ModelProto) -> Counter[str]:
-    """How often each op stands in the model, "domain::Op" for domains other than ONNX's."""
+    """How often each op occurs in the model; "domain::Op" for domains other than ONNX's."""
     return Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node)

@@ -1,4 +1,4 @@
-"""What the manifest says about a compiled model, from what the front end knows and the final graph shows."""
+"""Build the manifest of a compiled model, from the front end's ModelInfo and the final graph."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def manifest(
     segments: Sequence[Mapping[str, Any]] = (),
     decode: Decode | None = None,
 ) -> Manifest:
-    """The manifest without its files, validated like one that is read."""
+    """The manifest without its files, validated in the same way as one that is read."""
     content: dict[str, Any] = {
         "source": {
             "kind": info.kind,
@@ -75,7 +75,7 @@ def manifest(
 
 
 def with_head(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
-    """`info` with what the source did not say: the number of channels from the graph, class names, a threshold."""
+    """`info` with what the source does not say: the number of channels from the graph, class names, a threshold."""
     if info.channels == 0:
         shape = graph.outputs[0].shape
         channels = shape[1] if shape is not None and len(shape) == 4 else None
@@ -84,16 +84,16 @@ def with_head(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
                 "the output is not a map of logits (N, classes, H, W) with a known number of classes",
                 code=Code.NOT_SEGMENTATION,
                 because=f"its shape is {shape}",
-                so="export the model without what follows its logits",
+                so="export the model without the nodes after its logits",
             )
         info = replace(info, channels=channels)
     if info.channels == 1 and info.threshold is None:
         info = replace(info, threshold=0.5)
-        notes.add("the head has one channel and names no threshold: sigmoid(logit) > 0.5 is foreground")
+        notes.add("the head has one channel and no threshold: pixels with sigmoid(logit) > 0.5 are foreground")
     count = max(info.channels, 2)
     if len(info.classes) != count:
         if info.classes:
-            notes.add(f"{len(info.classes)} class names do not fit {count} classes: generic names are used")
+            notes.add(f"the source has {len(info.classes)} class names for {count} classes: generic names are used")
         classes, palette = generic_classes(count)
         return replace(info, classes=classes, palette=palette)
     if len(info.palette) != count:
@@ -102,27 +102,27 @@ def with_head(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
 
 
 def selects_by_top_k(graph: gs.Graph) -> bool:
-    """Whether rounding decides, where scores tie, what the model computes: its parity is judged by pixels.
+    """Whether the graph has a TopK with k > 1. Rounding then breaks ties, so that parity is judged by pixels.
 
-    The largest one alone is an argmax, whose choice changes nothing but the result at that place.
+    A TopK with k = 1 is an argmax: a tie changes the result at that place only.
     """
     return any(node.op == "TopK" and ints(node.inputs[1]) != [1] for node in ir.nodes(graph))
 
 
 def image_shape(graph: gs.Graph) -> list[Any]:
-    """(N, C, H, W) of the input, also where it is a uint8 image (N, H, W, C)."""
+    """(N, C, H, W) of the input, also if it is a uint8 image (N, H, W, C)."""
     x = graph.inputs[0]
     n, *rest = x.shape
     return [n, rest[2], *rest[:2]] if x.dtype == np.uint8 else [n, *rest]
 
 
 def resize_note(info: ModelInfo, graph: gs.Graph) -> str | None:
-    """What to tell the user when `segment` cannot follow the test pipeline: the engine has one size only."""
+    """The note for an engine whose fixed size keeps `segment` from following the config's test pipeline."""
     if not (_fixed(graph, info) and info.resize_scale is not None and info.keep_ratio):
         return None
     return (
-        "images are resized to the engine's fixed size; the config's test pipeline keeps their ratio: --dynamic "
-        "does as it says"
+        "images are resized to the engine's fixed size, while the config's test pipeline keeps their ratio; a "
+        "--dynamic engine follows the pipeline"
     )
 
 
@@ -151,7 +151,7 @@ def _output(graph: gs.Graph, info: ModelInfo, kind: str, decode: Decode | None) 
 
 
 def _preprocessing(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
-    """A static engine that does not slide takes images at its own size; everything else follows the config."""
+    """The config's preprocessing; for a static engine without sliding window, images get the engine's size."""
     height, width = image_shape(graph)[2:]
     fixed = _fixed(graph, info)
     scale = [width, height] if fixed else _listed(info.resize_scale)

@@ -1,4 +1,4 @@
-"""Where masks are made: in the engine's graph, or by segc's runtime from the small logits; and which is faster here."""
+"""The two placements of the mask, in the engine's graph or in segc's runtime on the host; time both."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _log = logging.getLogger(__name__)
 
 PLACEMENTS = ("graph", "host", "auto")
 _RUNS = 9
-_MARGIN = 0.9  # the graph makes the mask only if it takes less than this share of the host's time
+_MARGIN = 0.9  # the graph makes the mask if it takes less than this share of the host's time
 
 
 @dataclass(frozen=True)
 class Tail:
-    """What turns logits (N, C, h, w) into masks of `size` (H, W). threshold: of a head with one channel."""
+    """Resize and argmax from logits (N, C, h, w) to masks of `size` (H, W). threshold: of a head with one channel."""
 
     size: tuple[int, int]
     align_corners: bool
     threshold: float | None
 
     def on_host(self, logits: np.ndarray, threads: int) -> np.ndarray:
-        """Masks (N, H, W), by segc's runtime."""
+        """Masks (N, H, W) by segc's runtime."""
         if logits.shape[1] == 1 and self.threshold is not None:
             made = [resize_threshold(x, self.size, self.align_corners, self.threshold, threads=threads) for x in logits]
         else:
@@ -48,7 +48,7 @@ class Tail:
         return np.stack(made)
 
     def model(self, shape: tuple[int, ...], opset: int) -> onnx.ModelProto:
-        """A graph of the resize alone, from logits of this shape."""
+        """A model of the resize alone, from logits of this shape."""
         where = "align_corners" if self.align_corners else "half_pixel"
         sizes = onnx.numpy_helper.from_array(np.array([*shape[:2], *self.size], np.int64), "sizes")
         node = onnx.helper.make_node(
@@ -64,23 +64,23 @@ class Tail:
 
 @dataclass(frozen=True)
 class Choice:
-    """Median milliseconds of both ways on the same logits; graph_ms is None where the target cannot make the mask."""
+    """Median milliseconds of both placements on the same logits. graph_ms: None if the target cannot make the mask."""
 
     host_ms: float
     graph_ms: float | None
 
     def figures(self) -> dict[str, float]:
-        """What was measured."""
+        """The measured times by name."""
         return {"host_ms": self.host_ms, **({} if self.graph_ms is None else {"graph_ms": self.graph_ms})}
 
     @property
     def placement(self) -> Literal["graph", "host"]:
-        """The faster one; the host where they are alike, which leaves more time to the accelerator, if there is one."""
+        """The faster placement; the host if both are about equal, which leaves an accelerator free for other work."""
         return "graph" if self.graph_ms is not None and self.graph_ms < _MARGIN * self.host_ms else "host"
 
 
 def measure(tail: Tail, logits: np.ndarray, target: Target, settings: Settings, threads: int) -> Choice:
-    """Time both ways on `logits`, in turns. Cost: building and running a small engine."""
+    """Time both placements on `logits`, in turns. Cost: building and running a small engine."""
     logits = np.ascontiguousarray(logits, np.float32)
     ways: list[Callable[[], object]] = [lambda: tail.on_host(logits.copy(), threads)]  # an engine copies them out
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def _in_graph(
     stages.standard(target, shape=None, mask=True, threshold=tail.threshold, simplify=False).run(graph)
     report.require_legal(graph, target, {})
     emitted = target.emit(ir.to_model(graph, functions=False), folder, settings)
-    if target.isolated:  # what may end the process is tried in another one first
+    if target.isolated:  # a crash of the runtime must not end this process: try it in a child first
         trial = IsolatedSession(target.name, folder, emitted.options, threads)
         trial.run(logits)
         trial.close()
@@ -112,7 +112,7 @@ def _in_graph(
 
 
 def _times(ways: list[Callable[[], object]]) -> list[float]:
-    """Median milliseconds of each, run in turns after two turns that do not count."""
+    """Median milliseconds of each function. They run in turns; the first two turns do not count."""
     times: list[list[float]] = [[] for _ in ways]
     for turn in range(_RUNS + 2):
         for way, measured in zip(ways, times, strict=True):

@@ -1,4 +1,4 @@
-"""The parity gate of a compile: which sizes an engine is tried at, with what, and how strictly it is judged."""
+"""The parity gate of a compile: the sizes and inputs that an engine is compared at."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def cases(
     request: Request,
     bounds: targets.ShapeRange | None,
 ) -> list[metrics.Case]:
-    """Compare on noise and the photograph, at every size the gate tries.
+    """Compare engine and reference on noise and the photograph, at every size of the gate.
 
-    engine(size): what the bundle runs on inputs of this (height, width). bounds: sizes the engine is built for.
+    engine(size): the bundle's function for inputs of this (height, width). bounds: the engine's range of sizes.
     """
     return [
         case
@@ -53,7 +53,7 @@ def floor(
     found: list[metrics.Case],
     limits: Limits,
 ) -> list[str]:
-    """Whether PyTorch's own rounding explains the first logits that miss the limits, in words; else nothing."""
+    """A sentence if PyTorch's own rounding explains the first case that misses the limits; else empty."""
     missed = next((c for c in found if c.relative_error is not None and c.failures(limits)), None)
     if missed is None or source.module is None or request.input == "uint8":
         return []
@@ -64,18 +64,18 @@ def floor(
     own = own_error(source.module, x)
     if own is None or not own >= (missed.relative_error or 0.0) / 2:
         return []
-    return [f"{missed.name}: PyTorch in float32 is itself {own:.2e} from PyTorch in float64: no engine can be closer"]
+    return [f"{missed.name}: PyTorch in float32 itself differs from float64 by {own:.2e}: no engine can be closer"]
 
 
 def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:
-    """What the engine is tried with, in its own layout."""
+    """The sample inputs, in the engine's layout."""
     if request.input == "uint8":
         return sample_inputs.image_inputs(shape)
     return sample_inputs.inputs(shape, info.mean, info.std, info.channel_order)
 
 
 def masked(run: Run, todo: Decode | None, info: ModelInfo, size: tuple[int, int], threads: int) -> Run:
-    """What a run of the bundle gives: the engine's output, or the mask that segc's runtime makes of it."""
+    """The bundle's function: the engine's output, or the mask that segc's runtime makes from it."""
     if todo is None:
         return run
 
@@ -88,7 +88,7 @@ def masked(run: Run, todo: Decode | None, info: ModelInfo, size: tuple[int, int]
 
 
 def guarded(session: targets.Session, name: str) -> Run:
-    """The session's run; whatever the runtime of target `name` raises becomes a CompileError."""
+    """The session's `run`. An exception of the runtime of target `name` becomes a CompileError."""
 
     def run(x: np.ndarray) -> np.ndarray:
         what = f"the {name} engine fails on an input of shape {'x'.join(map(str, x.shape))}"
@@ -102,13 +102,13 @@ def guarded(session: targets.Session, name: str) -> Run:
 def _shapes(
     graph: gs.Graph, info: ModelInfo, request: Request, bounds: targets.ShapeRange | None
 ) -> list[tuple[int, int, int, int]]:
-    """What `_verified_shapes` gives, within the sizes the engine is built for."""
+    """The shapes of `_verified_shapes`, limited to the engine's range of sizes."""
     asked = _verified_shapes(manifest_builder.image_shape(graph), info, request)
     return [(*shape[:2], *shape_range.clamped(shape[2:], bounds)) for shape in asked]
 
 
 def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> list[tuple[int, int, int, int]]:
-    """The engine's own shape; of a dynamic one the traced size and two it has never seen, one with a batch of two."""
+    """The engine's shape; for a dynamic one the traced size and two other sizes, one of them with a batch of two."""
     batch = shape[0] if isinstance(shape[0], int) else 1
     height, width = (
         s if isinstance(s, int) else d
@@ -126,8 +126,8 @@ def _verified_shapes(shape: list[Any], info: ModelInfo, request: Request) -> lis
 
 
 def _unseen(side: int, request: Request) -> int:
-    """Another size than the traced one: smaller, or larger where the traced one is small and has no bound above.
+    """A side other than the traced one: smaller, or larger if the traced one is small and has no upper bound.
 
-    On an image of a few thousand pixels a handful of near ties is more than the limit of one pixel in a thousand.
+    In an image of a few thousand pixels, a few near ties exceed the limit of one pixel in a thousand.
     """
     return side * 5 // 4 + 1 if side < _SMALL and request.shape_range is None else side * 5 // 8 + 1

@@ -1,4 +1,4 @@
-"""From an engine that runs to a bundle: verify, publish."""
+"""The steps from a loaded engine to a bundle: verify, publish."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from segc.parity.limits import by_pixels, limits_of
 
 
 def verify(loaded: Loaded) -> Verified:
-    """Compare the engine with its source on noise and on a photograph; nothing where the request says so.
+    """Compare the engine with its source on noise and on a photograph, unless the request forbids it.
 
-    A missed limit does not raise: `publish` refuses it. Raises CompileError when the engine fails.
+    A missed limit does not raise here: `publish` refuses it. Raises CompileError if the engine fails.
     """
     made = loaded.planned
     setup, request, info = made.setup, made.setup.request, made.source.info
@@ -33,7 +33,7 @@ def verify(loaded: Loaded) -> Verified:
     if manifest_builder.selects_by_top_k(made.graph):
         limits = by_pixels(limits)
         setup.journal.notes.add(
-            "the model selects points by top-k, whose ties rounding decides: parity is judged by pixels"
+            "the model selects points by top-k, where rounding breaks ties: parity is judged by pixels"
         )
     if not request.verify:
         return Verified((), limits)
@@ -80,7 +80,7 @@ def publish(staging: Staging, loaded: Loaded, verified: Verified) -> dict[str, A
 
 
 def _reference(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
-    """What the engine is compared with: a Recorder where the target wants the outputs kept."""
+    """The reference function; a Recorder if the target stores reference outputs."""
     from segc.parity.reference import reference_of
 
     setup, info = loaded.planned.setup, loaded.planned.source.info

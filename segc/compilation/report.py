@@ -1,4 +1,4 @@
-"""report.json of a bundle: what a compile did and found, and what `segc build` found later."""
+"""report.json of a bundle: the results of a compile and, later, of `segc build`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from segc.parity.limits import Limits
 
 REFERENCE_TORCH = "PyTorch, eager, unmodified model"
 REFERENCE_ONNX = "ONNX Runtime on the source file"
-STAND_IN = "the legalized graph in ONNX Runtime"  # what the gate judges where no engine runs
+STAND_IN = "the legalized graph in ONNX Runtime"  # what the gate compares if the engine does not run on this machine
 
 
 @dataclass(frozen=True)
 class Verified:
-    """Each comparison with the reference, and the limits it is held to. seen: inputs and reference outputs, kept for
-    targets whose engines are verified again elsewhere.
+    """All comparisons with the reference, and their limits.
+
+    seen: inputs and reference outputs, recorded for targets whose engines are verified again on another machine.
     """
 
     cases: Sequence[metrics.Case]
@@ -31,7 +32,7 @@ class Verified:
 
     @property
     def failures(self) -> list[str]:
-        """The limits that are missed, in words."""
+        """One sentence for each missed limit."""
         return metrics.failures(list(self.cases), self.limits)
 
 
@@ -59,7 +60,9 @@ def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
             "seconds": {name: round(seconds, 4) for name, seconds in journal.seconds.items()},
             "passes": {name: round(seconds, 4) for name, seconds in journal.passes.by_name().items()},
             "pipeline": [round(seconds, 4) for _, seconds in journal.passes.entries],  # in the order of "passes" above
-            "decode": None if journal.masks is None else {way: round(ms, 3) for way, ms in journal.masks.items()},
+            "decode": None
+            if journal.masks is None
+            else {placement: round(ms, 3) for placement, ms in journal.masks.items()},
             "peak_memory_mb": peak_memory_mb(),
         },
     }
@@ -68,9 +71,9 @@ def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
 def of_build(
     before: Mapping[str, Any], target: str, status: Status, seconds: Mapping[str, float], verified: Verified | None
 ) -> dict[str, Any]:
-    """The report of a compile, `before`, after its deferred engine was built.
+    """The report `before` of a compile, updated after the build of its deferred engine.
 
-    seconds: of the build's steps. verified: against the stored outputs, None where the compile stored none.
+    seconds: time of each step of the build. verified: against the stored outputs; None if the compile stored none.
     """
     parity = None if verified is None else _parity(before["parity"]["reference"], target, status, verified)
     return {

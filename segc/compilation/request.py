@@ -1,4 +1,4 @@
-"""What `segc.compile` was asked for, checked for contradictions and against the source."""
+"""The request of a compile, checked for contradictions and against its source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segc.hybrid.options import Partitioning
 
 @dataclass(frozen=True)
 class Request:
-    """What `compile` was asked for; see there."""
+    """The parameters of a compile; `segc.compile` describes them."""
 
     source: str | Path
     target: str = "onnxruntime"
@@ -50,18 +50,20 @@ class Request:
 
 
 def require_sane(request: Request, target: targets.Target) -> None:
-    """Refuse what contradicts itself, before anything is opened. Raises UsageError."""
+    """Check the request for contradictions and unknown values, before anything is opened. Raises UsageError."""
     if request.output not in (None, "logits", "mask"):
         raise UsageError(
             f"there is no output '{request.output}'",
             code=Code.UNKNOWN_CHOICE,
-            because="an engine gives 'logits' or 'mask'",
+            because="an engine returns logits or a mask",
+            so="--output logits or --output mask",
         )
     if request.decode not in (None, *mask_placement.PLACEMENTS):
         raise UsageError(
-            f"there is no way '{request.decode}' to decode",
+            f"there is no mask placement '{request.decode}'",
             code=Code.UNKNOWN_CHOICE,
-            because=f"segc knows {mask_placement.PLACEMENTS}",
+            because="the graph or the host makes the mask, or, with auto, the faster of the two",
+            so=" or ".join(f"--decode {name}" for name in mask_placement.PLACEMENTS),
         )
     if request.decode is not None and request.output != "mask":
         raise UsageError(
@@ -73,7 +75,8 @@ def require_sane(request: Request, target: targets.Target) -> None:
         raise UsageError(
             f"there is no input '{request.input}'",
             code=Code.UNKNOWN_CHOICE,
-            because="an engine takes 'float32' or 'uint8'",
+            because="an engine takes normalized float32 or uint8 images",
+            so="--input float32 or --input uint8",
         )
     if request.input == "uint8":
         _require_images(request, target)
@@ -81,7 +84,8 @@ def require_sane(request: Request, target: targets.Target) -> None:
         raise UsageError(
             f"there is no mode '{request.mode}'",
             code=Code.UNKNOWN_CHOICE,
-            because="images are run 'whole' or by a 'slide'",
+            because="images run whole or by a sliding window",
+            so="--mode whole or --mode slide",
         )
     if request.dynamic and request.shape is not None:
         raise UsageError(
@@ -89,7 +93,9 @@ def require_sane(request: Request, target: targets.Target) -> None:
         )
     if request.shape is not None and (len(request.shape) != 2 or min(request.shape) < 1):
         raise UsageError(
-            f"shape {request.shape} is not (height, width) of at least 1 pixel each", code=Code.INVALID_SHAPE
+            f"shape {request.shape} is not (height, width) with at least 1 pixel each",
+            code=Code.INVALID_SHAPE,
+            so="give two positive numbers, for example shape=(512, 1024)",
         )
     ranges.THREADS.require("--threads", request.threads)
     if request.max_error is not None:
@@ -106,11 +112,11 @@ def require_sane(request: Request, target: targets.Target) -> None:
 
 
 def _require_images(request: Request, target: targets.Target) -> None:
-    """Refuse what uint8 images exclude."""
+    """Refuse requests that uint8 images exclude. Raises UsageError."""
     if not target.accepts_uint8:
         able = [name for name in targets.names() if targets.get(name).accepts_uint8]
         raise UsageError(
-            f"{target.name} engines take no uint8 images",
+            f"{target.name} engines do not take uint8 images",
             code=Code.UNSUPPORTED_BY_TARGET,
             so=f"--target {' or '.join(able)}",
         )
@@ -118,7 +124,7 @@ def _require_images(request: Request, target: targets.Target) -> None:
         raise UsageError(
             "--input uint8 and --dynamic exclude each other",
             code=Code.CONFLICTING_OPTIONS,
-            because="sizes in between are padded after normalisation, with a value that no uint8 stands for",
+            because="images of other sizes are padded after normalization, with a value that uint8 cannot represent",
             so="--shape HxW",
         )
     if request.check:
@@ -126,6 +132,7 @@ def _require_images(request: Request, target: targets.Target) -> None:
             "--input uint8 and --check exclude each other",
             code=Code.CONFLICTING_OPTIONS,
             because="--check feeds float32 inputs",
+            so="omit one of them",
         )
 
 
@@ -140,7 +147,7 @@ def open_shared(request: Request, cache: CompileCache) -> Source:
 
 
 def open_fitting(request: Request, cache: CompileCache, notes: Notes) -> Source:
-    """The source, which has to fit the request; its `info` follows the request where both may decide."""
+    """Open the source, and check that it fits the request. Its `info` follows the request where that decides."""
     source = open_shared(request, cache)
     notes.add(*source.notes)
     _require_fitting(request, source.info)
@@ -149,48 +156,48 @@ def open_fitting(request: Request, cache: CompileCache, notes: Notes) -> Source:
     if request.input == "uint8" and (source.info.in_channels != 3 or source.info.mode == "slide"):
         slides = source.info.mode == "slide"
         raise UsageError(
-            "--input uint8 is for whole images of three channels", code=Code.UNSUPPORTED_BY_MODEL,
-            because="this model slides" if slides else f"this model takes {source.info.in_channels} channels",
-            so="--mode whole" if slides else "omit --input",
+            "--input uint8 is for whole images with three channels", code=Code.UNSUPPORTED_BY_MODEL,
+            because="this model uses a sliding window" if slides else f"it takes {source.info.in_channels} channels",
+            so="--mode whole" if slides else "omit --input uint8",
         )  # fmt: skip
     return source
 
 
 def with_output(request: Request, target: targets.Target, info: ModelInfo, notes: Notes) -> Request:
-    """The request with an output: what was asked for, or the target's usual one.
+    """The request with its output: the requested one, or the target's default.
 
-    A mask is the usual one only of mmseg's models that run whole: of other sources nothing says that they give classes.
+    A mask is the default only for mmseg models that run whole: other sources do not say that their output is classes.
     """
     if request.output is not None:
         return request
     if target.output == "logits" or info.kind != "mmseg" or info.mode == "slide":
         return replace(request, output="logits")
-    notes.add(f"{target.name} engines give the mask, which is faster; --output logits asks for logits")
+    notes.add(f"the {target.name} engine returns the mask, which is faster; --output logits returns logits")
     return replace(request, output=target.output)
 
 
 def _with_slide(request: Request, info: ModelInfo, notes: Notes) -> ModelInfo:
-    """A mask engine cannot slide; another shape replaces the window. Asked for by name, a conflict is an error."""
+    """`info` with the window that the request allows. Raises UsageError if --mode slide is given for a mask."""
     if request.output == "mask":
         if request.mode == "slide":
             raise UsageError(
-                "--output mask cannot slide",
+                "--output mask and --mode slide exclude each other",
                 code=Code.UNSUPPORTED_BY_MODEL,
-                because="overlapping windows average their logits",
-                so="--mode whole",
+                because="where windows overlap, their logits are averaged",
+                so="--mode whole, or --output logits",
             )
-        notes.add("the config slides, but a mask engine cannot: images run whole")
+        notes.add("the config uses a sliding window, which a mask engine cannot do: images run whole")
         return replace(info, mode="whole", slide_crop=None, slide_stride=None)
     crop, stride = info.slide_crop, info.slide_stride
     if request.shape is None or crop is None or stride is None or request.shape == crop:
         return info
     height, width = (max(1, s * side // c) for s, side, c in zip(stride, request.shape, crop, strict=True))
-    notes.add(f"--shape replaces the sliding window {crop}; its stride is scaled alike")
+    notes.add(f"--shape replaces the sliding window {crop}, and its stride is scaled accordingly")
     return replace(info, slide_crop=request.shape, slide_stride=(height, width))
 
 
 def _require_fitting(request: Request, info: ModelInfo) -> None:
-    """A size that an ONNX file prescribes cannot be changed here."""
+    """Check the request's size against a size that an ONNX file fixes. Raises ShapeError."""
     wanted = request.shape or info.shape
     agrees = not request.dynamic and all(f in (None, w) for f, w in zip(info.fixed, wanted, strict=True))
     if info.fixed != (None, None) and not agrees:

@@ -1,4 +1,4 @@
-"""What the user asked of a target, checked against what the target offers."""
+"""The settings of an engine: the user's options, checked against those of the target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 def settings_of(
     target: Target, precision: str, options: Mapping[str, str], shape_range: ShapeRange | None = None
 ) -> Settings:
-    """Settings with the target's defaults filled in. Raises UsageError for what the target does not have."""
+    """The settings, with the target's defaults for options not given. Raises UsageError for unknown ones."""
     if precision not in PRECISIONS:
         raise UsageError(
             f"there is no precision '{precision}'",
@@ -27,8 +27,8 @@ def settings_of(
         )
     if precision not in target.precisions:
         raise UsageError(
-            f"{target.name} bundles are not made in {precision}", code=Code.UNSUPPORTED_BY_TARGET,
-            because=f"--precision {precision} was asked for", so=f"--precision {' or '.join(target.precisions)}",
+            f"{target.name} does not offer {precision}", code=Code.UNSUPPORTED_BY_TARGET,
+            because=f"it offers {' and '.join(target.precisions)}", so=f"--precision {' or '.join(target.precisions)}",
         )  # fmt: skip
     known = {option.name: option for option in target.options}
     for name, value in options.items():
@@ -52,6 +52,6 @@ def settings_of(
 
 
 def _typed(name: str) -> str:
-    """The name of an option, perhaps another target's, as users type it."""
+    """An option, possibly of another target, as users type it."""
     known = {option.name: option for _, option in FLAGS}
     return known[name].typed() if name in known else typed(name)

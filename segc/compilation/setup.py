@@ -1,4 +1,4 @@
-"""What every step of a compile is given: the request with its configured target, and a journal of what happens."""
+"""The input of every step of a compile: the request with its configured target, and a journal."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Setup:
-    """A request that was checked. runtime: version of the target's. status: whether its engines run here.
+    """A checked request. runtime: the version of the target's runtime. status: whether its engines run on this machine.
 
-    journal: what all steps write to.
+    journal: records times and notes of all steps.
     """
 
     request: Request
@@ -41,16 +41,16 @@ class Setup:
 
     @property
     def out(self) -> Path:
-        """The bundle's folder: what was asked for, or NAME-TARGET here."""
+        """The bundle's folder: the requested one, or NAME-TARGET in the current folder."""
         request = self.request
         return Path(f"{Path(request.source).stem}-{self.target.name}" if request.out is None else request.out)
 
 
 class Journal:
-    """What happens during a compile: says and times each step, and collects notes for the user.
+    """Records a compile: announces and times each step, and collects notes for the user.
 
-    cache: what several compiles of one source share. seconds: by step. passes: seconds by pass. masks: milliseconds of
-    each placement of the mask, where they were measured.
+    progress: called with a sentence before each step. cache: shared by several compiles of one source. seconds: time of
+    each step. passes: time of each pass. masks: milliseconds of each placement of the mask, if they were measured.
     """
 
     def __init__(self, progress: Progress = lambda _: None, cache: CompileCache | None = None) -> None:
@@ -63,7 +63,7 @@ class Journal:
 
     @contextmanager
     def step(self, name: str, said: str = "") -> Iterator[None]:
-        """Say what begins, and add its time to that of the step `name`."""
+        """Announce the text `said`, and add the time of the block to that of the step `name`."""
         if said:
             self._progress(said)
         interrupts.check()
@@ -88,7 +88,7 @@ def set_up(request: Request, journal: Journal | None = None) -> Setup:
 
 
 def settled(setup: Setup, info: ModelInfo, shape: tuple[int, int]) -> Setup:
-    """The setup with what the source decides: how its images come, and the sizes of a dynamic engine."""
+    """The setup completed from the source: the format of its images, and the sizes of a dynamic engine."""
     request, sizes = setup.request, setup.settings.shape_range
     if request.dynamic and (sizes is not None or setup.target.needs_shape_range):
         sizes = shape_range.fitted(sizes or shape_range.usual(info, shape), info)
@@ -99,7 +99,7 @@ def settled(setup: Setup, info: ModelInfo, shape: tuple[int, int]) -> Setup:
 
 
 def runtime_version(target: targets.Target) -> str:
-    """Installed version of the target's runtime. Raises MissingPackageError with the install command."""
+    """The installed version of the target's runtime. Raises MissingPackageError with the install command."""
     from importlib.metadata import PackageNotFoundError, version
 
     if target.package is None:

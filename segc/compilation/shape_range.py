@@ -1,4 +1,4 @@
-"""Sizes of dynamic engines that have a greatest one: from the config, and fitted to what the model takes."""
+"""The range of sizes of a dynamic engine: its default, and its adjustment to the model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Size = tuple[int, int]
 
 
 def usual(info: ModelInfo, best: Size) -> ShapeRange:
-    """The range without --shape-range, all (height, width). best: the size the model is traced at.
+    """The range without --shape-range, as (height, width). best: the size that the model is traced at.
 
-    From half of `best` to what the test pipeline makes of images. Where it keeps their ratio, the longer side of a
-    photograph may be its height or its width, so both may be as long. A model that slides sees its crop only.
+    It reaches from half of `best` to the size that the test pipeline resizes images to. If the pipeline keeps the ratio
+    of an image, height and width may both be as long as the longer side. A model with a sliding window takes its crop
+    only.
     """
     if info.mode == "slide" and info.slide_crop is not None:
         return ShapeRange(info.slide_crop, info.slide_crop, info.slide_crop)
@@ -26,9 +27,9 @@ def usual(info: ModelInfo, best: Size) -> ShapeRange:
 
 
 def fitted(wanted: ShapeRange, info: ModelInfo) -> ShapeRange:
-    """The range in sizes that the model takes: multiples of its divisor, none below its minimum.
+    """The range limited to sizes that the model takes: multiples of its divisor, not below its minimum.
 
-    Raises UsageError when no size is left.
+    Raises UsageError if no size remains.
     """
     step = info.divisor
     least = _each(wanted.least, lambda at, side: -(-max(side, info.minimum[at]) // step) * step)
@@ -37,7 +38,7 @@ def fitted(wanted: ShapeRange, info: ModelInfo) -> ShapeRange:
         raise UsageError(
             f"the model takes no size from {_shown(wanted.least)} to {_shown(wanted.most)}",
             code=Code.UNSUPPORTED_BY_MODEL,
-            because=f"heights and widths are multiples of {step}, from {_shown(info.minimum)} on",
+            because=f"heights and widths are multiples of {step}, and at least {_shown(info.minimum)}",
             so=f"--shape-range {_shown(least)}:{_shown(least)}:{_shown(least)}, or a larger one",
         )
     best = _each(wanted.best, lambda at, side: min(max(-(-side // step) * step, least[at]), most[at]))
@@ -45,7 +46,7 @@ def fitted(wanted: ShapeRange, info: ModelInfo) -> ShapeRange:
 
 
 def clamped(size: Size, within: ShapeRange | None) -> Size:
-    """The size nearest to `size` in the range."""
+    """The size in the range that is closest to `size`."""
     if within is None:
         return size
     return _each(size, lambda at, side: min(max(side, within.least[at]), within.most[at]))

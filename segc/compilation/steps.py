@@ -1,7 +1,8 @@
-"""The steps of a compile as functions, for scripts of your own; `segc.compile` runs them in this order.
+"""The steps of a compile as functions, for your own scripts; `segc.compile` runs them in this order.
 
-Each takes what the one before returns, a frozen dataclass that can be looked at before the next step runs. The setup's
-journal times the steps, says them, and collects notes. Within `guarded` libraries look at an ONNX source in a child::
+Each step takes the result of the one before, a frozen dataclass that you can inspect before the next step runs. The
+setup's journal announces and times the steps, and collects notes. Inside `guarded`, libraries check an ONNX source in a
+child process first::
 
     import segc
 

@@ -168,11 +168,11 @@ META = "meta = dict(shape=(24, 40), mean=(123.675, 116.28, 103.53), std=(58.395,
     ("options", "said"),
     [
         ({"decode": "host"}, "needs --output mask"),
-        ({"decode": "both", "output": "mask"}, "no way 'both'"),
+        ({"decode": "both", "output": "mask"}, "no mask placement 'both'"),
         ({"input": "int8"}, "no input 'int8'"),
         ({"input": "uint8", "dynamic": True}, "--input uint8 and --dynamic exclude"),
         ({"input": "uint8", "check": True}, "--input uint8 and --check exclude"),
-        ({"input": "uint8", "target": "ncnn"}, "take no uint8 images"),
+        ({"input": "uint8", "target": "ncnn"}, "do not take uint8 images"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options: dict[str, object], said: str, tmp_path: Path) -> None:

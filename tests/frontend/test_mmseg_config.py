@@ -166,7 +166,7 @@ def test_slide_without_a_window_is_refused(tmp_path: Path) -> None:
 def test_a_mask_asked_to_slide_is_refused(tmp_path: Path) -> None:
     path = config(tmp_path, MODE="mode='slide', crop_size=(32, 32), stride=(24, 20)")
     result = segc("compile", path, "--output", "mask", "--mode", "slide", "-o", tmp_path / "b")
-    refused(result, UsageError.exit_code, "--output mask cannot slide", "--mode whole")
+    refused(result, UsageError.exit_code, "--output mask and --mode slide exclude", "--mode whole")
 
 
 def test_another_shape_replaces_the_sliding_window(tmp_path: Path) -> None:
