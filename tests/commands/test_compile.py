@@ -385,7 +385,7 @@ def test_a_disk_that_is_really_full_is_reported_and_left_clean(tmp_path: Path, t
 
 
 REQUESTS = {
-    "precision": (["--precision", "int8"], ["not made in int8", "--precision fp32 or fp16"]),
+    "precision": (["--precision", "int8"], ["does not offer int8", "--precision fp32 or fp16"]),
     "unknown precision": (["--precision", "fp7"], ["no precision 'fp7'", "fp32"]),
     "threads": (["--threads", "-2"], ["--threads -2", "0 leaves the number to the runtime"]),
     "target": (["--target", "onnxruntim"], ["no target 'onnxruntim'", "did you mean onnxruntime"]),

@@ -51,7 +51,7 @@ def test_defaults_are_filled_in_and_unknown_ones_refused() -> None:
     assert settings_of(TARGET, "fp32", {"device": "cuda"}).options == {"device": "cuda"}
     for precision, options, said in (
         ("fp7", {}, "no precision 'fp7'"),
-        ("int8", {}, "not made in int8"),
+        ("int8", {}, "does not offer int8"),
         ("fp32", {"flavor": "rtx"}, "no option 'flavor'"),
         ("fp32", {"device": "toaster"}, "not 'toaster'"),
     ):
