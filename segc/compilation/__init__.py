@@ -1,1 +1,1 @@
-"""The steps of one compile: the request, its settings, where masks are made, the parity gate, the manifest."""
+"""The steps of one compile: the request, its settings, the placement of masks, the parity gate, the manifest."""
