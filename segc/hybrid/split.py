@@ -63,7 +63,7 @@ def split_graph(
 def _with_segment_passes(graph: gs.Graph, segment: Segment) -> Segment:
     """The segment after its target's passes for segments. Raises LegalityError where the target refuses the result."""
     target = segment.target
-    if segment.on_host or not target.segment_passes:
+    if not target.segment_passes:
         return segment
     segment_graph = node_legality.subgraph(graph, segment.nodes, segment.inputs, segment.outputs)
     skips = {"segment": node_legality.run_segment_passes(segment_graph, target)}

@@ -117,7 +117,8 @@ def difference(name: str, before: np.ndarray, after: np.ndarray) -> Difference |
     if before.shape != after.shape or before.dtype != after.dtype or before.dtype.kind not in "fiub":
         return None
     a, b = np.atleast_1d(before.astype(np.float64)), np.atleast_1d(after.astype(np.float64))
-    apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    with np.errstate(invalid="ignore"):  # infinity minus infinity, where both are equal
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     apart = np.where(np.isnan(apart), np.inf, apart)
     if not apart.any():
         return None
