@@ -1,7 +1,7 @@
-"""segc.json, format 1, as typed values; docs/bundle.md says what every field means.
+"""segc.json, format 1, as typed values. docs/bundle.md describes every field.
 
-`Manifest.from_json` accepts exactly what `Manifest.to_json` gives: each field present, of its type, in its range, and
-none besides. Errors name the field.
+`Manifest.from_json` accepts exactly what `Manifest.to_json` returns: every field is present, has its type and is within
+its range, and there are no other fields. Errors name the field.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Count = Annotated[int, Within(0, LARGEST)]
 Side = Annotated[int, Within(1, 1 << 20)]  # of an image or a batch
 Channels = Annotated[int, Within(1, 1 << 16)]
 Byte = Annotated[int, Within(0, 255)]
-Range = tuple[Side, Side | None]  # both ends included; None: no upper bound
+Range = tuple[Side, Side | None]  # both ends inclusive; None: no upper bound
 Pair = tuple[Side, Side]
 Precision = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The file the weights came from."""
+    """The file that the weights came from."""
 
     name: str
     sha256: Sha256
@@ -40,7 +40,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What was compiled."""
+    """The compiled source."""
 
     kind: str
     name: str
@@ -51,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetInfo:
-    """The target, the version of its runtime at compile time, what its `load` needs, and the user's settings."""
+    """The target, the version of its runtime at compile time, the options for its `load`, and the user's settings."""
 
     name: str
     runtime: str
@@ -61,7 +61,7 @@ class TargetInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamic:
-    """Ranges of the dimensions that `shape` leaves open; heights and widths are multiples of `divisor`."""
+    """The ranges of the sizes that `shape` leaves open. Heights and widths are multiples of `divisor`."""
 
     batch: Range
     height: Range
@@ -77,9 +77,9 @@ class Dynamic:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """The engine's input. shape: (N, C, H, W) whatever the layout, None where `dynamic` gives a range.
+    """The engine's input. shape: (N, C, H, W) for every layout; None for sizes whose range `dynamic` gives.
 
-    dtype uint8, layout NHWC: images in BGR, which the engine normalises itself.
+    dtype uint8 and layout NHWC: BGR images, which the engine normalizes itself.
     """
 
     name: str
@@ -96,22 +96,22 @@ class Input:
         require(not open_ended, "input.dynamic", None, "ranges for the dimensions that input.shape leaves open")
 
     def limits(self, axis: int) -> Range:
-        """The least and the greatest size along axis 0 (N), 2 (H) or 3 (W); a fixed size wins over a range."""
+        """The smallest and the largest size along axis 0 (N), 2 (H) or 3 (W). A fixed size overrides a range."""
         if (side := self.shape[axis]) is not None:
             return side, side
         assert self.dynamic is not None
         return {0: self.dynamic.batch, 2: self.dynamic.height, 3: self.dynamic.width}[axis]
 
     def divisor(self, axis: int) -> int:
-        """Sizes along axis 2 or 3 are multiples of this."""
+        """The number that sizes along axis 2 or 3 are multiples of."""
         return 1 if self.shape[axis] is not None or self.dynamic is None else self.dynamic.divisor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """What segc's runtime does with the logits (N, channels, h, w) that the engine gives, to make a mask of them.
+    """How segc's runtime makes the mask from the engine's logits (N, channels, h, w).
 
-    resize: they are resized to the input's size first, with inference.align_corners.
+    resize: whether it first resizes them to the input's size, with inference.align_corners.
     """
 
     resize: bool
@@ -119,7 +119,7 @@ class Decode:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a run gives: logits (N, channels, H, W) or a mask (N, H, W). With `decode` the engine gives logits."""
+    """The output of a run: logits (N, channels, H, W) or a mask (N, H, W). With `decode`, the engine returns logits."""
 
     name: str
     kind: Literal["logits", "mask"]
@@ -146,7 +146,7 @@ class Resize:
 
 @dataclass(frozen=True, kw_only=True)
 class Pad:
-    """mmseg's padding to the right and bottom, after normalisation. size: (height, width) at least."""
+    """mmseg's padding to the right and bottom, after normalization. size: the minimum (height, width)."""
 
     size: Pair | None = None
     divisor: Side | None = None
@@ -158,7 +158,7 @@ class Pad:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From a BGR image to the engine's input; mean and std are in the order of `channel_order`."""
+    """The steps from a BGR image to the engine's input. mean and std are in the order of `channel_order`."""
 
     channel_order: Literal["RGB", "BGR"]
     mean: tuple[Number, ...]
@@ -172,7 +172,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """Whole images, or patches of `crop` every `stride` pixels, both (height, width)."""
+    """Inference on whole images, or on patches of `crop` every `stride` pixels, both (height, width)."""
 
     mode: Literal["whole", "slide"]
     crop: Pair | None = None
@@ -190,7 +190,7 @@ class Inference:
 
 @dataclass(frozen=True, kw_only=True)
 class TestResize:
-    """How the model's own test pipeline resizes; scale: (width, height)."""
+    """The Resize of the model's own test pipeline. scale: (width, height)."""
 
     scale: Pair | None
     keep_ratio: bool
@@ -198,9 +198,9 @@ class TestResize:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What else is known of the model. top_k: rounding decides which points it selects, so parity is judged by pixels.
+    """Other facts about the model. top_k: it selects points by top-k, so that parity is judged by pixels.
 
-    test_cfg: as the config has it. rewrites: of the front end.
+    test_cfg: as in the config. rewrites: the front-end rewrites that were applied.
     """
 
     num_classes: Channels
@@ -212,7 +212,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class PassRecord:
-    """A pass that ran, and how much it changed."""
+    """A pass that ran, and the number of its changes."""
 
     name: str
     changes: Count
@@ -220,7 +220,7 @@ class PassRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """Size and digest of a file; for report.json those of its canonical form without `timings`."""
+    """The size and digest of a file. For report.json, those of its canonical form without `timings`."""
 
     sha256: Sha256
     bytes: Count
@@ -228,7 +228,7 @@ class FileRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryTensor:
-    """A tensor between engines. shape: None where unknown; bytes: at the size the model was compiled or traced at."""
+    """A tensor between segments. shape: None if unknown. bytes: at the size that was compiled or traced."""
 
     name: str
     dtype: str
@@ -238,9 +238,9 @@ class BoundaryTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """An engine that runs a part of the graph: its target, the runtime's version, and what the target's `load` needs.
+    """An engine that runs a part of the graph: its target, the runtime's version, and the options for its `load`.
 
-    directory: below the bundle; files: its engine files, below the bundle too; nodes: how many it runs.
+    directory, files: the engine's folder and files, relative to the bundle. nodes: the number of nodes that it runs.
     """
 
     target: str
@@ -255,7 +255,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All of segc.json but its own digest. `write_bundle` fills in `files`."""
+    """The content of segc.json except its own digest. `write_bundle` fills in `files`."""
 
     source: Source
     target: TargetInfo
@@ -268,7 +268,7 @@ class Manifest:
     palette: tuple[tuple[Byte, Byte, Byte], ...]
     model: ModelFacts
     passes: tuple[PassRecord, ...] = ()
-    segments: tuple[Segment, ...] = ()  # of a hybrid bundle, in running order
+    segments: tuple[Segment, ...] = ()  # of a hybrid bundle, in execution order
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     segc: str = __version__
     format: int = FORMAT
@@ -280,35 +280,36 @@ class Manifest:
             raise refused(wrong) from wrong
 
     def _check(self) -> None:
-        """What fields say of each other. Raises WrongValue."""
+        """Check the constraints between fields. Raises WrongValue."""
         known = self.output.channels
         named = len(self.classes) == known if known > 1 else len(self.classes) in (1, 2)
-        require(named, "classes", f"{len(self.classes)} names", f"one for each of the {known} channels")
-        require(len(self.palette) == len(self.classes), "palette", f"{len(self.palette)} colours", "one a class")
+        require(named, "classes", f"{len(self.classes)} names", f"one name for each of the {known} channels")
+        colours = f"{len(self.palette)} colours"
+        require(len(self.palette) == len(self.classes), "palette", colours, "one colour for each class")
         for name in ("mean", "std"):
             numbers = getattr(self.preprocessing, name)
             want = f"one number for each of the input's {self.input.shape[1]} channels"
             require(len(numbers) == self.input.shape[1], f"preprocessing.{name}", list(numbers), want)
         if self.inference.mode == "slide":
-            require(self.output.kind == "logits", "output.kind", "mask", "logits to slide: overlaps are averaged")
+            require(self.output.kind == "logits", "output.kind", "mask", "logits, which overlapping windows average")
             for axis in (2, 3):
                 assert self.inference.crop is not None
                 fixed, crop = self.input.shape[axis], self.inference.crop[axis - 2]
-                require(fixed in (None, crop), f"input.shape[{axis}]", fixed, f"{crop}, the crop, or null")
+                require(fixed in (None, crop), f"input.shape[{axis}]", fixed, f"{crop}, the size of the crop, or null")
         for file in self.files:
-            require(is_inside(file), "files", file, "names below the bundle, apart from segc.json")
+            require(is_inside(file), "files", file, "names of files below the bundle other than segc.json")
         self._check_segments()
 
     @property
     def hybrid(self) -> str | None:
-        """'hybrid (k segments, n nodes on host)', or None where one engine runs everything."""
+        """'hybrid (k segments, n nodes on host)', or None if one engine runs all nodes."""
         if not self.segments:
             return None
         nodes = sum(segment.nodes for segment in self.segments if segment.target != self.target.name)
         return hybrid_text(len(self.segments), nodes)
 
     def _check_segments(self) -> None:
-        """Segments need what is there when they run, and the last of them gives the output."""
+        """Check that each segment reads available tensors, and that a segment writes the output. Raises WrongValue."""
         known = {self.input.name}
         for at, segment in enumerate(self.segments):
             name = f"segments[{at}]"
@@ -317,13 +318,13 @@ class Manifest:
                 listed = file in self.files and file.startswith(f"{segment.directory}/")
                 require(listed, f"{name}.files", file, f"names below {segment.directory} that `files` lists")
             for tensor in segment.inputs:
-                require(tensor.name in known, f"{name}.inputs", tensor.name, "what an earlier segment gives")
+                require(tensor.name in known, f"{name}.inputs", tensor.name, "an output of an earlier segment")
             known |= {tensor.name for tensor in segment.outputs}
         gives = not self.segments or self.output.name in known
-        require(gives, "segments", len(self.segments), f"one that gives the output '{self.output.name}'")
+        require(gives, "segments", len(self.segments), f"a segment that writes the output '{self.output.name}'")
 
     def to_json(self) -> dict[str, Any]:
-        """The content of segc.json, its own digest included."""
+        """The content of segc.json, including its own digest."""
         value: dict[str, Any] = encode(self)
         try:
             return {**value, "sha256": self_digest(value)}
@@ -334,7 +335,7 @@ class Manifest:
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Self:
-        """A new manifest from all fields but `format`, `segc`, `files`, `sha256` and, where there are none, `segments`.
+        """A new manifest from all fields except `format`, `segc`, `files`, `sha256` and, if there are none, `segments`.
 
         Raises BundleError.
         """
@@ -358,8 +359,8 @@ class Manifest:
             raise BundleError(
                 f"{NAME} is damaged",
                 code=Code.MANIFEST_DAMAGED,
-                because=f"its digest is {digest}, it says {value.get('sha256')}",
-                so="copy the bundle again or compile the model again; the manifest is not meant to be edited",
+                because=f"its digest is {digest}, but it records {value.get('sha256')}",
+                so="copy the bundle again or compile the model again; do not edit the manifest",
             )
         return cls._decoded(given)
 
@@ -373,30 +374,30 @@ class Manifest:
 
 
 def hybrid_text(segments: int, host_nodes: int) -> str:
-    """How reports, tables and commands call a model that two runtimes share."""
+    """The description of a hybrid bundle in reports, tables and the output of commands."""
     return f"hybrid ({segments} segments, {host_nodes} node{'s' * (host_nodes != 1)} on host)"
 
 
 def self_digest(value: Mapping[str, Any]) -> str:
-    """The digest of a manifest that lacks the key `sha256`."""
+    """The digest of a manifest without the key `sha256`."""
     return sha256_of(canonical(value))
 
 
 def check_format(value: Mapping[str, Any]) -> None:
-    """Refuse formats other than this segc's, before anything else is read."""
+    """Check that the format is the one that this version of segc reads. Raises BundleError."""
     found = value.get("format")
     if type(found) is not int or found < 1:
         raise refused(WrongValue("format", found, "a format number"))
     if found > FORMAT:
         raise BundleError(
-            f"the bundle has format {found}, segc {__version__} reads format {FORMAT}",
+            f"the bundle has format {found}; segc {__version__} reads format {FORMAT}",
             code=Code.BUNDLE_FORMAT,
             because=f"it was written by segc {value.get('segc')}",
             so="upgrade segc: pip install --upgrade segc",
         )
     if found < FORMAT:
         raise BundleError(
-            f"the bundle has the old format {found}, segc {__version__} reads format {FORMAT}",
+            f"the bundle has the old format {found}; segc {__version__} reads format {FORMAT}",
             code=Code.BUNDLE_FORMAT,
             so="compile the model again",
         )
@@ -410,10 +411,10 @@ def is_inside(name: str) -> bool:
 
 
 def refused(wrong: WrongValue) -> BundleError:
-    """The error for a field that cannot be used."""
+    """The error for a field with a wrong value."""
     return BundleError(
         f"{NAME} cannot be used: {wrong.name}",
         code=Code.MANIFEST_DAMAGED,
-        because=f"found {wrong.found}, needed: {wrong.wanted}",
+        because=f"found {wrong.found}, expected {wrong.wanted}",
         so="compile the model again",
     )

@@ -1,4 +1,4 @@
-"""Whether the engine of a bundle ran where it was compiled."""
+"""The status of a bundle's engine: whether it ran on the machine that compiled it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class StatusKind(StrEnum):
-    """What became of the engine."""
+    """How far the engine got on the machine that compiled it."""
 
     OK = "ok"
     BUILT = "built, not run"
@@ -17,26 +17,26 @@ class StatusKind(StrEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """What became of the engine, and why it did not run; no reason: it ran."""
+    """How far the engine got, and the reason why it did not run; None if it ran."""
 
     kind: StatusKind
     reason: str | None = None
 
     @classmethod
     def of(cls, reason: str | None, otherwise: StatusKind) -> Status:
-        """OK without a reason why no engine runs here; `otherwise` with one."""
+        """RAN if there is no reason against running; otherwise the status `otherwise` with the reason."""
         return RAN if reason is None else cls(otherwise, reason)
 
     @property
     def ran(self) -> bool:
-        """Whether the engine itself was judged, not the graph it was made from."""
+        """Whether the engine itself was verified, rather than the graph that it was made from."""
         return self.kind is StatusKind.OK
 
     def __str__(self) -> str:
         return self.kind.value if self.ran else f"{self.kind.value}: {self.reason}"
 
     def to_json(self) -> dict[str, str | None]:
-        """The fields of report.json: one to read, two for programs."""
+        """The fields of report.json: one for people, two for programs."""
         return {"status": str(self), "status_kind": self.kind.value, "status_reason": self.reason}
 
 

@@ -1,4 +1,4 @@
-"""The command line. Modules here import nothing heavy at the top: `segc --help` answers at once."""
+"""The command line. Its modules import heavy packages inside functions only, so that `segc --help` is fast."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ segc explain CODE explains the code of a message; segc COMMAND --help describes 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Errors go to stderr, with --json as one JSON object to stdout."""
+    """Run one command, and return its exit code. Errors go to stderr, or with --json as a JSON object to stdout."""
     args = argparse.Namespace()
     streams.prepare()
     try:
@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; an option that the command does not have is an error with the closest ones."""
+    """Parse the command line. An unknown option is an error that suggests similar ones."""
     root = parser()
     try:
         args, unknown = root.parse_known_args(argv)

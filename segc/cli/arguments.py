@@ -22,7 +22,7 @@ def number(option: str, takes: Range) -> Callable[[str], float]:
 
 
 def shape(text: str) -> tuple[int, int]:
-    """'512x1024' as (height, width)."""
+    """Parse '512x1024' as (height, width). Raises UsageError."""
     match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
     if match is None:
         raise UsageError(
@@ -34,40 +34,44 @@ def shape(text: str) -> tuple[int, int]:
     height, width = int(match[1]), int(match[2])
     if min(height, width) < 1:
         raise UsageError(
-            f"shape {height}x{width} has no pixels", code=Code.INVALID_SHAPE, so="height and width are at least 1"
+            f"shape {height}x{width} has no pixels", code=Code.INVALID_SHAPE, so="give a height and width of at least 1"
         )
     if max(height, width) > 1 << 15:
         raise UsageError(
-            f"shape {height}x{width} is too large", code=Code.INVALID_SHAPE, because="a side is at most 32768 pixels"
+            f"shape {height}x{width} is too large", code=Code.INVALID_SHAPE, so="a side has at most 32768 pixels"
         )
     return height, width
 
 
 def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """SOURCE and what belongs to it."""
+    """Add SOURCE, --checkpoint and --allow-mismatch."""
     parser.add_argument(
         "source", metavar="SOURCE", nargs="?" if optional else None,
         help="mmseg config path or zoo name, Python file with `model` or `build_model()`, or .onnx file",
     )  # fmt: skip
-    parser.add_argument("--checkpoint", metavar="PTH", help="weights; without it they are random from a fixed seed")
     parser.add_argument(
-        "--allow-mismatch", action="store_true", help="load what fits of a checkpoint with missing or unexpected keys"
+        "--checkpoint", metavar="PTH", help="file with the weights (default: random weights from a fixed seed)"
+    )
+    parser.add_argument(
+        "--allow-mismatch",
+        action="store_true",
+        help="load a checkpoint with missing or unexpected keys as far as it fits",
     )
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Limits of the parity gate."""
+    """Add the limits of the parity gate."""
     parser.add_argument(
         "--max-error",
         type=number("--max-error", ranges.LIMIT),
         metavar="E",
-        help="largest relative logit error (default 1e-3; ncnn, fp16: docs)",
+        help="largest relative logit error (default 1e-3; ncnn and fp16: see docs)",
     )
     parser.add_argument(
         "--min-agreement",
         type=number("--min-agreement", ranges.LIMIT),
         metavar="A",
-        help="least share of equal pixels (default 0.999; fp16 0.995)",
+        help="smallest share of equal pixels (default 0.999; fp16 0.995)",
     )
 
 
@@ -93,7 +97,7 @@ def prepare_libraries(source: str) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, *, compiles: bool = True) -> None:
-    """Options of single targets; where a graph is compiled also the range of a dynamic engine."""
+    """Add the options of targets and, for commands that compile, --shape-range."""
     for target, option in FLAGS:
         if not (compiles or option.build):
             continue
@@ -111,7 +115,7 @@ def add_options(parser: argparse.ArgumentParser, *, compiles: bool = True) -> No
 
 
 def options(args: argparse.Namespace) -> dict[str, str]:
-    """The target's options by name."""
+    """The given options of targets, by name. Raises UsageError."""
     given: dict[str, str] = {}
     for _, option in FLAGS:
         if value := getattr(args, option.name, None):
@@ -127,7 +131,7 @@ def options(args: argparse.Namespace) -> dict[str, str]:
 
 
 def shape_range(text: str | None) -> ShapeRange | None:
-    """'256x256:512x1024:1024x2048' as the least, the best and the greatest (height, width)."""
+    """Parse '256x256:512x1024:1024x2048': the smallest, the best and the largest (height, width)."""
     if text is None:
         return None
     from segc.targets.protocol import ShapeRange
@@ -142,14 +146,14 @@ def shape_range(text: str | None) -> ShapeRange | None:
         raise UsageError(
             f"the range {text} is out of order",
             code=Code.INVALID_SHAPE,
-            because="no side may shrink",
-            so="give the least, the best, the greatest",
+            because="each side must be at least as long as in the size before",
+            so="give the smallest, the best and the largest size",
         )
     return ShapeRange(least, best, most)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """--threads and --json."""
+    """Add --threads and --json."""
     parser.add_argument(
         "--threads",
         type=number("--threads", ranges.THREADS),

@@ -1,4 +1,4 @@
-"""`segc bench`: latency and memory of bundles, interleaved."""
+"""`segc bench`: latency and memory of bundles, run in turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
     """Register the command."""
     p: argparse.ArgumentParser = commands.add_parser(
         "bench", help="measure latency and memory of bundles",
-        description="Run bundles in turns, each in its own process; print medians. Speed is relative to the first.",
+        description="Run bundles in turns, each in a process of its own. Speed is relative to the first bundle.",
     )  # fmt: skip
     p.add_argument("bundles", metavar="BUNDLE", nargs="+")
     p.add_argument(
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure, and print a table."""
     from segc.commands.bench import bench
 
     shape = arguments.shape(args.shape) if args.shape is not None else None
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _figures(result: BenchResult, first: float) -> list[str]:
-    """The numbers of one row."""
+    """The figures of one row."""
     return [
         f"{result.median_ms:.1f}",
         f"{result.p90_ms:.1f}",

@@ -9,8 +9,9 @@ from typing import Any
 from segc.cli import arguments, console
 
 _DESCRIPTION = """\
-Build the engine of BUNDLE, which segc compile --defer wrote on another machine, run it here on the inputs stored in the
-bundle and compare it with the stored outputs. The bundle is replaced only when that succeeds. No torch is needed.
+Build the engine of BUNDLE, which segc compile --defer wrote on another machine, run it on the inputs stored in the
+bundle, and compare the results with the stored outputs. The bundle is replaced only if that succeeds. torch is not
+needed.
 """
 
 
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Build, verify and say what came out."""
+    """Build and verify, and print a summary."""
     with console.steps(quiet=args.json) as progress:
         from segc.commands.build import build
 

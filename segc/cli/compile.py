@@ -1,4 +1,4 @@
-"""`segc compile`: source in, verified bundle out."""
+"""`segc compile`: compile a source into a verified bundle."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from segc.commands.compile import Bundle
 
 _DESCRIPTION = """\
-Compile SOURCE for a target. The engine is loaded, run and compared with PyTorch before the bundle is published; a
-compile that fails or is interrupted leaves nothing behind and what existed before untouched.
+Compile SOURCE for a target. The engine is loaded, run and compared with PyTorch before the bundle is published. A
+compile that fails or is interrupted leaves no files behind, and an existing bundle unchanged.
 """
 
 
@@ -30,47 +30,47 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
     size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
     p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
-    p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 where the target has it")
+    p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 if the target offers it")
     arguments.add_options(p)
     p.add_argument(
         "--output", choices=("logits", "mask"),
-        help="what the engine gives: logits (`segment` then equals mmseg; default but for mmseg's models on ncnn)"
-        " or the class map itself",
+        help="the engine's output: logits (masks of `segment` then equal mmseg's; default except for mmseg models on"
+        " ncnn) or the mask",
     )  # fmt: skip
     p.add_argument(
         "--decode", choices=("graph", "host", "auto"),
-        help="of a mask: made in the engine's graph (default), on the host by segc's runtime, or what is faster here",
+        help="where masks are made: in the engine's graph (default), on the host by segc's runtime, or the faster one",
     )  # fmt: skip
     p.add_argument(
         "--input", choices=("float32", "uint8"), default="float32",
-        help="what the engine takes: normalised float32 NCHW (default), or uint8 NHWC BGR, normalised in the graph",
+        help="the engine's input: normalized float32 NCHW (default), or uint8 NHWC BGR, normalized in the graph",
     )  # fmt: skip
     p.add_argument("--mode", choices=("whole", "slide"), help="inference mode (default: the config's)")
     p.add_argument("-o", "--out", metavar="DIR", help="the bundle's folder (default: NAME-TARGET)")
-    p.add_argument("--force", action="store_true", help="replace a bundle that lies there")
+    p.add_argument("--force", action="store_true", help="replace an existing bundle")
     p.add_argument("--no-verify", action="store_true", help="skip the parity gate")
     arguments.add_limits(p)
-    p.add_argument("--keep-onnx", action="store_true", help="keep the final graph as final.onnx in the bundle")
-    p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
-    p.add_argument("--check", action="store_true", help="check graph and numbers after every pass (slow)")
+    p.add_argument("--keep-onnx", action="store_true", help="store the final graph as final.onnx in the bundle")
+    p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after each pass that changed it")
+    p.add_argument("--check", action="store_true", help="check graph and numbers after each pass (slow)")
     p.add_argument(
         "--simplify", action=argparse.BooleanOptionalAction, default=False,
-        help="run onnxsim too, and keep its result if a check agrees (pip install 'segc[simplify]')",
+        help="run onnxsim too, and keep its result if a check of the numbers passes (pip install 'segc[simplify]')",
     )  # fmt: skip
     p.add_argument(
         "--no-hybrid", action="store_true",
-        help="refuse a model that the target runs in part only, instead of giving the rest to ONNX Runtime",
+        help="refuse a model that the target runs only in part, instead of running the rest in ONNX Runtime",
     )  # fmt: skip
     p.add_argument(
         "--min-segment", type=arguments.number("--min-segment", ranges.COUNT), metavar="N", default=1,
-        help="of a hybrid: the least number of nodes that the target runs in a piece (default 1)",
+        help="for a hybrid: the smallest number of nodes in a segment of the target (default 1)",
     )  # fmt: skip
     arguments.add_native_limits(p)
     arguments.add_common(p)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Compile and say what came out."""
+    """Compile, and print a summary."""
     shape, traced = (arguments.shape(s) if s is not None else None for s in (args.shape, args.trace_shape))
     with console.steps(quiet=args.json) as progress:
         progress("starting")
@@ -125,10 +125,10 @@ def _print(bundle: Bundle) -> None:
     print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
 
 
-def _print_hybrid(manifest: Manifest, told: dict[str, Any]) -> None:
-    """Which parts run where, and why."""
-    print(f"hybrid:  {manifest.hybrid}; {manifest.target.name} does {told['target_share']:.1%} of the work")
-    for line in [*told["refused"], *told["moved"]]:
+def _print_hybrid(manifest: Manifest, summary: dict[str, Any]) -> None:
+    """Print which nodes run in which runtime, and why."""
+    print(f"hybrid:  {manifest.hybrid}; {manifest.target.name} does {summary['target_share']:.1%} of the work")
+    for line in [*summary["refused"], *summary["moved"]]:
         print(f"         {line}")
     print(f"         {' -> '.join(f'{s.target} {s.nodes}' for s in manifest.segments)} nodes")
 
@@ -137,7 +137,7 @@ PARITY_HEADERS = ("case", "relative error", "equal pixels", "mIoU", "near bounda
 
 
 def parity_row(case: dict[str, Any]) -> list[str]:
-    """One case of a report as cells."""
+    """The cells of a case for a table."""
     error = case["relative_error"]
     return [
         case["name"],

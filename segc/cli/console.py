@@ -15,7 +15,7 @@ def on_terminal() -> bool:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A table: drawn on a terminal, tab-separated without decoration when piped."""
+    """Print a table: with lines on a terminal, tab-separated when piped."""
     if not on_terminal():
         for row in (headers, *rows):
             print("\t".join(row))
@@ -33,7 +33,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 
 @contextmanager
 def steps(quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Yields a function that announces the step being worked on: a spinner on a terminal, else lines on stderr."""
+    """Yields a function that announces the current step: as a spinner on a terminal, else as lines on stderr."""
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty() and not logs.are_shown():

@@ -1,4 +1,4 @@
-"""`segc doctor`: what works here, and the exact command for what does not."""
+"""`segc doctor`: which targets and sources work on this machine, and the commands that fix the others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from segc.cli import console
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    p: argparse.ArgumentParser = commands.add_parser("doctor", help="say which targets and sources work here")
+    p: argparse.ArgumentParser = commands.add_parser(
+        "doctor", help="show which targets and sources work on this machine"
+    )
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Look at every target and source. Exit code 0: the doctor itself did its work."""
+    """Try every target and source, and print the findings. The exit code is 0 whatever they are."""
     from segc.commands.doctor import doctor
 
     found = doctor()

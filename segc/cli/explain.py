@@ -1,4 +1,4 @@
-"""`segc explain CODE`: what an error code means, its typical causes and the way out."""
+"""`segc explain CODE`: the meaning of an error code, its typical causes and remedies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`segc inspect`: what is in a bundle or an ONNX file."""
+"""`segc inspect`: the content of a bundle or an ONNX file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    p: argparse.ArgumentParser = commands.add_parser("inspect", help="show what is in a bundle or an ONNX file")
+    p: argparse.ArgumentParser = commands.add_parser("inspect", help="show the content of a bundle or an ONNX file")
     p.add_argument("path", metavar="BUNDLE|ONNX")
     p.add_argument(
-        "--origins", action="store_true", help="of an ONNX file: every node with the source line it comes from"
+        "--origins", action="store_true", help="for an ONNX file: each node with the source line that it comes from"
     )
-    p.add_argument("--shape", metavar="HxW", help="of a dynamic ONNX graph: the input size that memory is counted for")
+    p.add_argument("--shape", metavar="HxW", help="for a dynamic ONNX graph: the input size for the estimate of memory")
     arguments.add_native_limits(p)
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Show a bundle's manifest and report, or an ONNX file's graph."""
+    """Print a bundle's manifest and report, or an ONNX file's graph."""
     content = dict(_inspected(args).content)
     if args.json:
         print(json.dumps(content, indent=2))
@@ -45,7 +45,7 @@ def _inspected(args: argparse.Namespace) -> Inspection:
 
 
 def _outline(segments: list[dict[str, Any]]) -> dict[str, Any]:
-    """The segments of a bundle in running order, and the tensors between them."""
+    """The segments of a bundle in execution order, and the tensors between them."""
     return {
         segment["directory"]: {
             "runs": f"{_counted(segment['nodes'])} in {segment['target']} {segment['runtime']}",
@@ -66,7 +66,7 @@ def _boundary_tensor(tensor: dict[str, Any]) -> str:
 
 
 def _print(content: dict[str, Any], indent: int = 0) -> None:
-    """Nested values as an indented outline; short lists stay on one line."""
+    """Print nested values as an indented outline, short lists on one line."""
     for key, value in content.items():
         label = f"{'  ' * indent}{key}:"
         if isinstance(value, dict) and value:

@@ -1,4 +1,4 @@
-"""`segc matrix`: compile and verify many models for all targets, and write the table."""
+"""`segc matrix`: compile and verify many models for all targets, and write the results as tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Compile and verify every family for every target, static and dynamic, logits and masks, each config in a process of its
-own. With --state a run that was stopped goes on where it was.
+own. With --state, an interrupted run continues where it stopped.
 """
 
 
@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
     p: argparse.ArgumentParser = commands.add_parser(
         "matrix", help="compile and verify all families for all targets", description=_DESCRIPTION
     )
-    p.add_argument("--families", nargs="+", metavar="F", help="only these (default: all 33)")
+    p.add_argument("--families", nargs="+", metavar="F", help="only these families (default: all 33)")
     p.add_argument("--zoo", action="store_true", help="every config of mmseg's zoo, static logits for ONNX Runtime")
     p.add_argument("--targets", nargs="+", metavar="T", help="default: all")
     p.add_argument("--shapes", nargs="+", choices=("static", "dynamic"), metavar="S", help="static, dynamic")
@@ -44,17 +44,17 @@ def add_parser(commands: Any) -> None:
         metavar="S",
         help="seconds for one config (default 900)",
     )
-    p.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler, not here")
-    p.add_argument("--state", type=Path, metavar="FILE", help="remember finished configs here and go on from it")
+    p.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler")
+    p.add_argument("--state", type=Path, metavar="FILE", help="save finished configs here, and continue from it")
     p.add_argument(
-        "--baseline", type=Path, metavar="JSON", help="fail only for cells that were good in this earlier result"
+        "--baseline", type=Path, metavar="JSON", help="an earlier result: fail only for cells that were good in it"
     )
-    p.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page here, and JSON beside it")
+    p.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page to this file, and JSON beside it")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run, report and write; exit code 9 when a cell failed that PyTorch can run, or fell behind the baseline."""
+    """Run the matrix, and print the summary. Exit code 9 if a model that PyTorch runs failed in a cell."""
     from segc.commands.matrix import matrix
     from segc.support_matrix import page
 

@@ -1,4 +1,4 @@
-"""`segc opt`: any ONNX file through passes of your choice."""
+"""`segc opt`: run passes on any ONNX file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from segc.commands.optimize import Optimized, Step
 
 _DESCRIPTION = """\
-Run passes on any ONNX file, in the order given, and write the result. --pass NAME, or NAME:option=value,option=value;
-`segc passes` lists names and options. Without --pass and --target the clean-up that all targets share runs. Weights
-beside the file (external data) are read as they are needed, and written in a stream.
+Run passes on any ONNX file, in the given order, and write the result. A pass is NAME or NAME:option=value,option=value;
+`segc passes` lists names and options. Without --pass and --target, the clean-up that all targets share runs. Weights in
+files beside the model (external data) are read on demand and written as a stream.
 """
 
 
@@ -47,28 +47,30 @@ def add_parser(commands: Any) -> None:
         "--buckets", nargs="+", metavar="HxW", default=[],
         help="specialize the result to each of these sizes, one file each: OUT-HxW.onnx",
     )  # fmt: skip
-    p.add_argument("-o", "--out", metavar="ONNX", help="the file to write; without it nothing is written")
-    p.add_argument("--force", action="store_true", help="replace a file that lies there")
+    p.add_argument("-o", "--out", metavar="ONNX", help="the file to write (default: none)")
+    p.add_argument("--force", action="store_true", help="replace an existing file")
     p.add_argument(
         "--embed", type=arguments.number("--embed", ranges.MEGABYTES), metavar="MB",
-        help="write weights into the file itself up to this many MB, beyond that beside it (default 1900)",
+        help="store weights of at most this many MB in the file itself, larger ones beside it (default 1900)",
     )  # fmt: skip
     p.add_argument(
         "--check", action="store_true",
-        help="after every pass check the graph, and in ONNX Runtime its numbers; say where they first differ",
+        help="after each pass check the graph and, in ONNX Runtime, its numbers; report where they first differ",
     )  # fmt: skip
     p.add_argument(
         "--tolerance", type=arguments.number("--tolerance", ranges.LIMIT), metavar="E",
-        help="of --check: largest relative difference (default 1e-5, or 20 times what rounding of the input does)",
+        help="for --check: largest relative difference (default 1e-5, or 20 times the effect of rounding the input)",
     )  # fmt: skip
-    p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after every pass that changed it")
+    p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after each pass that changed it")
     arguments.add_native_limits(p)
-    p.add_argument("--skips", action="store_true", help="list what passes recognised and left alone, and why")
+    p.add_argument(
+        "--skips", action="store_true", help="list the sites that passes recognized and left alone, with the reasons"
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Optimize and say what each pass did."""
+    """Run the passes, and print what each of them did."""
     shape = arguments.shape(args.shape) if args.shape is not None else None
     with console.steps(quiet=args.json) as progress:
         progress("starting")
@@ -128,7 +130,7 @@ def _print(args: argparse.Namespace, outcome: Optimized) -> None:
             for skip in step.result.skips:
                 print(f"skip: {step.name}: '{skip.node}': {skip.reason}")
     elif count := sum(len(step.result.skips) for step in outcome.steps):
-        print(f"skips: {count} places were left alone; --skips lists them")
+        print(f"skips: {count} sites were left alone; --skips lists them")
     print(f"nodes: {outcome.nodes_before} -> {len(outcome.graph.nodes)}")
     if args.dump_ir:
         print(f"text:  {args.dump_ir}")

@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """List all passes, or those of a pipeline."""
+    """Print all passes, or those of a pipeline."""
     rows = _of_target(args.target) if args.target is not None else _all()
     if args.json:
         print(json.dumps(rows, indent=2))
@@ -46,7 +46,7 @@ def _all() -> list[dict[str, Any]]:
 
 
 def _of_target(name: str) -> list[dict[str, Any]]:
-    """The passes of a mask engine of static size. A dynamic one has no stage `specialize`, one of logits no `mask`."""
+    """The pipeline of a static mask engine. For dynamic engines it lacks the stage `specialize`, for logits `mask`."""
     from segc import targets
     from segc.pipeline import stages
 
@@ -77,7 +77,7 @@ def _print_all(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_stages(rows: list[dict[str, Any]]) -> None:
-    """Stage by stage; what nearly every pass requires is left out."""
+    """Print the passes by stage, without the invariants that almost every pass requires."""
     from segc.passes.base import Pass
 
     stage = None

@@ -1,4 +1,4 @@
-"""`segc run BUNDLE IMAGE...`: masks as palette PNG, and overlays."""
+"""`segc run BUNDLE IMAGE...`: write masks as palette PNG files, and overlays."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "run",
         help="segment images with a bundle",
-        description="Segment images and folders of images: NAME_mask.png holds class numbers with the classes' colours "
-        "as palette, NAME_overlay.png shows them on the image. An image that cannot be used does not stop the others; "
-        "the exit code is then 8.",
+        description="Segment images and folders of images. NAME_mask.png has class numbers as pixels and the classes' "
+        "colours as palette; NAME_overlay.png shows the colours on the image. An image that cannot be used does not "
+        "stop the others; the exit code is then 8.",
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="folder that segc compile wrote")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image file, or folder of images")
@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--no-overlay", action="store_true", help="write masks only")
     parser.add_argument(
         "--direct", action="store_true",
-        help="resize small logits to the image in one step, where segc makes the mask (faster; mmseg takes two steps)",
+        help="where segc makes the mask, resize small logits to the image in one step (faster; mmseg resizes twice)",
     )  # fmt: skip
     parser.add_argument(
         "--opacity",
@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def main(args: argparse.Namespace) -> int:
-    """Segment all images; 0, or 8 when some could not be used. Raises SegcError when none can be started."""
+    """Segment all images. Returns 0, or 8 if some cannot be used. Raises SegcError if none can be started."""
     from segc.commands.run import run
 
     with _progress(quiet=args.json) as report:
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Progress]:
-    """A line for each image that worked; on a terminal also a bar, on stderr so that output can be piped."""
+    """Yields a function that prints a line for each segmented image; on a terminal also a progress bar on stderr."""
 
     def say(number: int, total: int, done: SegmentedImage | None) -> None:
         if done is not None and not quiet:
@@ -109,7 +109,7 @@ def _summarize(result: RunResult, *, overlays: bool) -> None:
 
 
 def grouped(failed: Sequence[tuple[Path, SegcError]]) -> list[str]:
-    """Errors of one kind together: what went wrong and what to do, then the images it happened to."""
+    """The errors grouped by kind: what went wrong, the images, and what to do."""
     groups: dict[tuple[str, ...], list[tuple[Path, SegcError]]] = {}
     for path, error in failed:
         because = error.details["because"] or [error.what]

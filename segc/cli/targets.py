@@ -1,4 +1,4 @@
-"""`segc targets`: what segc compiles for."""
+"""`segc targets`: the targets, and the operators that they accept."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from segc.cli import console
 def add_parser(commands: Any) -> None:
     """Register the command."""
     p: argparse.ArgumentParser = commands.add_parser("targets", help="list targets and the operators they accept")
-    p.add_argument("target", nargs="?", metavar="T", help="show the capability rows of one target")
+    p.add_argument("target", nargs="?", metavar="T", help="show the operators of one target")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def main(args: argparse.Namespace) -> int:
-    """List all targets, or the rows of one."""
+    """Print all targets, or the operators of one."""
     from segc import targets
 
     if args.target is not None:
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
         )
     else:
         console.table(
-            ("target", "opset", "operators", "what it is"),
+            ("target", "opset", "operators", "summary"),
             [[t.name, str(t.opset), str(len(t.ops)), t.summary] for t in found],
         )
     return 0

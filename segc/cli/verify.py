@@ -1,4 +1,4 @@
-"""`segc verify`: compare a bundle with PyTorch again, on noise or on the user's images."""
+"""`segc verify`: compare a bundle with its source again, on noise or on the user's images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from segc.cli import arguments, console
 
 _DESCRIPTION = """\
-Check every file of BUNDLE, then compare its engine with the model it was compiled from. SOURCE is needed unless it is a
-zoo name; a checkpoint used at compile time is needed again. Both must be the same files.
+Check every file of BUNDLE, then compare its engine with the model that it was compiled from. Give SOURCE unless it is a
+zoo name, and the checkpoint if one was used. Both must be the same files as at compile time.
 """
 
 
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Verify and print the figures; ParityError (exit 5) when a limit is missed."""
+    """Verify, and print the figures. Raises ParityError (exit code 5) if a limit is missed."""
     with console.steps(quiet=args.json) as progress:
         from segc.commands.verify import verify
 

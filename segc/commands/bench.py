@@ -1,4 +1,4 @@
-"""Latency and memory of bundles: every bundle in its own process, runs interleaved, medians."""
+"""`segc.bench`: latency and memory of bundles, each in a process of its own; medians of runs in turns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WARM_UP = 2
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Milliseconds per call of the engine on one input; peak resident memory of its process in MB."""
+    """Milliseconds per call of the engine on one input, and the peak resident memory of its process in MB."""
 
     bundle: str
     engine: str
@@ -34,7 +34,7 @@ class BenchResult:
     peak_mb: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for JSON."""
         return {**asdict(self), "shape": list(self.shape)}
 
 
@@ -47,7 +47,7 @@ def bench(
     threads: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[BenchResult]:
-    """Measure `runs` calls of each bundle, in turns, so that a busy machine disturbs all alike.
+    """Measure `runs` calls of each bundle, in turns, so that other load affects all bundles equally.
 
     shape: (H, W) for dynamic bundles. Raises what `segc.load` raises, or CompileError when a process dies.
     """
@@ -72,7 +72,7 @@ def bench(
 
 
 class _Worker:
-    """A bundle in a fresh interpreter, whose memory is therefore the engine's."""
+    """A bundle in a fresh interpreter, so that the memory of the process is that of the engine."""
 
     def __init__(self, bundle: str, shape: tuple[int, int] | None, threads: int) -> None:
         self.bundle, self._question = bundle, Load(bundle, shape, threads)
@@ -105,7 +105,7 @@ class _Worker:
 
 @dataclass(frozen=True)
 class Load:
-    """What the child is asked first: the bundle to load, and the (H, W) of its input where that is free."""
+    """The first question to the child: the bundle to load, and (H, W) for a dynamic input."""
 
     bundle: str
     shape: tuple[int, int] | None
@@ -113,7 +113,7 @@ class Load:
 
 
 def handler() -> Callable[[Any], object]:
-    """In the child, see segc.isolation.child: loads a bundle, then answers "run" (seconds) and "peak" (MB)."""
+    """See segc.isolation.child. Loads a bundle, then answers "run" with seconds and "peak" with MB."""
     from segc.isolation.memory import peak_memory_mb
     from segc.runtime.engine import Engine, load
 

@@ -1,7 +1,7 @@
-"""`segc build`: the engine of a bundle that was written with `--defer`, on the machine that can build it.
+"""`segc.build`: build the engine of a bundle that was compiled with `--defer`, on a machine that can build it.
 
-The bundle is replaced as a whole, and only when its engine passes the parity gate against the outputs stored in it.
-It keeps what it was built from, so that it can be built again on another machine.
+The new bundle replaces the old one only if its engine passes the parity gate against the outputs stored in the bundle.
+It keeps the graph that it was built from, so that it can be built again on another machine.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def build(
 
 
 def _deferred(manifest: Manifest, options: Mapping[str, str]) -> tuple[DeferredBuild, str, Settings]:
-    """How the target finishes the bundle, the graph it builds from, and its settings. Raises UsageError without one."""
+    """The target's deferred build, the name of its graph, and its settings. Raises UsageError if there is none."""
     target = targets.get(manifest.target.name)
     deferred = target.deferred_build
     graph = deferred.graph(manifest.target.options) if deferred is not None else None

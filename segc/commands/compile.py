@@ -1,4 +1,4 @@
-"""`segc.compile`: source in, verified bundle out. The steps are in segc/compilation, and public as `segc.steps`."""
+"""`segc.compile`: compile a source into a verified bundle. The steps are public as `segc.steps`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segc.targets.protocol import ShapeRange
 
 @dataclass(frozen=True)
 class Bundle:
-    """A published bundle: where it lies, its manifest and its report."""
+    """A published bundle: its path, manifest and report."""
 
     path: Path
     manifest: Manifest
@@ -30,7 +30,7 @@ class Bundle:
 def compile_request(
     request: Request, progress: Progress = lambda _: None, cache: CompileCache | None = None
 ) -> Bundle:  # fmt: skip
-    """`compile` for a Request; compiles of one source that are given one `cache` open, trace and run it once."""
+    """`compile` for a Request. Compiles that share a `cache` open, trace and run their source once."""
     setup = steps.set_up(request, steps.Journal(progress, cache))
     with steps.guarded(setup), steps.staged(setup) as staging:
         opened = steps.open_source(setup)
@@ -75,27 +75,27 @@ def compile(
     time_limit: float | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
-    """Compile SOURCE for a target and publish a bundle that was loaded, run and compared with PyTorch.
+    """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
 
     source: an mmseg config path or zoo name, a Python file with `model` or `build_model()`, or an .onnx file.
     target: a name that `segc targets` lists. options: the target's own, e.g. {"flavor": "rtx"}.
-    shape: (height, width) in pixels, default the config's crop size. dynamic: any batch, height and width instead,
-    traced at `trace_shape`, default the config's crop size. shape_range: of a dynamic engine.
-    checkpoint: path of a .pth file. allow_mismatch: load what fits of it.
-    precision: "fp32", or "fp16" where the target has it.
-    output: "logits" or "mask", by default logits, but a mask of mmseg's models where the target makes that faster.
-    decode: of a mask, made in the "graph" (default), on the "host" by segc's runtime, or "auto", what is faster here.
-    input: "float32", normalised, or "uint8": images, which the engine normalises.
-    mode: "whole" or "slide", default the config's.
+    shape: fixed (height, width) in pixels, by default the config's crop size. dynamic: any batch, height and width
+    instead, traced at `trace_shape`, by default the crop size. shape_range: sizes of a dynamic engine.
+    checkpoint: path of a .pth file. allow_mismatch: load the keys that fit, and ignore the others.
+    precision: "fp32", or "fp16" if the target offers it.
+    output: "logits" or "mask"; by default logits, except for mmseg models on targets where masks are faster.
+    decode: where masks are made: in the "graph" (default), on the "host" by segc's runtime, or "auto": measure both.
+    input: "float32", normalized, or "uint8" images, which the engine normalizes.
+    mode: "whole" or "slide"; by default the config's.
     verify: run the parity gate. max_error, min_agreement: limits other than the target's.
-    hybrid: give ONNX Runtime what the target refuses. partitioning: which parts are worth it, docs/partitioning.md.
-    out: the bundle's folder, default NAME-TARGET here. force: replace a bundle there.
-    keep_onnx: keep the final graph as final.onnx. dump_ir: a folder for the graph after every pass that changed it.
-    check: check graph and numbers after every pass. simplify: run onnxsim too.
-    threads: of the runtime, 0 leaves the number to it. memory_limit (GiB): of a tensor, and of the child process
+    hybrid: let ONNX Runtime run the nodes that the target refuses. partitioning: see docs/partitioning.md.
+    out: the bundle's folder, by default NAME-TARGET in the current folder. force: replace an existing bundle.
+    keep_onnx: store the final graph as final.onnx. dump_ir: folder for the graph after each pass that changed it.
+    check: check graph and numbers after each pass. simplify: run onnxsim too.
+    threads: of the runtime; 0 lets it choose. memory_limit (GiB): of a tensor, and of the child process
     in which libraries look at an ONNX source, default 3/4 of the machine's; time_limit: seconds of one look, default
     600. progress: called with a sentence before each step.
-    Raises SegcError; nothing is published then. Source: docs/bundle.md says what lies in the bundle.
+    Raises SegcError; then nothing is published. docs/bundle.md describes the bundle.
     """
     request = Request(
         source, target=target, shape=shape, dynamic=dynamic, trace_shape=trace_shape, shape_range=shape_range,

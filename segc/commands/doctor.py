@@ -1,4 +1,4 @@
-"""`segc.doctor`: what works here, and the exact command for what does not."""
+"""`segc.doctor`: which targets and sources work on this machine, and the command that fixes the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segc.packages import install
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that works or not. so: the command that would make it work."""
+    """One component. so: the command that makes it work, if it does not."""
 
     what: str
     works: bool
@@ -21,7 +21,7 @@ class Finding:
 
 
 def doctor() -> list[Finding]:
-    """Try every target and source for real. Cost: each installed runtime is imported."""
+    """Try every target, source and library. Cost: each installed runtime is imported."""
     return [*(_targets() if _source(*_COMPILER).works else _runtimes()), *_sources(), _masks(), _opencv()]
 
 
@@ -29,7 +29,7 @@ _COMPILER = "source .onnx", ("onnx", "onnx-graphsurgeon", "networkx", "onnxrunti
 
 
 def _runtimes() -> list[Finding]:
-    """Each runtime, where there is no compiler to make an engine that could be tried."""
+    """Each runtime, for installations without the compiler: there is no engine to try."""
     from segc import targets
 
     found = []
@@ -37,7 +37,7 @@ def _runtimes() -> list[Finding]:
         plain = targets.runtime(name)
         package = plain.configure(plain, {}).package
         if package is None:
-            found.append(Finding(f"target {name}", True, "runs bundles where its runtime is: not tried"))
+            found.append(Finding(f"target {name}", True, "runs bundles if its runtime is installed; not tried"))
         elif (installed := _version(package.distribution)) is None:
             found.append(Finding(f"target {name}", False, f"{package.distribution} is not installed", package.install))
         else:
@@ -46,7 +46,7 @@ def _runtimes() -> list[Finding]:
 
 
 def _targets() -> list[Finding]:
-    """Each target is tried for real: a one-node model is emitted, loaded and run."""
+    """Each target: emit, load and run a model of one node."""
     from segc import targets
     from segc.compilation.settings import settings_of
 
@@ -89,7 +89,7 @@ def _try(target: Any, settings: Any, *, runs: bool) -> None:
             return
         y = target.load(Path(folder), emitted.options, 1).run(np.full((1, 1, 2, 2), -1, np.float32))
     if y.any():
-        raise RuntimeError("the runtime computes Relu(-1) wrongly")
+        raise RuntimeError("the runtime returns a wrong result for Relu(-1)")
 
 
 def _sources() -> list[Finding]:
@@ -112,7 +112,7 @@ def _sources() -> list[Finding]:
 
 
 def _source(what: str, distributions: tuple[str, ...], so: str) -> Finding:
-    """Each of `distributions` names one, or several of which one is enough: 'a or b'."""
+    """A source that needs these distributions. 'a or b' means that one of them is enough."""
     versions: dict[str, str] = {}
     for names in distributions:
         found = {name: number for name in names.split(" or ") if (number := _version(name))}
@@ -130,7 +130,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _masks() -> Finding:
-    """Whether masks are made by the compiled kernel; it is tried for real."""
+    """Whether the compiled kernel makes the masks. Runs it."""
     import numpy as np
 
     from segc.runtime.masks import dispatch
@@ -144,19 +144,19 @@ def _masks() -> Finding:
         return Finding("fast masks", False, f"numba {numba} cannot be imported: NumPy makes the masks", so)
     mask = dispatch.resize_argmax(np.eye(2, dtype=np.float32).reshape(2, 1, 2), (2, 4), False, threads=1)
     if mask.tolist() != [[0, 0, 1, 1]] * 2:
-        raise RuntimeError("the compiled kernel makes wrong masks")
+        raise RuntimeError("the compiled kernel returns wrong masks")
     return Finding("fast masks", True, f"compiled by numba {numba}")
 
 
 def _opencv() -> Finding:
-    """Whether OpenCV works: several wheels hold the same folder cv2, and one of them alone may have been updated."""
+    """Whether OpenCV works: several wheels install the folder cv2, and an update of one breaks the others."""
     names = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
     wheels = {name: number for name in names if (number := _version(name))}
     detail = ", ".join(f"{name} {number}" for name, number in wheels.items())
     newest = max(wheels.values(), key=lambda number: [int(part) for part in number.split(".")], default="")
     so = f"pip install --force-reinstall --no-deps 'opencv-python-headless=={newest}'" if newest else ""
     if len(set(wheels.values())) > 1:
-        return Finding("images", False, f"wheels of different versions hold the folder cv2: {detail}", so)
+        return Finding("images", False, f"wheels of different versions install the folder cv2: {detail}", so)
     try:
         import cv2
         import numpy as np

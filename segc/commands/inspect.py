@@ -1,4 +1,4 @@
-"""`segc.inspect`: what is in a bundle or an ONNX file."""
+"""`segc.inspect`: the content of a bundle or an ONNX file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from segc.suggestions import checked_keywords
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-_LARGEST = 5  # tensors shown at the peak
+_LARGEST = 5  # tensors listed at the peak
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found, as `segc inspect --json` prints it."""
+    """The result; content: as `segc inspect --json` prints it."""
 
     path: Path
     kind: Literal["bundle", "onnx"]
@@ -36,7 +36,7 @@ def inspect(
     memory_limit: float | None = None,
     time_limit: float | None = None,
 ) -> Inspection:
-    """A bundle's manifest and report, or an ONNX file's graph: its size, ops, memory, and what targets refuse.
+    """Read a bundle's manifest and report, or an ONNX file's graph: its size, ops, memory and refused nodes.
 
     origins: of an ONNX file, every node with the source line it comes from. shape: (height, width) in pixels that the
     memory of a dynamic graph is counted for. memory_limit (GiB), time_limit (seconds): of libraries that look at an
@@ -60,7 +60,7 @@ def _bundle(path: Path, shape: tuple[int, int] | None) -> dict[str, Any]:
     manifest = read_bundle(path)
     shown = {k: v for k, v in manifest.to_json().items() if k != "palette"}
     report = read_report(path) if REPORT in manifest.files else {}
-    sized = None if manifest.segments else shape  # a segment has no image to give a size to
+    sized = None if manifest.segments else shape  # the inputs of segments are not images
     engines = {name: _memory(_read(path / name), sized) for name in manifest.files if name.endswith(".onnx")}
     return {
         **({"hybrid": manifest.hybrid} if manifest.hybrid else {}),
@@ -79,7 +79,7 @@ def _read(path: Path) -> gs.Graph:
 
 
 def _memory(graph: gs.Graph, shape: tuple[int, int] | None) -> dict[str, Any]:
-    """Peak memory of the activations, and the largest tensors live then. Specializes `graph` when a shape is given."""
+    """Peak memory of the activations, and the largest tensors at the peak. Specializes `graph` if a shape is given."""
     from segc.graph.analysis.liveness import peak_memory
     from segc.passes.inputs.specialize_shapes import SpecializeShapes
 
@@ -92,7 +92,7 @@ def _memory(graph: gs.Graph, shape: tuple[int, int] | None) -> dict[str, Any]:
             ) from error
     found = peak_memory(graph)
     if found.unknown and not found.live:
-        return {"peak_mb": "unknown; --shape HxW makes sizes known"}
+        return {"peak_mb": "unknown; give --shape HxW"}
     content: dict[str, Any] = {
         "peak_mb": round(found.peak / 1e6, 3),
         "at": f"step {found.step + 1} of {len(graph.nodes)}, '{found.node}'",
@@ -102,12 +102,12 @@ def _memory(graph: gs.Graph, shape: tuple[int, int] | None) -> dict[str, Any]:
         ],
     }
     if found.unknown:
-        content["not_counted"] = f"{len(found.unknown)} tensors of unknown size; --shape HxW makes sizes known"
+        content["not_counted"] = f"{len(found.unknown)} tensors of unknown size; give --shape HxW"
     return content
 
 
 def _batch(graph: gs.Graph) -> int | None:
-    """1 where the image input leaves the batch open."""
+    """1 if the batch of the image input is dynamic, else None."""
     image = next((t for t in graph.inputs if t.shape is not None and len(t.shape) == 4), None)
     return None if image is None or isinstance(image.shape[0], int) else 1
 
@@ -133,7 +133,7 @@ def _onnx(path: Path, origins: bool, shape: tuple[int, int] | None) -> dict[str,
 
 
 def _refusals(graph: Any) -> dict[str, list[str]]:
-    """What each target refuses, after its own legalizations of the graph as it stands."""
+    """The nodes that each target refuses after its legalizations."""
     from segc import targets
     from segc.legality.report import refusals
     from segc.pipeline import stages

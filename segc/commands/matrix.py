@@ -1,4 +1,4 @@
-"""`segc.matrix`: many models compiled and verified for all targets."""
+"""`segc.matrix`: compile and verify many models for all targets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ZOO_SIZE = (128, 128)
 
 @dataclass(frozen=True)
 class MatrixResult:
-    """All cells. failed: those that PyTorch can run and that failed; with a baseline, only if they were good in it.
+    """All cells. failed: those that failed although PyTorch runs the model; with a baseline, only new failures.
 
-    content: what `segc matrix --json` prints and `page_of` turns into Markdown.
+    content: as `segc matrix --json` prints it; `page_of` turns it into Markdown.
     """
 
     cells: tuple[Cell, ...]
@@ -87,7 +87,7 @@ def _command(
 
 
 def longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
-    """By the seconds an earlier result took for the same config: else the longest might start last, and run alone."""
+    """Sort by the seconds of each config in an earlier result, so that a long job does not start last and run alone."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for cell in before:
         seconds[cell.config] += sum(cell.seconds.values())

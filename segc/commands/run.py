@@ -1,4 +1,4 @@
-"""`segc.run`: masks of images as palette PNG, and overlays."""
+"""`segc.run`: write the masks of images as palette PNG files, and overlays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_PIXELS = 1 << 29  # of an image: 23170 x 23170
 
 @dataclass(frozen=True)
 class SegmentedImage:
-    """One segmented image. shares: class to fraction of the pixels, largest first, absent classes left out."""
+    """One segmented image. shares: the fraction of pixels of each class that occurs, largest first."""
 
     image: Path
     mask: Path
@@ -51,7 +51,7 @@ class SegmentedImage:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Images that were segmented, and errors by image. hybrid: 'hybrid (...)' where two runtimes share the model."""
+    """The segmented images, and the errors of the others. hybrid: 'hybrid (...)' if two runtimes share the model."""
 
     bundle: Path
     out: Path
@@ -167,7 +167,7 @@ def _errors_of_images(path: Path) -> Iterator[None]:
 
 
 def _require_apart(out: Path, given: Iterable[str | Path], images: list[ImageFile]) -> None:
-    """Refuse to write over the images, or into a folder of them: the next run would segment the masks."""
+    """Refuse outputs that would replace an image or lie in a folder of images. Raises UsageError."""
     written = {resolved(out / f"{i.stem}_{kind}.png") for i in images for kind in ("mask", "overlay")}
     if own := sorted(str(i.path) for i in images if resolved(i.path) in written):
         raise UsageError(
@@ -179,7 +179,7 @@ def _require_apart(out: Path, given: Iterable[str | Path], images: list[ImageFil
         raise UsageError(
             f"{out} is a folder of images and cannot take the output",
             code=Code.OUTPUT_REPLACES_INPUT,
-            because="the masks would be segmented by the next run",
+            because="the next run would segment the masks too",
             so="choose another folder with -o",
         )
 
@@ -192,5 +192,7 @@ def _make_folder(out: Path) -> None:
             claims.remove(left)
     except (OSError, ValueError) as error:
         raise FileError(
-            f"cannot make the folder {out}", code=Code.UNWRITABLE, because=getattr(error, "strerror", "") or str(error)
+            f"cannot create the folder {out}",
+            code=Code.UNWRITABLE,
+            because=getattr(error, "strerror", "") or str(error),
         ) from error

@@ -1,4 +1,4 @@
-"""Parity of an existing bundle: its files, and its engine against the model it was compiled from."""
+"""`segc.verify`: check a bundle's files, and compare its engine with the model that it was compiled from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FREE_SIZE = (384, 640)  # (H, W) for a dynamic engine, rounded up to its diviso
 
 @dataclass(frozen=True)
 class Verification:
-    """Comparisons that are all within the limits. hybrid: 'hybrid (...)' where two runtimes share the model."""
+    """Comparisons within the limits. hybrid: 'hybrid (...)' if two runtimes share the model, else None."""
 
     bundle: Path
     cases: tuple[metrics.Case, ...]
@@ -49,7 +49,7 @@ def verify(
     time_limit: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
-    """Compare the bundle with its source; see `segc verify --help`.
+    """Compare a bundle's engine with its source on noise and a photograph, or on the user's images.
 
     images: a file or folder; each image is preprocessed as `segment` does. memory_limit (GiB), time_limit (seconds): of
     libraries that look at an ONNX source.
@@ -104,14 +104,14 @@ def _source_name(manifest: Manifest) -> str:
 
 
 def _require_same(manifest: Manifest, source: Source) -> None:
-    """The source and checkpoint must have the digests that the bundle records."""
+    """Check that source and checkpoint have the digests that the bundle records. Raises SourceError."""
     info = source.info
     if info.sha256 != manifest.source.sha256:
         raise SourceError(
             f"'{info.name}' is not what the bundle was compiled from",
             code=Code.SOURCE_CHANGED,
             because=f"its sha256 is {info.sha256[:16]}..., the bundle records {str(manifest.source.sha256)[:16]}...",
-            so="give the file as it was at compile time",
+            so="give the same file as at compile time, or compile again",
         )
     recorded = manifest.source.checkpoint.sha256 if manifest.source.checkpoint else None
     given = info.checkpoint["sha256"] if info.checkpoint else None
@@ -135,7 +135,7 @@ def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Each image as the engine sees it; of a slide the window in the upper left corner."""
+    """The preprocessed images; for a sliding window, the window in the upper left corner."""
     from segc.runtime.images import find_images, read_image
     from segc.runtime.preprocessing import preprocess, resized
 
@@ -148,7 +148,7 @@ def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _window(x: np.ndarray, wanted: Input) -> np.ndarray:
-    """`x` cut, or padded with zeros, to the right and bottom so that the engine takes it."""
+    """`x` cropped, or padded with zeros, at the right and bottom to a size that the engine takes."""
     sides = []
     for axis in (2, 3):
         divisor, (low, _) = wanted.divisor(axis), wanted.limits(axis)

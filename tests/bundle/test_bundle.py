@@ -412,7 +412,7 @@ def test_other_timings_do_not_damage_a_bundle(tmp_path: Path) -> None:
 
 def test_other_formats_are_refused_by_number(tmp_path: Path) -> None:
     path = bundle(tmp_path / "out")
-    for number, words in [(2, "format 2, segc .* reads format 1"), (99, "format 99"), (0, "format"), ("1", "format")]:
+    for number, words in [(2, "format 2; segc .* reads format 1"), (99, "format 99"), (0, "format"), ("1", "format")]:
         resign(path, lambda value, number=number: value.update(format=number, novelty=True))
         with pytest.raises(BundleError, match=words):
             read_bundle(path)

@@ -225,10 +225,10 @@ def broken(change: Callable[[dict[str, Any]], None]) -> Callable[[Mapping[str, A
 
 
 BROKEN = {
-    "what an earlier segment gives": broken(lambda c: c["segments"].reverse()),
+    "an output of an earlier segment": broken(lambda c: c["segments"].reverse()),
     "a folder below the bundle": broken(lambda c: c["segments"][0].update(directory="../elsewhere")),
     "that `files` lists": broken(lambda c: c["segments"][0].update(files=["model.xml"])),
-    "one that gives the output": broken(lambda c: c["segments"].pop()),
+    "a segment that writes the output": broken(lambda c: c["segments"].pop()),
     "the field": broken(lambda c: c["segments"][0].pop("nodes")),
     "a whole number": broken(lambda c: c["segments"][0].update(nodes="3")),
 }
