@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from segc.graph import ir
 from segc.passes.legalize.gather_elements import LegalizeGatherElements, strides
 from segc.passes.support import evaluate
-from tests.helpers.checks import HEAD, check_pass, check_untouched
+from tests.helpers.checks import HEAD, check_pass, check_untouched, graph_of
 
 
 def rows(batch: str = "2", inner: str = "3") -> str:
@@ -144,6 +144,15 @@ def test_the_int32_indices_of_a_constant_are_widened() -> None:
 )
 def test_what_is_left_alone_says_why(text: str, reason: str) -> None:
     check_untouched(LegalizeGatherElements(), text, reason)
+
+
+def test_an_index_of_unknown_rank_counts_the_cells() -> None:
+    graph = graph_of(rows())
+    expand = next(n for n in graph.nodes if n.op == "Expand")
+    expand.inputs[0].shape = None
+    assert LegalizeGatherElements().run(graph).changes == 1
+    (gather,) = [n for n in graph.nodes if n.op == "Gather"]
+    assert list(gather.inputs[0].shape) == [30]
 
 
 def test_gather_is_none_of_its_business() -> None:
