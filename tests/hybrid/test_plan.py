@@ -70,6 +70,21 @@ def test_engines_of_one_input_and_output_get_the_heaviest_stretch() -> None:
     assert made.kept_on_host == ("1 node stays on the host: private does not accept its inputs or outputs",)
 
 
+def test_an_edge_that_may_not_be_cut_joins_its_nodes_first() -> None:
+    """a cannot be with both b and c, since h lies between; the edge from b to c is the heavier one."""
+    text = """g (float[1,4,8,8] x) => (float[1,7,8,8] y)
+    <int64[2] parts = {1, 3}, float[4,1,1,1] w = {1, 2, 3, 4}> {
+        [a] p, q = Split<axis = 1>(x, parts)
+        [b] b = Conv(p, w)
+        [h] h = Erf(q)
+        [c] y = Concat<axis = 1>(b, h)
+    }"""
+    free = planned(graph_of(text), "h")
+    assert shown(free) == [("target", "a"), ("host", "h"), ("target", "b c")]
+    bound = planned(graph_of(text), "h", boundary=lambda t: "no p" if t.name == "p" else None)
+    assert shown(bound) == [("target", "a b"), ("host", "h"), ("target", "c")]
+
+
 def test_no_segment_of_the_target_is_no_plan() -> None:
     every = ("one", "two", "three", "four", "five")
     made = planned(graph_of(CHAIN), *every, options=Partitioning(work_per_byte=0, min_share=0))
