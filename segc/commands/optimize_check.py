@@ -22,7 +22,7 @@ from segc.parity.difference import largest_difference
 from segc.parity.limits import Limits
 from segc.passes.support import evaluate
 from segc.pipeline.first_difference import rounding
-from segc.runtime.ort import open_session
+from segc.runtime.ort import outputs_of
 
 SECONDS = 900.0  # for one run of a file
 MEMORY = 16 << 30  # bytes that it may take
@@ -172,13 +172,6 @@ def run(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> evaluate.Arrays
     except ChildEnded as error:
         raise evaluate.CannotRun(error.reason) from error
     return outputs
-
-
-def outputs_of(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> evaluate.Arrays:
-    """Work of the child process."""
-    session = open_session(model, arena=False)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 class _NoInput(Exception):  # noqa: N818 - an answer, not a defect

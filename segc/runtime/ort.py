@@ -40,6 +40,13 @@ def run_once(content: bytes, outputs: list[str], feeds: Mapping[str, np.ndarray]
     return [np.asarray(value) for value in open_session(content, arena=False).run(outputs, dict(feeds))]
 
 
+def outputs_of(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All outputs by name, without the runtime's rewrites. Raises what ONNX Runtime raises."""
+    session = open_session(model, arena=False)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
 class OrtSession:
     """A model in ONNX Runtime, see `open_session`. what: names it where it cannot be loaded, a CompileError."""
 

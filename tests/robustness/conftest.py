@@ -12,13 +12,16 @@ IMPORTS = (
     "segc.cli.compile",
     "segc.commands.compile",
     "segc.commands.optimize",
+    "segc.commands.run",
     "segc.parity.reference",
+    "segc.runtime.engine",
+    "segc.targets.onnxruntime.runtime",
     "onnxruntime",
 )
 
 
 @pytest.fixture(scope="session")
 def worker() -> Iterator[Worker]:
-    process = Worker(*IMPORTS, "onnxruntime", "tests.robustness.works")
+    process = Worker(*IMPORTS, "tests.robustness.works")
     yield process
     process.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import gc
+import signal
 from pathlib import Path
 
 from segc.files.whole import write_all
 from segc.graph import external_weights
 from segc.graph import ir as graphs
 from tests.helpers.tiny_bundles import bundle
+from tests.helpers.tiny_models import parsed
+
+TRACED = """g (float[1,3,24,40] input) => (float[1,2,24,40] logits)
+    <float[2,3,1,1] w = {1, -2, 3, -4, 5, -6}> { logits = Conv(input, w) }"""
 
 
 def opt_in_place(path: str, factor: float) -> None:
@@ -31,10 +35,24 @@ def two_files(first: str, second: str, content: str) -> None:
     write_all({Path(first): content.encode(), Path(second): content.encode()})
 
 
-def swallowed_in_a_finalizer(words: list[str]) -> int:
-    """A compile during which an interrupt arrives in a finalizer, from where Python lets nothing out."""
-    import signal
+def matrix(words: list[str]) -> int:
+    """`segc matrix` whose cells are decided at once: its files without its compiles."""
+    from segc.cli import main
+    from segc.support_matrix import run
+    from segc.support_matrix.cells import FAILED, Cell, Job
 
+    def decided(job: Job, _timeout: float = 0.0) -> list[Cell]:
+        return job.all(FAILED, "not tried")
+
+    vars(run)["run_isolated"] = decided
+    return main(words)
+
+
+def lost_interrupt(words: list[str], way: str) -> int:
+    """A compile in whose trace an interrupt arrives that Python, or a library that catches everything, loses.
+
+    way: "finalizer", out of which Python lets nothing; "swallowed"; "other error". The trace itself is made up.
+    """
     from segc.cli import main
     from segc.frontend import trace
 
@@ -42,30 +60,16 @@ def swallowed_in_a_finalizer(words: list[str]) -> int:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    def traced(*arguments: object, **options: object) -> object:
-        late = Late()
-        del late
-        gc.collect()
-        return real(*arguments, **options)  # type: ignore[arg-type]
-
-    real, trace._traced = trace._traced, traced  # type: ignore[assignment]
-    return main(words)
-
-
-def turned_into_another_error(words: list[str], swallow: bool) -> int:
-    """A compile during which a library catches the interrupt: it goes on, or raises an error of its own."""
-    import signal
-
-    from segc.cli import main
-    from segc.frontend import trace
-
-    def traced(*arguments: object, **options: object) -> object:
+    def traced(*_: object) -> trace.Traced:
         try:
-            signal.raise_signal(signal.SIGINT)
+            if way == "finalizer":
+                Late()
+            else:
+                signal.raise_signal(signal.SIGINT)
         except BaseException as error:
-            if not swallow:
+            if way == "other error":
                 raise SystemError("a call returned a result with an exception set") from error
-        return real(*arguments, **options)  # type: ignore[arg-type]
+        return trace.Traced(parsed(TRACED), ())
 
-    real, trace._traced = trace._traced, traced  # type: ignore[assignment]
+    vars(trace)["_traced"] = traced
     return main(words)
