@@ -3,7 +3,7 @@
 `Worker` is a process that has everything imported and forks for each piece of work. A first run without a signal lists
 the points of the work; then one run for each point sends a signal there, so that no test depends on time.
 
-Any function does: `worker.run("segc.cli:main", ["opt", "a.onnx"])`, `worker.run("tests.robustness.works:opt", path)`.
+Any function does: `worker.run("segc.cli:main", ["opt", "a.onnx"])`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,6 @@ IMPORTS = (
 
 @pytest.fixture(scope="session")
 def worker() -> Iterator[Worker]:
-    process = Worker(*IMPORTS, "tests.robustness.works")
+    process = Worker(*IMPORTS, "tests.helpers.killed_work")
     yield process
     process.close()

@@ -16,10 +16,10 @@ import pytest
 from segc.bundle.store import read_bundle
 from segc.support_matrix import page
 from tests.helpers.calls import python, segc
+from tests.helpers.killed_files import SIGNALS, WIDE, factor, fresh, hidden
 from tests.helpers.kills import Worker, each_point
 from tests.helpers.tiny_bundles import bundle, photograph
 from tests.helpers.tiny_models import onnx_file, source
-from tests.robustness.test_killed_writes import SIGNALS, WIDE, factor, fresh, hidden
 
 OLD, NEW, NOTHING = "old", "new", "nothing"
 CLI = "segc.cli:main"
@@ -100,7 +100,7 @@ COMMANDS = {
     "opt": Command(["opt", "m.onnx", "-o", "m.onnx", "--force", "--embed", "0"], wide_model, wide_state),
     "run": Command(["run", "b", "in", "-o", "out"], photos_and_bundle, masks, {NOTHING, OLD, NEW}),
     "matrix": Command(
-        MATRIX, old_page, pages, {"old, old", "new, old", "new, new"}, "tests.robustness.works:matrix", 9
+        MATRIX, old_page, pages, {"old, old", "new, old", "new, new"}, "tests.helpers.killed_work:matrix", 9
     ),
 }
 
@@ -188,7 +188,7 @@ def test_a_build_that_is_killed_at_any_point_leaves_the_bundle(worker: Worker, t
 
 
 def test_a_state_of_the_matrix_survives_a_line_that_was_not_finished(worker: Worker, tmp_path: Path) -> None:
-    function = "tests.robustness.works:matrix"
+    function = "tests.helpers.killed_work:matrix"
     old_page(tmp_path)
     assert worker.run(function, MATRIX, folder=tmp_path).code == 9
     (line,) = (tmp_path / "state").read_text().splitlines()
@@ -201,7 +201,7 @@ def test_a_state_of_the_matrix_survives_a_line_that_was_not_finished(worker: Wor
 @pytest.mark.parametrize("way", ["finalizer", "swallowed", "other error"])
 def test_an_interrupt_that_python_or_a_library_loses_ends_the_compile(worker: Worker, tmp_path: Path, way: str) -> None:
     words = ["compile", str(source(tmp_path)), "-o", "b", "--no-verify"]
-    done = worker.run("tests.robustness.works:lost_interrupt", words, way, folder=tmp_path)
+    done = worker.run("tests.helpers.killed_work:lost_interrupt", words, way, folder=tmp_path)
     assert done.code == 130, done.err
     assert done.err.splitlines()[-1] == "segc: interrupted; nothing was published"
     assert "bug in segc" not in done.err

@@ -5,26 +5,20 @@ Here functions that write are killed at every point; test_killed_commands.py doe
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 from segc.bundle.store import read_bundle
 from segc.graph import external_weights
-from segc.runtime.ort import open_session
+from tests.helpers.killed_files import SIGNALS, WIDE, factor, fresh, hidden
 from tests.helpers.kills import Ended, Worker, each_point
 from tests.helpers.tiny_bundles import bundle
 from tests.helpers.tiny_models import onnx_file
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="the worker forks")
-
-WIDE = """g (float[1,3,4,4] x) => (float[1,400,4,4] y) <float[400,3,1,1] w = {WEIGHTS}> { y = Conv(x, w) }"""
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -39,29 +33,6 @@ def in_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def factor(folder: Path) -> float:
-    """By how much the weights of m.onnx are those of `in_place`; all of them by the same."""
-    x = np.arange(48, dtype=np.float32).reshape(1, 3, 4, 4)
-    weights = (np.arange(1200, dtype=np.float32) % 17 - 8).reshape(400, 3)
-    want = np.einsum("kc,nchw->nkhw", weights, x)
-    onnx.checker.check_model(str(folder / "m.onnx"))
-    got = np.asarray(open_session(folder / "m.onnx").run(None, {"x": x})[0])
-    found = float(got.flat[0] / want.flat[0])
-    np.testing.assert_allclose(got, want * found, rtol=1e-5)
-    return found
-
-
-def fresh(folder: Path, at: Path) -> Path:
-    """A copy of `folder`."""
-    shutil.rmtree(at, ignore_errors=True)
-    shutil.copytree(folder, at)
-    return at
-
-
-def hidden(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
-
-
 def ended_well(done: Ended, number: signal.Signals) -> None:
     """By the signal, or as interrupts end a command."""
     assert done.code == (-9 if number == signal.SIGKILL else 130), done.err
@@ -72,7 +43,7 @@ def ended_well(done: Ended, number: signal.Signals) -> None:
 def test_a_model_written_over_itself_is_the_old_or_the_new_one(
     worker: Worker, in_place: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    folder, work = tmp_path / "w", "tests.robustness.works:opt_in_place"
+    folder, work = tmp_path / "w", "tests.helpers.killed_work:opt_in_place"
     points = worker.run(work, "m.onnx", 2.0, folder=fresh(in_place, folder)).points
     assert factor(folder) == 2 and not hidden(folder) and len(list(folder.iterdir())) == 2
     assert {"before replace", "after replace", "before fsync", "after unlink"} <= set(points)
@@ -96,7 +67,7 @@ def test_a_model_written_over_itself_is_the_old_or_the_new_one(
 def test_a_bundle_written_over_another_is_the_old_or_the_new_one(
     worker: Worker, tmp_path: Path, number: signal.Signals, without: tuple[str, ...]
 ) -> None:
-    old, folder, work = tmp_path / "old", tmp_path / "w", "tests.robustness.works:publish"
+    old, folder, work = tmp_path / "old", tmp_path / "w", "tests.helpers.killed_work:publish"
     bundle(old / "b")
     points = worker.run(work, "b", "fp16", folder=fresh(old, folder), without=without).points
     seen, missing = set(), 0
@@ -118,7 +89,7 @@ def test_a_bundle_written_over_another_is_the_old_or_the_new_one(
 
 
 def test_a_bundle_at_a_new_place_is_there_whole_or_not_at_all(worker: Worker, tmp_path: Path) -> None:
-    work = "tests.robustness.works:publish"
+    work = "tests.helpers.killed_work:publish"
     (tmp_path / "first").mkdir()
     points = worker.run(work, "b", "fp16", folder=tmp_path / "first").points
     seen = set()
@@ -134,7 +105,7 @@ def test_a_bundle_at_a_new_place_is_there_whole_or_not_at_all(worker: Worker, tm
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_two_files_that_belong_together_are_whole(worker: Worker, tmp_path: Path, number: signal.Signals) -> None:
-    folder, work = tmp_path / "w", "tests.robustness.works:two_files"
+    folder, work = tmp_path / "w", "tests.helpers.killed_work:two_files"
     (tmp_path / "old").mkdir()
     for name in ("a", "b"):
         (tmp_path / "old" / name).write_text("old")
