@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import signal
+import sys
 from pathlib import Path
 
 from segc.files.whole import write_all
@@ -73,3 +76,19 @@ def lost_interrupt(words: list[str], way: str) -> int:
 
     vars(trace)["_traced"] = traced
     return main(words)
+
+
+def on_a_full_disk(words: list[str], size: int) -> int:
+    """A command that may write no file of more than `size` bytes: the system refuses more, as a full disk does."""
+    import resource
+
+    from segc.cli import main
+
+    said = io.StringIO()  # what it says goes to a file too
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(words)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    sys.stderr.write(said.getvalue())
+    return code
