@@ -26,8 +26,8 @@ def seed_everything() -> None:
     torch.manual_seed(SEED)
 
 
-def wake_zeros(model: nn.Module) -> list[str]:
-    """Give values to every parameter that is all zeros, except biases. Returns their names.
+def randomize_zeros(model: nn.Module) -> list[str]:
+    """Give nonzero values to every parameter that is all zeros, except biases. Returns the names of these parameters.
 
     A scalar becomes 0.5, a vector ones (it scales channels), a weight random values that keep the variance of its
     input, anything else, such as an embedding, small random values. The values depend on SEED only.
@@ -35,13 +35,13 @@ def wake_zeros(model: nn.Module) -> list[str]:
     import torch
 
     generator = torch.Generator().manual_seed(SEED)
-    woken = []
+    changed = []
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             last = name.rpartition(".")[2]
             if last.endswith("bias") or not parameter.is_floating_point() or parameter.any():
                 continue
-            woken.append(name)
+            changed.append(name)
             if parameter.ndim == 0 or parameter.numel() == 1:
                 parameter.fill_(0.5)
             elif parameter.ndim == 1:
@@ -49,11 +49,11 @@ def wake_zeros(model: nn.Module) -> list[str]:
             else:
                 std = parameter[0].numel() ** -0.5 if last == "weight" else 0.02
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
-    return woken
+    return changed
 
 
-def damp_residuals(model: nn.Module) -> int:
-    """Scale down what every residual block adds to its input, in the last norm of its branch. Returns how many blocks.
+def scale_residual_branches(model: nn.Module) -> int:
+    """Scale down the branch of every residual block, in its last norm. Returns the number of blocks.
 
     It knows the blocks of ResNet and its variants (ResNeXt, ResNeSt, HRNet), of DDRNet and PIDNet, and of ERFNet. With
     scales of 1 ResNet-101 amplifies a relative change of its input 500 to 1,700 times, with these 35 to 50 times. To be

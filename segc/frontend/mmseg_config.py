@@ -54,7 +54,7 @@ def read_config(path: Path) -> Any:
     """The config as segc builds it: SyncBN is BN, and nothing is downloaded. Raises SourceError."""
     import_mmseg()
     config = _read(path)
-    _localise(config.model)
+    _adapt_to_one_machine(config.model)
     return config
 
 
@@ -79,8 +79,8 @@ def _read(path: Path) -> Any:
     return config
 
 
-def _localise(config: Any) -> None:
-    """SyncBN to BN and no downloads, everywhere below `config`, in place."""
+def _adapt_to_one_machine(config: Any) -> None:
+    """Replace SyncBN by BN and remove downloads, everywhere in `config`, in place."""
     if isinstance(config, Mapping):
         if config.get("type") == "SyncBN":
             config["type"] = "BN"  # type: ignore[index]
@@ -93,7 +93,7 @@ def _localise(config: Any) -> None:
     else:
         return
     for child in children:
-        _localise(child)
+        _adapt_to_one_machine(child)
 
 
 def _build(config: Any, path: Path) -> nn.Module:
@@ -112,7 +112,7 @@ def _build(config: Any, path: Path) -> nn.Module:
             so="correct the config, or install what its model needs",
         ) from error
     if not hasattr(model, "decode_head") or not hasattr(model, "align_corners"):
-        raise _no_segmentor(path, type(model).__name__)
+        raise _not_a_segmentor(path, type(model).__name__)
     return model.eval()
 
 
@@ -131,10 +131,10 @@ def _require_segmentor(kind: object, path: Path) -> None:
             so=f"did you mean {' or '.join(close)}?" if close else "register it in a module the config imports",
         )
     if not isinstance(cls, type) or issubclass(cls, DepthEstimator) or not hasattr(cls, "encode_decode"):
-        raise _no_segmentor(path, getattr(cls, "__name__", str(cls)))
+        raise _not_a_segmentor(path, getattr(cls, "__name__", str(cls)))
 
 
-def _no_segmentor(path: Path, kind: str) -> SourceError:
+def _not_a_segmentor(path: Path, kind: str) -> SourceError:
     return SourceError(
         f"config '{path.name}' has no segmentor",
         code=Code.CONFIG,
@@ -212,8 +212,8 @@ def _with_head(info: ModelInfo, segmentor: Any) -> ModelInfo:
 
 
 def _calibrate(logits: nn.Module, info: ModelInfo) -> None:
-    calibrate.wake_zeros(logits)
-    calibrate.damp_residuals(logits)
+    calibrate.randomize_zeros(logits)
+    calibrate.scale_residual_branches(logits)
     for size in (_CALIBRATION_SIZE, info.shape):
         try:
             calibrate.calibrate_batch_norm(logits, size, info.in_channels)

@@ -87,7 +87,7 @@ class _Planner:
         self.work = {id(node): costs.work(node) for node in graph.nodes}
         self.legality = NodeLegality(graph, target)
         self.supported = {id(node) for node in graph.nodes if self.legality.accepts(node)}
-        self.repeatable = repeatable_nodes(self.dataflow, self._runs_anywhere) if target.multi_io else set()
+        self.repeatable = repeatable_nodes(self.dataflow, self._runs_on_both) if target.multi_io else set()
         self.view = _without(node_graph(graph), self.repeatable)
 
     def plan(self) -> Plan:
@@ -101,7 +101,7 @@ class _Planner:
         segments = tuple(self._segment(part.chosen, part.nodes) for part in parts)
         return Plan(segments, share, kept_on_host, self.costs)
 
-    def _runs_anywhere(self, node: gs.Node) -> bool:
+    def _runs_on_both(self, node: gs.Node) -> bool:
         return self.legality.accepts(node) and host_accepts(self.host, node)
 
     def _groups(self) -> list[Group]:
@@ -170,13 +170,14 @@ class _Planner:
         small = [group for group in legal_groups if group not in chosen]
         lines = []
         if illegal:
-            lines.append(f"{_stay(illegal)}: {self.target.name} does not accept {_their(illegal)} inputs or outputs")
+            lines.append(
+                f"{_stay_on_host(illegal)}: {self.target.name} does not accept {_possessive(illegal)} inputs or outputs"
+            )
         if small:
             nodes = sum(len(group) for group in small)
             parts = f"{len(small)} small part{'s' * (len(small) > 1)}"
-            lines.append(
-                f"{_stay(nodes, f' in {parts}')}: not worth the transfer of {_their(nodes)} inputs and outputs"
-            )
+            stays, whose = _stay_on_host(nodes, f" in {parts}"), _possessive(nodes)
+            lines.append(f"{stays}: not worth the transfer of {whose} inputs and outputs")
         return tuple(lines)
 
     def _segment(self, chosen: bool, keys: tuple[int, ...]) -> Segment:
@@ -200,9 +201,9 @@ def _without(view: nx.DiGraph, keys: Collection[int]) -> nx.DiGraph:
     return kept
 
 
-def _stay(nodes: int, where: str = "") -> str:
+def _stay_on_host(nodes: int, where: str = "") -> str:
     return f"1 node{where} stays on the host" if nodes == 1 else f"{nodes} nodes{where} stay on the host"
 
 
-def _their(nodes: int) -> str:
+def _possessive(nodes: int) -> str:
     return "its" if nodes == 1 else "their"

@@ -29,20 +29,20 @@ class Attended(nn.Module):
 def test_what_training_starts_at_zero_gets_values_and_biases_stay() -> None:
     model = Attended()
     before = model.body.weight.clone()
-    assert calibrate.wake_zeros(model) == ["gamma", "embedding", "out.weight", "norm.weight"]
+    assert calibrate.randomize_zeros(model) == ["gamma", "embedding", "out.weight", "norm.weight"]
     assert model.gamma.item() == 0.5
     assert model.norm.weight.tolist() == [1.0] * 4
     assert 0.1 < float(model.out.weight.detach().std()) * 36**0.5 * 0.5 < 1.0
     assert 0.0 < float(model.embedding.detach().abs().max()) < 0.1
     assert not model.out.bias.detach().any()  # type: ignore[union-attr]
     assert torch.equal(model.body.weight, before)
-    assert calibrate.wake_zeros(model) == []
+    assert calibrate.randomize_zeros(model) == []
 
 
 def test_equal_models_get_equal_values() -> None:
     first, second = Attended(), Attended()
     for model in (first, second):
-        calibrate.wake_zeros(model)
+        calibrate.randomize_zeros(model)
     assert torch.equal(first.out.weight, second.out.weight)
     assert torch.equal(first.embedding, second.embedding)
 

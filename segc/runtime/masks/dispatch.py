@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from segc.runtime import resize
 from segc.runtime.masks.sigmoid_threshold import cutoff
-from segc.runtime.masks.worker_threads import together
+from segc.runtime.masks.worker_threads import run_in_threads
 from segc.runtime.resize import ArrayRows, Floats, Mask, ResizedRows, Rows
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def resize_argmax(
     source = ArrayRows(logits) if isinstance(logits, np.ndarray) else logits
     axes = _axes(source, size, align_corners, via)
     if axes is None or (kernels := compiled()) is None:
-        return resize.resize_argmax(_stepwise(source, align_corners, via), size, align_corners)
+        return resize.resize_argmax(_after_first_resize(source, align_corners, via), size, align_corners)
     mask = np.empty(size, np.uint8 if source.channels <= 256 else np.uint16)
     rows, cols = (kernels.Taps(axis.low, axis.weight) for axis in axes)
     cells = kernels.CellColumns(*_cells(cols.low))
@@ -98,12 +98,12 @@ def resize_argmax(
         strip_finite = kernels.argmax_rows(x, first, rows, cols, cells, begin, end, mask)
         all_finite = all_finite and strip_finite
 
-    _in_strips(source, axes[0], axes[1].out, threads, strip)
+    _run_in_strips(source, axes[0], axes[1].out, threads, strip)
     keeps_a_side = source.height == size[0] or source.width == size[1]
     if not all_finite and (via is not None or keeps_a_side) and isinstance(source, ArrayRows):
         _log.debug("logits are not finite: NumPy makes the mask again")
         # the kernel multiplies by 0 what two resizes, or one that keeps a side, do not read, and 0 * inf is NaN
-        return resize.resize_argmax(_stepwise(source, align_corners, via), size, align_corners)
+        return resize.resize_argmax(_after_first_resize(source, align_corners, via), size, align_corners)
     return mask
 
 
@@ -121,14 +121,14 @@ def resize_threshold(
     bound = None if threshold <= 0 else cutoff(threshold, np.dtype(np.float32))
     axes = _axes(source, size, align_corners, via)
     if axes is None or bound is None or (kernels := compiled()) is None:
-        return resize.resize_threshold(_stepwise(source, align_corners, via), size, align_corners, threshold)
+        return resize.resize_threshold(_after_first_resize(source, align_corners, via), size, align_corners, threshold)
     mask = np.empty(size, np.uint8)
     rows, cols = (kernels.Taps(axis.low, axis.weight) for axis in axes)
 
     def strip(x: Floats, first: int, begin: int, end: int) -> None:
         kernels.threshold_rows(x, first, rows, cols, np.float32(bound), begin, end, mask)
 
-    _in_strips(source, axes[0], axes[1].out, threads, strip)
+    _run_in_strips(source, axes[0], axes[1].out, threads, strip)
     return mask
 
 
@@ -170,7 +170,7 @@ def _widened(given: Axis, taps: int) -> Axis:
     return Axis(given.side, given.low, (*given.weight, *more))
 
 
-def _stepwise(source: Rows, align_corners: bool, via: Via | None) -> Rows:
+def _after_first_resize(source: Rows, align_corners: bool, via: Via | None) -> Rows:
     return source if via is None else ResizedRows(source, via[0], via[1], align_corners)
 
 
@@ -180,7 +180,7 @@ def _cells(low: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return low[begins], np.append(begins, len(low)).astype(np.int64)
 
 
-def _in_strips(
+def _run_in_strips(
     source: Rows, rows: Axis, columns: int, threads: int, strip: Callable[[Floats, int, int, int], None]
 ) -> None:
     """Call strip(x, first, begin, end) for all output rows, in threads; x: the logits from input row `first` on."""
@@ -189,7 +189,7 @@ def _in_strips(
     threads = min(threads or cores(), 1 + work // _WORK_PER_THREAD)
     if isinstance(source, ArrayRows):
         x = np.ascontiguousarray(source.logits, np.float32)
-        _share(threads, rows.low, 0, rows.out, lambda begin, end: strip(x, 0, begin, end))
+        _split_among_threads(threads, rows.low, 0, rows.out, lambda begin, end: strip(x, 0, begin, end))
         return
     most = max(taps, _BAND_BYTES // (4 * source.channels * source.width))
     begin = 0
@@ -198,11 +198,13 @@ def _in_strips(
         end = max(begin + 1, int(np.searchsorted(rows.low, first + most - taps, side="right")))
         last = min(int(rows.low[end - 1]) + taps, rows.side)
         band = np.ascontiguousarray(source.rows(first, last), np.float32)
-        _share(threads, rows.low, begin, end, lambda low, high: strip(band, first, low, high))  # noqa: B023
+        _split_among_threads(threads, rows.low, begin, end, lambda low, high: strip(band, first, low, high))  # noqa: B023
         begin = end
 
 
-def _share(threads: int, low: npt.NDArray[np.int64], begin: int, end: int, work: Callable[[int, int], None]) -> None:
+def _split_among_threads(
+    threads: int, low: npt.NDArray[np.int64], begin: int, end: int, work: Callable[[int, int], None]
+) -> None:
     """Call work(a, b) in threads for parts that cover begin to end, divided at the starts of cells where possible."""
     cuts = np.unique(np.linspace(begin, end, 1 + (threads * _STRIPS_PER_THREAD if threads > 1 else 1)).astype(np.int64))
     starts = [begin, *(int(np.searchsorted(low, low[cut])) for cut in cuts[1:-1]), end]
@@ -217,6 +219,6 @@ def _share(threads: int, low: npt.NDArray[np.int64], begin: int, end: int, work:
         except BaseException as error:
             failed.append(error)
 
-    together(min(threads, len(bounds) - 1) - 1, worker)
+    run_in_threads(min(threads, len(bounds) - 1) - 1, worker)
     if failed:
         raise failed[0]

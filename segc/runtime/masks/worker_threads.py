@@ -54,10 +54,10 @@ class Helper:
 _idle: list[Helper] = []  # append and pop are atomic
 
 
-def together(count: int, job: Job) -> None:
+def run_in_threads(count: int, job: Job) -> None:
     """Run `job`, which raises nothing, in the caller's thread and `count` others at once; returns when all are done."""
-    helpers = [_taken() for _ in range(count)]
-    others = elsewhere() if helpers else []
+    helpers = [_idle_or_new_helper() for _ in range(count)]
+    others = other_cores() if helpers else []
     # one group of cores per thread, or two might be woken on the same core
     parts = [others[at::count] for at in range(count)] if len(others) >= count else [others] * count
     waits = [helper.start(job, cores) for helper, cores in zip(helpers, parts, strict=True)]
@@ -69,7 +69,7 @@ def together(count: int, job: Job) -> None:
             _idle.append(helper)
 
 
-def elsewhere() -> list[int]:
+def other_cores() -> list[int]:
     """The cores this thread may use except its current one, unless it is the only one; empty where unknown."""
     here = _core_of_caller()
     if here is None:
@@ -78,7 +78,7 @@ def elsewhere() -> list[int]:
     return sorted(allowed - {here()} or allowed)
 
 
-def _taken() -> Helper:
+def _idle_or_new_helper() -> Helper:
     try:
         return _idle.pop()
     except IndexError:

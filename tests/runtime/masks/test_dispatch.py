@@ -242,14 +242,14 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        dispatch._share(3, np.arange(90), 0, 90, work)
+        dispatch._split_among_threads(3, np.arange(90), 0, 90, work)
 
 
 def test_every_row_is_done_once_whatever_the_threads() -> None:
     for threads in (1, 2, 5):
         for low in (np.arange(40), np.arange(40) // 16, np.zeros(40, np.int64)):
             done: list[int] = []
-            dispatch._share(threads, low, 3, 40, lambda a, b: done.extend(range(a, b)))  # noqa: B023
+            dispatch._split_among_threads(threads, low, 3, 40, lambda a, b: done.extend(range(a, b)))  # noqa: B023
             assert sorted(done) == list(range(3, 40))
 
 

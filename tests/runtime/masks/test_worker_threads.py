@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from segc.runtime.masks import worker_threads
-from segc.runtime.masks.worker_threads import together
+from segc.runtime.masks.worker_threads import run_in_threads
 
 on_linux = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinities")
 
@@ -22,7 +22,7 @@ def threads_of(count: int) -> set[int]:
         meeting.wait(20)
         seen.add(threading.get_ident())
 
-    together(count, job)
+    run_in_threads(count, job)
     return seen
 
 
@@ -49,19 +49,19 @@ def test_helpers_leave_the_callers_core_to_it(monkeypatch: pytest.MonkeyPatch) -
         meeting.wait(20)
         cores[threading.get_ident()] = os.sched_getaffinity(0)
 
-    together(1, job)
+    run_in_threads(1, job)
     assert cores.pop(threading.get_ident()) == allowed
     assert [*cores.values()] == [allowed - {here}]
 
 
 def test_where_cores_are_not_known_they_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_threads, "_core_of_caller", lambda: None)
-    assert worker_threads.elsewhere() == [] and len(threads_of(2)) == 3
+    assert worker_threads.other_cores() == [] and len(threads_of(2)) == 3
 
 
 @on_linux
 def test_a_core_that_is_not_there_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_threads, "elsewhere", lambda: [4095])
+    monkeypatch.setattr(worker_threads, "other_cores", lambda: [4095])
     assert len(threads_of(1)) == 2
 
 
