@@ -1,7 +1,11 @@
-"""pytest-xdist hands out whole files in the order of the tests: what takes longest must not come last."""
+"""The order of the test files, and Ctrl-C.
+
+pytest-xdist hands out whole files in the order of the tests: what takes longest must not come last.
+"""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,12 @@ from tests.helpers.order import LONGEST_FIRST
 
 TESTS = Path(__file__).parent
 RANKS = {TESTS / name: at for at, name in enumerate(LONGEST_FIRST)}
+
+
+def pytest_configure() -> None:
+    """Heed interrupts, which tests raise: a shell starts its background jobs with SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -129,6 +129,7 @@ def test_control_flow_and_what_it_reads_stay() -> None:
     )
     graph, plain = graph_of(text), graph_of(text)
     assert any("control flow" in s.reason for s in apply(ConvertToFp16(), graph).skips)
+    assert next(n for n in graph.nodes if n.op == "Relu").inputs[0].dtype == np.float32  # a branch reads its result
     feeds = {"x": np.array([[1.5, -2, 3], [0, 1, -1]], np.float32), "c": np.array(True)}
     np.testing.assert_allclose(evaluate.outputs(graph, feeds)["y"], evaluate.outputs(plain, feeds)["y"], atol=1e-3)
 
@@ -167,6 +168,7 @@ def test_graphs_without_floats_to_convert_are_left_alone(body: str, reason: str 
         ("a = Div (x, two)  y = Relu (a)", "Div Relu"),  # a constant divisor needs no epsilon
         ("a = Slice (x, start, end, axis)  y = Relu (a)", "Slice Relu"),  # integers are not rounded
         ("s = Softmax (x)  a = MatMul (s, w)  y = Softmax (a)", ""),  # scores of a softmax
+        ("s = Softmax (x)  a = Relu (s)  y = Softmax (a)", "Relu"),  # work between two softmaxes
         ("s = Softmax (x)  a = Sigmoid (s)  b = Relu (a)  c = Sqrt (b)  y = Relu (c)", "Sigmoid Relu Relu"),
     ],
 )
