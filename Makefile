@@ -9,13 +9,16 @@ JOBS ?= 2
 # Together they need every pass that any family needs: chosen by tools/matrix_cover.py
 QUICK := bisenetv2 cgnet deeplabv3 dnlnet emanet erfnet fastscnn point_rend segformer unet
 
-.PHONY: demo test test-slow matrix matrix-quick check docs generated format clean
+.PHONY: demo test soak test-slow matrix matrix-quick check docs generated format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
 
 test: $(STAMP)  ## install and pass the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
+
+soak: $(STAMP)  ## damaged files: 4200 of each of five kinds, with counts and the seeds of faults (hours)
+	PYTHONPATH=. $(BIN)/python tools/soak.py --count 4200
 
 test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop size, both targets
 	$(BIN)/python -m pytest -m slow

@@ -13,6 +13,11 @@ from segc.errors import Code, FileError
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
+def _failing(encoding: str) -> tuple[str, ...]:
+    """Error handlers that fail on a character: UTF-8 has all but halves of surrogate pairs."""
+    return ("strict",) if encoding.lower() == "utf-8" else ("strict", "surrogateescape")
+
+
 def prepare() -> None:
     """Make the standard streams usable: closed ones go nowhere, characters that an encoding lacks are escaped.
 
@@ -31,7 +36,9 @@ def prepare() -> None:
         if stream is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - lives on
         elif (
-            isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__") and stream.errors == "strict"
+            isinstance(stream, io.TextIOWrapper)
+            and stream is getattr(sys, f"__{name}__")
+            and stream.errors in _failing(stream.encoding)
         ):
             stream.reconfigure(errors="backslashreplace")
 

@@ -47,7 +47,7 @@ def inspect(
         raise FileError(
             f"there is nothing at '{path}'", code=Code.NOT_FOUND, so="give a bundle's folder or an .onnx file"
         )
-    with guarded_libraries(f"'{path}'", memory_limit, time_limit):
+    with guarded_libraries(path, memory_limit, time_limit):
         if path.is_dir():
             return Inspection(path, "bundle", _bundle(path, shape))
         return Inspection(path, "onnx", _onnx(path, origins, shape))
@@ -141,7 +141,11 @@ def _refusals(graph: Any) -> dict[str, list[str]]:
     found = {}
     for name in targets.names():
         target, copy = targets.get(name), graph.copy()
-        stages.chosen(f"{name} legalize", target.legalize).run(copy)
+        try:
+            stages.chosen(f"{name} legalize", target.legalize).run(copy)
+        except ValueError as error:  # a pass that fixes sizes finds no image
+            found[name] = [f"the graph as a whole: {error}"]
+            continue
         found[name] = [f"{r.reason}: {len(r.nodes)} nodes" for r in refusals(copy, target)]
     return found
 

@@ -104,7 +104,7 @@ def optimize(
     files = _files(Path(out), buckets) if out is not None else []
     for file in files:
         external_weights.require_free(file, force=force)
-    with guarded_libraries(f"'{source}'", memory_limit, time_limit):
+    with guarded_libraries(source, memory_limit, time_limit):
         graph = read(Path(source))
         _require_known_opset(graph, target)
         reference = given(Path(source), graph, _sizes(pipeline, shape, batch)) if check or files else None

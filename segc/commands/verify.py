@@ -60,7 +60,7 @@ def verify(
     progress("opening the source")
     named = _images(engine, Path(images)) if images is not None else _standard(engine.manifest)
     of_file = source is not None and is_onnx(source)
-    with guarded_libraries(f"'{source}'", memory_limit, time_limit) if of_file else nullcontext():
+    with guarded_libraries(str(source), memory_limit, time_limit) if of_file else nullcontext():
         opened = open_source(
             source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
             mode=engine.manifest.inference.mode,

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 from segc import ranges
 from segc.compilation.setup import Setup
+from segc.errors import Code, SegcError, SourceError
 from segc.frontend.source import is_onnx
 from segc.isolation import native
 
 
-def guarded_libraries(what: str, memory_limit: float | None, time_limit: float | None) -> AbstractContextManager[None]:
-    """In the block ONNX's C++ and ONNX Runtime look at graphs in a child process. what: the file, for messages.
+@contextmanager
+def guarded_libraries(path: str | Path, memory_limit: float | None, time_limit: float | None) -> Iterator[None]:
+    """In the block ONNX's C++ and ONNX Runtime look at the ONNX file in a child process.
 
-    memory_limit: GiB; time_limit: seconds of one call; None: the usual. Raises UsageError.
+    memory_limit: GiB; time_limit: seconds of one call; None: the usual. An error that no code raised on purpose is the
+    file's where ONNX's full check, with types and shapes, refuses the file. Raises UsageError, SourceError.
     """
     for name, value, takes in (
         ("--memory-limit", memory_limit, ranges.GIBIBYTES), ("--time-limit", time_limit, ranges.SECONDS),
     ):  # fmt: skip
         if value is not None:
             takes.require(name, value)
-    return native.guarded(native.Limits.of(memory_limit, time_limit), what, "segc.graph.libraries")
+    with native.guarded(native.Limits.of(memory_limit, time_limit), f"'{path}'", "segc.graph.libraries"):
+        try:
+            yield
+        except (SegcError, MemoryError):
+            raise
+        except Exception as error:
+            _require_valid(Path(path), error)
+            raise
 
 
 def guarded(setup: Setup) -> AbstractContextManager[None]:
@@ -28,4 +40,19 @@ def guarded(setup: Setup) -> AbstractContextManager[None]:
     request = setup.request
     if not is_onnx(request.source):
         return nullcontext()
-    return guarded_libraries(f"'{request.source}'", request.memory_limit, request.time_limit)
+    return guarded_libraries(request.source, request.memory_limit, request.time_limit)
+
+
+def _require_valid(path: Path, error: Exception) -> None:
+    """Raise SourceError in place of `error` where the full check has something against the file."""
+    from segc.graph import libraries
+
+    if not path.is_file():
+        return
+    try:
+        libraries.check_file(path)
+    except (*libraries.CHECK_ERRORS, ValueError) as refusal:
+        raise SourceError(
+            f"'{path}' is not a valid ONNX model", code=Code.NOT_ONNX, because=str(refusal).splitlines()[:1],
+            so="export it again",
+        ) from error  # fmt: skip

@@ -40,4 +40,4 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
             raise NotRegularError(f"it is {kind}, not a file", path)
         if most is not None and status.st_size > most:
             raise NotRegularError(f"it has {status.st_size} bytes, more than the {most} that are read", path)
-        return file.read() if most is None else file.read(most)
+        return file.read(status.st_size)

@@ -182,7 +182,7 @@ def _check_functions(model: onnx.ModelProto) -> None:
         where = _text(function.name, "function")
         _require(bool(function.name), "a function has no name")
         _require(len(set(function.input)) == len(function.input), f"{where} has two inputs of one name")
-        scope = _Scope(set(function.input), _written(function.node))
+        scope = _Scope(set(function.input), _written(function.node), in_function=True)
         for node in function.node:
             _check_node(node, scope, 0)
         for name in function.output:
@@ -200,6 +200,7 @@ class _Scope:
 
     known: set[str]
     later: set[str]
+    in_function: bool = False
 
 
 def _check_graph(graph: onnx.GraphProto, outer: _Scope, depth: int) -> None:
@@ -218,7 +219,7 @@ def _check_graph(graph: onnx.GraphProto, outer: _Scope, depth: int) -> None:
     for info in (*graph.input, *graph.output, *graph.value_info):
         _check_info(info)
     own = _written(graph.node)
-    scope = _Scope({*outer.known, *inputs, *initializers}, outer.later | own)
+    scope = _Scope({*outer.known, *inputs, *initializers}, outer.later | own, outer.in_function)
     for node in graph.node:
         _check_node(node, scope, depth)
     writers = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
@@ -276,7 +277,7 @@ def _check_node(node: onnx.NodeProto, scope: _Scope, depth: int) -> None:
     for name in filter(None, node.input):
         _require(name in scope.known or name in scope.later, f"{where} reads '{name}', which nothing writes")
     for attribute in node.attribute:
-        _check_attribute(attribute, where)
+        _check_attribute(attribute, where, scope.in_function)
     repeated = [name for name, times in Counter(a.name for a in node.attribute).items() if times > 1]
     _require(not repeated, f"{where} has the attribute '{''.join(repeated[:1])}' twice")
     for graph in _subgraphs(node):
@@ -286,9 +287,10 @@ def _check_node(node: onnx.NodeProto, scope: _Scope, depth: int) -> None:
         scope.known.add(name)
 
 
-def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
+def _check_attribute(attribute: onnx.AttributeProto, where: str, in_function: bool) -> None:
     _require(bool(attribute.name), f"{where} has an attribute without a name")
     if attribute.ref_attr_name:
+        _require(in_function, f"{where} takes '{attribute.name}' from a function, and is in none")
         return
     field = _FIELD_OF_TYPE.get(attribute.type)
     _require(field is not None, f"{where} has the attribute '{attribute.name}' of no known type")
@@ -296,6 +298,8 @@ def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
         _require(attribute.HasField(field), f"{where} has the attribute '{attribute.name}' without a value")
     used = {descriptor.name for descriptor, _ in attribute.ListFields()} & _VALUE_FIELDS
     _require(used <= {field}, f"{where} has the attribute '{attribute.name}' with values of another type")
+    for text in (attribute.s, *attribute.strings):
+        _require(_is_text(text), f"{where} has the attribute '{attribute.name}', which is no text")
     if attribute.name in _AT_LEAST_1:
         values = [*attribute.ints, *([attribute.i] if field == "i" else [])]
         _require(all(v >= 1 for v in values), f"{where} has {attribute.name} {values}, which are at least 1")
@@ -305,6 +309,14 @@ def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
     sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
     for each in (*sparse, *attribute.sparse_tensors):
         _check_sparse(each)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_info(info: onnx.ValueInfoProto) -> None:
@@ -329,6 +341,7 @@ def _check_tensor(tensor: Tensor) -> None:
     where = _text(tensor.name, "tensor")
     _check_type(tensor.data_type, where)
     shape = list(tensor.dims)
+    _require(not tensor.HasField("segment"), f"{where} is a part of another one")
     _require(all(size >= 0 for size in shape), f"{where} has the shape {shape}")
     count, name = math.prod(shape), Tensor.DataType.Name(tensor.data_type)
     _require(count <= LARGEST_TENSOR, f"{where} of the shape {shape} is larger than files are")

@@ -88,7 +88,7 @@ def _pnm(content: bytes) -> Size | None:
 
 def _webp(content: bytes) -> Size | None:
     kind = content[12:16]
-    if kind == b"VP8X":
+    if kind == b"VP8X" and len(content) >= 30:
         return 1 + int.from_bytes(content[27:30], "little"), 1 + int.from_bytes(content[24:27], "little")
     if kind == b"VP8L":
         bits = struct.unpack_from("<I", content, 21)[0]

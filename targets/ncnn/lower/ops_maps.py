@@ -299,6 +299,7 @@ def resize(builder: NetBuilder, node: gs.Node) -> None:
 
 def _requested_sides(node: gs.Node) -> list[Size]:
     """Height and width that a Resize by sizes asks for."""
+    require(len(node.inputs) > 3, "neither sizes nor scales are given")
     sizes = sizes_of(node.inputs[3])
     axes = [axis % 4 for axis in int_list_attr(node, "axes", range(4))]
     by_axis = dict(zip(axes, sizes, strict=True))
