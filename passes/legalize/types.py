@@ -83,9 +83,7 @@ def widen(b: Builder) -> gs.Tensor:
     return b.cast("narrow", b.op(node.op, "wide", *operands, **node.attrs), b.y.dtype)
 
 
-def _cast(b: Builder, index: int, tensor: gs.Tensor, to: np.dtype | None) -> gs.Tensor | None:
-    if tensor.is_empty():
-        return None
+def _cast(b: Builder, index: int, tensor: gs.Tensor, to: np.dtype | None) -> gs.Tensor:
     if to is None:
         return tensor
     if isinstance(tensor, gs.Constant):

@@ -52,3 +52,10 @@ def test_no_byte_is_moved_in_a_graph_that_takes_images(rgb: bool) -> None:
 )
 def test_what_is_no_moved_input_or_is_read_elsewhere_is_left_alone(text: str, reason: str | None) -> None:
     check_untouched(LegalizeUnsignedInput(), HEAD + text, reason)
+
+
+def test_bytes_that_another_library_moves_stay_bytes() -> None:
+    graph = graph_of(HEAD + "g (uint8[2,3] x) => (float[3,2] y) { a = Transpose (x)  y = Cast <to = 1> (a) }")
+    graph.nodes[0].domain = "other"
+    result = LegalizeUnsignedInput().run(graph)
+    assert result.changes == 0 and graph.nodes[0].outputs[0].dtype == np.uint8
