@@ -66,12 +66,6 @@ def left_over_in(folder: Path, ending: str) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if pattern.fullmatch(path.name) and not _held(path)]
 
 
-def others_at_work(final: Path) -> bool:
-    """Whether another process is making NAME, or more than that; True also where it cannot be told."""
-    pattern = re.compile(rf"\.{re.escape(final.name)}\.segc-[0-9a-f]{{16}}")
-    return sum(pattern.fullmatch(path.name) is not None and _held(path) for path in final.parent.iterdir()) > 1
-
-
 def remove(path: Path) -> None:
     """Delete a file or a folder where there is one; what cannot be deleted stays. Interrupts wait until it is gone."""
     with held():
