@@ -44,10 +44,14 @@ from segc.passes.legalize.layer_normalization import LegalizeLayerNormalization 
 from segc.passes.legalize.logic import LegalizeLogic as LegalizeLogic
 from segc.passes.legalize.lower_opset import LowerOpset as LowerOpset
 from segc.passes.legalize.name_dimensions import NameDimensions as NameDimensions
+from segc.passes.legalize.operand_ranks import LegalizeOperandRanks as LegalizeOperandRanks
+from segc.passes.legalize.repeated_operands import LegalizeRepeatedOperands as LegalizeRepeatedOperands
 from segc.passes.legalize.resize import LegalizeResize as LegalizeResize
+from segc.passes.legalize.shape_gathers import LegalizeShapeGathers as LegalizeShapeGathers
 from segc.passes.legalize.top_k import LegalizeTopK as LegalizeTopK
 from segc.passes.legalize.types import LegalizeTypes as LegalizeTypes
 from segc.passes.legalize.unsigned_input import LegalizeUnsignedInput as LegalizeUnsignedInput
+from segc.passes.legalize.variadic_operands import LegalizeVariadicOperands as LegalizeVariadicOperands
 from segc.passes.legalize.vector_products import LegalizeVectorProducts as LegalizeVectorProducts
 from segc.passes.masks.append_argmax import AppendArgMax as AppendArgMax
 from segc.passes.masks.fold_argmax import FoldArgMax as FoldArgMax

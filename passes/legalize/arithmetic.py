@@ -1,13 +1,13 @@
 """Expand arithmetic ops into simpler ones, for runtimes without them.
 
-    Abs(x)             ->  Max(x, -x)                         floats
+    Abs(x)             ->  Relu(x) + Relu(-x)                 floats
     Reciprocal(x)      ->  1 / x
     Mean(x, y, ...)    ->  (x + y + ...) / n
     Sum(x, y, ...)     ->  x + y + ...
     HardSigmoid(x)     ->  Clip(alpha x + beta, 0, 1)         floats
     Mod(x, m)          ->  r + m if r < 0 else r,  r = x - (x / m) * m       integers, a constant m > 0
     Pow(x, n)          ->  x * x * ... * x                    integers, a constant n from 1 to 8
-    ReduceL1(x)        ->  ReduceSum(Max(x, -x))              floats, axes given
+    ReduceL1(x)        ->  ReduceSum(Relu(x) + Relu(-x))      floats, axes given
     ReduceL2(x)        ->  Sqrt(ReduceSum(x * x))
     ReduceSumSquare(x) ->  ReduceSum(x * x)
     GlobalMaxPool(x)   ->  ReduceMax(x) over the sides
@@ -44,7 +44,7 @@ class LegalizeArithmetic(Pass):
     """Expand the listed ops, each into the composition that defines it. ops: any of the left sides above."""
 
     name: ClassVar[str] = "legalize-arithmetic"
-    algebra: ClassVar[str] = "Abs, Reciprocal, Mean, Mod, ReduceL1, ...  ->  Max, Div, Sub, Mul, ReduceSum, ..."
+    algebra: ClassVar[str] = "Abs, Reciprocal, Mean, Mod, ReduceL1, ...  ->  Relu, Div, Sub, Mul, ReduceSum, ..."
     requires: ClassVar[frozenset[str]] = frozenset({SINGLE})
     ensures: ClassVar[frozenset[str]] = frozenset({"arithmetic legalized"})
     invalidates: ClassVar[frozenset[str]] = FORM_RULES | {PORTABLE, "types legalized"}
@@ -86,7 +86,8 @@ def _require_integer(b: Builder) -> list[gs.Tensor]:
 
 
 def _magnitude(b: Builder, x: gs.Tensor) -> gs.Tensor:
-    return b.op("Max", "magnitude", x, b.op("Neg", "negative", x))
+    below = b.op("Relu", "below", b.op("Neg", "negative", x))
+    return b.op("Add", "magnitude", b.op("Relu", "above", x), below)
 
 
 def _abs(b: Builder) -> gs.Tensor:

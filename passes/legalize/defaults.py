@@ -1,6 +1,7 @@
 """Make ONNX defaults explicit, for runtimes that read every attribute and every output.
 
     Conv, ConvTranspose, pools    kernel_shape, strides, pads, dilations, group; auto_pad VALID becomes pads of 0
+    Conv(x, w)                    the bias: 0
     Reduce...(x), keepdims        axes: all of them
     Squeeze(x)                    axes: those of size 1
     Split(x) into n               the sizes
@@ -48,7 +49,7 @@ class LegalizeDefaults(Pass):
                 continue
             changed = attributes != dict(node.attrs)
             node.attrs = attributes
-            result.changes += changed | _set_pad_value(node, names) | _fix_outputs(node, names)
+            result.changes += changed | _set_pad_value(node, names) | _set_bias(node, names) | _fix_outputs(node, names)
         return result
 
 
@@ -107,6 +108,17 @@ def _set_pad_value(node: gs.Node, names: Names) -> bool:
         return False
     value = names.constant(node.outputs[0], "value", np.array(0, node.inputs[0].dtype))
     node.inputs = [*node.inputs[:2], value, *node.inputs[3:]]
+    return True
+
+
+def _set_bias(node: gs.Node, names: Names) -> bool:
+    """Give a Conv with known channels its bias. Returns whether it changed."""
+    if node.op != "Conv" or optional(node, 2) is not None or node.inputs[0].dtype is None:
+        return False
+    channels = (node.inputs[1].shape or [None])[0]
+    if not isinstance(channels, int):
+        return False
+    node.inputs = [*node.inputs[:2], names.constant(node.outputs[0], "bias", np.zeros(channels, node.inputs[0].dtype))]
     return True
 
 

@@ -342,7 +342,11 @@ INVARIANTS: Mapping[str, Invariant] = {
     "zeros of reshapes dropped": Invariant("no Reshape has allowzero"),
     "opset lowered": Invariant("the graph has the runtime's opset, or has no form in it"),
     "logic legalized": Invariant("no logical op is left that the runtime lacks"),
-    "sums kept apart": Invariant("no Add of a convolution and its own input is left that the runtime fuses wrongly"),
+    "sums kept apart": Invariant("no Add is left that the runtime fuses into a convolution wrongly"),
+    "operand ranks equal": Invariant("operands of arithmetic have equal ranks, or one has at most one axis"),
+    "variadic operands repeated": Invariant("no Max or Min is left with too few operands for the runtime"),
+    "operands distinct": Invariant("no arithmetic is left whose operands are the same computed tensor"),
+    "sizes gathered by numbers": Invariant("no Gather of a single size by a vector is left"),
     "top-k indices cast": Invariant("indices of TopK are cast before other nodes read them"),
     "axes in order": Invariant("no axis is negative, and lists of axes ascend", axes_in_order),
     "symmetric pads": Invariant("windows pad both ends of a side equally", symmetric_pads),
@@ -358,7 +362,10 @@ CLEANED = frozenset({
 })  # fmt: skip
 # Invariants that a pass may break if it...
 REVEALED = frozenset({"argmax folded", "thresholds folded", "pools recognized"})  # ...makes nodes adjacent
-FORM_RULES = frozenset({"sums kept apart", "axes in order", "symmetric pads", "defaults written"})  # ...creates nodes
+FORM_RULES = frozenset({  # ...creates nodes
+    "sums kept apart", "axes in order", "symmetric pads", "defaults written", "operand ranks equal",
+    "variadic operands repeated", "operands distinct", "sizes gathered by numbers",
+})  # fmt: skip
 NODE_RULES = FORM_RULES | {  # ...expands an op into several others
     "arithmetic legalized", "transposed convolutions legalized", "vector products legalized", "resizes legalized",
     "dynamic resizes legalized", "types legalized", "zeros of reshapes dropped", "logic legalized",

@@ -15,11 +15,12 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.support.builder import text
 from segc.passes.support.edit import ints, optional, rank, small_constant
-from segc.passes.support.residual import own_input
+from segc.passes.support.operands import is_repeated, lower_operand, takes_one_by_vector
+from segc.passes.support.residual import own_input, second_sum
 from segc.passes.support.resize_kinds import kind_of
 from segc.targets.checks import Check
 
-SAME = ("SAME_UPPER", "SAME_LOWER")
+ACTIVATIONS = ("Relu", "Clip")  # that PPLNN fuses into a Conv
 
 
 def inputs(types: Sequence[str], at: Sequence[int] | str = (0,)) -> Check:
@@ -209,6 +210,96 @@ def not_of_own_input(channels: int) -> Check:
     return check
 
 
+def not_a_second_sum() -> Check:
+    """No Add of an Add of a Conv: PPLNN fuses both into that Conv, which has room for one."""
+
+    def check(node: gs.Node) -> str | None:
+        at = second_sum(node)
+        return None if at is None else f"adds to '{node.inputs[at].name}', which is a sum of a Conv already"
+
+    return check
+
+
+def bias_beside_depthwise() -> Check:
+    """A Conv has a bias if it reads the result of another Conv, or the other its, and one of the two is depthwise."""
+
+    def check(node: gs.Node) -> str | None:
+        if optional(node, 2) is not None:
+            return None
+        before, after = _conv_before(node), _conv_after(node)
+        pairs = [(before, node)] * (before is not None) + [(node, after)] * (after is not None)
+        if any(_is_depthwise(second) for _, second in pairs):
+            return "has no bias beside a depthwise Conv"
+        return None
+
+    return check
+
+
+def _conv_before(node: gs.Node) -> gs.Node | None:
+    """The Conv whose result, perhaps after an activation, a Conv reads; None if another op is there."""
+    producer = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+    if producer is not None and producer.op in ACTIVATIONS:
+        producer = producer.inputs[0].inputs[0] if producer.inputs[0].inputs else None
+    return producer if producer is not None and producer.op == "Conv" else None
+
+
+def _conv_after(node: gs.Node) -> gs.Node | None:
+    """The only Conv that reads the result, perhaps after an activation."""
+    readers = list(node.outputs[0].outputs)
+    if len(readers) == 1 and readers[0].op in ACTIVATIONS:
+        readers = list(readers[0].outputs[0].outputs)
+    return readers[0] if len(readers) == 1 and readers[0].op == "Conv" else None
+
+
+def _is_depthwise(conv: gs.Node | None) -> bool:
+    if conv is None:
+        return False
+    group, weights = conv.attrs.get("group", 1), conv.inputs[1].shape
+    return group > 1 and (weights is None or group == weights[0])
+
+
+def operand_ranks() -> Check:
+    """No float operand has fewer axes than the other, but two or more."""
+
+    def check(node: gs.Node) -> str | None:
+        at = lower_operand(node)
+        if at is None:
+            return None
+        return f"input {at} has {rank(node.inputs[at])} axes, input {1 - at} has {rank(node.inputs[1 - at])}"
+
+    return check
+
+
+def distinct_operands() -> Check:
+    """The operands are not the same computed tensor."""
+
+    def check(node: gs.Node) -> str | None:
+        return f"both operands are '{node.inputs[0].name}'" if is_repeated(node) else None
+
+    return check
+
+
+def more_inputs_than_axes() -> Check:
+    """There are more inputs than any of them has axes."""
+
+    def check(node: gs.Node) -> str | None:
+        ranks = [axes for tensor in node.inputs if (axes := rank(tensor)) is not None]
+        if len(ranks) < len(node.inputs):
+            return "an input has an unknown number of axes"
+        return None if len(ranks) > max(ranks) else f"{len(ranks)} inputs of {max(ranks)} axes, more inputs are needed"
+
+    return check
+
+
+def size_by_number() -> Check:
+    """A Gather takes a single size by a number."""
+
+    def check(node: gs.Node) -> str | None:
+        return "takes one size by a vector" if takes_one_by_vector(node) else None
+
+    return check
+
+
 def resize_kind(kinds: Sequence[Sequence[str]]) -> Check:
     """The pair (mode, coordinate_transformation_mode) of the Resize is one of these."""
     allowed = {(mode, coordinates) for mode, coordinates in kinds}
@@ -376,6 +467,12 @@ CHECKS: dict[str, Callable[..., Check]] = {
     "no_auto_pad": no_auto_pad,
     "no_output_padding": no_output_padding,
     "not_of_own_input": not_of_own_input,
+    "not_a_second_sum": not_a_second_sum,
+    "bias_beside_depthwise": bias_beside_depthwise,
+    "operand_ranks": operand_ranks,
+    "distinct_operands": distinct_operands,
+    "more_inputs_than_axes": more_inputs_than_axes,
+    "size_by_number": size_by_number,
     "resize_kind": resize_kind,
     "floors": floors,
     "usual_cubic": usual_cubic,

@@ -27,8 +27,12 @@ from segc.passes.legalize.layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize.logic import LegalizeLogic
 from segc.passes.legalize.lower_opset import LowerOpset
 from segc.passes.legalize.name_dimensions import NameDimensions
+from segc.passes.legalize.operand_ranks import LegalizeOperandRanks
+from segc.passes.legalize.repeated_operands import LegalizeRepeatedOperands
 from segc.passes.legalize.resize import LegalizeResize
+from segc.passes.legalize.shape_gathers import LegalizeShapeGathers
 from segc.passes.legalize.types import LegalizeTypes
+from segc.passes.legalize.variadic_operands import LegalizeVariadicOperands
 from segc.passes.legalize.vector_products import LegalizeVectorProducts
 from segc.passes.masks.widen_mask import WidenMask
 from segc.passes.support.resize_kinds import Modes
@@ -36,11 +40,12 @@ from segc.passes.support.resize_kinds import Modes
 MIN_FUSED_CHANNELS = 32  # from here on PPLNN's fused kernel for x + Conv(x) was measured to be correct
 # Supported for float32; LegalizeArithmetic rewrites them for integers.
 FLOAT_ONLY = ("GreaterOrEqual", "LessOrEqual", "Max", "Min", "Pow")
+SUMS = ("Sum",)  # reads beyond its operands as Max and Min do, and has a spelling without that
 
 
 def legalizations(ops: Collection[str], kinds: Modes) -> tuple[Pass, ...]:
     """The passes for a device with these ops and kinds of Resize; ops that it has natively stay as they are."""
-    unsupported = tuple(op for op in LegalizeArithmetic.ops if op not in ops or op in FLOAT_ONLY)
+    unsupported = tuple(op for op in LegalizeArithmetic.ops if op not in ops or op in FLOAT_ONLY + SUMS)
     return (
         LowerAdaptiveAvgPool(),
         LowerPSAMask(),
@@ -75,7 +80,11 @@ def to_file_opset(ops: Collection[str], opset: int, cast_topk_indices: bool) -> 
         ),  # that LowerOpset makes of HardSwish
         LegalizeLogic(tuple(op for op in ("Or", "Xor") if op not in ops)),
         LegalizeTypes(),
-        BreakConvAddFusion(MIN_FUSED_CHANNELS),
+        LegalizeOperandRanks(),
+        LegalizeVariadicOperands(),
+        LegalizeShapeGathers(),
+        BreakConvAddFusion(MIN_FUSED_CHANNELS, chains=True),
+        LegalizeRepeatedOperands(),
         *((CastTopKIndices(),) if cast_topk_indices else ()),
         LegalizeAxes(),
         LegalizeAsymmetricPads(),

@@ -240,14 +240,77 @@ def _where(file: File, node: onnx.NodeProto, a: Attributes, device: str) -> Iter
     yield from _compared(file, chosen, a, device)
 
 
+def _readers(file: File, name: str) -> list[onnx.NodeProto]:
+    """The nodes that read a tensor, one entry for each time; the model itself counts where it is an output."""
+    inner = [node for node in file.nodes for read in node.input if read == name]
+    return inner + [onnx.NodeProto() for y in file.model.graph.output if y.name == name]
+
+
+def _is_own_convolution(file: File, name: str) -> bool:
+    made = file.made.get(name)
+    return made is not None and made.op_type == "Conv" and len(_readers(file, name)) == 1
+
+
+def _second_sum(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    """(Conv + a) + b, and (a + Conv) + Conv; the runtime looks at the first operand first."""
+    if device != "x86" or _is_own_convolution(file, node.input[0]):
+        return
+    for name in node.input:
+        inner = file.made.get(name)
+        if inner is None or inner.op_type != "Add" or len(_readers(file, name)) != 1:
+            continue
+        sizes = [file.dims(read) for read in node.input]
+        if any(_is_own_convolution(file, read) for read in inner.input) and (None in sizes or sizes[0] == sizes[1]):
+            yield f"adds to {name}, the sum of a Conv"
+
+
+def _other_rank(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    ranks = [len(dims) for name in node.input if (dims := file.dims(name)) is not None]
+    floats = any(file.kind(name) == TensorProto.FLOAT for name in node.input)
+    if device == "x86" and floats and len(set(ranks)) == 2 and min(ranks) > 1:
+        yield f"operands of {ranks} axes"
+
+
+def _operand_twice(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    if device == "x86" and node.input[0] == node.input[1] and node.input[0] in file.made:
+        yield "one operand twice"
+
+
+def _few_operands(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    ranks = [len(dims) for name in node.input if (dims := file.dims(name)) is not None]
+    if device == "x86" and (len(ranks) < len(node.input) or len(node.input) <= max(ranks)):
+        yield f"{len(node.input)} operands of {ranks} axes"
+
+
+def _no_bias(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    """Conv, perhaps an activation, depthwise Conv: both need a bias."""
+    if device != "x86" or (file.dims(node.input[1]) or [None, None])[1] != 1:
+        return
+    before = file.made.get(node.input[0])
+    if before is not None and before.op_type in ("Relu", "Clip"):
+        before = file.made.get(before.input[0])
+    if before is not None and before.op_type == "Conv" and min(len(node.input), len(before.input)) < 3:
+        yield "depthwise behind a Conv, and one of the two has no bias"
+
+
+def _one_by_vector(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    made = file.made.get(node.input[0])
+    if device == "x86" and made is not None and made.op_type == "Shape" and file.dims(node.input[1]) == [1]:
+        yield "a size by a vector of one"
+
+
 Looks = Sequence[Callable[[File, onnx.NodeProto, Attributes, str], Iterator[str]]]
 LOOKS: dict[str, Looks] = {
     **dict.fromkeys(WINDOWS, (_windows,)),
+    "Conv": (_windows, _no_bias),
+    **dict.fromkeys(("Sub", "Mul", "Div"), (_other_rank, _operand_twice)),
     **dict.fromkeys(("Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements"), (_int64_at(1),)),
     **dict.fromkeys(("Reshape", "Expand", "Tile"), (_int64_at(1),)),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"), (_reduction,)),
     **dict.fromkeys(("Equal", "Greater", "Less"), (_compared,)),
-    **dict.fromkeys(("Min", "Max", "Sum", "Clip", "Erf", "Sqrt", "Exp", "Relu", "Pow"), (_floats,)),
+    "Gather": (_int64_at(1), _one_by_vector),
+    **dict.fromkeys(("Min", "Max", "Sum"), (_floats, _few_operands)),
+    **dict.fromkeys(("Clip", "Erf", "Sqrt", "Exp", "Relu", "Pow"), (_floats,)),
     "Resize": (_resize,),
     "Slice": (_slice,),
     "Split": (_has("split"),),
@@ -257,7 +320,7 @@ LOOKS: dict[str, Looks] = {
     "Gemm": (_floats,),
     "Pad": (_pad,),
     "Softmax": (_floats,),
-    "Add": (_own_input,),
+    "Add": (_own_input, _second_sum, _other_rank, _operand_twice),
     "Cast": (_cast,),
     "TopK": (_top_k,),
     "DepthToSpace": (_depth_to_space,),

@@ -35,6 +35,7 @@ FP32 = {"types": ["float32"]}
 FP32_INT64 = {"types": ["float32", "int64"]}
 SHAPE_OPS = "ConstantOfShape Flatten Identity If Loop Reshape Shape Squeeze Unsqueeze SplitToSequence"
 POOLS = "MaxPool AveragePool"
+BINARY = "Add Sub Mul Div"
 REDUCTIONS = "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
 INDEXED = "Gather GatherND GatherElements ScatterND ScatterElements"
 INT64_INDICES = "indices are READ AS INT64 whatever their dtype"
@@ -90,6 +91,10 @@ RULES = (
     Rule(POOLS, "no_auto_pad", "x86 Conv", "auto_pad is parsed and then IGNORED"),
     Rule("Add", "not_of_own_input", "x86 Conv+Add fusion", "the Add's other operand is the conv's own input",
          {"channels": 32}, X86),
+    Rule("Add", "not_a_second_sum", "x86 Conv+Add fusion", "is fused into the same Conv and one summand is LOST",
+         devices=X86),
+    Rule("Conv", "bias_beside_depthwise", "x86 Conv+depthwise Conv", "SEGFAULT in Preprocess where EITHER HAS NO BIAS",
+         devices=X86),
     Rule("BatchNormalization", "rank", "x86 BatchNormalization", "2-D, 3-D and 4-D measured", {"allowed": [2, 3, 4]}),
     # Resize; the kinds that run on x86 come from the probes
     Rule("Resize", "rank", "x86 Resize", "3-D gives garbage", {"allowed": [4]}),
@@ -121,7 +126,11 @@ RULES = (
     Rule("TopK", "all_outputs", "x86 TopK", "both outputs must exist", {"count": 2}),
     Rule("TopK", "recast", "cuda TopK", "indices are int32 on the device", {"output": 1}, CUDA),
     Rule("Expand Reshape", "inputs", "general", "int64 for shape arithmetic", {"types": ["int64"], "at": [1]}),
+    Rule("Gather", "size_by_number", "x86 Shape", "Right: Gather with a SCALAR INDEX and Unsqueeze", devices=X86),
     # arithmetic
+    Rule(BINARY, "operand_ranks", "x86 Arithmetic of other ranks", "with an operand of rank 2 or 3", devices=X86),
+    Rule(BINARY, "distinct_operands", "x86 op(a, a)", "SEGFAULT when nothing reads the value later", devices=X86),
+    Rule("Max Min Sum", "more_inputs_than_axes", "x86 Max/Min/Sum", "READ OUT OF BOUNDS", devices=X86),
     Rule("MatMul", "least_rank", "x86 MatMul", "both operands >= 2-D (1-D crashes or is wrong)",
          {"at": [0, 1], "least": 2}),
     Rule("PRelu", "channel_slope", "x86 elementwise", "PRelu: per-channel or scalar slope"),

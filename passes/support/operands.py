@@ -1,0 +1,30 @@
+"""Operands that runtimes compute wrongly: of unequal ranks, one tensor twice, a size taken by a vector."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.support.edit import ints, rank
+
+
+def lower_operand(node: gs.Node) -> int | None:
+    """Which float operand has fewer axes than the other, but at least two; None if neither or if a rank is unknown."""
+    first, second = (rank(tensor) for tensor in node.inputs)
+    dtype = next((t.dtype for t in node.inputs if t.dtype is not None), None)
+    if first is None or second is None or dtype is None or np.dtype(dtype).kind != "f":
+        return None
+    return None if first == second or min(first, second) < 2 else int(second < first)
+
+
+def is_repeated(node: gs.Node) -> bool:
+    """Whether both operands are the same computed tensor."""
+    return node.inputs[0] is node.inputs[1] and bool(node.inputs[0].inputs)
+
+
+def takes_one_by_vector(node: gs.Node) -> bool:
+    """Whether the node gathers one element of a computed int64 vector by an index of shape [1]."""
+    data, index = node.inputs[0], node.inputs[1]
+    is_shape = bool(data.inputs) and (data.inputs[0].op == "Shape" or (rank(data) == 1 and data.dtype == np.int64))
+    values = ints(index)
+    return is_shape and values is not None and len(values) == 1 and rank(index) == 1
