@@ -31,7 +31,8 @@ class LegalizeOperandRanks(Pass):
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each node where it stands."""
-        return rewrite(graph, [n for n in standard(graph, *ARITHMETIC) if lower_operand(n)], lift, PassResult())
+        sites = [n for n in standard(graph, *ARITHMETIC) if lower_operand(n) is not None]
+        return rewrite(graph, sites, lift, PassResult())
 
 
 def lift(b: Builder) -> gs.Tensor:

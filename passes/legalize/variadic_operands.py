@@ -1,10 +1,10 @@
-"""Repeat operands of Max and Min, for runtimes that need more operands than axes.
+"""Repeat operands of Max and Min, for runtimes that stop reading at an operand with no more axes than its number.
 
     Max(x, y), of rank 4  ->  Max(x, y, x, y, x)
 
 Exact: the greatest of the same numbers.
 
-Must not fire: more operands than axes already; an unknown rank; Max and Min of integers.
+Must not fire: where an operand has no more axes than its number, counted from 0; an unknown rank; integers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import standard
 from segc.passes.support.edit import rank
+from segc.passes.support.operands import needs_more_operands
 
 
 class LegalizeVariadicOperands(Pass):
-    """Repeat the operands of Max and Min until there are more than axes."""
+    """Repeat the operands of Max and Min until there are more than axes, where the runtime needs it."""
 
     name = "legalize-variadic-operands"
     algebra = "Max(x, y), of n axes  ->  Max(x, y, x, ...), n + 1 operands"
@@ -38,7 +39,7 @@ class LegalizeVariadicOperands(Pass):
             ranks = [axes for tensor in node.inputs if (axes := rank(tensor)) is not None]
             if len(ranks) < len(node.inputs):
                 result.skip(node, "the rank of an operand is unknown")
-            elif len(ranks) <= max(ranks):
+            elif needs_more_operands(ranks):
                 node.inputs = list(islice(cycle(list(node.inputs)), max(ranks) + 1))
                 result.changes += 1
         return result

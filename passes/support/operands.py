@@ -1,20 +1,29 @@
-"""Operands that runtimes compute wrongly: of unequal ranks, one tensor twice, a size taken by a vector."""
+"""Operands that runtimes compute wrongly: of unequal ranks, one tensor twice, too few, a size taken by a vector."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.passes.support.edit import ints, rank
 
+BLOCKED_RANK = 4  # tensors of more axes are not laid out in blocks of channels
+
 
 def lower_operand(node: gs.Node) -> int | None:
-    """Which float operand has fewer axes than the other, but at least two; None if neither or if a rank is unknown."""
+    """Which float operand has fewer axes than the other, but at least two; None if neither or if a rank is unknown.
+
+    Tensors of more than four axes do not count: a runtime that lays out channels in blocks leaves them as they are.
+    """
     first, second = (rank(tensor) for tensor in node.inputs)
     dtype = next((t.dtype for t in node.inputs if t.dtype is not None), None)
     if first is None or second is None or dtype is None or np.dtype(dtype).kind != "f":
         return None
-    return None if first == second or min(first, second) < 2 else int(second < first)
+    if first == second or min(first, second) < 2 or max(first, second) > BLOCKED_RANK:
+        return None
+    return int(second < first)
 
 
 def is_repeated(node: gs.Node) -> bool:
@@ -28,3 +37,11 @@ def takes_one_by_vector(node: gs.Node) -> bool:
     is_shape = bool(data.inputs) and (data.inputs[0].op == "Shape" or (rank(data) == 1 and data.dtype == np.int64))
     values = ints(index)
     return is_shape and values is not None and len(values) == 1 and rank(index) == 1
+
+
+def needs_more_operands(ranks: Sequence[int]) -> bool:
+    """Whether every operand has more axes than its number.
+
+    A runtime that counts axes by the number of an operand then reads beyond the last operand.
+    """
+    return all(axes > at for at, axes in enumerate(ranks))

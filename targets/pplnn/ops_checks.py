@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.support.builder import text
 from segc.passes.support.edit import ints, optional, rank, small_constant
-from segc.passes.support.operands import is_repeated, lower_operand, takes_one_by_vector
+from segc.passes.support.operands import is_repeated, lower_operand, needs_more_operands, takes_one_by_vector
 from segc.passes.support.residual import own_input, second_sum
 from segc.passes.support.resize_kinds import kind_of
 from segc.targets.checks import Check
@@ -280,13 +280,13 @@ def distinct_operands() -> Check:
 
 
 def more_inputs_than_axes() -> Check:
-    """There are more inputs than any of them has axes."""
+    """There are more inputs than axes, or another input with no more axes than its number."""
 
     def check(node: gs.Node) -> str | None:
         ranks = [axes for tensor in node.inputs if (axes := rank(tensor)) is not None]
         if len(ranks) < len(node.inputs):
             return "an input has an unknown number of axes"
-        return None if len(ranks) > max(ranks) else f"{len(ranks)} inputs of {max(ranks)} axes, more inputs are needed"
+        return f"{len(ranks)} inputs of {max(ranks)} axes" if needs_more_operands(ranks) else None
 
     return check
 

@@ -267,7 +267,7 @@ def _second_sum(file: File, node: onnx.NodeProto, _: Attributes, device: str) ->
 def _other_rank(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
     ranks = [len(dims) for name in node.input if (dims := file.dims(name)) is not None]
     floats = any(file.kind(name) == TensorProto.FLOAT for name in node.input)
-    if device == "x86" and floats and len(set(ranks)) == 2 and min(ranks) > 1:
+    if device == "x86" and floats and len(set(ranks)) == 2 and min(ranks) > 1 and max(ranks) < 5:
         yield f"operands of {ranks} axes"
 
 
@@ -278,7 +278,8 @@ def _operand_twice(file: File, node: onnx.NodeProto, _: Attributes, device: str)
 
 def _few_operands(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
     ranks = [len(dims) for name in node.input if (dims := file.dims(name)) is not None]
-    if device == "x86" and (len(ranks) < len(node.input) or len(node.input) <= max(ranks)):
+    stops = any(axes <= at for at, axes in enumerate(ranks))
+    if device == "x86" and (len(ranks) < len(node.input) or not stops):
         yield f"{len(node.input)} operands of {ranks} axes"
 
 

@@ -13,11 +13,13 @@ def unary(op: str, kind: str = "float") -> str:
     return HEAD + f" g ({kind}[N,4] x) => ({kind}[N,4] y) {{ y = {op} (x) }}"
 
 
-def test_a_magnitude_is_a_maximum() -> None:
+def test_a_magnitude_is_the_sum_of_both_halves() -> None:
     check_pass(
         LegalizeArithmetic(),
         unary("Abs"),
-        HEAD + " g (float[N,4] x) => (float[N,4] y) { y_negative = Neg (x)  y = Max (x, y_negative) }",
+        HEAD
+        + """ g (float[N,4] x) => (float[N,4] y)
+        { y_negative = Neg (x)  y_below = Relu (y_negative)  y_above = Relu (x)  y = Add (y_above, y_below) }""",
     )
 
 

@@ -62,8 +62,11 @@ def test_a_second_sum_becomes_a_difference() -> None:
 
 
 def test_a_constant_is_negated_at_once() -> None:
-    text = HEAD + """ g (float[1,2,1,2] x, float[1,2,1,2] z) => (float[1,2,1,2] y) <float[2,2,1,1] w = {1, -2, 3, 0.5},
+    text = (
+        HEAD
+        + """ g (float[1,2,1,2] x, float[1,2,1,2] z) => (float[1,2,1,2] y) <float[2,2,1,1] w = {1, -2, 3, 0.5},
         float[1,2,1,2] k = {1, -2, 0, 4}> { t = Conv (x, w)  s = Add (z, t)  y = Add (k, s) }"""
+    )
     after = text.replace("[1,2,1,2] k = {1, -2, 0, 4}", "[1,2,1,2] y_negative = {-1, 2, -0, -4}")
     check_pass(CHAINS, text, after.replace("Add (k, s)", "Sub (s, y_negative)"))
 
@@ -100,6 +103,9 @@ def test_without_chains_a_second_sum_stays() -> None:
 
 
 def test_sums_of_other_shapes_stay() -> None:
-    text = HEAD + """ g (float[1,2,3,4] x, float[1,2,3,4] z) => (float[1,2,3,4] y) <float[2,2,1,1] w = {1, -2, 3, 0.5},
+    text = (
+        HEAD
+        + """ g (float[1,2,3,4] x, float[1,2,3,4] z) => (float[1,2,3,4] y) <float[2,2,1,1] w = {1, -2, 3, 0.5},
         float[1,2,1,1] k = {1, -2}> { t = Conv (x, w)  s = Add (t, z)  y = Add (s, k) }"""
+    )
     check_untouched(CHAINS, text, None)

@@ -16,8 +16,8 @@ def test_a_conv_says_all() -> None:
         LegalizeDefaults(),
         HEAD + """ g (float[N,1,H,4] x) => (float[N,1,H,3] y) <float[1,1,1,2] w = {1, 2}> { y = Conv (x, w) }""",
         HEAD
-        + f""" g (float[N,1,H,4] x) => (float[N,1,H,3] y) <float[1,1,1,2] w = {{1, 2}}>
-        {{ y = Conv <{FULL}, dilations = [1, 1], group = 1> (x, w) }}""",
+        + f""" g (float[N,1,H,4] x) => (float[N,1,H,3] y) <float[1,1,1,2] w = {{1, 2}}, float[1] y_bias = {{0}}>
+        {{ y = Conv <{FULL}, dilations = [1, 1], group = 1> (x, w, y_bias) }}""",
     )
 
 

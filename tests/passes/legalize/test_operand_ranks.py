@@ -15,7 +15,10 @@ def test_a_computed_operand_is_unsqueezed(op: str) -> None:
     check_pass(
         LegalizeOperandRanks(),
         graph(f"y = {op} (x, z)"),
-        graph(f"y_operand = Unsqueeze (z, y_operand_axes)  y = {op} (x, y_operand)", constants="<int64[1] y_operand_axes = {0}>"),
+        graph(
+            f"y_operand = Unsqueeze (z, y_operand_axes)  y = {op} (x, y_operand)",
+            constants="<int64[1] y_operand_axes = {0}>",
+        ),
     )
 
 
@@ -42,6 +45,11 @@ def test_two_axes_become_four() -> None:
 )
 def test_what_is_broadcast_right_stays(body: str, z: str) -> None:
     check_untouched(LegalizeOperandRanks(), graph(body, z), None)
+
+
+def test_five_axes_stay() -> None:
+    text = HEAD + " g (float[N,2,2,H,W] x, float[2,H,W] z) => (float[N,2,2,H,W] y) { y = Add (x, z) }"
+    check_untouched(LegalizeOperandRanks(), text, None)
 
 
 def test_integers_stay() -> None:
