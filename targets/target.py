@@ -117,6 +117,8 @@ class Target:
     """The status of a bundle whose engine cannot run on this machine."""
     explain: Callable[[], str] = lambda: ""
     """More for `segc doctor`."""
+    runs_on: Callable[[], str] = lambda: ""
+    """What engines run on here, where results depend on it: the GPU, or the commit that a runtime was built from."""
 
     @property
     def package(self) -> Package | None:

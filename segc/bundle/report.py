@@ -104,13 +104,17 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All of report.json. status_kind, status_reason: the same as status, for programs."""
+    """All of report.json. status_kind, status_reason: the same as status, for programs.
+
+    graph: SHA-256 of the structure of the lowered graph; see segc.graph.structure.
+    """
 
     status: str
     status_kind: Literal["ok", "built, not run", "emitted, not run", "not built, not run"]
     status_reason: str | None
     parity: Parity | None
     hybrid: Hybrid | None
+    graph: str
     ops: Ops
     passes: tuple[PassRun, ...]
     skips: tuple[SkippedSite, ...]

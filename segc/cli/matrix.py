@@ -49,6 +49,9 @@ def add_parser(commands: Any) -> None:
     p.add_argument(
         "--baseline", type=Path, metavar="JSON", help="an earlier result: fail only for cells that were good in it"
     )
+    p.add_argument(
+        "--results", type=Path, metavar="JSON", help="take these results for engines that do not run on this machine"
+    )
     p.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page to this file, and JSON beside it")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
@@ -67,7 +70,8 @@ def main(args: argparse.Namespace) -> int:
     result = matrix(
         families=args.families, zoo=args.zoo, targets=args.targets, shapes=args.shapes, outputs=args.outputs,
         size=arguments.shape(args.size) if args.size else None, jobs=args.jobs, timeout=args.timeout,
-        scheduler=args.scheduler, state=args.state, baseline=args.baseline, out=args.out, done=done,
+        scheduler=args.scheduler, state=args.state, baseline=args.baseline, results=args.results, out=args.out,
+        done=done,
     )  # fmt: skip
     print(json.dumps(result.content, indent=2) if args.json else f"\n{page.summary(result.cells)}")
     if args.baseline is not None:

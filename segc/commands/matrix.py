@@ -13,7 +13,7 @@ from segc import ranges
 from segc.errors import Code, UsageError
 from segc.files.whole import write_all
 from segc.suggestions import checked_keywords, did_you_mean
-from segc.support_matrix import page, run
+from segc.support_matrix import page, ran_elsewhere, run
 from segc.support_matrix.cells import FAILED, OUTPUTS, SHAPES, Cell, Job
 
 _ZOO_SIZE = (128, 128)
@@ -45,6 +45,7 @@ def matrix(
     scheduler: str | None = None,
     state: str | Path | None = None,
     baseline: str | Path | None = None,
+    results: str | Path | None = None,
     out: str | Path | None = None,
     done: Callable[[Job, list[Cell]], None] = lambda *_: None,
 ) -> MatrixResult:
@@ -53,18 +54,22 @@ def matrix(
     families, targets, shapes, outputs: only these, default all. zoo: every config of mmseg's zoo instead, static logits
     for ONNX Runtime. size: (height, width) in pixels, default the config's crop size, with zoo 128x128.
     jobs: processes at a time. timeout: seconds for one config. scheduler: address of a Dask scheduler whose workers run
-    the jobs. state: a file that remembers finished configs. baseline: JSON of an earlier result. out: file for the page
+    the jobs. state: a file that remembers finished configs. baseline: JSON of an earlier result. results: JSON of a
+    run on a machine with a GPU or a runtime built from source, for engines that do not run here. out: file for the page
     in Markdown, JSON beside it. done: called after each config. Raises UsageError, FileError.
     """
     ranges.JOBS.require("--jobs", jobs)
     ranges.SECONDS.require("--timeout", timeout)
     before = page.read(Path(baseline)) if baseline is not None else None
+    elsewhere = page.read_all(Path(results)) if results is not None else None
     asked = _jobs(families, zoo, targets, shapes, outputs, size)
     cells = run.run(
         longest_first(asked, before or []), workers=jobs, timeout=timeout,
         state=None if state is None else Path(state), scheduler=scheduler, done=done,
     )  # fmt: skip
     order = {(job.family, config): index for index, job in enumerate(asked) for config in (job.config, *job.same)}
+    if elsewhere is not None:
+        cells = ran_elsewhere.merged(cells, *elsewhere)
     cells.sort(key=lambda cell: order[cell.family, cell.config])
     content = page.to_json(cells, _command(families, zoo, targets, shapes, outputs, size))
     if out is not None:

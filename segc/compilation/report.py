@@ -10,6 +10,7 @@ import numpy as np
 
 from segc.bundle.status import Status
 from segc.compilation.engine import Loaded
+from segc.graph import structure
 from segc.isolation.memory import peak_memory_mb
 from segc.parity import metrics
 from segc.parity.limits import Limits
@@ -49,6 +50,7 @@ def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
         **setup.status.to_json(),
         "parity": _parity(reference, setup.target.name, setup.status, verified) if verified.cases else None,
         "hybrid": loaded.hybrid(),
+        "graph": structure.digest(made.graph),
         "ops": {"before": dict(sorted(made.exported.items())), "after": dict(sorted(loaded.ops.items()))},
         "passes": [
             {"stage": entry.stage, "name": name, "changes": result.changes}

@@ -47,6 +47,7 @@ class Cell:
 
     status: OK, HYBRID, FAILED, CANNOT, or the target's status of an engine that does not run on this machine. same_as:
     the config of the same model that was compiled instead. host_nodes: the number of nodes that ONNX Runtime runs.
+    graph: digest of the structure of the lowered graph. ran_with: what the engine ran on, if not on this machine.
     """
 
     family: str
@@ -64,6 +65,13 @@ class Cell:
     same_as: str = ""
     segments: int = 1
     host_nodes: int = 0
+    graph: str = ""
+    ran_with: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Where in the matrix it stands: config, target, shape, output."""
+        return self.config, self.target, self.shape, self.output
 
     @property
     def hybrid(self) -> bool:

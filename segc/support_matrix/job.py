@@ -102,6 +102,7 @@ def _figures(report: dict[str, Any]) -> dict[str, Any]:
         "seconds": report["timings"]["seconds"],
         "segments": hybrid["segments"] if hybrid else 1,
         "host_nodes": hybrid["host_nodes"] if hybrid else 0,
+        "graph": report["graph"],
     }
 
 

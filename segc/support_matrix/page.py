@@ -12,6 +12,7 @@ from typing import Any
 
 from segc.bundle.manifest import hybrid_text
 from segc.errors import Code, FileError
+from segc.support_matrix import ran_elsewhere
 from segc.support_matrix.cells import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
 
 _VERSIONS = (
@@ -59,14 +60,21 @@ def summary(cells: Sequence[Cell]) -> str:
 def _count(cells: Sequence[Cell]) -> str:
     """How many cells are good, and how many of these have a status other than ok."""
     good = [c for c in cells if c.good]
-    statuses = [c.status if c.status == HYBRID or not c.hybrid else f"{c.status}, {HYBRID}" for c in good]
+    statuses = [_word(c) if c.status == HYBRID or not c.hybrid else f"{_word(c)}, {HYBRID}" for c in good]
     words = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses) if status != OK]
     return f"{len(good)} of {len(cells)}" + (f" ({'; '.join(words)})" if words else "")
 
 
+def _word(cell: Cell) -> str:
+    """The status, and what the engine ran on where it was not here."""
+    return f"{cell.status}, run with {cell.ran_with}" if cell.ran_with else cell.status
+
+
 def to_json(cells: Sequence[Cell], command: str) -> dict[str, Any]:
     """All cells, with the command and the package versions that they were made with."""
-    return {"command": command, "versions": versions(), "cells": [asdict(cell) for cell in cells]}
+    content = {"command": command, "versions": versions(), "cells": [asdict(cell) for cell in cells]}
+    elsewhere = ran_elsewhere.ran_with(cells)
+    return {**content, ran_elsewhere.KEY: elsewhere} if elsewhere else content
 
 
 def page_of(content: Mapping[str, Any]) -> str:
@@ -81,8 +89,14 @@ def cells_of(content: Mapping[str, Any]) -> list[Cell]:
 
 def read(path: Path) -> list[Cell]:
     """Read the cells from the JSON file of a result. Raises FileError."""
+    return read_all(path)[1]
+
+
+def read_all(path: Path) -> tuple[dict[str, Any], list[Cell]]:
+    """Read the JSON file of a result: all of it, and its cells. Raises FileError."""
     try:
-        return cells_of(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content, cells_of(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(
             f"'{path}' is not a result of segc matrix",
@@ -122,10 +136,10 @@ def _shown(cell: Cell | None) -> str:
         return "-"
     if not cell.good:
         return cell.status
-    word = cell.status
+    word = cell.status + (" elsewhere" if cell.ran_with else "")
     if cell.hybrid:
         parts = hybrid_text(cell.segments, cell.host_nodes)
-        word = parts if cell.status == HYBRID else f"{cell.status}, {parts}"
+        word = parts if cell.status == HYBRID else f"{word}, {parts}"
     error = "" if cell.error is None else f"{cell.error:.0e}, "
     return f"{word}: {error}{cell.agreement:.3%}" + (f" (the model of {cell.same_as})" if cell.same_as else "")
 
@@ -162,7 +176,10 @@ def _times(cells: Sequence[Cell]) -> str:
 def _words(cells: Sequence[Cell]) -> str:
     """The reasons of statuses that are neither ok nor failures."""
     found = dict.fromkeys((c.status, c.reason) for c in cells if c.good and c.reason)
-    return "\n".join(f"- `{status}`: {reason}." for status, reason in found)
+    lines = [f"- `{status}`: {reason}." for status, reason in found]
+    elsewhere = dict.fromkeys((c.target, c.ran_with) for c in cells if c.ran_with)
+    lines += [f"- `ok elsewhere`: the engine for `{target}` ran with {words}." for target, words in elsewhere]
+    return "\n".join(lines)
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -26,12 +26,8 @@ _log = logging.getLogger(__name__)
 
 def regressions(cells: Sequence[Cell], before: Sequence[Cell]) -> list[Cell]:
     """The cells that are not good, except those that were not good in an earlier run either."""
-    failed_before = {(c.config, c.target, c.shape, c.output) for c in before if not c.good}
-    return [
-        cell
-        for cell in cells
-        if not cell.good and (cell.config, cell.target, cell.shape, cell.output) not in failed_before
-    ]
+    failed_before = {cell.place for cell in before if not cell.good}
+    return [cell for cell in cells if not cell.good and cell.place not in failed_before]
 
 
 def run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,17 @@ def cannot_run(settings: Settings) -> str | None:
     if done.code == 0:
         return None
     return f"this build of pyppl.nn does not run on {device}: {[done.reason, *done.last_lines][-1]}"
+
+
+@cache
+def build_version() -> str:
+    """The version and the commit of the build of ppl.nn that is found, or ""."""
+    if not importable():
+        return ""
+    numbers = ", ".join(f"nn.PPLNN_VERSION_{part}" for part in ("MAJOR", "MINOR", "PATCH"))
+    code = f"from pyppl import nn; print({numbers}, sep='.'); print(nn.PPLNN_COMMIT_STR)"
+    done = run_command([sys.executable, "-c", code], PROBE_SECONDS)
+    return f"ppl.nn {' '.join(line.strip() for line in done.last_lines)}" if done.code == 0 else ""
 
 
 def importable() -> bool:

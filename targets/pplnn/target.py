@@ -16,7 +16,7 @@ from segc.targets.pplnn.emit import emit
 from segc.targets.pplnn.options import DEVICE
 from segc.targets.pplnn.passes import legalizations, to_file_opset
 from segc.targets.pplnn.readme_hybrid import write_hybrid_readme
-from segc.targets.pplnn.runtime import RUNTIME, cannot_run
+from segc.targets.pplnn.runtime import RUNTIME, build_version, cannot_run
 from segc.targets.protocol import Settings
 from segc.targets.target import Target
 
@@ -70,6 +70,8 @@ PPLNN = configure(
         options=(DEVICE,),
         configure=configure,
         cannot_run=cannot_run,
+        explain=build_version,
+        runs_on=build_version,
         status_when_not_run=StatusKind.EMITTED,
         boundary=float32_or_int64,
         write_extras=write_hybrid_readme,

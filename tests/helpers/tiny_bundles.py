@@ -46,7 +46,7 @@ CONTENT: dict[str, Any] = {
 }
 
 REPORT: dict[str, Any] = {
-    "status": "ok", "status_kind": "ok", "status_reason": None, "parity": None, "hybrid": None,
+    "status": "ok", "status_kind": "ok", "status_reason": None, "parity": None, "hybrid": None, "graph": "",
     "ops": {"before": {"Conv": 1}, "after": {"Conv": 1}}, "passes": [], "skips": [], "notes": [],
     "timings": {"seconds": {}, "passes": {}, "pipeline": [], "decode": None, "peak_memory_mb": 1},
 }  # fmt: skip
