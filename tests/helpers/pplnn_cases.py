@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,19 @@ CONSTANTS: dict[str, Any] = {
     "crop": np.int64([0, 0, -1, 0, 0, 0, 0, -2]),
     "pads_channel": np.int64([0, 1, 0, 0, 0, 2, 0, 0]),
     **{f"i{value}".replace("-", "m"): np.int64([value]) for value in (-2, -1, 0, 1, 2, 3, 4, 5, 6)},
+    "i8": np.int64([8]),
+    "i32": np.int64([32]),
+    "i11": np.int64([1, 1]),
+    "m1": np.int64([-1]),
+    "c32x1x1": _random(32, 1, 1),
+    "side8x8": _random(8, 8),
+    "plane8x8": _random(1, 8, 8),
+    "block32x8x8": _random(32, 8, 8),
+    "n1x32x1x1": _random(1, 32, 1, 1),
+    "n1x1x8x8": _random(1, 1, 8, 8),
+    "line8": _random(8),
+    "bias32": _random(32),
+    "wdepth32": _random(32, 1, 3, 3),
     "s0": np.int64(0),
     "s1": np.int64(1),
     "s3": np.int64(3),
@@ -373,11 +387,80 @@ CASES: dict[str, str] = {
 CONSTANTS["flat3"] = np.int64([0, 0, 7])
 KINDS = {"fp32": "float", "int64": "int64", "int32": "int32", "float32": "float", "bool": "bool", "uint8": "uint8",
          "float16": "float16"}  # fmt: skip
+BLOCKS = "float[1,32,8,8] x, float[1,32,8,8] a, float[1,32,8,8] b"
+C32 = "Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [1, 1], dilations = [1, 1], group = {group}>({args})"
+
+
+def _conv(args: str, group: int = 1) -> str:
+    return C32.format(group=group, args=args)
+
+
+# Pairs and triples of nodes, each of which alone is right.
+COMBINED: dict[str, str] = {
+    "pair: (Conv + a) + b": f"{BLOCKS} | c = {_conv('x, w32')}  s = Add(c, a)  y = Add(s, b)",
+    "pair: b + (Conv + a)": f"{BLOCKS} | c = {_conv('x, w32')}  s = Add(c, a)  y = Add(b, s)",
+    "pair: (a + Conv) + Conv": f"{BLOCKS} | c = {_conv('x, w32')}  s = Add(a, c)  d = {_conv('b, w32')}  y = Add(s, d)",
+    "pair: Conv + (a + Conv)": f"{BLOCKS} | c = {_conv('x, w32')}  s = Add(a, c)  d = {_conv('b, w32')}  y = Add(d, s)",
+    "pair: (Conv + a) - (-b)": f"{BLOCKS} | c = {_conv('x, w32')}  s = Add(c, a)  n = Neg(b)  y = Sub(s, n)",
+    "pair: Relu(Conv + a) + b": f"{BLOCKS} | c = {_conv('x, w32')}  s = Add(c, a)  r = Relu(s)  y = Add(r, b)",
+    **{
+        f"pair: {op} of Conv and {shape}": f"{BLOCKS} | c = {_conv('x, w32')}  y = {op}(c, {name})"
+        for op in ("Add", "Sub", "Mul", "Div")
+        for shape, name in (
+            ("[C,1,1]", "c32x1x1"), ("[H,W]", "side8x8"), ("[1,H,W]", "plane8x8"), ("[C,H,W]", "block32x8x8"),
+            ("[1,C,1,1]", "n1x32x1x1"), ("[1,1,H,W]", "n1x1x8x8"), ("[W]", "line8"), ("a scalar", "two"),
+        )
+    },
+    "pair: Mul of Conv and a computed [C,1,1]":
+        f"{BLOCKS} | c = {_conv('x, w32')}  e = Exp(c32x1x1)  m = ReduceMax<axes = [0, 2, 3], keepdims = 0>(a)"
+        "  u = Unsqueeze<axes = [1, 2]>(m)  v = Mul(u, e)  y = Mul(c, v)",
+    **{
+        f"pair: {op} of {count} and a rank of 4":
+            f"{BLOCKS} | r = Relu(x)  y = {op}({', '.join(islice(cycle(('r', 'a', 'b')), count))})"
+        for op in ("Max", "Min", "Sum")
+        for count in (2, 3, 4, 5)
+    },
+    **{
+        f"pair: {op}(a, a) of {what}": f"{BLOCKS} | r = Relu(x)  {after}"
+        for op in ("Add", "Sub", "Mul", "Div")
+        for what, after in (
+            ("a value that nothing else reads", f"y = {op}(r, r)"),
+            ("a value that is read again", f"q = {op}(r, r)  y = Add(q, r)"),
+            ("a value and its copy", f"k = Mul(r, one)  y = {op}(r, k)"),
+        )
+    },
+    **{
+        f"pair: Conv{' with' if first else ' without'} bias{relu and ', Relu'},"
+        f" depthwise Conv{' with' if second else ' without'} bias":
+            f"{BLOCKS} | c = {_conv('x, w32' + first)}  {relu and 'r = Relu(c)  '}"
+            f"y = {_conv(('r' if relu else 'c') + ', wdepth32' + second, 32)}"
+        for first in ("", ", bias32")
+        for second in ("", ", bias32")
+        for relu in ("", "Relu")
+    },
+    "pair: Shape, Gather of [i], Concat of three, Reshape":
+        f"{BLOCKS} | r = Relu(x)  s = Shape(r)  n = Gather<axis = 0>(s, i0)  t = Concat<axis = 0>(n, i4, i8, m1)"
+        "  y = Reshape(r, t)",
+    "pair: Shape, Gather of i, Unsqueeze, Concat of three, Reshape":
+        f"{BLOCKS} | r = Relu(x)  s = Shape(r)  n = Gather<axis = 0>(s, s0)  u = Unsqueeze<axes = [0]>(n)"
+        "  t = Concat<axis = 0>(u, i4, i8, m1)  y = Reshape(r, t)",
+    "pair: Shape, Slice, Concat of three, Reshape":
+        f"{BLOCKS} | r = Relu(x)  s = Shape(r)  n = Slice(s, i0, i1)  t = Concat<axis = 0>(n, i4, i8, m1)"
+        "  y = Reshape(r, t)",
+    "pair: Shape, Slice of two, Mul with [k], Concat, Expand":
+        f"{BLOCKS} | r = Relu(x)  s = Shape(r)  n = Slice(s, i2, i4)  d = Mul(n, i1)  t = Concat<axis = 0>(i1, i32, d)"
+        "  y = Expand(r, t)",
+    "pair: Shape, Slice of two, Mul with [k, k], Concat, Expand":
+        f"{BLOCKS} | r = Relu(x)  s = Shape(r)  n = Slice(s, i2, i4)  d = Mul(n, i11)  t = Concat<axis = 0>(i1, i32, d)"
+        "  y = Expand(r, t)",
+}  # fmt: skip
 BINARY = ("Add", "Sub", "Mul", "Div", "Equal", "Greater", "Less")
 
 
 def body_of(name: str) -> str:
     """`signature | body` of a probe: written above, or spelled out by its name."""
+    if name in COMBINED:
+        return COMBINED[name]
     if name in CASES:
         return CASES[name] if " | " in CASES[name] else f"{X} | {CASES[name]}"
     words = name.split()

@@ -1,0 +1,91 @@
+"""Run every probe of targets/pplnn/facts.json in the build of ppl.nn that is found.
+
+    PYTHONPATH=FOLDER python tools/pplnn_probes.py        FOLDER: pplnn-build/install/lib of a build
+
+Each model runs as it is written, in a process of its own. Prints the build, and each probe whose outcome is not the one
+in the facts. Exit code 1 if there is one, 4 without a build.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from segc.errors import SegcError
+from segc.targets.pplnn import runtime
+from tests.helpers.pplnn_cases import model_of
+
+FACTS = Path(__file__).parents[1] / "targets" / "pplnn" / "facts.json"
+SETTINGS = {
+    "device": "x86", "model": "model.onnx",
+    "x86": {"mm_policy": "MM_COMPACT", "disable_avx512": False, "disable_avx_fma3": False, "graph_fusion": True},
+}  # fmt: skip
+OPSET = 11
+CHOSEN = {"p": [0, 0, 1, 0, 0, 0, 0, 2], "s": [2, 1], "k": [3], "n": [5]}  # inputs that are sizes
+NO_BUILD = 4
+
+
+def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Random numbers for every input; what is integer gets small ones, what has no size 5."""
+    feeds = {}
+    for value in model.graph.input:
+        tensor = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        shape = [d.dim_value or 5 for d in tensor.shape.dim]
+        rng = np.random.default_rng(len(value.name))
+        whole = dtype.kind in "iub"
+        numbers = rng.integers(1, 3, shape) if whole else rng.standard_normal(shape)
+        feeds[value.name] = np.resize(CHOSEN[value.name], shape) if value.name in CHOSEN else np.asarray(numbers)
+        feeds[value.name] = feeds[value.name].astype(dtype)
+    return feeds
+
+
+def outcome(model: onnx.ModelProto) -> str:
+    """What PPLNN makes of a model: ok, wrong, refused or crash."""
+    feeds = feeds_of(model)
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(model, Path(folder) / "model.onnx")
+        (Path(folder) / "pplnn.json").write_text(json.dumps(SETTINGS))
+        try:
+            session = runtime.load(Path(folder), {"time_limit": 60}, 1)
+            got = session.run_named(feeds)
+        except SegcError as error:
+            return "refused" if "PPLNN reports an error" in str(error) else "crash"
+    want = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+    same = [np.allclose(got[o.name], y, rtol=1e-3, atol=1e-4) for o, y in zip(model.graph.output, want, strict=True)]
+    return "ok" if all(same) else "wrong"
+
+
+def main() -> int:
+    """Run, compare with the facts, print."""
+    build = runtime.build_version()
+    if not build:
+        print(runtime.ABSENT, file=sys.stderr)
+        return NO_BUILD
+    probes = [p for p in json.loads(FACTS.read_text())["x86_probe"] if p["opset"] == OPSET]
+    work = [(probe["name"], probe["result"], model_of(probe)) for probe in probes]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda row: outcome(row[2]), work))
+    other = [(name, before, now) for (name, before, _), now in zip(work, found, strict=True) if not same(before, now)]
+    print(f"{build}: {len(work)} models, {dict(Counter(found))}")
+    for name, before, now in other:
+        print(f"{name}: {before} in the facts, {now} in this build")
+    return bool(other)
+
+
+def same(before: str, now: str) -> bool:
+    """Whether an outcome is the recorded one; what reads out of bounds crashes, hangs, or is wrong."""
+    before = before.lower()
+    return before == now or {before, now} <= {"crash", "wrong", "hang"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
