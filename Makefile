@@ -9,7 +9,7 @@ JOBS ?= 2
 # Together they need every pass that any family needs: chosen by tools/matrix_cover.py
 QUICK := bisenetv2 cgnet deeplabv3 dnlnet emanet erfnet fastscnn point_rend segformer unet
 
-.PHONY: demo test soak test-slow matrix matrix-quick check docs generated format clean
+.PHONY: demo test soak test-slow matrix matrix-quick pplnn-check fuzz check docs generated format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
@@ -27,7 +27,18 @@ matrix-quick: $(STAMP)  ## the families in QUICK x targets x static and dynamic 
 	$(BIN)/segc matrix --families $(QUICK) --size 128x128 --jobs $(JOBS) --baseline docs/tables/support-matrix.json
 
 matrix: $(STAMP)  ## the exhaustive run: all 33 families, 660 cells, 20 minutes; before a release
-	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/tables/support-matrix.json -o $(MATRIX)
+	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/tables/support-matrix.json \
+		--results docs/tables/pplnn-results.json -o $(MATRIX)
+
+pplnn-check: $(STAMP)  ## PYPPL=FOLDER: probes, all families and random models in a build of ppl.nn (docs/pplnn.md)
+	PYTHONPATH=.:$(PYPPL) $(BIN)/python tools/pplnn_probes.py
+	PYTHONPATH=$(PYPPL) $(BIN)/segc matrix --targets pplnn --size 128x128 --jobs $(JOBS) -o docs/tables/pplnn-results.md
+	PYTHONPATH=.:$(PYPPL) $(BIN)/python tools/differential_fuzz.py pplnn --jobs $(JOBS)
+
+fuzz: $(STAMP)  ## random models in ONNX Runtime, OpenVINO and ncnn, compared (about two hours)
+	PYTHONPATH=. $(BIN)/python tools/differential_fuzz.py onnxruntime --jobs $(JOBS) --count 5000
+	PYTHONPATH=. $(BIN)/python tools/differential_fuzz.py openvino --jobs $(JOBS) --count 20000
+	PYTHONPATH=. $(BIN)/python tools/differential_fuzz.py ncnn --jobs $(JOBS) --count 20000
 
 check: $(STAMP)  ## all static checks
 	$(BIN)/ruff check .

@@ -85,8 +85,8 @@ def _one(name: str, kind: str, seed: int) -> Answer:
     got = np.asarray(got)
     if got.shape != want.shape:
         return Answer(seed, "wrong", f"shape {got.shape}, not {want.shape}")
-    error = float(np.abs(got.astype(np.float64) - want).max() / max(np.abs(want).max(), 1e-6))
-    return Answer(seed, "ok" if error <= TOLERANCE else "wrong", f"{error:.1e}")
+    off = float(np.abs(got.astype(np.float64) - want).max() / max(np.abs(want).max(), 1e-6))
+    return Answer(seed, "ok" if off <= TOLERANCE else "wrong", f"{off:.1e}")
 
 
 def handler() -> Callable[[Question], list[Answer]]:

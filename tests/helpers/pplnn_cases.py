@@ -70,6 +70,7 @@ CONSTANTS: dict[str, Any] = {
     "n1x1x8x8": _random(1, 1, 8, 8),
     "line8": _random(8),
     "bias32": _random(32),
+    "one32": np.linspace(0.5, 2, 32, dtype=np.float32),
     "wdepth32": _random(32, 1, 3, 3),
     "s0": np.int64(0),
     "s1": np.int64(1),
@@ -387,7 +388,7 @@ CASES: dict[str, str] = {
 CONSTANTS["flat3"] = np.int64([0, 0, 7])
 KINDS = {"fp32": "float", "int64": "int64", "int32": "int32", "float32": "float", "bool": "bool", "uint8": "uint8",
          "float16": "float16"}  # fmt: skip
-BLOCKS = "float[1,32,8,8] x, float[1,32,8,8] a, float[1,32,8,8] b"
+BLOCKS = "BLOCKS"  # an input float[1,32,8,8] for each of x, a and b that is read: PPLNN refuses others
 C32 = "Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [1, 1], dilations = [1, 1], group = {group}>({args})"
 
 
@@ -438,6 +439,10 @@ COMBINED: dict[str, str] = {
         for second in ("", ", bias32")
         for relu in ("", "Relu")
     },
+    "pair: Conv without bias, BatchNormalization":
+        f"{BLOCKS} | c = {_conv('x, w32')}  y = BatchNormalization(c, one32, bias32, bias32, one32)",
+    "pair: Conv with bias, BatchNormalization":
+        f"{BLOCKS} | c = {_conv('x, w32, bias32')}  y = BatchNormalization(c, one32, bias32, bias32, one32)",
     "pair: Shape, Gather of [i], Concat of three, Reshape":
         f"{BLOCKS} | r = Relu(x)  s = Shape(r)  n = Gather<axis = 0>(s, i0)  t = Concat<axis = 0>(n, i4, i8, m1)"
         "  y = Reshape(r, t)",
@@ -460,7 +465,9 @@ BINARY = ("Add", "Sub", "Mul", "Div", "Equal", "Greater", "Less")
 def body_of(name: str) -> str:
     """`signature | body` of a probe: written above, or spelled out by its name."""
     if name in COMBINED:
-        return COMBINED[name]
+        body = COMBINED[name].partition(" | ")[2]
+        read = [x for x in "xab" if re.search(rf"[(, ]{x}[,)]", body)]
+        return f"{', '.join(f'float[1,32,8,8] {x}' for x in read)} | {body}"
     if name in CASES:
         return CASES[name] if " | " in CASES[name] else f"{X} | {CASES[name]}"
     words = name.split()
