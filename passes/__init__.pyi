@@ -47,6 +47,7 @@ from segc.passes.legalize.name_dimensions import NameDimensions as NameDimension
 from segc.passes.legalize.operand_ranks import LegalizeOperandRanks as LegalizeOperandRanks
 from segc.passes.legalize.repeated_operands import LegalizeRepeatedOperands as LegalizeRepeatedOperands
 from segc.passes.legalize.resize import LegalizeResize as LegalizeResize
+from segc.passes.legalize.shape_constants import LegalizeShapeConstants as LegalizeShapeConstants
 from segc.passes.legalize.shape_gathers import LegalizeShapeGathers as LegalizeShapeGathers
 from segc.passes.legalize.top_k import LegalizeTopK as LegalizeTopK
 from segc.passes.legalize.types import LegalizeTypes as LegalizeTypes

@@ -1,7 +1,7 @@
 """Make ONNX defaults explicit, for runtimes that read every attribute and every output.
 
     Conv, ConvTranspose, pools    kernel_shape, strides, pads, dilations, group; auto_pad VALID becomes pads of 0
-    Conv(x, w)                    the bias: 0
+    Conv(x, w)                    the bias: 0; a bias that other nodes read too: a copy
     Reduce...(x), keepdims        axes: all of them
     Squeeze(x)                    axes: those of size 1
     Split(x) into n               the sizes
@@ -112,13 +112,17 @@ def _set_pad_value(node: gs.Node, names: Names) -> bool:
 
 
 def _set_bias(node: gs.Node, names: Names) -> bool:
-    """Give a Conv with known channels its bias. Returns whether it changed."""
-    if node.op != "Conv" or optional(node, 2) is not None or node.inputs[0].dtype is None:
+    """Give a Conv with known channels a bias of its own. Returns whether it changed."""
+    bias, channels = optional(node, 2), (node.inputs[1].shape or [None])[0] if node.op == "Conv" else None
+    if not isinstance(channels, int) or node.inputs[0].dtype is None:
         return False
-    channels = (node.inputs[1].shape or [None])[0]
-    if not isinstance(channels, int):
+    if bias is None:
+        values = np.zeros(channels, node.inputs[0].dtype)
+    elif isinstance(bias, gs.Constant) and len(bias.outputs) > 1:
+        values = bias.values
+    else:
         return False
-    node.inputs = [*node.inputs[:2], names.constant(node.outputs[0], "bias", np.zeros(channels, node.inputs[0].dtype))]
+    node.inputs = [*node.inputs[:2], names.constant(node.outputs[0], "bias", values)]
     return True
 
 

@@ -15,9 +15,7 @@ import onnx_graphsurgeon as gs
 from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard
-from segc.passes.support.operands import lower_operand
-
-ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+from segc.passes.support.operands import ARITHMETIC, lower_operand
 
 
 class LegalizeOperandRanks(Pass):

@@ -15,9 +15,7 @@ import onnx_graphsurgeon as gs
 from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
 from segc.passes.support.builder import Builder, rewrite, standard, typed
-from segc.passes.support.operands import is_repeated
-
-ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+from segc.passes.support.operands import ARITHMETIC, is_repeated
 
 
 class LegalizeRepeatedOperands(Pass):

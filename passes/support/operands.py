@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.support.edit import ints, rank
 
+ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 BLOCKED_RANK = 4  # tensors of more axes are not laid out in blocks of channels
 
 
@@ -45,3 +46,14 @@ def needs_more_operands(ranks: Sequence[int]) -> bool:
     A runtime that counts axes by the number of an operand then reads beyond the last operand.
     """
     return all(axes > at for at, axes in enumerate(ranks))
+
+
+def short_constant(node: gs.Node) -> int | None:
+    """Which operand is a constant of one element beside a computed int64 vector of known length; None if neither."""
+    for at in (0, 1):
+        constant, vector = node.inputs[at], node.inputs[1 - at]
+        values = ints(constant)
+        is_vector = bool(vector.inputs) and vector.dtype == np.int64 and rank(vector) == 1
+        if values is not None and len(values) == 1 and is_vector and isinstance(vector.shape[0], int):
+            return at if vector.shape[0] > 1 else None
+    return None

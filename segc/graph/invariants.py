@@ -346,6 +346,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     "operand ranks equal": Invariant("operands of arithmetic have equal ranks, or one has at most one axis"),
     "variadic operands repeated": Invariant("no Max or Min is left with too few operands for the runtime"),
     "operands distinct": Invariant("no arithmetic is left whose operands are the same computed tensor"),
+    "shape constants repeated": Invariant("no arithmetic of several sizes and one number is left"),
     "sizes gathered by numbers": Invariant("no Gather of a single size by a vector is left"),
     "top-k indices cast": Invariant("indices of TopK are cast before other nodes read them"),
     "axes in order": Invariant("no axis is negative, and lists of axes ascend", axes_in_order),
@@ -365,6 +366,7 @@ REVEALED = frozenset({"argmax folded", "thresholds folded", "pools recognized"})
 FORM_RULES = frozenset({  # ...creates nodes
     "sums kept apart", "axes in order", "symmetric pads", "defaults written", "operand ranks equal",
     "variadic operands repeated", "operands distinct", "sizes gathered by numbers",
+    "shape constants repeated",
 })  # fmt: skip
 NODE_RULES = FORM_RULES | {  # ...expands an op into several others
     "arithmetic legalized", "transposed convolutions legalized", "vector products legalized", "resizes legalized",

@@ -15,7 +15,13 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.support.builder import text
 from segc.passes.support.edit import ints, optional, rank, small_constant
-from segc.passes.support.operands import is_repeated, lower_operand, needs_more_operands, takes_one_by_vector
+from segc.passes.support.operands import (
+    is_repeated,
+    lower_operand,
+    needs_more_operands,
+    short_constant,
+    takes_one_by_vector,
+)
 from segc.passes.support.residual import own_input, second_sum
 from segc.passes.support.resize_kinds import kind_of
 from segc.targets.checks import Check
@@ -221,15 +227,16 @@ def not_a_second_sum() -> Check:
 
 
 def bias_beside_depthwise() -> Check:
-    """A Conv has a bias if it reads the result of another Conv, or the other its, and one of the two is depthwise."""
+    """Of a Conv and a depthwise Conv that reads its result, each has a bias of its own."""
 
     def check(node: gs.Node) -> str | None:
-        if optional(node, 2) is not None:
+        bias = optional(node, 2)
+        if bias is not None and len(bias.outputs) == 1:
             return None
         before, after = _conv_before(node), _conv_after(node)
         pairs = [(before, node)] * (before is not None) + [(node, after)] * (after is not None)
         if any(_is_depthwise(second) for _, second in pairs):
-            return "has no bias beside a depthwise Conv"
+            return "has no bias of its own beside a depthwise Conv"
         return None
 
     return check
@@ -296,6 +303,16 @@ def size_by_number() -> Check:
 
     def check(node: gs.Node) -> str | None:
         return "takes one size by a vector" if takes_one_by_vector(node) else None
+
+    return check
+
+
+def full_shape_constants() -> Check:
+    """No computed int64 vector is combined with a constant of one element."""
+
+    def check(node: gs.Node) -> str | None:
+        at = short_constant(node)
+        return None if at is None else f"combines {node.inputs[1 - at].shape[0]} sizes with one number"
 
     return check
 
@@ -473,6 +490,7 @@ CHECKS: dict[str, Callable[..., Check]] = {
     "distinct_operands": distinct_operands,
     "more_inputs_than_axes": more_inputs_than_axes,
     "size_by_number": size_by_number,
+    "full_shape_constants": full_shape_constants,
     "resize_kind": resize_kind,
     "floors": floors,
     "usual_cubic": usual_cubic,

@@ -30,6 +30,7 @@ from segc.passes.legalize.name_dimensions import NameDimensions
 from segc.passes.legalize.operand_ranks import LegalizeOperandRanks
 from segc.passes.legalize.repeated_operands import LegalizeRepeatedOperands
 from segc.passes.legalize.resize import LegalizeResize
+from segc.passes.legalize.shape_constants import LegalizeShapeConstants
 from segc.passes.legalize.shape_gathers import LegalizeShapeGathers
 from segc.passes.legalize.types import LegalizeTypes
 from segc.passes.legalize.variadic_operands import LegalizeVariadicOperands
@@ -83,6 +84,7 @@ def to_file_opset(ops: Collection[str], opset: int, cast_topk_indices: bool) -> 
         LegalizeOperandRanks(),
         LegalizeVariadicOperands(),
         LegalizeShapeGathers(),
+        LegalizeShapeConstants(),
         BreakConvAddFusion(MIN_FUSED_CHANNELS, chains=True),
         LegalizeRepeatedOperands(),
         *((CastTopKIndices(),) if cast_topk_indices else ()),

@@ -70,7 +70,8 @@ CONSTANTS: dict[str, Any] = {
     "n1x1x8x8": _random(1, 1, 8, 8),
     "line8": _random(8),
     "bias32": _random(32),
-    "one32": np.linspace(0.5, 2, 32, dtype=np.float32),
+    "other32": _random(32),
+    "wpoint32": _random(32, 32, 1, 1),
     "wdepth32": _random(32, 1, 3, 3),
     "s0": np.int64(0),
     "s1": np.int64(1),
@@ -391,6 +392,8 @@ KINDS = {"fp32": "float", "int64": "int64", "int32": "int32", "float32": "float"
 BLOCKS = "BLOCKS"  # an input float[1,32,8,8] for each of x, a and b that is read: PPLNN refuses others
 C32 = "Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [1, 1], dilations = [1, 1], group = {group}>({args})"
 
+POINT = "Conv<kernel_shape = [1, 1], pads = [0, 0, 0, 0], strides = [1, 1], dilations = [1, 1]>"
+
 
 def _conv(args: str, group: int = 1) -> str:
     return C32.format(group=group, args=args)
@@ -433,16 +436,14 @@ COMBINED: dict[str, str] = {
     **{
         f"pair: Conv{' with' if first else ' without'} bias{relu and ', Relu'},"
         f" depthwise Conv{' with' if second else ' without'} bias":
-            f"{BLOCKS} | c = {_conv('x, w32' + first)}  {relu and 'r = Relu(c)  '}"
+            f"{BLOCKS} | c = {POINT}(x, wpoint32{first})  {relu and 'r = Relu(c)  '}"
             f"y = {_conv(('r' if relu else 'c') + ', wdepth32' + second, 32)}"
         for first in ("", ", bias32")
-        for second in ("", ", bias32")
+        for second in ("", ", other32")
         for relu in ("", "Relu")
     },
-    "pair: Conv without bias, BatchNormalization":
-        f"{BLOCKS} | c = {_conv('x, w32')}  y = BatchNormalization(c, one32, bias32, bias32, one32)",
-    "pair: Conv with bias, BatchNormalization":
-        f"{BLOCKS} | c = {_conv('x, w32, bias32')}  y = BatchNormalization(c, one32, bias32, bias32, one32)",
+    "pair: Conv, depthwise Conv with the same bias":
+        f"{BLOCKS} | c = {POINT}(x, wpoint32, bias32)  y = {_conv('c, wdepth32, bias32', 32)}",
     "pair: Shape, Gather of [i], Concat of three, Reshape":
         f"{BLOCKS} | r = Relu(x)  s = Shape(r)  n = Gather<axis = 0>(s, i0)  t = Concat<axis = 0>(n, i4, i8, m1)"
         "  y = Reshape(r, t)",

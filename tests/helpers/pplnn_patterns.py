@@ -276,6 +276,15 @@ def _operand_twice(file: File, node: onnx.NodeProto, _: Attributes, device: str)
         yield "one operand twice"
 
 
+def _one_number(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    """Several sizes with one number."""
+    for number, sizes in (node.input, tuple(node.input)[::-1]):
+        value, dims = file.value(number), file.dims(sizes)
+        is_sizes = sizes in file.made and file.kind(sizes) == TensorProto.INT64 and len(dims or ()) == 1
+        if device == "x86" and value is not None and value.size == 1 and is_sizes and (dims or [0])[0] not in (None, 1):
+            yield "several sizes with one number"
+
+
 def _few_operands(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
     ranks = [len(dims) for name in node.input if (dims := file.dims(name)) is not None]
     stops = any(axes <= at for at, axes in enumerate(ranks))
@@ -290,8 +299,10 @@ def _no_bias(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> It
     before = file.made.get(node.input[0])
     if before is not None and before.op_type in ("Relu", "Clip"):
         before = file.made.get(before.input[0])
-    if before is not None and before.op_type == "Conv" and min(len(node.input), len(before.input)) < 3:
-        yield "depthwise behind a Conv, and one of the two has no bias"
+    if before is not None and before.op_type == "Conv":
+        biases = {*node.input[2:], *before.input[2:]}
+        if len(biases) < 2 or any(len(_readers(file, name)) > 1 for name in biases):
+            yield "depthwise behind a Conv, and one of the two has no bias of its own"
 
 
 def _one_by_vector(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
@@ -304,7 +315,7 @@ Looks = Sequence[Callable[[File, onnx.NodeProto, Attributes, str], Iterator[str]
 LOOKS: dict[str, Looks] = {
     **dict.fromkeys(WINDOWS, (_windows,)),
     "Conv": (_windows, _no_bias),
-    **dict.fromkeys(("Sub", "Mul", "Div"), (_other_rank, _operand_twice)),
+    **dict.fromkeys(("Sub", "Mul", "Div"), (_other_rank, _operand_twice, _one_number)),
     **dict.fromkeys(("Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements"), (_int64_at(1),)),
     **dict.fromkeys(("Reshape", "Expand", "Tile"), (_int64_at(1),)),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"), (_reduction,)),
@@ -321,7 +332,7 @@ LOOKS: dict[str, Looks] = {
     "Gemm": (_floats,),
     "Pad": (_pad,),
     "Softmax": (_floats,),
-    "Add": (_own_input, _second_sum, _other_rank, _operand_twice),
+    "Add": (_own_input, _second_sum, _other_rank, _operand_twice, _one_number),
     "Cast": (_cast,),
     "TopK": (_top_k,),
     "DepthToSpace": (_depth_to_space,),

@@ -129,6 +129,7 @@ RULES = (
     Rule("Gather", "size_by_number", "x86 Shape", "Right: Gather with a SCALAR INDEX and Unsqueeze", devices=X86),
     # arithmetic
     Rule(BINARY, "operand_ranks", "x86 Arithmetic of other ranks", "with an operand of rank 2 or 3", devices=X86),
+    Rule(BINARY, "full_shape_constants", "x86 Shape", "Two or more sizes with ONE NUMBER", devices=X86),
     Rule(BINARY, "distinct_operands", "x86 op(a, a)", "SEGFAULT when nothing reads the value later", devices=X86),
     Rule("Max Min Sum", "more_inputs_than_axes", "x86 Max/Min/Sum", "READ OUT OF BOUNDS", devices=X86),
     Rule("MatMul", "least_rank", "x86 MatMul", "both operands >= 2-D (1-D crashes or is wrong)",

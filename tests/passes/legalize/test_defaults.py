@@ -21,6 +21,16 @@ def test_a_conv_says_all() -> None:
     )
 
 
+def test_a_bias_of_two_convs_is_copied() -> None:
+    head = HEAD + " g (float[N,1,H,4] x) => (float[N,1,H,2] y) <float[1,1,1,2] w = {1, 2}, float[1] b = {3}"
+    conv = f"Conv <{FULL}, dilations = [1, 1], group = 1>"
+    check_pass(
+        LegalizeDefaults(),
+        head + f"> {{ t = {conv} (x, w, b)  y = {conv} (t, w, b) }}",
+        head + f", float[1] t_bias = {{3}}> {{ t = {conv} (x, w, t_bias)  y = {conv} (t, w, b) }}",
+    )
+
+
 def test_what_is_said_stays() -> None:
     check_pass(
         LegalizeDefaults(),
