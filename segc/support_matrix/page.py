@@ -78,8 +78,10 @@ def to_json(cells: Sequence[Cell], command: str) -> dict[str, Any]:
 
 
 def page_of(content: Mapping[str, Any]) -> str:
-    """The page for a result of `to_json`."""
-    return page(cells_of(content), content["command"], content["versions"])
+    """The page of a result that `to_json` returned."""
+    text = page(cells_of(content), content["command"], content["versions"])
+    ran = content.get(ran_elsewhere.KEY, {})
+    return text + "".join(f"\nEngines for `{target}` ran with {words}.\n" for target, words in ran.items())
 
 
 def cells_of(content: Mapping[str, Any]) -> list[Cell]:
