@@ -7,7 +7,7 @@ DEMO ?= demo-out
 MATRIX ?= matrix-out.md
 JOBS ?= 2
 # Together they need every pass that any family needs: chosen by tools/matrix_cover.py
-QUICK := bisenetv2 cgnet deeplabv3 dnlnet emanet erfnet fastscnn point_rend segformer unet
+QUICK := bisenetv2 cgnet deeplabv3 dnlnet emanet erfnet fastscnn gcnet point_rend segformer stdc unet
 
 .PHONY: demo test soak test-slow matrix matrix-quick pplnn-check fuzz check docs generated format clean
 
@@ -23,7 +23,7 @@ soak: $(STAMP)  ## damaged files: 4200 of each of five kinds, with counts and th
 test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop size, both targets
 	$(BIN)/python -m pytest -m slow
 
-matrix-quick: $(STAMP)  ## the families in QUICK x targets x static and dynamic x logits and masks: four minutes
+matrix-quick: $(STAMP)  ## the families in QUICK x targets x static and dynamic x logits and masks: six minutes
 	$(BIN)/segc matrix --families $(QUICK) --size 128x128 --jobs $(JOBS) --baseline docs/tables/support-matrix.json
 
 matrix: $(STAMP)  ## the exhaustive run: all 33 families, 660 cells, 20 minutes; before a release
