@@ -141,8 +141,9 @@ def _refusals(graph: Any) -> dict[str, list[str]]:
     found = {}
     for name in targets.names():
         target, copy = targets.get(name), graph.copy()
+        pipeline = stages.chosen(f"{name} legalize", target.legalize)
         try:
-            stages.chosen(f"{name} legalize", target.legalize).run(copy)
+            pipeline.run(copy)
         except ValueError as error:  # a pass that fixes sizes finds no image
             found[name] = [f"the graph as a whole: {error}"]
             continue

@@ -33,11 +33,12 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:  # a NUL byte, or text that is no file name
         raise NotRegularError(f"no file has this name: {error}", path) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):  # before Python opens it, which refuses folders in the system's words
+        os.close(handle)
+        kind = next((words for is_kind, words in _KINDS if is_kind(status.st_mode)), "no file")
+        raise NotRegularError(f"it is {kind}, not a file", path)
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = next((words for is_kind, words in _KINDS if is_kind(status.st_mode)), "no file")
-            raise NotRegularError(f"it is {kind}, not a file", path)
         if most is not None and status.st_size > most:
             raise NotRegularError(f"it has {status.st_size} bytes, more than the {most} that are read", path)
         return file.read(status.st_size)

@@ -62,7 +62,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
     path = onnx_file(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    refused(segc("compile", path, "-o", tmp_path / "b"), CODE, "conv.onnx", "copy the file again")
+    refused(segc("compile", path, "-o", tmp_path / "b"), CODE, "conv.onnx", "copy it again")
 
 
 CONTENT = {
@@ -71,7 +71,7 @@ CONTENT = {
     "text": (b"not a model at all, but text\n" * 9, "is not an ONNX file"),
     "zeros": (bytes(64), "is not an ONNX file"),
     "another protobuf": (onnx.TensorProto(name="w", dims=[3]).SerializeToString(), "ONNX"),
-    "no graph": (onnx.ModelProto(ir_version=9).SerializeToString(), "it contains no graph"),
+    "no graph": (onnx.ModelProto(ir_version=9).SerializeToString(), "it holds no graph"),
 }
 
 
@@ -79,7 +79,7 @@ CONTENT = {
 def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "odd.onnx"
     path.write_bytes(content)
-    refused(segc("compile", path, "-o", tmp_path / "b"), CODE, "odd.onnx", said, "copy the file again")
+    refused(segc("compile", path, "-o", tmp_path / "b"), CODE, "odd.onnx", said, "copy it again")
     assert not (tmp_path / "b").exists()
 
 
