@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# Files with these names are images, in a folder that is given to segc run.
+IMAGE_EXTENSIONS = frozenset(
+    {".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".pnm", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+)
+
 
 def is_folder(path: Path) -> bool:
     """Whether it is one; a name that no file can have is none, which reading it says."""

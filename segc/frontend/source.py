@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segc.bundle.manifest import NAME
 from segc.errors import Code, SourceError
+from segc.files.names import IMAGE_EXTENSIONS
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.model import Source
 from segc.suggestions import closest
@@ -88,8 +90,18 @@ def _config_path(source: str) -> Path:
             because="it holds weights or a built engine, not a model to trace",
             so="give the config or Python file, and the weights with --checkpoint",
         )
+    if path.is_file() and path.suffix.lower() in IMAGE_EXTENSIONS:
+        raise SourceError(
+            f"'{source}' is an image, not a model source", code=Code.UNKNOWN_SOURCE,
+            so="give the model; images go to segc run, with a bundle",
+        )  # fmt: skip
     if path.is_file():
         return path
+    if (path / NAME).is_file():
+        raise SourceError(
+            f"'{source}' is a bundle: it is compiled already", code=Code.UNKNOWN_SOURCE,
+            so=f"segc run {source} IMAGE, or give the source that it was compiled from",
+        )  # fmt: skip
     if path.is_dir():
         raise SourceError(
             f"'{source}' is a folder",

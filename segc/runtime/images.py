@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from segc.errors import Code, FileError, ShapeError, UsageError
-from segc.files.names import is_folder, resolved
+from segc.files.names import IMAGE_EXTENSIONS, is_folder, resolved
 from segc.files.regular import read_regular
 from segc.runtime import image_header
 
 Image = npt.NDArray[np.uint8]
 MAX_PIXELS = 1 << 29  # 23170 x 23170
 _FILE_BYTES, _BYTES_A_PIXEL = 1 << 24, 16  # no file of that many pixels is larger
-EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".pnm", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
@@ -130,7 +129,7 @@ def _named(path: Path | str) -> Path:
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        found = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
+        found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_EXTENSIONS and not p.name.startswith(".")]
         files = sorted(path for path in found if not is_folder(path))
     except OSError as error:
         raise FileError(
@@ -140,7 +139,7 @@ def _images_in(folder: Path) -> list[Path]:
         raise FileError(
             f"no image lies in the folder {folder}",
             code=Code.IMAGE_UNREADABLE,
-            because=f"looked for {', '.join(sorted(EXTENSIONS))}",
+            because=f"looked for {', '.join(sorted(IMAGE_EXTENSIONS))}",
         )
     return files
 

@@ -88,6 +88,17 @@ def test_folders_weights_and_engines_are_no_sources(tmp_path: Path) -> None:
         refused(segc("compile", name), SourceError.exit_code, name, "not a model source", "--checkpoint")
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.PNG", "scan.tif"])
+def test_an_image_is_sent_to_segc_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(bytes(range(256)))
+    refused(segc("compile", tmp_path / name), SourceError.exit_code, name, "is an image", "segc run")
+
+
+def test_a_bundle_is_sent_to_segc_run(tmp_path: Path) -> None:
+    (tmp_path / "segc.json").write_text("{}")
+    refused(segc("compile", tmp_path), SourceError.exit_code, "is a bundle", f"segc run {tmp_path} IMAGE")
+
+
 def test_invalid_python_names_file_and_line(tmp_path: Path) -> None:
     result = segc("compile", source(tmp_path, "x = 1\ndef :\n", "odd.py"))
     refused(result, SourceError.exit_code, "odd.py", "not valid Python", "line 2")
