@@ -1,4 +1,4 @@
-"""report.json as typed values: what a compile did and found. docs/bundle.md says what every field means."""
+"""report.json as typed values: what a compile did and found. docs/bundle.md explains every field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Figure = Number | Literal["inf", "-inf", "nan"]  # JSON has no such numbers
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What every case is held to. relative_error: None where parity is judged by pixels alone."""
+    """The limits for every case. relative_error: None if parity is judged by pixels alone."""
 
     relative_error: Number | None
     agreement: Number
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The comparison with the reference. ran: what was judged. failures: limits that were missed, in words."""
+    """The comparison with the reference. ran: what was run. failures: the limits that were exceeded, in words."""
 
     reference: str
     ran: str
@@ -55,7 +55,10 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Hybrid:
-    """How target and ONNX Runtime share the graph. target_share: of the work. refused: what the target lacks."""
+    """How the target and ONNX Runtime share the graph.
+
+    target_share: the target's share of the work, 0 to 1. refused: nodes that the target cannot run.
+    """
 
     summary: str
     segments: Count
@@ -67,7 +70,7 @@ class Hybrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Ops:
-    """How often each op stands in the graph."""
+    """The number of nodes of each op, before and after the passes."""
 
     before: Mapping[str, Count]
     after: Mapping[str, Count]
@@ -75,7 +78,7 @@ class Ops:
 
 @dataclass(frozen=True, kw_only=True)
 class PassRun:
-    """A pass, in running order."""
+    """One run of a pass, in execution order."""
 
     stage: str
     name: str
@@ -84,7 +87,7 @@ class PassRun:
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedSite:
-    """A place that a pass recognised and left alone, and why."""
+    """A site that a pass recognized but did not change, with the reason."""
 
     by: str = field(metadata={KEY: "pass"})
     node: str

@@ -1,7 +1,7 @@
-"""JSON to typed values: a dataclass says what a file may hold, and nothing besides is accepted.
+"""Decode JSON into typed values: a dataclass declares what a file may contain, and anything else is refused.
 
-Types are str, int, float, bool, None, Any, Literal, tuples, mappings from text, unions with None, and dataclasses of
-them; `Annotated` adds `Within` or `Matching`. `tools/schemas.py` writes the same declarations as JSON Schema.
+Supported types: str, int, float, bool, None, Any, Literal, tuples, mappings with text keys, unions, and dataclasses of
+these; `Annotated` adds `Within` or `Matching`. `tools/schemas.py` writes the same declarations as JSON Schema.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-LARGEST = 1 << 53  # whole numbers beyond it are not exact in every reader of JSON
+LARGEST = 1 << 53  # larger integers are not exact in every JSON reader
 FLOAT32 = 3.4e38
 _LARGEST_FLOAT = sys.float_info.max
-KEY = "key"  # in a field's metadata: its name in the file, where that is no name of Python
-OMITTABLE = {"omittable": True}  # metadata of a field that a file may lack
+KEY = "key"  # in a field's metadata: its name in the file, where that is not a valid Python name
+OMITTABLE = {"omittable": True}  # metadata of an optional field
 
 _shown = reprlib.Repr()
 _shown.maxstring = _shown.maxother = _shown.maxlong = 100
 _shown.maxlist = _shown.maxtuple = _shown.maxdict = 8
 
 
-class WrongValue(ValueError):  # noqa: N818 - the callers' errors say what file it is
-    """A field that cannot be used. name: dotted; found: as text; wanted: in words."""
+class WrongValue(ValueError):  # noqa: N818 - callers turn it into an error that names the file
+    """A field with an invalid value. name: dotted path; found: the value as text; wanted: what is accepted."""
 
     def __init__(self, name: str, found: object, wanted: str) -> None:
         self.name, self.found, self.wanted = name, _shown.repr(found), wanted
@@ -37,7 +37,7 @@ class WrongValue(ValueError):  # noqa: N818 - the callers' errors say what file 
 
 @dataclass(frozen=True)
 class Within:
-    """Numbers from `low` to `high`, both included."""
+    """A range of numbers that includes both ends."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ class Within:
 
 @dataclass(frozen=True)
 class Matching:
-    """Text that the whole `pattern` describes. words: the same for readers."""
+    """Text that matches `pattern` as a whole. words: the same in English."""
 
     pattern: str
     words: str
@@ -60,7 +60,7 @@ Number = Annotated[float, Within(-FLOAT32, FLOAT32)]
 
 @dataclass(frozen=True)
 class Member:
-    """A field of a dataclass as the file has it."""
+    """A field of a dataclass and its key in the file."""
 
     name: str
     key: str
@@ -79,7 +79,7 @@ def members(kind: type) -> tuple[Member, ...]:
 
 
 def encode(value: Any) -> Any:
-    """Plain values of a typed one: objects, lists, text, numbers."""
+    """Turn a typed value into plain JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
             member.key: encode(getattr(value, member.name))
@@ -92,7 +92,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: Any, value: Any, at: str = "") -> Any:
-    """`value`, as json.loads gives it, as a `kind`. at: the dotted name of the field. Raises WrongValue."""
+    """Convert `value`, a result of json.loads, to `kind`. at: the dotted path of the field. Raises WrongValue."""
     if kind is Any:
         return value
     if isinstance(kind, type) and is_dataclass(kind):
@@ -123,7 +123,7 @@ def require(good: bool, name: str, found: object, wanted: str) -> None:
 
 
 def _decode_union(kinds: list[Any], value: Any, at: str, optional: bool) -> Any:
-    """The first kind that takes the value; what the first says of it where none does."""
+    """Decode as the first kind that accepts the value. If none does, raise the first kind's error."""
     if value is None and optional:
         return None
     for kind in kinds[1:]:

@@ -1,7 +1,4 @@
-"""`segc.commands.optimize`: any ONNX file through passes of your choice, or through a target's standard pipeline.
-
-What `segc opt` does, as functions: passes from text, the file in, the pipeline with its hooks, the file out.
-"""
+"""`segc.optimize`: run chosen passes, or a target's standard pipeline, on any ONNX file. `segc opt` calls it."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ from segc.suggestions import checked_keywords
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass did. seconds: the pass with the clean-up after it, without hooks. stage: "" for passes of yours."""
+    """What one pass did. seconds: the pass and the clean-up after it, without hooks. stage: "" for chosen passes."""
 
     name: str
     result: PassResult
@@ -45,7 +42,7 @@ class Step:
 
 @dataclass
 class Optimized:
-    """All steps, the graph, and the files written; `written` says what each model declares and how exact it is."""
+    """The steps, the graph and the files written. written: the opset and the measured error of each file."""
 
     graph: gs.Graph
     steps: list[Step]
@@ -87,21 +84,9 @@ def optimize(
     runs that. memory_limit (GiB), time_limit (seconds): of libraries that look at the file. Raises SegcError; nothing
     is written then.
     """
-    if buckets and out is None:
-        raise UsageError(
-            "buckets need a file to write to",
-            code=Code.CONFLICTING_OPTIONS,
-            so="-o OUT.onnx; the files become OUT-HxW.onnx",
-        )
-    for name, value in (("--tolerance", tolerance), ("--embed", embed)):
-        if value is not None:
-            ranges.LIMIT.require(name, value)
+    _require_numbers(tolerance, embed, stop_after)
+    files = _files(out, buckets)
     pipeline = build(passes, target=target, shape=shape, batch=batch)
-    if stop_after is not None and stop_after < 1:
-        raise UsageError(
-            f"cannot stop after {stop_after} passes", code=Code.INVALID_NUMBER, because="at least one must run"
-        )
-    files = _files(Path(out), buckets) if out is not None else []
     for file in files:
         external_weights.require_free(file, force=force)
     with guarded_libraries(source, memory_limit, time_limit):
@@ -135,7 +120,7 @@ def _write(
     judge_as: Callable[[Path, Path, gs.Graph], Judged],
     outcome: Optimized,
 ) -> None:
-    """Write all files, judge all, and only then give them their names."""
+    """Write all files under temporary names, judge all, and only then rename them."""
     with ExitStack() as stack:
         written = []
         for file, graph in graphs.items():
@@ -148,7 +133,7 @@ def _write(
 
 
 def _require_assumed(pipeline: Pipeline, graph: gs.Graph) -> None:
-    """Refuse a file that breaks what the passes require and none of them ensures. Raises UsageError."""
+    """Refuse a file that violates a requirement that no earlier pass ensures. Raises UsageError."""
     for name in sorted(pipeline.assumed - CLEANED):
         invariant = INVARIANTS.get(name)
         if invariant is None or invariant.settled or (why := invariant(graph)) is None:
@@ -160,8 +145,28 @@ def _require_assumed(pipeline: Pipeline, graph: gs.Graph) -> None:
         )  # fmt: skip
 
 
-def _files(out: Path, buckets: Sequence[tuple[int, int]]) -> list[Path]:
-    """The file to write, or one for each bucket."""
+def _require_numbers(tolerance: float | None, embed: int, stop_after: int | None) -> None:
+    """Raise UsageError for a number out of range."""
+    for name, value in (("--tolerance", tolerance), ("--embed", embed)):
+        if value is not None:
+            ranges.LIMIT.require(name, value)
+    if stop_after is not None and stop_after < 1:
+        raise UsageError(
+            f"cannot stop after {stop_after} passes", code=Code.INVALID_NUMBER, because="at least one must run"
+        )
+
+
+def _files(out: str | Path | None, buckets: Sequence[tuple[int, int]]) -> list[Path]:
+    """The file to write, or one for each bucket; none without `out`. Raises UsageError for buckets without `out`."""
+    if out is None:
+        if buckets:
+            raise UsageError(
+                "buckets need a file to write to",
+                code=Code.CONFLICTING_OPTIONS,
+                so="-o OUT.onnx; the files become OUT-HxW.onnx",
+            )
+        return []
+    out = Path(out)
     return [out.with_name(f"{out.stem}-{h}x{w}{out.suffix}") for h, w in buckets] or [out]
 
 
@@ -188,7 +193,7 @@ def build(
     shape: tuple[int, int] | None = None,
     batch: int | None = None,
 ) -> Pipeline:
-    """The pipeline that these arguments mean; see `optimize`. Raises UsageError."""
+    """The pipeline that these arguments of `optimize` select. Raises UsageError."""
     if target is not None and passes:
         raise UsageError(
             "passes and a target exclude each other",
@@ -236,7 +241,7 @@ def _require_known_opset(graph: gs.Graph, target: str | None) -> None:
 
 
 class _Hooks:
-    """Watches a run: the order is clock, text, checks, stop."""
+    """The hooks of a run, in this order: timing, text dump, checks, stop."""
 
     def __init__(
         self, pipeline: Pipeline, reference: Given | None, tolerance: float | None,
@@ -265,7 +270,7 @@ class _Hooks:
 
 @dataclass
 class _Watch(hooks.Silent):
-    """Each pass with its seconds, and the nodes before and after it."""
+    """Records each pass with its seconds and its node counts before and after."""
 
     rows: list[tuple[Entry, float, int, int]] = field(default_factory=list)
     start: float = 0.0
@@ -282,7 +287,7 @@ class _Watch(hooks.Silent):
 
 @dataclass
 class _Settle(hooks.Silent):
-    """Comes last, so that the clock starts when the other hooks are done."""
+    """Starts the clock. It comes last, so that the other hooks are not timed."""
 
     watch: _Watch
 
@@ -292,7 +297,7 @@ class _Settle(hooks.Silent):
 
 
 def _sizes(pipeline: Pipeline, shape: tuple[int, int] | None, batch: int | None) -> Sizes:
-    """The sizes given, or those that a pass specializes to."""
+    """The given sizes, overridden by those that a pass specializes to."""
     for step in pipeline.passes:
         if isinstance(step, SpecializeShapes):
             batch = step.batch or batch

@@ -1,6 +1,6 @@
-"""Judge a file that `segc opt` wrote: ONNX's rules at the opset it declares, and its numbers beside the file as given.
+"""Judge a file that `segc opt` wrote: is it valid ONNX in its opset, and does it compute what the given file computes?
 
-Both files run in ONNX Runtime as they are, in a process of its own, on the same random inputs.
+Both files run unchanged in ONNX Runtime, in a child process, on the same random inputs.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from segc.passes.support import evaluate
 from segc.pipeline.first_difference import rounding
 from segc.runtime.ort import outputs_of
 
-SECONDS = 900.0  # for one run of a file
-MEMORY = 16 << 30  # bytes that it may take
-LARGEST = 1 << 30  # bytes of an input
-ROUNDING = 20  # times what rounding of the inputs does to the outputs is what two equal files may differ
+SECONDS = 900.0  # time limit of one run
+MEMORY = 16 << 30  # memory limit of one run in bytes
+LARGEST = 1 << 30  # size limit of one input in bytes
+ROUNDING = 20  # equal files may differ by this many times the effect of rounding the inputs
 NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the random inputs where a file leaves them open: height and width in pixels, None for what works; batch."""
+    """Sizes for dimensions that a file leaves open. shape: height and width in pixels, None: try some."""
 
     shape: tuple[int, int] | None
     batch: int | None
@@ -41,9 +41,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Given:
-    """A file as given, run once. model: its path, or the model where it needs the dialect's bodies.
+    """The given file after one run. model: its path, or the model itself if function bodies had to be added.
 
-    inputs: name -> type. outputs: None where ONNX Runtime cannot run it; `why` then says the reason.
+    inputs: types by name. feeds, outputs: the arrays of the run. outputs: None if ONNX Runtime cannot run the
+    file; then `why` gives the reason.
     """
 
     path: Path
@@ -58,7 +59,7 @@ class Given:
         return run(self.model, feeds)
 
     def on_inputs_of(self, graph: gs.Graph) -> Given | None:
-        """The file run on what `graph` takes; None where it takes other tensors."""
+        """A run on inputs that fit `graph`. None if its inputs are other tensors than the file's."""
         if all(_fits(t, self.feeds) for t in graph.inputs):
             return self
         if any(self.inputs.get(t.name) != t.dtype for t in graph.inputs):
@@ -72,7 +73,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Judged:
-    """What is known of a written file. error: largest relative error of its outputs; None where `note` says why."""
+    """The verdict on a written file. error: the largest relative error of its outputs; if None, `note` says why."""
 
     file: Path
     opset: int
@@ -81,7 +82,7 @@ class Judged:
 
 
 def given(path: Path, graph: gs.Graph, sizes: Sizes) -> Given:
-    """Run a file on random inputs. graph: the file's, for the types of its inputs."""
+    """Run a file on random inputs. graph: the file as a graph, for the types of its inputs."""
     model = _as_given(path)
     why = ""
     try:
@@ -97,7 +98,7 @@ def given(path: Path, graph: gs.Graph, sizes: Sizes) -> Given:
 
 
 def require_runnable(found: Given) -> None:
-    """Raise CompileError where there are no numbers to compare with."""
+    """Raise CompileError if the given file could not be run."""
     if found.outputs is None:
         raise CompileError(
             "ONNX Runtime cannot run the file, so nothing can be compared", code=Code.NUMBERS_DIFFER, because=found.why,
@@ -110,9 +111,9 @@ def judge(
 ) -> Judged:
     """Read a written file back, check it, run it, and compare it with the file as given.
 
-    staged: where it lies; name: what it will be called. graph: what was written. tolerance: largest relative error;
-    None takes 1e-5, or 20 times what rounding of the inputs does. exact: whether more than that is an error without
-    `tolerance` too. Raises CompileError.
+    staged: its temporary path; name: its final path. graph: its content. tolerance: the largest relative error allowed;
+    None: 1e-5, or 20 times the effect of rounding the inputs if that is larger. exact: if False and `tolerance` is
+    None, no error is too large. Raises CompileError.
     """
     _require_valid(staged, name, reference)
     opset = next(o.version for o in parse_model(staged).opset_import if o.domain in ir.STANDARD)
@@ -127,7 +128,7 @@ def judge(
 
 
 def require_same(graph: gs.Graph, reference: Given, tolerance: float | None) -> None:
-    """Compare a graph that only changed its opset with the file as given. Raises CompileError."""
+    """Compare a graph whose opset was raised with the given file. Raises CompileError."""
     if reference.outputs is None:
         return
     try:
@@ -151,7 +152,7 @@ def _outputs(staged: Path, name: Path, feeds: evaluate.Arrays) -> evaluate.Array
 
 
 def _require_valid(staged: Path, name: Path, reference: Given) -> None:
-    """ONNX's checker, types included. What it has against the file as given too is let pass. Raises CompileError."""
+    """Run ONNX's full check. A complaint is ignored if the given file is refused too. Raises CompileError."""
     why = _why_invalid(staged)
     if why is not None and _why_invalid(reference.path) is None:
         raise CompileError(
@@ -174,14 +175,14 @@ def run(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> evaluate.Arrays
     return outputs
 
 
-class _NoInput(Exception):  # noqa: N818 - an answer, not a defect
-    """There are no random numbers for an input; the message says why."""
+class _NoInput(Exception):  # noqa: N818 - caught in this module
+    """No random values can be made for an input; the message says why."""
 
 
 def candidates(graph: gs.Graph, sizes: Sizes) -> Iterable[evaluate.Arrays]:
-    """Random inputs of the sizes asked for, or of growing ones where they are open. A symbol has one size everywhere.
+    """Random inputs of the requested sizes, or of growing sizes if none are requested.
 
-    Raises _NoInput for types without random numbers, and for inputs beyond `LARGEST`.
+    A symbol has one size everywhere. Raises _NoInput for unsupported types and for inputs beyond `LARGEST`.
     """
     dynamic = any(ir.static_shape(t) is None for t in graph.inputs)
     for side in evaluate.SIDES if dynamic and sizes.shape is None else evaluate.SIDES[:1]:
@@ -205,7 +206,7 @@ def _random_inputs(inputs: Sequence[gs.Variable], shape: tuple[int, int], batch:
 
 
 def _dtype(tensor: gs.Tensor) -> np.dtype[Any]:
-    """Raises _NoInput for one without random numbers; graphsurgeon keeps ONNX's number where NumPy has no such type."""
+    """The NumPy type. Raises _NoInput if there is none (then graphsurgeon keeps ONNX's number) or it is not numeric."""
     dtype = np.dtype(object) if isinstance(tensor.dtype, int) else np.dtype(tensor.dtype)
     if dtype.kind not in "fiub":
         raise _NoInput(f"there are no random numbers of the type of input '{tensor.name}'")
@@ -220,7 +221,7 @@ def _random(tensor: gs.Tensor, sizes: list[int]) -> np.ndarray:
 
 
 def _as_given(path: Path) -> Path | bytes:
-    """The file, or the model in it with the bodies of dialect ops where the file lacks them."""
+    """The path, or the model with the bodies of dialect ops added if the file lacks them."""
     model = parse_model(path)
     if model.functions or not any(node.domain == dialect.DOMAIN for node in model.graph.node):
         return path
@@ -241,7 +242,7 @@ def _why_invalid(path: Path) -> str | None:
 
 
 def _fits(tensor: gs.Tensor, feeds: evaluate.Arrays) -> bool:
-    """Whether an input takes what the file as given was run with."""
+    """Whether an input accepts the array that the given file was run with."""
     value = feeds.get(tensor.name)
     if value is None or tensor.dtype != value.dtype or tensor.shape is None or len(tensor.shape) != value.ndim:
         return False
@@ -253,7 +254,7 @@ def _interface(outputs: evaluate.Arrays) -> list[tuple[tuple[int, ...], np.dtype
 
 
 def _compared(name: Path, reference: Given, outputs: evaluate.Arrays, tolerance: float | None, *, exact: bool) -> float:
-    """The relative error. Raises CompileError above the limit."""
+    """The largest relative error. Raises CompileError above the limit."""
     want = reference.outputs or {}
     pairs = list(zip(want.values(), outputs.values(), strict=True))
     error = max((largest_difference(a, b)[1] for a, b in pairs if a.dtype.kind == "f"), default=0.0)

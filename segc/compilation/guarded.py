@@ -1,4 +1,4 @@
-"""The guard around libraries that look at an ONNX file from elsewhere, see segc.isolation.native."""
+"""Run native libraries on an untrusted ONNX file in a child process; see segc.isolation.native."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from segc.isolation import native
 
 @contextmanager
 def guarded_libraries(path: str | Path, memory_limit: float | None, time_limit: float | None) -> Iterator[None]:
-    """In the block ONNX's C++ and ONNX Runtime look at the ONNX file in a child process.
+    """In the block, ONNX's C++ code and ONNX Runtime read the ONNX file in a child process.
 
-    memory_limit: GiB; time_limit: seconds of one call; None: the usual. An error that no code raised on purpose is the
-    file's where ONNX's full check, with types and shapes, refuses the file. Raises UsageError, SourceError.
+    memory_limit: GiB; time_limit: seconds per call; None: the default. If an unexpected error occurs and ONNX's full
+    check, types and shapes included, refuses the file, the file is blamed. Raises UsageError, SourceError.
     """
     for name, value, takes in (
         ("--memory-limit", memory_limit, ranges.GIBIBYTES), ("--time-limit", time_limit, ranges.SECONDS),
@@ -36,7 +36,7 @@ def guarded_libraries(path: str | Path, memory_limit: float | None, time_limit: 
 
 
 def guarded(setup: Setup) -> AbstractContextManager[None]:
-    """The guard for the steps of a compile: of an ONNX file; PyTorch models run in this process anyway."""
+    """The guard for compiling an ONNX file. PyTorch models run in this process anyway and need none."""
     request = setup.request
     if not is_onnx(request.source):
         return nullcontext()
@@ -44,7 +44,7 @@ def guarded(setup: Setup) -> AbstractContextManager[None]:
 
 
 def _require_valid(path: Path, error: Exception) -> None:
-    """Raise SourceError in place of `error` where the full check has something against the file."""
+    """Raise SourceError instead of `error` if ONNX's full check refuses the file."""
     from segc.graph import libraries
 
     if not path.is_file():

@@ -1,1 +1,1 @@
-"""Files and folders that appear whole or not at all, whenever the process ends."""
+"""Files and folders that appear complete or not at all, even if the process is killed."""

@@ -1,8 +1,8 @@
-"""Files and folders in the making, and those that processes left behind when they were killed.
+"""Unfinished files and folders, and those that a killed process left behind.
 
-What becomes NAME is made in `.NAME.segc-` and 16 digits beside it, on the same file system. Its process holds a lock on
-it, which ends with the process: what nobody holds is left over. Where there are no such locks (Windows, some network
-file systems) nothing counts as left over.
+NAME is written under the temporary name `.NAME.segc-` plus 16 hexadecimal digits, in the same folder and so on the same
+file system. The writing process holds a lock on it. The lock ends with the process, so an unlocked temporary file is a
+leftover. Without such locks (Windows, some network file systems) nothing is treated as a leftover.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ except ImportError:  # Windows
 
 
 def beside(final: Path) -> Path:
-    """A name of 64 random bits beside the destination, which no other process has."""
+    """A temporary name in the destination's folder. Its 64 random bits make it unique among processes."""
     return final.with_name(f".{final.name}.segc-{secrets.token_hex(8)}")
 
 
 @contextmanager
 def in_the_making(final: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """What `make` creates beside the destination; what lies under that name at the end of the block is deleted."""
+    """Let `make` create a temporary path, and delete whatever still has that name when the block ends."""
     path = beside(final)
     try:  # from here on, so that an interrupt finds it in the finally below
         make(path)
@@ -43,7 +43,7 @@ def in_the_making(final: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder, so that nobody takes it for left over; it may be renamed."""
+    """Lock a file or folder for the block, so that no process treats it as a leftover. It may be renamed meanwhile."""
     handle = _locked(path)
     try:
         yield
@@ -53,7 +53,7 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def left_over(final: Path, suffix: str = "") -> list[Path]:
-    """What became neither NAME nor was deleted, because its process was killed; `suffix` follows the digits."""
+    """Temporary paths of `final` whose process was killed. suffix: text after the digits of their names."""
     pattern = re.compile(rf"\.{re.escape(final.name)}\.segc-[0-9a-f]{{16}}{re.escape(suffix)}")
     with contextlib.suppress(OSError):
         return [path for path in sorted(final.parent.iterdir()) if pattern.fullmatch(path.name) and not _held(path)]
@@ -61,13 +61,13 @@ def left_over(final: Path, suffix: str = "") -> list[Path]:
 
 
 def left_over_in(folder: Path, ending: str) -> list[Path]:
-    """The same for all names in a folder that end so."""
+    """Leftovers in a folder whose final names end with `ending`."""
     pattern = re.compile(rf"\..+{re.escape(ending)}\.segc-[0-9a-f]{{16}}")
     return [path for path in sorted(folder.iterdir()) if pattern.fullmatch(path.name) and not _held(path)]
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder where there is one; what cannot be deleted stays. Interrupts wait until it is gone."""
+    """Delete a file or folder if it exists. Errors are ignored; interrupts take effect afterwards."""
     with held():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -77,7 +77,7 @@ def remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Push a file, or the names in a folder, to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     if path.is_dir() and os.name != "posix":
         return  # Windows cannot open a folder
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
@@ -96,7 +96,7 @@ def _held(path: Path) -> bool:
 
 
 def _locked(path: Path) -> int | None:
-    """The file's number with the lock on it, None where there are no locks or another process has it."""
+    """The descriptor of the locked file. None: locks are unavailable, or another process holds it."""
     if fcntl is None:
         return None
     handle = None

@@ -1,4 +1,4 @@
-"""What the system says about a file that cannot be written, as an error for users."""
+"""Errors of the operating system on writing a file, turned into errors for users."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def file_errors(
     what: str, path: Path, *, needed: Callable[[], int] | None = None, only: tuple[int, ...] = ()
 ) -> Iterator[None]:
-    """Turn an OSError into a FileError: `what` cannot be written. path: names the disk.
+    """Turn an OSError in the block into a FileError that says `what` cannot be written.
 
-    needed: bytes that have to be written, for the message of a full disk. only: these error numbers and no others.
+    path: a path on the disk in question. needed: returns the bytes to write, for the message about a full disk. only:
+    convert these error numbers only; empty converts all.
     """
     try:
         yield
@@ -46,7 +47,7 @@ def _unwritable(what: str, path: Path, error: OSError, needed: Callable[[], int]
 
 
 def free_bytes(path: Path) -> int | None:
-    """Bytes that the disk of `path`, or of the nearest folder above it that exists, has for us."""
+    """Bytes available to this user on the disk of `path` or of its nearest existing parent. None: unknown."""
     if not hasattr(os, "statvfs"):
         return None
     for folder in (path, *path.resolve().parents):

@@ -1,4 +1,4 @@
-"""Two names change places in one step, where the system can do that."""
+"""Swap two file names atomically, on systems that support it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)  # the kernel
 
 
 def exchange(a: Path, b: Path) -> bool:
-    """Let what is called `a` be called `b` and the other way round; both exist, on one file system.
+    """Swap the names `a` and `b`. Both must exist on the same file system.
 
-    False: this system or file system cannot, and nothing happened. Raises OSError for any other failure.
+    Returns False, with nothing changed, if the system or the file system does not support it. Raises OSError for any
+    other failure.
     """
     call = _call()
     if call is None:
@@ -36,7 +37,7 @@ def exchange(a: Path, b: Path) -> bool:
 
 @cache
 def _call() -> Callable[[bytes, bytes], int] | None:
-    """The system's function for two names; None where there is none."""
+    """The system's function that swaps two names, or None."""
     try:
         library = ctypes.CDLL(None, use_errno=True)
     except (OSError, TypeError):  # Windows

@@ -1,4 +1,4 @@
-"""A finished folder takes its name, and what a killed process left half done is put right."""
+"""Publish a finished folder under its name, and repair what a killed process left unfinished."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from segc.files import claims, published
 from segc.files.exchange import exchange
 from segc.files.interrupts import held
 
-ASIDE = ".old"  # ends the name that the replaced folder has for a moment where names cannot be exchanged
+ASIDE = ".old"  # suffix of the replaced folder for a moment, where names cannot be swapped
 
 
 def publish(stage: Path, final: Path) -> None:
-    """Call the folder `stage` `final`, and delete what was called so. Interrupts wait until that is done.
+    """Rename the folder `stage` to `final` and delete the folder it replaces. Interrupts take effect afterwards.
 
-    Where the system can exchange two names, a folder is called `final` at any moment. Raises OSError; then all is as it
-    was before.
+    Where the system can swap two names, `final` exists at every moment. Raises OSError after undoing every step.
     """
     with held():
         aside = _rename(stage, final)
@@ -31,7 +30,7 @@ def publish(stage: Path, final: Path) -> None:
 
 
 def restore(final: Path) -> bool:
-    """Call the replaced folder `final` again, where a process was killed between two renames; whether it was so."""
+    """Give the replaced folder its name back if a process was killed between two renames. Returns whether it did."""
     if final.exists():
         return False
     asides = claims.left_over(final, ASIDE)
@@ -42,14 +41,14 @@ def restore(final: Path) -> bool:
 
 
 def clear(final: Path) -> None:
-    """Restore, and delete what killed processes left beside `final`."""
+    """Restore `final` if needed, and delete what killed processes left beside it."""
     restore(final)
     for path in (*claims.left_over(final), *claims.left_over(final, ASIDE)):
         claims.remove(path)
 
 
 def _rename(stage: Path, final: Path) -> Path:
-    """Returns what the replaced folder is called now: `stage` after an exchange, or where there was none."""
+    """Returns the path of the replaced folder: `stage` after a swap, and also if nothing was replaced."""
     if not final.exists():
         stage.rename(final)
         return stage
@@ -67,8 +66,8 @@ def _rename(stage: Path, final: Path) -> Path:
 
 
 def _undo(stage: Path, final: Path, aside: Path) -> None:
-    """Take back what `_rename` did."""
-    if stage.exists():  # it was exchanged
+    """Undo `_rename`."""
+    if stage.exists():  # the names were swapped
         exchange(stage, final)
         return
     final.rename(stage)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: none is lost on the way, and none comes between publishing and saying so."""
+"""Ctrl-C and SIGTERM: no signal is lost, and none separates publishing a file from reporting it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _blocks: list[list[int]] = []  # signals that arrived in each block of `noted` t
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end of the block when a signal arrived in it, whatever became of its exception.
+    """Raise KeyboardInterrupt at the end of the block if a signal arrived in it, even if its exception was swallowed.
 
-    Python raises KeyboardInterrupt wherever the program happens to be. In a finalizer, or in native code that calls
-    back, it is lost or becomes another error; so it can in libraries that catch everything.
+    Python raises KeyboardInterrupt wherever the program happens to be. The exception is lost or replaced in finalizers,
+    in callbacks from native code, and in libraries that catch everything.
     """
     arrived: list[int] = []
     before = _handlers()
@@ -48,16 +48,16 @@ def noted() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt now when a signal was noted: between the steps of long work."""
+    """Raise KeyboardInterrupt now if a signal was noted. Call it between the steps of long work."""
     if any(_blocks):
         raise KeyboardInterrupt
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let interrupts that arrive in the block take effect at its end.
+    """Delay interrupts that arrive in the block until its end.
 
-    A signal that no Python code handles (one that is ignored, or that ends the process) stays as it is.
+    A signal without a Python handler (ignored, or fatal by default) keeps its effect.
     """
     arrived: list[int] = []
     before = _handlers()
@@ -73,7 +73,7 @@ def held() -> Iterator[None]:
 
 
 def _handlers() -> dict[signal.Signals, _Handler]:
-    """Those of this process that are Python code; none in other threads than the main one, where none ever runs."""
+    """This process's Python signal handlers. Empty outside the main thread, the only one where they run."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     found = {number: signal.getsignal(number) for number in _SIGNALS}

@@ -1,17 +1,17 @@
-"""Names that a user may type: also those that no file can have, and links that lead in a circle."""
+"""Paths typed by a user, including names that no file can have and circular links."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Files with these names are images, in a folder that is given to segc run.
+# The extensions that `segc run FOLDER` takes for images.
 IMAGE_EXTENSIONS = frozenset(
     {".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".pnm", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 )
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is one; a name that no file can have is none, which reading it says."""
+    """Whether `path` is a folder. False for a name that no file can have: reading it gives the error."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -19,7 +19,7 @@ def is_folder(path: Path) -> bool:
 
 
 def resolved(path: Path) -> Path:
-    """Where it leads, or itself where links lead in a circle."""
+    """The path with links followed; the absolute path if links form a circle."""
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):

@@ -1,4 +1,4 @@
-"""What this command has published so far: what an interrupt must not deny."""
+"""The files that the running command has published, for the message of an interrupt."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ _paths: list[Path] = []
 
 
 def begin() -> None:
-    """A new command: nothing yet."""
+    """Start a new command: nothing is published yet."""
     _paths.clear()
 
 
 def add(*paths: Path) -> None:
-    """These are in place. Call it under `interrupts.held`, together with what puts them there."""
+    """Record published paths. Call it under `interrupts.held`, together with the rename that publishes them."""
     _paths.extend(paths)
 
 
 def summary() -> str:
-    """In words, for the message of an interrupt."""
+    """One phrase for the message of an interrupt."""
     if not _paths:
         return "nothing was published"
     if len(_paths) == 1:

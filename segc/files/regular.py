@@ -1,7 +1,6 @@
-"""Reading files that anybody may have put there: regular ones only, and none larger than the reader takes.
+"""Read untrusted files: regular files only, up to a size limit.
 
-A FIFO may have no writer, and /dev/zero has no end: opening such a file must not wait, reading it must not go on for
-ever.
+A FIFO may have no writer, and /dev/zero has no end: opening such a file must not block, and reading it must stop.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ _KINDS = (
 
 
 class NotRegularError(OSError):
-    """What is read is no file with an end, or a larger one than the reader takes."""
+    """The path is not a regular file, or the file is larger than the reader's limit."""
 
     def __init__(self, reason: str, path: Path) -> None:
         super().__init__(errno.EINVAL, reason, str(path))
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """The content of a regular file of at most `most` bytes.
+    """The content of a regular file of at most `most` bytes (None: any size).
 
-    Raises OSError, whose `strerror` says why in words; a name that no file can have is one too.
+    Raises OSError, also for a name that no file can have. Its `strerror` says why in words.
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True, result: boo
 
 
 def write_all(files: Mapping[Path, bytes], *, durable: bool = True, result: bool = True) -> None:
-    """Write files that belong together beside their names; when all are complete, give each its name, in this order.
+    """Write files that belong together under temporary names. When all are complete, rename each, in this order.
 
-    durable: wait until the disk has them, and delete what killed processes left on their way to these names. result:
-    an interrupt later says that they were published. Raises FileError; what lay there is then untouched.
+    durable: flush the files to the disk, and delete leftovers of killed processes for these names. result: a later
+    interrupt reports the files as published. Raises FileError; a file whose replacement failed is untouched.
     """
     with ExitStack() as stack:
         staged = {path: stack.enter_context(_whole(path, content, durable)) for path, content in files.items()}
@@ -36,7 +36,7 @@ def write_all(files: Mapping[Path, bytes], *, durable: bool = True, result: bool
 
 @contextmanager
 def _whole(path: Path, content: bytes, durable: bool) -> Iterator[Path]:
-    """A file beside `path` with this content."""
+    """A temporary file in the folder of `path` with this content."""
     if durable:
         for left in claims.left_over(path):
             claims.remove(left)
