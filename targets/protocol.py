@@ -97,7 +97,8 @@ class Runtime:
     """How the engines of one target are loaded and run: all that running a bundle needs to know of the target.
 
     load(directory, options, threads) gives a Session; it imports the runtime's package only when called.
-    package: None where no package index has the runtime.
+    package: None where no package index has the runtime. build: the version or commit of such a runtime, or "" if it is
+    not on this machine.
     multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession.
     concurrent: several threads may call one session at the same time. Otherwise an Engine calls it from one at a time.
     configure(runtime, options): the runtime as the user's options of the target want it, e.g. with another package.
@@ -107,6 +108,7 @@ class Runtime:
 
     load: Callable[[Path, Mapping[str, Any], int], Session]
     package: Package | None = None
+    build: Callable[[], str] = lambda: ""
     multi_io: bool = False
     concurrent: bool = False
     configure: Callable[[Runtime, Mapping[str, str]], Runtime] = lambda runtime, _: runtime

@@ -115,6 +115,9 @@ class Target:
     least share of equal pixels)."""
     status_when_not_run: StatusKind = StatusKind.BUILT
     """The status of a bundle whose engine cannot run on this machine."""
+    risk: Callable[[Settings], str] = lambda _: ""
+    """A sentence for bundles whose engine did not run on this machine: what is known about errors of the runtime, and
+    what was done about them."""
     explain: Callable[[], str] = lambda: ""
     """More for `segc doctor`."""
     runs_on: Callable[[], str] = lambda: ""

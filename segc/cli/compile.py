@@ -114,6 +114,8 @@ def _print(bundle: Bundle) -> None:
     before, after = (sum(report["ops"][k].values()) for k in ("before", "after"))
     if report["status"] != "ok":
         print(f"status:  {report['status']}")
+        if risk := _risk(manifest):
+            print(f"risk:    {risk}; compare the engine where it runs: segc verify {bundle.path} SOURCE")
     print(f"graph:   {before} nodes -> {after}; {', '.join(f'{k} {v:.1f} s' for k, v in seconds.items())}")
     if report["parity"] is None:
         print("parity:  NOT CHECKED (--no-verify)")
@@ -123,6 +125,14 @@ def _print(bundle: Bundle) -> None:
     deferred = targets.get(manifest.target.name).deferred_build
     later = deferred is not None and deferred.pending(manifest.target.options)
     print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
+
+
+def _risk(manifest: Manifest) -> str:
+    """What is known about errors of a runtime that is not on this machine."""
+    from segc import targets
+
+    settings = targets.Settings(precision=manifest.precision, options=manifest.target.settings)
+    return targets.get(manifest.target.name).risk(settings)
 
 
 def _print_hybrid(manifest: Manifest, summary: dict[str, Any]) -> None:

@@ -116,6 +116,7 @@ def handler() -> Callable[[Any], object]:
     """See segc.isolation.child. Loads a bundle, then answers "run" with seconds and "peak" with MB."""
     from segc.isolation.memory import peak_memory_mb
     from segc.runtime.engine import Engine, load
+    from segc.targets import registry
 
     loaded: list[tuple[Engine, np.ndarray]] = []
 
@@ -127,8 +128,9 @@ def handler() -> Callable[[Any], object]:
         size = tuple(s or f for s, f in zip(engine.manifest.input.shape, free, strict=True))
         loaded[:] = [(engine, noise(size, images=engine.manifest.input.dtype == "uint8"))]
         made = engine.manifest.target
+        build = registry.runtime(made.name).build()
         return {
-            "engine": " ".join(filter(None, [made.name, made.runtime, engine.manifest.hybrid])),
+            "engine": " ".join(filter(None, [made.name, build or made.runtime, engine.manifest.hybrid])),
             "shape": size,
             "seconds": seconds,
         }

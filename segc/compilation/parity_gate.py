@@ -59,12 +59,19 @@ def floor(
         return []
     from segc.parity.noise_floor import own_error
 
-    tried = (named for s in _shapes(graph, source.info, request, bounds) for named in inputs(s, source.info, request))
-    x = next(x for name, x in tried if metrics.title(name, x) == missed.name)
+    x = input_of(missed, graph, source.info, request, bounds)
     own = own_error(source.module, x)
     if own is None or not own >= (missed.relative_error or 0.0) / 2:
         return []
     return [f"{missed.name}: PyTorch in float32 itself differs from float64 by {own:.2e}: no engine can be closer"]
+
+
+def input_of(
+    case: metrics.Case, graph: gs.Graph, info: ModelInfo, request: Request, bounds: targets.ShapeRange | None
+) -> np.ndarray:
+    """The input of a case that `cases` returned."""
+    tried = (named for shape in _shapes(graph, info, request, bounds) for named in inputs(shape, info, request))
+    return next(x for name, x in tried if metrics.title(name, x) == case.name)
 
 
 def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:

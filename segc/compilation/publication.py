@@ -12,7 +12,7 @@ import numpy as np
 
 from segc.bundle.canonical_json import canonical
 from segc.bundle.store import Staging, write_bundle
-from segc.compilation import manifest_builder, parity_gate
+from segc.compilation import at_fault, manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
 from segc.compilation.report import Verified, of_compile
 from segc.compilation.setup import Setup
@@ -98,13 +98,14 @@ def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any
     floor = parity_gate.floor(
         made.source, made.graph, setup.request, setup.settings.shape_range, list(verified.cases), verified.limits
     )
+    fault = at_fault.find(loaded, verified, _reference(loaded))
     kept: Path = setup.out.with_name(f"{setup.out.name}.parity-failed.json")
     with contextlib.suppress(FileError):  # the figures are in the message too; the error below matters more
         write_whole(kept, canonical(report), result=False)
     raise ParityError(
         f"the {setup.target.name} engine misses the parity limits; the bundle is not published",
         code=Code.PARITY_GATE,
-        because=[*verified.failures, *floor],
+        because=[*verified.failures, *([] if fault is None else [fault.words]), *floor],
         where=f"all figures: {kept}" if kept.is_file() else "",
-        so=[*metrics.ADVICE, "--no-verify skips the gate"],
+        so=[*(metrics.ADVICE if fault is None else fault.advice), "--no-verify skips the gate"],
     )

@@ -99,11 +99,14 @@ def settled(setup: Setup, info: ModelInfo, shape: tuple[int, int]) -> Setup:
 
 
 def runtime_version(target: targets.Target) -> str:
-    """The installed version of the target's runtime. Raises MissingPackageError with the install command."""
+    """The installed version or build of the target's runtime, "not packaged" if no package could have it.
+
+    Raises MissingPackageError with the install command.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     if target.package is None:
-        return "not packaged"
+        return target.runtime.build() or "not packaged"
     try:
         return version(target.package.distribution)
     except PackageNotFoundError as error:

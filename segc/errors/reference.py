@@ -268,7 +268,8 @@ EXPLANATIONS = {
     Code.PARITY_GATE: Explanation(
         "The engine misses the parity limits",
         "What the engine computes differs from PyTorch by more than the limits, so the bundle is not published. "
-        "With fp16 this is rounding; with fp32 it is a fault of the runtime or of segc.",
+        "With fp16 this is rounding; with fp32 it is a fault of the runtime or of segc. The error names the runtime if "
+        "ONNX Runtime is right on the same graph.",
         "Compile in fp32, use weights that are trained, or relax the limits if the difference is acceptable; the "
         "report beside the destination has all figures.",
     ),

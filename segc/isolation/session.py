@@ -48,6 +48,9 @@ class IsolatedSession:
     def _ask(self, question: object, doing: str) -> Any:
         try:
             return self._child.ask(question, self._limit)
+        except CompileError as error:  # of the target: what its runtime printed says more
+            error.details["because"] += self._child.printed()
+            raise
         except ChildEnded as ended:
             raise CompileError(
                 f"the {self._target} runtime fails while {doing}", code=Code.ENGINE_PROCESS,

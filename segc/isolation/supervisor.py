@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import pickle
+import re
 import signal
 import subprocess
 import tempfile
@@ -23,7 +25,9 @@ from segc.isolation.child import ForeignError, Setup
 
 _log = logging.getLogger(__name__)
 
-_SHOWN = 5  # last lines of a child's output in messages
+_SHOWN = 5  # lines of a child's output in messages
+_READ = 1 << 16  # bytes of output that are read for them
+_COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # an escape sequence of terminals
 
 
 class ChildEnded(Exception):  # noqa: N818 - callers decide whether it is an error
@@ -67,6 +71,7 @@ class Child:
         self.process = client.start(task, argument, self.output, own_group=own_group, fresh=fresh)
         self._end = weakref.finalize(self, _end, self.process, self.output)
         self._setup: Setup | None = Setup.here(memory, own_group)
+        self._asked = 0  # bytes of output before the last question
 
     def ask(self, question: object, seconds: float | None) -> Any:
         """The child's answer. Raises the SegcError that the child raised, ChildRaised, or ChildEnded.
@@ -87,6 +92,7 @@ class Child:
             if self._setup is not None:
                 pickle.dump(self._setup, self.process.questions, protocol=5)
                 self._setup = None
+            self._asked = os.fstat(self.output.fileno()).st_size
             pickle.dump(question, self.process.questions, protocol=5)
             self.process.questions.flush()
             answer = pickle.load(self.process.answers)
@@ -101,6 +107,14 @@ class Child:
             raise answer
         return answer
 
+    def printed(self) -> list[str]:
+        """The first lines that the child printed since the last question, without colors."""
+        if not hasattr(os, "pread"):  # Windows
+            return []
+        size = os.fstat(self.output.fileno()).st_size - self._asked
+        # pread: the child writes at the position that a seek would move
+        return _plain(os.pread(self.output.fileno(), min(size, _READ), self._asked))[:_SHOWN]
+
     def close(self) -> None:
         """End the child."""
         self._end()
@@ -108,7 +122,7 @@ class Child:
     def _ended(self, seconds: float | None) -> ChildEnded:
         code = self.process.wait()
         self.output.seek(0)
-        lines = self.output.read().decode(errors="replace").strip().splitlines()[-_SHOWN:]
+        lines = _plain(self.output.read())[-_SHOWN:]
         reason = _timeout_text(seconds) if seconds is not None else f"its process ended with {describe_exit(code)}"
         _log.info("child %d ended before it answered: %s", self.process.number, reason)
         return ChildEnded(reason, seconds is not None, code, lines)
@@ -132,7 +146,7 @@ def call(
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended. code: None if it exceeded its time limit. output: all that it printed."""
+    """A command that has ended. code: None if it exceeded its time limit. output: what it printed, without colors."""
 
     code: int | None
     output: str
@@ -160,9 +174,15 @@ def run_command(arguments: Sequence[str], seconds: float) -> Done:
             client.end(process)
             process.wait()
         output.seek(0)
-        done = Done(code, output.read().decode(errors="replace"))
+        done = Done(code, _COLOR.sub("", output.read().decode(errors="replace")))
         _log.debug("%s ended with %s", " ".join(arguments), done.reason)
         return done
+
+
+def _plain(output: bytes) -> list[str]:
+    """The lines of an output that are not empty, without colors."""
+    text = _COLOR.sub("", output.decode(errors="replace"))
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 def _timeout_text(seconds: float) -> str:

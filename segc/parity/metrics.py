@@ -138,8 +138,13 @@ def run_cases(
 
 def title(name: str, x: Array) -> str:
     """The name of the case for the input `name`. x: float32 (N, C, H, W), or images uint8 (N, H, W, C)."""
-    sides = x.shape[1:3] if x.dtype == np.uint8 else x.shape[2:]
-    return f"{name} {'x'.join(map(str, sides))}"
+    return f"{name} {'x'.join(map(str, sides(x)))}"
+
+
+def sides(x: Array) -> tuple[int, int]:
+    """(height, width) of an input: float32 (N, C, H, W), or images uint8 (N, H, W, C)."""
+    height, width = x.shape[1:3] if x.dtype == np.uint8 else x.shape[2:]
+    return height, width
 
 
 def _boundary_agreement(expected: Array, different: Array) -> float:

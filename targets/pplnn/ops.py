@@ -33,6 +33,14 @@ def capability_table(device: str) -> Mapping[str, tuple[Check, ...]]:
     }
 
 
+@cache
+def restrictions(device: str) -> int:
+    """The number of distinct facts behind the device's rules, without the lists of opsets and kernel types."""
+    entries = generated_table()["ops"][device].values()
+    facts = {rule["fact"] for entry in entries for rule in entry["rules"]}
+    return sum(fact.startswith("notes ") for fact in facts)
+
+
 def _with_fact(check: Check, fact: str) -> Check:
     def check_and_quote(node: gs.Node) -> str | None:
         reason = check(node)

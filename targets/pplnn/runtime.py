@@ -79,4 +79,6 @@ class Options:
     time_limit: Annotated[float, Within(0, 86400)]
 
 
-RUNTIME = Runtime(load, multi_io=True, options=Options)  # not concurrent: one child answers one question at a time
+RUNTIME = Runtime(
+    load, build=build_version, multi_io=True, options=Options
+)  # not concurrent: one child answers one question at a time

@@ -33,6 +33,15 @@ def rules(device: str, op: str) -> dict[str, Any]:
     return {rule["check"]: rule["args"] for rule in ops.generated_table()["ops"][device][op]["rules"]}
 
 
+def risk(settings: Settings) -> str:
+    """How many restrictions the table has, and that the file keeps them."""
+    count = ops.restrictions(settings.options.get(DEVICE.name, DEVICE.default))
+    return (
+        f"{count} cases are known that PPLNN refuses, computes wrongly or crashes on; the file was searched for all of"
+        " them and has none"
+    )
+
+
 def float32_or_int64(tensor: gs.Tensor) -> str | None:
     """Why a tensor cannot enter or leave a segment, or None: PPLNN's engines exchange float32 and int64."""
     supported = tensor.dtype is not None and np.dtype(tensor.dtype) in (np.float32, np.int64)
@@ -70,6 +79,7 @@ PPLNN = configure(
         options=(DEVICE,),
         configure=configure,
         cannot_run=cannot_run,
+        risk=risk,
         explain=build_version,
         runs_on=build_version,
         status_when_not_run=StatusKind.EMITTED,

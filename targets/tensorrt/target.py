@@ -58,6 +58,11 @@ def _configure(target: Target, settings: Settings) -> Target:
     return deferred.configured(target) if defers(settings.options) else target
 
 
+def _risk(settings: Settings) -> str:
+    """segc has no figures of engines on GPUs."""
+    return "what TensorRT refuses is known and is not in the graph; what it may compute wrongly was never measured"
+
+
 TENSORRT = Target(
     name="tensorrt",
     summary="NVIDIA TensorRT: engines for NVIDIA GPUs, built without one by TensorRT for RTX",
@@ -75,6 +80,7 @@ TENSORRT = Target(
     accepts_uint8=True,
     source_info=True,
     needs_shape_range=True,
+    risk=_risk,
     explain=explain,
     deferred_build=deferred.BUILD_LATER,
 )

@@ -69,8 +69,9 @@ class TestEitherWay:
 
     def test_an_engine_that_is_not_there_is_an_error_of_the_child(self, engine: Engine) -> None:
         (engine[0] / "model.param").write_text("7767517\n1 1\nNope a 0 1 a\n")
-        with pytest.raises(CompileError, match="ncnn cannot load the engine"):
+        with pytest.raises(CompileError, match="ncnn cannot load the engine") as error:
             IsolatedSession("ncnn", *engine, 1)
+        assert "layer Nope not exists or registered" in str(error.value)  # ncnn's own log
 
     def test_a_child_that_does_not_answer_is_ended(self, engine: Engine) -> None:
         with pytest.raises(CompileError, match="did not answer within 0 s") as error:
@@ -79,11 +80,13 @@ class TestEitherWay:
 
     def test_what_a_child_prints_is_told_when_it_dies(self, engine: Engine) -> None:
         session = IsolatedSession("ncnn", *engine, 1)
-        os.write(session._child.output.fileno(), b"free(): invalid pointer\n")  # as the runtime would, there
+        os.write(
+            session._child.output.fileno(), b"\x1b[0;31m[ERROR]\x1b[0m free(): invalid pointer\n"
+        )  # as the runtime would, there
         session._child.process.kill()
         with pytest.raises(CompileError, match="SIGKILL") as error:
             session.run(X)
-        assert "free(): invalid pointer" in str(error.value)
+        assert "[ERROR] free(): invalid pointer" in str(error.value) and "\x1b" not in str(error.value)
 
 
 def test_a_child_takes_over_the_environment_of_whoever_asks() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 
 from tests.helpers.tiny_configs import config
@@ -20,6 +22,8 @@ from segc import targets
 from segc.compilation.request import Request, with_output
 from segc.errors import CompileError, LegalityError, ParityError
 from segc.frontend.model import ModelInfo, Notes
+from segc.passes.base import Pass, PassResult
+from segc.targets import registry
 from segc.targets.ncnn.files.example_cpp import main_cpp
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
@@ -109,9 +113,35 @@ def test_an_engine_that_computes_otherwise_is_not_published(tmp_path: Path, monk
         right(file, type(weight)(-weight.values, weight.tagged), fp16=fp16)  # type: ignore
 
     monkeypatch.setattr(write, "write_weight", wrong)
-    with pytest.raises(ParityError, match="misses the parity limits"):
+    with pytest.raises(ParityError, match="misses the parity limits") as raised:
         segc.compile(onnx_file(tmp_path), target="ncnn", out=tmp_path / "b")
     assert not (tmp_path / "b").exists()
+    said = str(raised.value)
+    assert "ONNX Runtime is right on the same graph" in said and f"ncnn {version('ncnn')} is at fault" in said
+    assert "another version of the runtime" in said and "--dump-ir" not in said
+
+
+class Halve(Pass):
+    """A faulty pass: it halves the weights of a convolution."""
+
+    name = "halve"
+    algebra = "Conv(x, w) -> Conv(x, w / 2)"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        weight = next(node for node in graph.nodes if node.op == "Conv").inputs[1]
+        weight.values = weight.values / np.float32(2)
+        return PassResult(1)
+
+
+def test_a_wrong_graph_is_not_the_fault_of_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = registry.get("ncnn")
+    faulty = replace(whole, legalize=(*whole.legalize, Halve()))
+    monkeypatch.setattr(targets, "get", lambda name: faulty if name == "ncnn" else registry.get(name))
+    with pytest.raises(ParityError, match="misses the parity limits") as raised:
+        segc.compile(onnx_file(tmp_path), target="ncnn", out=tmp_path / "b")
+    said = str(raised.value)
+    assert "ONNX Runtime misses the limits on the same graph" in said and "ncnn is not at fault" in said
+    assert "--dump-ir DIR --check" in said
 
 
 def test_the_example_says_what_the_manifest_says(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Where a missed parity limit comes from: the target's runtime, or the graph that it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from segc.compilation import parity_gate
+from segc.compilation.engine import Loaded
+from segc.compilation.lowering import HOST
+from segc.compilation.report import Verified
+from segc.compilation.setup import Setup
+from segc.errors import SegcError
+from segc.graph import ir
+from segc.hybrid import split
+from segc.parity import metrics
+from segc.parity.ort_stand_in import stand_in
+from segc.targets.protocol import Session
+
+_RUNTIME_ADVICE = (
+    "try another version of the runtime, other options of the target, or another target",
+    "rerun with --keep-onnx --no-verify: final.onnx in the bundle is the graph, for a report to the runtime's project",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence for the error message. runtime: whether the runtime is at fault, rather than the graph."""
+
+    words: str
+    runtime: bool
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to try next."""
+        return (*_RUNTIME_ADVICE, *metrics.ADVICE[1:]) if self.runtime else metrics.ADVICE
+
+
+def find(loaded: Loaded, verified: Verified, reference: Callable[[np.ndarray], np.ndarray]) -> Finding | None:
+    """Run the lowered graph in ONNX Runtime on the first input that missed a limit, and compare it with the reference.
+
+    None if that says nothing: the engine is ONNX Runtime itself or did not run, or ONNX Runtime refuses the graph.
+    """
+    made = loaded.planned
+    setup, info = made.setup, made.source.info
+    name = setup.target.name
+    if not setup.status.ran or name == HOST:
+        return None
+    missed = next(case for case in verified.cases if case.failures(verified.limits))
+    x = parity_gate.input_of(missed, made.graph, info, setup.request, setup.settings.shape_range)
+    try:
+        run = parity_gate.guarded(_stand_in(loaded), HOST)
+        output = parity_gate.masked(run, loaded.decode, info, metrics.sides(x), setup.request.threads)(x)
+        case = metrics.compare(missed.name, reference(x), output, info.threshold)
+    except SegcError:
+        return None
+    figures = f"{case.agreement:.4%} of pixels equal"
+    if case.relative_error is not None:
+        figures = f"relative logit error {case.relative_error:.2e}, {figures}"
+    if case.failures(verified.limits):
+        words = f"ONNX Runtime misses the limits on the same graph ({figures}): {name} is not at fault"
+        return Finding(words, runtime=False)
+    return Finding(f"ONNX Runtime is right on the same graph ({figures}): {_runtime(setup)} is at fault", runtime=True)
+
+
+def _runtime(setup: Setup) -> str:
+    """The target with the version, build or device of its runtime."""
+    device = "" if setup.target.runs_on() == setup.runtime else setup.target.runs_on()
+    return " ".join(filter(None, (setup.target.name, setup.runtime, device)))
+
+
+def _stand_in(loaded: Loaded) -> Session:
+    """ONNX Runtime on the lowered graph, or on all segments of a plan."""
+    made = loaded.planned
+    threads = made.setup.request.threads
+    if made.plan is None:
+        return stand_in(ir.to_model(made.graph, functions=False), threads)
+    return split.session_of(made.graph, made.plan, loaded.directory, loaded.segments, threads, stand_ins=True)
