@@ -10,27 +10,60 @@ import onnx.defs
 
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import Code, SourceError
+from segc.frontend import onnx_input, onnx_output
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source
-from segc.graph import ir, libraries
+from segc.frontend.onnx_edit import FileGraph
+from segc.frontend.onnx_output import Asked
+from segc.graph import dialect, ir, libraries
 from segc.graph.invariants import OLDEST_OPSET
 from segc.graph.onnx_reader import read_model, skeleton
 from segc.graph.raise_opset import raise_opset
+from segc.graph.widen import widen
 
 _STANDARD = {"", "ai.onnx", "segc"}
 _NO_PREPROCESSING = "an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled"
 
 
-def open_onnx(path: Path) -> Source:
-    """Load and check the file: valid protobuf, external data inside its folder, known ops, one image in, logits out."""
+def open_onnx(path: Path, asked: Asked = Asked()) -> Source:  # noqa: B008 - it is frozen
+    """Load and check the file: valid protobuf, external data inside its folder, known ops, one image in, a map out.
+
+    float16 and bfloat16 become float32, the image float32 (N, C, H, W), the output logits (N, classes, H, W).
+    """
     model = read_model(path)
     _require_known_ops(model, path)
     _require_valid(model, path)
-    batch, channels, height, width = _input_sizes(model, path)
+    if any(function.domain != dialect.DOMAIN for function in model.functions):
+        model = libraries.inline_functions(model)
+    notes = [f"the file computes in {' and '.join(types)}: the engine, and what it is compared with, compute the same"
+             " graph in float32" for types in [widen(model)] if types]  # fmt: skip
+    graph = FileGraph(model)
+    image = onnx_input.find(graph, path)
+    batch, channels, height, width = image.sizes
+    shape = (height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1])
+    _infer(graph, image, (batch or 1, channels or 3, *shape), path)
+    name, chosen = onnx_output.choose(graph, asked, shape, path)
+    found = onnx_output.as_logits(graph, name, asked, shape, path)
+    onnx_input.require_alone(graph, image, path)
+    notes += [*onnx_input.as_floats(graph, image), *chosen, *found.notes, _NO_PREPROCESSING]
     info = ModelInfo(
-        "onnx", path.stem, sha256_of_file(path), shape=(height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1]),
-        in_channels=channels or 3, batch=batch or 1, fixed=(height or None, width or None),
+        "onnx", path.stem, sha256_of_file(path), shape=shape, threshold=found.threshold,
+        in_channels=channels or 3, batch=batch or 1, fixed=(height, width),
     )  # fmt: skip
-    return Source(info, onnx_model=model, notes=(_NO_PREPROCESSING,))
+    return Source(info, onnx_model=model, notes=tuple(notes))
+
+
+def _infer(graph: FileGraph, image: onnx_input.Image, sizes: tuple[int, int, int, int], path: Path) -> None:
+    """Types and shapes at these sizes of (N, C, H, W), or at those that the file declares. Raises SourceError."""
+    try:
+        graph.infer(image.name, image.laid_out(sizes))
+    except libraries.CHECK_ERRORS:  # the file says that sizes are free, and its nodes that they are not
+        try:
+            graph.infer()
+        except (*libraries.CHECK_ERRORS, ValueError) as error:
+            raise SourceError(
+                f"'{path}' is not a valid ONNX model", code=Code.NOT_ONNX, because=str(error).splitlines()[:1],
+                so="export it again",
+            ) from error  # fmt: skip
 
 
 def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
@@ -90,33 +123,3 @@ def _require_valid(model: onnx.ModelProto, path: Path) -> None:
             because=str(error).splitlines()[0],
             so="export it again",
         ) from error
-
-
-def _input_sizes(model: onnx.ModelProto, path: Path) -> tuple[int, int, int, int]:
-    """Batch, channels, height, width; 0 where the file leaves them open."""
-    initializers = {i.name for i in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in initializers]
-    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
-        found = ", ".join(f"{i.name} of rank {len(i.type.tensor_type.shape.dim)}" for i in inputs) or "none"
-        raise SourceError(
-            f"'{path}' is not a segmentation model",
-            code=Code.NOT_SEGMENTATION,
-            because=f"one input (N, C, H, W) is needed, found {found}",
-            so="export the model with the normalised image as its only input",
-        )
-    if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise SourceError(
-            f"input '{inputs[0].name}' of '{path}' is not float32",
-            code=Code.NOT_SEGMENTATION,
-            so="export it in float32",
-        )
-    if len(model.graph.output) != 1:
-        found = ", ".join(o.name for o in model.graph.output)
-        raise SourceError(
-            f"'{path}' has {len(model.graph.output)} outputs",
-            code=Code.NOT_SEGMENTATION,
-            because=found,
-            so="keep the logits only",
-        )
-    sizes = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
-    return sizes[0], sizes[1], sizes[2], sizes[3]

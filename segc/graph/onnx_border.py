@@ -119,7 +119,7 @@ def tensors(model: onnx.ModelProto) -> Iterator[Tensor]:
     for function in model.functions:
         for node in function.node:
             yield from _of_attributes(node)
-            for graph in _subgraphs(node):
+            for graph in subgraphs(node):
                 for inner in graphs(graph):
                     yield from inner.initializer
                     for each in inner.node:
@@ -130,7 +130,7 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and all graphs in it."""
     yield graph
     for node in graph.node:
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from graphs(inner)
 
 
@@ -223,8 +223,8 @@ def _check_graph(graph: onnx.GraphProto, outer: _Scope, depth: int) -> None:
     for node in graph.node:
         _check_node(node, scope, depth)
     writers = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
-    reads = {at: [writers[n] for n in _reads(node) if n in writers] for at, node in enumerate(graph.node)}
-    _require_order(reads, lambda at: f"{graph.node[at].op_type} {_text(graph.node[at].name, 'node')}")
+    needs = {at: [writers[n] for n in reads(node) if n in writers] for at, node in enumerate(graph.node)}
+    _require_order(needs, lambda at: f"{graph.node[at].op_type} {_text(graph.node[at].name, 'node')}")
     for info in graph.output:
         _require(info.name in scope.known, f"{_text(info.name, 'output')} is written by no node")
 
@@ -237,16 +237,16 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """The nodes, and those in their subgraphs."""
     for node in nodes:
         yield node
-        for graph in _subgraphs(node):
+        for graph in subgraphs(node):
             yield from _nodes(graph.node)
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """Names that a node reads, itself and in its subgraphs."""
     yield from node.input
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         for inner in graph.node:
-            yield from _reads(inner)
+            yield from reads(inner)
         yield from (info.name for info in graph.output)
 
 
@@ -280,7 +280,7 @@ def _check_node(node: onnx.NodeProto, scope: _Scope, depth: int) -> None:
         _check_attribute(attribute, where, scope.in_function)
     repeated = [name for name, times in Counter(a.name for a in node.attribute).items() if times > 1]
     _require(not repeated, f"{where} has the attribute '{''.join(repeated[:1])}' twice")
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         _check_graph(graph, scope, depth + 1)
     for name in filter(None, node.output):
         _require(name not in scope.known, f"{where} writes '{name}', which is there already")
@@ -397,7 +397,8 @@ def _of_attributes(node: onnx.NodeProto) -> Iterator[Tensor]:
         yield from attribute.tensors
 
 
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g

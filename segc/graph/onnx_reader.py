@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from segc.errors import Code, FileError, SourceError
 from segc.files.regular import read_regular
 from segc.graph import onnx_border
+from segc.graph.node_order import sort_nodes
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -28,7 +29,10 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def parse_model(path: Path) -> onnx.ModelProto:
-    """The model as its own file has it, checked: external data stays where it is. Raises FileError or SourceError."""
+    """The model as its own file has it, checked, nodes in order: external data stays where it is.
+
+    Raises FileError or SourceError.
+    """
     try:
         content = read_regular(path)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -58,6 +62,7 @@ def parse_model(path: Path) -> onnx.ModelProto:
             so="export or copy it again",
         )
     onnx_border.check(model, path)
+    sort_nodes(model)
     return model
 
 

@@ -142,9 +142,8 @@ def test_external_data_that_is_too_short_or_described_wrongly_is_refused(
 MODELS = {
     "two inputs": ("g (float[1,3,8,8] x, float[1,3,8,8] z) => (float[1,3,8,8] y) { y = Add(x, z) }", "x of rank 4, z"),
     "rank two": ("g (float[1,3] x) => (float[1,3] y) { y = Relu(x) }", "x of rank 2"),
-    "bytes": ("g (uint8[1,3,8,8] x) => (float[1,3,8,8] y) { y = Cast<to = 1>(x) }", "input 'x'"),
-    "two outputs": ("g (float[1,3,8,8] x) => (float[1,3,8,8] y, float[1,3,8,8] z) { y = Relu(x) z = Abs(x) }", "y, z"),
-    "a mask": ("g (float[1,3,8,8] x) => (int64[1,8,8] y) { y = ArgMax<axis=1, keepdims=0>(x) }", "[1, 8, 8]"),
+    "truth values": ("g (bool[1,3,8,8] x) => (float[1,3,8,8] y) { y = Cast<to = 1>(x) }", "input 'x'"),
+    "no map": ("g (float[1,3,8,8] x) => (float[1,192] y) { y = Flatten(x) }", "192"),
     "not type-correct": ("g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Relu(nothing) }", "nothing"),
 }
 
