@@ -9,7 +9,7 @@ JOBS ?= 2
 # Together they need every pass that any family needs: chosen by tools/matrix_cover.py
 QUICK := bisenetv2 cgnet deeplabv3 dnlnet emanet erfnet fastscnn gcnet point_rend segformer stdc unet
 
-.PHONY: demo test soak test-slow matrix matrix-quick pplnn-check fuzz check docs generated format clean
+.PHONY: audit demo test soak test-slow matrix matrix-quick pplnn-check fuzz check docs generated format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
@@ -45,6 +45,9 @@ check: $(STAMP)  ## all static checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy segc
 	$(BIN)/mypy --config-file tests/mypy.ini tests
+
+audit: $(STAMP)  ## known vulnerabilities of the installed packages, where the package index answers
+	PYTHONPATH=. $(BIN)/python tools/audit.py
 
 docs: $(STAMP)  ## the site, in site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --quiet

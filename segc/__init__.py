@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from segc.commands.run import RunResult as RunResult
     from segc.commands.run import SegmentedImage as SegmentedImage
     from segc.commands.run import run as run
+    from segc.commands.sbom import BillOfMaterials as BillOfMaterials
+    from segc.commands.sbom import sbom as sbom
+    from segc.commands.sign import Signed as Signed
+    from segc.commands.sign import sign as sign
     from segc.commands.verify import Verification as Verification
     from segc.commands.verify import verify as verify
     from segc.compilation import steps as steps
@@ -65,6 +69,8 @@ _MEMBERS = {
     "segc.commands.matrix": ("matrix", "MatrixResult"),
     "segc.commands.optimize": ("optimize", "Optimized"),
     "segc.commands.run": ("run", "RunResult", "SegmentedImage"),
+    "segc.commands.sbom": ("sbom", "BillOfMaterials"),
+    "segc.commands.sign": ("sign", "Signed"),
     "segc.commands.verify": ("verify", "Verification"),
     "segc.errors": (
         "BundleError", "CheckpointError", "CompileError", "FileError", "LegalityError", "MissingPackageError",
@@ -81,11 +87,12 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "BenchResult", "Bundle", "BundleError", "CheckpointError", "CompileError", "Engine", "FileError", "Finding",
-    "Inspection", "LegalityError", "MatrixResult", "MissingPackageError", "Optimized", "ParityError", "Partitioning",
-    "RunResult", "SegcError", "Segmentation", "SegmentedImage", "ShapeError", "ShapeRange", "SourceError", "UsageError",
-    "Verification", "__version__", "bench", "build", "compile", "doctor", "errors", "inspect", "load", "matrix",
-    "optimize", "passes", "run", "steps", "targets", "verify",
+    "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError", "Engine",
+    "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult", "MissingPackageError", "Optimized",
+    "ParityError", "Partitioning", "RunResult", "SegcError", "Segmentation", "SegmentedImage", "ShapeError",
+    "ShapeRange", "Signed", "SourceError", "UsageError", "Verification", "__version__", "bench", "build", "compile",
+    "doctor", "errors", "inspect", "load", "matrix", "optimize", "passes", "run", "sbom", "sign", "steps", "targets",
+    "verify",
 ]  # fmt: skip
 
 

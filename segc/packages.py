@@ -12,6 +12,8 @@ EXTRAS = {
     "mmseg": ("torch", "onnxscript", "mmengine", "mmcv", "mmseg"),
     "simplify": ("onnxsim",),
     "fast": ("numba",),
+    "sign": ("minisign",),
+    "sbom": ("cyclonedx",),
 }
 _CORE = ("numpy", "cv2", "PIL", "rich")
 _EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules}

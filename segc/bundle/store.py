@@ -22,13 +22,14 @@ from typing import Any
 from segc.bundle.canonical_json import canonical, sha256_of, sha256_of_file
 from segc.bundle.manifest import NAME, FileRecord, Manifest, check_format
 from segc.bundle.report import LARGEST_JSON, REPORT
+from segc.bundle.signature import SIGNATURE, require_signed
 from segc.errors import BundleError, Code, FileError
 from segc.files import claims, folders
 from segc.files.errors import FULL, file_errors
 from segc.files.interrupts import noted
 from segc.files.regular import read_regular
 
-__all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "unlisted", "write_bundle"]
+__all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "read_signed", "unlisted", "write_bundle"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,18 +76,26 @@ def write_bundle(directory: Path | str, *, force: bool = False) -> Iterator[Stag
         _log.info("published %s", final)
 
 
-def read_bundle(directory: Path | str) -> Manifest:
+def read_bundle(directory: Path | str, public_key: str | Path | None = None) -> Manifest:
     """The manifest of a bundle whose every listed file is there and unchanged. Files not listed are ignored.
 
-    Raises BundleError for anything that is not as it was written, FileError for what the system does not let us read.
-    Cost: one pass over all files.
+    public_key: a key of minisign, as a file or in base64, that must have signed the bundle. Raises BundleError for
+    anything that is not as it was written or signed, FileError for what the system does not let us read. Cost: one pass
+    over all files.
     """
-    root = Path(directory)
-    manifest = read_manifest(root)
+    return read_signed(Path(directory), public_key)[1]
+
+
+def read_signed(root: Path, public_key: str | Path | None = None) -> tuple[bytes, Manifest]:
+    """`read_bundle`, and the bytes of the manifest, which are what a signature covers."""
+    content = _manifest_bytes(root)
+    if public_key is not None:  # before anything else is read from the file
+        require_signed(content, root, public_key)
+    manifest = Manifest.from_json(_parse(content))
     for name, record in manifest.files.items():
         _check_file(root, name, record)
     _log.debug("%s: %d files are as they were written", root, len(manifest.files))
-    return manifest
+    return content, manifest
 
 
 def read_manifest(directory: Path | str) -> Manifest:
@@ -96,7 +105,7 @@ def read_manifest(directory: Path | str) -> Manifest:
 
 def unlisted(directory: Path, manifest: Manifest) -> list[str]:
     """Files below the bundle that the manifest does not list, sorted."""
-    return sorted(set(_files(directory)) - {NAME, *manifest.files})
+    return sorted(set(_files(directory)) - {NAME, SIGNATURE, *manifest.files})
 
 
 def _check_destination(final: Path, force: bool) -> None:
@@ -129,7 +138,7 @@ def _why_not_ours(folder: Path) -> str | None:
     """Why deleting `folder` might lose something that segc did not write, or None."""
     try:
         value = json.loads(read_regular(folder / NAME, LARGEST_JSON))
-        ours = {NAME, *value["files"]}
+        ours = {NAME, SIGNATURE, *value["files"]}
         known = isinstance(value["format"], int)
     except (FileError, OSError, ValueError, KeyError, TypeError, RecursionError):
         known = False

@@ -23,6 +23,8 @@ COMMANDS = (
     "opt",
     "run",
     "verify",
+    "sign",
+    "sbom",
     "bench",
     "inspect",
     "targets",

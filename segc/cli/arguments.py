@@ -59,6 +59,14 @@ def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     )
 
 
+def add_signature(parser: argparse.ArgumentParser) -> None:
+    """Add --signature."""
+    parser.add_argument(
+        "--signature", metavar="PUBLIC_KEY",
+        help="refuse a bundle that is not signed with this key of minisign (a file, or base64); see segc sign",
+    )  # fmt: skip
+
+
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Add the limits of the parity gate."""
     parser.add_argument(

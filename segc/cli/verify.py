@@ -22,6 +22,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("bundle", metavar="BUNDLE")
     arguments.add_source(p, optional=True)
     p.add_argument("--images", metavar="DIR", help="compare on these images (file or folder) instead of noise")
+    arguments.add_signature(p)
     arguments.add_limits(p)
     arguments.add_native_limits(p)
     arguments.add_common(p)
@@ -34,7 +35,8 @@ def main(args: argparse.Namespace) -> int:
 
         result = verify(
             args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
-            images=args.images, max_error=args.max_error, min_agreement=args.min_agreement, threads=args.threads,
+            images=args.images, public_key=args.signature, max_error=args.max_error,
+            min_agreement=args.min_agreement, threads=args.threads,
             memory_limit=args.memory_limit, time_limit=args.time_limit, progress=progress,
         )  # fmt: skip
     if args.json:

@@ -81,6 +81,7 @@ def run(
     opacity: float = OPACITY,
     threads: int = 0,
     max_pixels: int = MAX_PIXELS,
+    public_key: str | Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> RunResult:
     """Segment images and folders of images: NAME_mask.png and NAME_overlay.png in `out`, as `segc run` does.
@@ -88,7 +89,7 @@ def run(
     overlay: write overlays too, their colours with `opacity` from 0 to 1. direct: resize small logits to the image in
     one step, where segc makes the mask. threads: of the runtime, 0 leaves the number to it. progress: called after each
     image with its number, the number of all, and the result, None for an image that cannot be used. max_pixels: images
-    of more are not decoded.
+    of more are not decoded. public_key: a key of minisign, as a file or in base64, that must have signed the bundle.
     An image that cannot be used does not stop the others: its error is in the result. Raises SegcError when none can be
     started. `segc.load` gives an Engine for arrays instead of files.
     """
@@ -100,7 +101,7 @@ def run(
     given = [images] if isinstance(images, str | Path) else list(images)
     found, folder = find_images(given), Path(out)
     _require_apart(folder, given, found)
-    engine = load(bundle, threads=threads)
+    engine = load(bundle, threads=threads, public_key=public_key)
     _make_folder(folder)
     done: list[SegmentedImage] = []
     failed: list[tuple[Path, SegcError]] = []

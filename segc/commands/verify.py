@@ -44,6 +44,7 @@ def verify(
     images: str | Path | None = None,
     max_error: float | None = None,
     min_agreement: float | None = None,
+    public_key: str | Path | None = None,
     threads: int = 0,
     memory_limit: float | None = None,
     time_limit: float | None = None,
@@ -51,12 +52,14 @@ def verify(
 ) -> Verification:
     """Compare a bundle's engine with its source on noise and a photograph, or on the user's images.
 
-    images: a file or folder; each image is preprocessed as `segment` does. memory_limit (GiB), time_limit (seconds): of
+    images: a file or folder; each image is preprocessed as `segment` does. public_key: a key of minisign, as a file or
+    in base64, that must have signed the bundle. memory_limit (GiB), time_limit (seconds): of
     libraries that look at an ONNX source.
-    Raises BundleError (damaged), SourceError (another source or checkpoint), ParityError (a limit is missed).
+    Raises BundleError (damaged or not signed), SourceError (another source or checkpoint), ParityError (a limit is
+    missed).
     """
     progress("checking the bundle's files")
-    engine = load(bundle, threads=threads)
+    engine = load(bundle, threads=threads, public_key=public_key)
     progress("opening the source")
     named = _images(engine, Path(images)) if images is not None else _standard(engine.manifest)
     of_file = source is not None and is_onnx(source)

@@ -313,6 +313,12 @@ EXPLANATIONS = {
         "A value is not finite or not text, so JSON cannot hold it.",
         "Correct the metadata of the model, such as its class names, mean and std.",
     ),
+    Code.SIGNATURE: Explanation(
+        "The bundle is not signed with the given key",
+        "A public key was given, and the bundle has no signature, or one of another key, or was changed after it was "
+        "signed.",
+        "Do not use the bundle. Get a copy that is signed, or the public key that belongs to it.",
+    ),
     Code.MISSING_PACKAGE: Explanation(
         "A package is missing",
         "A missing package that no other code describes, mostly from a target or front end of another package.",
@@ -390,6 +396,11 @@ EXPLANATIONS = {
         "from the header before memory is asked for.",
         "Cut it into tiles, or raise `--max-pixels` on a machine with the memory: about 6 bytes a pixel beside what "
         "the engine takes.",
+    ),
+    Code.SIGNING_KEY: Explanation(
+        "A key does not sign or check",
+        "The file is no key of minisign, is of the other kind (public instead of secret), or its password is wrong.",
+        "Give the key that `minisign -G` wrote, and the password of an encrypted key in SEGC_KEY_PASSWORD.",
     ),
     Code.COMPILE: Explanation(
         "A step failed",

@@ -44,14 +44,15 @@ _log = logging.getLogger(__name__)
 
 
 @checked_keywords
-def load(path: Path | str, *, threads: int = 0) -> Engine:
+def load(path: Path | str, *, threads: int = 0, public_key: str | Path | None = None) -> Engine:
     """Verify a bundle and load it into its runtime. threads: 0 leaves the number to the runtime.
 
-    Raises BundleError (damaged or incomplete), MissingPackageError (runtime not installed), CompileError (the runtime
-    refuses the engine). Cost: one pass over the files, and whatever the runtime does.
+    public_key: a key of minisign, as a file or in base64, that must have signed the bundle.
+    Raises BundleError (damaged, incomplete, or not signed), MissingPackageError (runtime not installed), CompileError
+    (the runtime refuses the engine). Cost: one pass over the files, and whatever the runtime does.
     """
     ranges.THREADS.require("threads", threads)
-    root, manifest = Path(path), read_bundle(path)
+    root, manifest = Path(path), read_bundle(path, public_key)
     made, settings = manifest.target, manifest.target.settings
     if not manifest.segments:
         where = f"{root}, made with {made.name} {made.runtime}"

@@ -29,11 +29,12 @@ RENAMED: dict[str, dict[str, str]] = {
         **OF_TARGETS,
     },
     "build": OF_TARGETS,
-    "run": {"no_overlay": "overlay"},
+    "run": {"no_overlay": "overlay", "signature": "public_key"},
+    "verify": {"signature": "public_key"},
 }  # fmt: skip
 PRINTING = {"json", "help", "verbose"}
 ONLY_PRINTING = {"opt": {"skips"}}
-ONLY_PYTHON = {"progress", "done"}
+ONLY_PYTHON = {"progress", "done", "password"}  # a password is asked for, or in the environment
 
 
 def options(command: str) -> dict[str, argparse.Action]:

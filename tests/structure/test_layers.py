@@ -18,7 +18,7 @@ ALLOWED = {
     "ranges": {"errors"},
     "suggestions": {"errors"},
     "graph": {"errors", "files", "isolation"},
-    "bundle": {"errors", "files"},
+    "bundle": {"errors", "files", "packages"},
     "isolation": {"errors", "targets"},
     "passes": {"errors", "graph", "isolation", "packages", "parity", "runtime"},
     "frontend": {"bundle", "errors", "files", "graph", "isolation", "suggestions"},
