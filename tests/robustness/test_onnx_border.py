@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def test_what_cannot_be_a_model_is_named(tmp_path: Path, what: str) -> None:
     for reader in (parse_model, open_onnx, read):
         with pytest.raises(SourceError) as caught:
             reader(path)
-        assert words in str(caught.value), caught.value
+        assert re.search(words, str(caught.value)), caught.value
 
 
 def sparse(values: list[float], places: list[list[int]] | list[int], dims: list[int]) -> onnx.SparseTensorProto:
@@ -189,7 +190,7 @@ def with_data(folder: Path, **entries: str) -> Path:
         ({"location": "/etc/passwd"}, "outside its folder"),
         ({"location": "sub\\..\\..\\e.data"}, "outside its folder"),
         ({"location": "."}, "is missing"),
-        ({"location": "loop"}, "cannot be found"),
+        ({"location": "loop"}, "cannot be found|is missing"),  # Python resolves a circle from 3.13 on
         ({"location": "fifo"}, "is missing"),
         ({"location": "away"}, "outside its folder"),
         ({"location": "gone.data"}, "is missing"),
@@ -208,7 +209,7 @@ def test_external_data_that_is_not_where_it_should_be_is_refused(
     for reader in (read_model, read_graph, open_onnx, read):
         with pytest.raises(SourceError) as caught:
             reader(path)
-        assert words in str(caught.value), caught.value
+        assert re.search(words, str(caught.value)), caught.value
 
 
 # --- files that are none
