@@ -118,7 +118,7 @@ def test_what_cannot_be_a_model_is_named(tmp_path: Path, what: str) -> None:
     for reader in (parse_model, open_onnx, read):
         with pytest.raises(SourceError) as caught:
             reader(path)
-        assert re.search(words, str(caught.value)), caught.value
+        assert words in str(caught.value), caught.value
 
 
 def sparse(values: list[float], places: list[list[int]] | list[int], dims: list[int]) -> onnx.SparseTensorProto:
