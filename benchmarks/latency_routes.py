@@ -57,7 +57,7 @@ def shape_of(job: Job, info: Any) -> tuple[int, int]:
 
 
 def normaliser(info: Any) -> Callable[[np.ndarray], np.ndarray]:
-    from segc.bundle.manifest import Pad, Preprocessing
+    from segc.bundle.preprocessing import Pad, Preprocessing
     from segc.runtime.preprocessing import normalize
 
     mean, std = (tuple(v if len(v) == 3 else v * 3) for v in (info.mean, info.std))

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from segc import __version__
 from segc.bundle.canonical_json import canonical, sha256_of
+from segc.bundle.preprocessing import Channels, Pair, Preprocessing, Side
 from segc.bundle.typed import LARGEST, Number, Sha256, Within, WrongValue, decode, encode, require
 from segc.errors import BundleError, Code
 
@@ -22,11 +23,8 @@ FORMAT = 1
 NAME = "segc.json"
 
 Count = Annotated[int, Within(0, LARGEST)]
-Side = Annotated[int, Within(1, 1 << 20)]  # of an image or a batch
-Channels = Annotated[int, Within(1, 1 << 16)]
 Byte = Annotated[int, Within(0, 255)]
 Range = tuple[Side, Side | None]  # both ends inclusive; None: no upper bound
-Pair = tuple[Side, Side]
 Precision = Literal["fp32", "fp16"]
 
 
@@ -134,40 +132,6 @@ class Output:
         require(self.dtype == wanted, "output.dtype", self.dtype, f"{wanted} for {self.channels} {self.kind} channels")
         decided = self.channels > 1 or self.threshold is not None
         require(decided, "output.threshold", None, "a number for a head with one channel")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resize:
-    """mmseg's Resize. scale: (width, height)."""
-
-    scale: Pair
-    keep_ratio: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pad:
-    """mmseg's padding to the right and bottom, after normalization. size: the minimum (height, width)."""
-
-    size: Pair | None = None
-    divisor: Side | None = None
-    value: Number = 0.0
-
-    def __post_init__(self) -> None:
-        require(self.size is None or self.divisor is None, "preprocessing.pad", "size and divisor", "one of the two")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """The steps from a BGR image to the engine's input. mean and std are in the order of `channel_order`."""
-
-    channel_order: Literal["RGB", "BGR"]
-    mean: tuple[Number, ...]
-    std: tuple[Number, ...]
-    resize: Resize | None
-    pad: Pad
-
-    def __post_init__(self) -> None:
-        require(all(self.std), "preprocessing.std", self.std, "numbers other than 0")
 
 
 @dataclass(frozen=True, kw_only=True)

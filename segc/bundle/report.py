@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segc.bundle.manifest import Count
-from segc.bundle.typed import KEY, Number, WrongValue, decode
+from segc.bundle.typed import KEY, OMITTABLE, Number, WrongValue, decode
 from segc.errors import BundleError, Code, FileError
 from segc.files.regular import read_regular
 
@@ -51,6 +51,17 @@ class Parity:
     cases: tuple[Case, ...]
     failures: tuple[str, ...]
     advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCase:
+    """`segment` against the source's own code on a made-up picture; see segc.compilation.file_gate."""
+
+    name: str
+    size: tuple[Count, Count]
+    tensor_error: Figure | None
+    agreement: Figure | None
+    equal: Figure | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +127,7 @@ class Report:
     status_kind: Literal["ok", "built, not run", "emitted, not run", "not built, not run"]
     status_reason: str | None
     parity: Parity | None
+    files: tuple[FileCase, ...] | None = field(default=None, metadata=OMITTABLE)
     hybrid: Hybrid | None
     graph: str
     ops: Ops

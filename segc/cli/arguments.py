@@ -96,6 +96,18 @@ def add_native_limits(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add what a source may leave open about its images."""
+    parser.add_argument(
+        "--channels", type=number("--channels", ranges.CHANNELS), metavar="N",
+        help="channels of the images, where the model does not say",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-transform", action="append", default=[], metavar="NAME",
+        help="leave a step of the config's test pipeline, or its data preprocessor, out of `segment`",
+    )  # fmt: skip
+
+
 def prepare_libraries(source: str) -> None:
     """Begin to start the child in which libraries look at an ONNX file, while this process imports the compiler."""
     if source.endswith(".onnx"):

@@ -65,6 +65,11 @@ def add_parser(commands: Any) -> None:
         "--min-segment", type=arguments.number("--min-segment", ranges.COUNT), metavar="N", default=1,
         help="for a hybrid: the smallest number of nodes in a segment of the target (default 1)",
     )  # fmt: skip
+    arguments.add_files(p)
+    p.add_argument(
+        "--allow-file-difference", action="store_true",
+        help="publish the bundle, with a note, though `segment` differs from the source's own way from file to mask",
+    )  # fmt: skip
     arguments.add_native_limits(p)
     arguments.add_common(p)
 
@@ -87,7 +92,9 @@ def main(args: argparse.Namespace) -> int:
             simplify=args.simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
             options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
             hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
-            memory_limit=args.memory_limit, time_limit=args.time_limit, progress=progress,
+            memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
+            skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
+            progress=progress,
         )  # fmt: skip
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))

@@ -24,6 +24,11 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--images", metavar="DIR", help="compare on these images (file or folder) instead of noise")
     arguments.add_signature(p)
     arguments.add_limits(p)
+    arguments.add_files(p)
+    p.add_argument(
+        "--allow-file-difference", action="store_true",
+        help="accept that `segment` differs from the source's own way from a file to a mask",
+    )  # fmt: skip
     arguments.add_native_limits(p)
     arguments.add_common(p)
 
@@ -37,10 +42,13 @@ def main(args: argparse.Namespace) -> int:
             args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
             images=args.images, public_key=args.signature, max_error=args.max_error,
             min_agreement=args.min_agreement, threads=args.threads,
-            memory_limit=args.memory_limit, time_limit=args.time_limit, progress=progress,
+            memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
+            skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
+            progress=progress,
         )  # fmt: skip
     if args.json:
-        print(json.dumps({"bundle": args.bundle, "cases": [case.to_json() for case in result.cases]}, indent=2))
+        cases, files = ([case.to_json() for case in found] for found in (result.cases, result.files))
+        print(json.dumps({"bundle": args.bundle, "cases": cases, "files": files}, indent=2))
     else:
         from segc.cli.compile import PARITY_HEADERS, parity_row
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +73,9 @@ def compile(
     threads: int = 0,
     memory_limit: float | None = None,
     time_limit: float | None = None,
+    channels: int | None = None,
+    skip_transforms: Sequence[str] = (),
+    allow_file_difference: bool = False,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
@@ -94,7 +97,9 @@ def compile(
     check: check graph and numbers after each pass. simplify: run onnxsim too.
     threads: of the runtime; 0 lets it choose. memory_limit (GiB): of a tensor, and of the child process
     in which libraries look at an ONNX source, default 3/4 of the machine's; time_limit: seconds of one look, default
-    600. progress: called with a sentence before each step.
+    600. channels: of images, where the model does not say. skip_transforms: steps of the config's test pipeline that
+    `segment` leaves out. allow_file_difference: publish the bundle, with a note, though `segment` differs from the
+    source's own way from a file to a mask. progress: called with a sentence before each step.
     Raises SegcError; then nothing is published. docs/bundle.md describes the bundle.
     """
     request = Request(
@@ -103,6 +108,7 @@ def compile(
         output=output, decode=decode, input=input, mode=mode, verify=verify, max_error=max_error,
         min_agreement=min_agreement, hybrid=hybrid, partitioning=partitioning or Partitioning(), out=out, force=force,
         keep_onnx=keep_onnx, dump_ir=dump_ir, check=check, simplify=simplify, threads=threads,
-        memory_limit=memory_limit, time_limit=time_limit,
+        memory_limit=memory_limit, time_limit=time_limit, channels=channels, skip_transforms=tuple(skip_transforms),
+        allow_file_difference=allow_file_difference,
     )  # fmt: skip
     return compile_request(request, progress)

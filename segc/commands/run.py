@@ -128,18 +128,18 @@ def segment_file(
 ) -> SegmentedImage:  # fmt: skip
     """Segment one image and write its mask and overlay into `out`. Raises SegcError.
 
-    The file is decoded once. Memory beside what the engine takes: the file and 6 bytes a pixel.
+    The file is decoded once. Memory beside what the engine takes: the file and, for 8 bits of colour, 6 bytes a pixel.
     """
     import cv2
+    import numpy as np
 
-    from segc.runtime.images import read_image
-
-    pixels = read_image(image.path, max_pixels)
+    pixels = engine.read(image.path, max_pixels=max_pixels)
     result = engine.segment(pixels, direct=direct)
     mask, shown = out / f"{image.stem}_mask.png", out / f"{image.stem}_overlay.png"
     files = {mask: result.png()}
     if overlay:
-        files[shown] = cv2.imencode(".png", result.overlay(pixels, opacity, out=pixels))[1].tobytes()
+        own = pixels if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 else None
+        files[shown] = cv2.imencode(".png", result.overlay(pixels, opacity, out=own))[1].tobytes()
     write_all(files, durable=False)
     _log.info("segmented %s, mask in %s", image.path, mask)
     counts = sorted(((name, n) for name, n in result.counts().items() if n), key=lambda item: -item[1])

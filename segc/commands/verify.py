@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ import numpy as np
 
 from segc import targets
 from segc.bundle.manifest import Input, Manifest
+from segc.compilation import file_gate
+from segc.compilation.file_gate import FileCase
 from segc.compilation.guarded import guarded_libraries
 from segc.errors import Code, ParityError, SourceError
 from segc.frontend.model import Source
@@ -26,10 +28,14 @@ _FREE_SIZE = (384, 640)  # (H, W) for a dynamic engine, rounded up to its diviso
 
 @dataclass(frozen=True)
 class Verification:
-    """Comparisons within the limits. hybrid: 'hybrid (...)' if two runtimes share the model, else None."""
+    """Comparisons within the limits. files: with the source's own way from a file to a mask.
+
+    hybrid: 'hybrid (...)' if two runtimes share the model, else None.
+    """
 
     bundle: Path
     cases: tuple[metrics.Case, ...]
+    files: tuple[FileCase, ...]
     limits: Limits
     hybrid: str | None
 
@@ -48,13 +54,16 @@ def verify(
     threads: int = 0,
     memory_limit: float | None = None,
     time_limit: float | None = None,
+    channels: int | None = None,
+    skip_transforms: Sequence[str] = (),
+    allow_file_difference: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Compare a bundle's engine with its source on noise and a photograph, or on the user's images.
 
     images: a file or folder; each image is preprocessed as `segment` does. public_key: a key of minisign, as a file or
-    in base64, that must have signed the bundle. memory_limit (GiB), time_limit (seconds): of
-    libraries that look at an ONNX source.
+    in base64, that must have signed the bundle. memory_limit (GiB), time_limit (seconds): of libraries that look at an
+    ONNX source. channels, skip_transforms, allow_file_difference: as at compile time.
     Raises BundleError (damaged or not signed), SourceError (another source or checkpoint), ParityError (a limit is
     missed).
     """
@@ -66,7 +75,7 @@ def verify(
     with guarded_libraries(str(source), memory_limit, time_limit) if of_file else nullcontext():
         opened = open_source(
             source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
-            mode=engine.manifest.inference.mode,
+            mode=engine.manifest.inference.mode, channels=channels, skipped=tuple(skip_transforms),
         )  # fmt: skip
         _require_same(engine.manifest, opened)
         progress("comparing")
@@ -85,7 +94,26 @@ def verify(
             because=missed,
             so=metrics.ADVICE,
         )
-    return Verification(Path(bundle), tuple(cases), limits, engine.manifest.hybrid)
+    files = _on_files(engine, opened, limits, allow_file_difference, progress)
+    return Verification(Path(bundle), tuple(cases), files, limits, engine.manifest.hybrid)
+
+
+def _on_files(
+    engine: Engine, opened: Source, limits: Limits, allowed: bool, progress: Callable[[str], None]
+) -> tuple[FileCase, ...]:
+    """`segment` against the source's own code on pictures. Raises ParityError unless `allowed`."""
+    if opened.on_files is None:
+        return ()
+    progress("comparing on a file")
+    found = file_gate.check(engine, opened.on_files, limits)
+    if found.failures and not allowed:
+        raise ParityError(
+            "`segment` differs from the source's own way from a file to a mask",
+            code=Code.FILES_DIFFER,
+            because=list(found.failures),
+            so="compile the model again, or --allow-file-difference if you know the reason",
+        )
+    return found.cases
 
 
 def _reference(manifest: Manifest, opened: Source) -> Callable[[np.ndarray], np.ndarray]:
@@ -139,14 +167,14 @@ def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
 
 def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """The preprocessed images; for a sliding window, the window in the upper left corner."""
-    from segc.runtime.images import find_images, read_image
+    from segc.runtime.images import find_images
     from segc.runtime.preprocessing import preprocess, resized
 
     for image in find_images([path]):
         if engine.manifest.input.dtype == "uint8":
-            yield image.path.name, resized(read_image(image.path), engine.manifest.preprocessing)[None]
+            yield image.path.name, resized(engine.read(image.path), engine.manifest.preprocessing)[None]
             continue
-        x, _ = preprocess(read_image(image.path), engine.manifest.preprocessing)
+        x, _ = preprocess(engine.read(image.path), engine.manifest.preprocessing)
         yield image.path.name, _window(x, engine.manifest.input)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segc.frontend.model import Source
+from segc.frontend.model import OwnMask, Source
 
 if TYPE_CHECKING:
     from segc.frontend.trace import Traced
@@ -56,6 +56,11 @@ class CompileCache:
             return output
 
         return remembered
+
+    def own_mask(self, key: Hashable, make: Callable[[], OwnMask]) -> OwnMask:
+        """What the source's own code makes of a picture."""
+        mask: OwnMask = self._get(("own mask", key), make)
+        return mask
 
     def _get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         if key not in self._kept:

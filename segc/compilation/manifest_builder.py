@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segc.bundle.manifest import Decode, Manifest
+from segc.bundle.preprocessing import SIZING, Pad, ResizeShortestEdge, ResizeStep, at_size, usual_loader
+from segc.bundle.typed import encode
 from segc.errors import Code, SourceError
 from segc.frontend.model import ModelInfo, Notes, generic_classes
 from segc.graph import ir
 from segc.passes.base import PassResult
 from segc.passes.support.edit import ints
+from segc.runtime.preprocessing import padding
 from segc.targets.protocol import Settings, ShapeRange
 from segc.targets.target import Target
 
@@ -64,7 +67,7 @@ def manifest(
         "model": {
             "num_classes": max(info.channels, 2),
             "test_cfg": info.test_cfg,
-            "test_resize": {"scale": _listed(info.resize_scale), "keep_ratio": info.keep_ratio},
+            "test_resize": _test_resize(info),
             "top_k": selects_by_top_k(graph),
             "rewrites": list(info.rewrites),
         },
@@ -117,13 +120,28 @@ def image_shape(graph: gs.Graph) -> list[Any]:
 
 
 def resize_note(info: ModelInfo, graph: gs.Graph) -> str | None:
-    """The note for an engine whose fixed size keeps `segment` from following the config's test pipeline."""
-    if not (_fixed(graph, info) and info.resize_scale is not None and info.keep_ratio):
+    """The note for an engine whose fixed size keeps `segment` from following the source's own preprocessing."""
+    if not _fixed(graph, info) or info.kind == "onnx":
         return None
+    height, width = image_shape(graph)[2:]
+    sizing = [step for step in info.chain if isinstance(step, SIZING)]
+    plain = len(sizing) == 1 and sizing[0] == ResizeStep(scale=(width, height))
+    if plain and not _pads_beyond(info, (height, width)):
+        return None
+    ratio = any(getattr(step, "keep_ratio", False) or isinstance(step, ResizeShortestEdge) for step in sizing)
+    does = (
+        "keeps their ratio" if ratio else "gives them other sizes" if sizing or info.pad_size or info.pad_divisor
+        else "leaves their size alone"
+    )  # fmt: skip
     return (
-        "images are resized to the engine's fixed size, while the config's test pipeline keeps their ratio; a "
-        "--dynamic engine follows the pipeline"
+        f"images are resized to the engine's fixed size, while the source's own preprocessing {does}; a "
+        "--dynamic engine follows it"
     )
+
+
+def _pads_beyond(info: ModelInfo, size: tuple[int, int]) -> bool:
+    pad = Pad(size=info.pad_size, divisor=info.pad_divisor)
+    return (info.pad_size is not None or info.pad_divisor is not None) and padding(size, pad) != (0, 0)
 
 
 def _fixed(graph: gs.Graph, info: ModelInfo) -> bool:
@@ -151,22 +169,41 @@ def _output(graph: gs.Graph, info: ModelInfo, kind: str, decode: Decode | None) 
 
 
 def _preprocessing(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
-    """The config's preprocessing; for a static engine without sliding window, images get the engine's size."""
+    """The source's preprocessing; for a static engine without sliding window, images get the engine's size."""
     height, width = image_shape(graph)[2:]
-    fixed = _fixed(graph, info)
-    scale = [width, height] if fixed else _listed(info.resize_scale)
-    mean, std = (v if len(v) == info.in_channels else (v[0],) * info.in_channels for v in (info.mean, info.std))
-    return {
-        "channel_order": info.channel_order,
+    fixed, channels = _fixed(graph, info), info.in_channels
+    mean, std = (v if len(v) == channels else (v[0],) * channels for v in (info.mean, info.std))
+    chain = at_size(info.chain, (height, width)) if fixed else info.chain
+    loader = info.loader or usual_loader(channels)
+    made: dict[str, Any] = {
+        "channel_order": info.channel_order if channels == 3 else "BGR",
         "mean": list(mean),
         "std": list(std),
-        "resize": None if scale is None else {"scale": scale, "keep_ratio": info.keep_ratio and not fixed},
+        "resize": None,
         "pad": {
             "size": None if fixed else _listed(info.pad_size),
             "divisor": None if fixed else info.pad_divisor,
             "value": info.pad_value,
         },
     }
+    if info.pad_kept and not fixed:
+        made["pad"]["kept"] = True
+    if loader is not None:
+        made["loader"] = encode(loader)
+    if info.table is not None:
+        rows = info.table if len(info.table) == channels else info.table[:1] * channels
+        made["table"] = [list(row) for row in rows]
+    if len(chain) == 1 and isinstance(step := chain[0], ResizeStep) and step.is_plain:
+        return {**made, "resize": {"scale": list(step.scale or ()), "keep_ratio": step.keep_ratio}}
+    return {**made, "steps": encode(chain)} if chain else made
+
+
+def _test_resize(info: ModelInfo) -> dict[str, Any]:
+    """The one Resize of the source's own preprocessing, where that is all it does to sizes."""
+    sizing = [step for step in info.chain if isinstance(step, SIZING)]
+    scale = sizing[0].scale if len(sizing) == 1 and isinstance(sizing[0], ResizeStep) else None
+    keep_ratio = sizing[0].keep_ratio if len(sizing) == 1 and isinstance(sizing[0], ResizeStep) else info.keep_ratio
+    return {"scale": _listed(scale), "keep_ratio": keep_ratio}
 
 
 def _listed(value: tuple[int, int] | None) -> list[int] | None:

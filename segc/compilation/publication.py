@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from segc.bundle.canonical_json import canonical
+from segc.bundle.manifest import Manifest
 from segc.bundle.store import Staging, write_bundle
-from segc.compilation import at_fault, manifest_builder, parity_gate
+from segc.compilation import at_fault, file_gate, manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
+from segc.compilation.file_gate import FileCheck
 from segc.compilation.report import Verified, of_compile
 from segc.compilation.setup import Setup
 from segc.errors import Code, FileError, ParityError
 from segc.files.whole import write_whole
 from segc.parity import metrics, sample_inputs, stored_reference
-from segc.parity.limits import by_pixels, limits_of
+from segc.parity.limits import Limits, by_pixels, limits_of
+from segc.runtime.engine import Engine
 
 
 def verify(loaded: Loaded) -> Verified:
@@ -46,7 +49,39 @@ def verify(loaded: Loaded) -> Verified:
             reference, lambda size: parity_gate.masked(run, loaded.decode, info, size, request.threads),
             made.graph, info, request, setup.settings.shape_range,
         )  # fmt: skip
-    return Verified(cases, limits, reference.seen if isinstance(reference, stored_reference.Recorder) else ())
+    seen = reference.seen if isinstance(reference, stored_reference.Recorder) else ()
+    return Verified(cases, limits, seen, _on_files(loaded, limits))
+
+
+def _on_files(loaded: Loaded, limits: Limits) -> FileCheck:
+    """Compare `segment` with the source's own way from a file to a mask. Its notes go to the journal."""
+    made, setup = loaded.planned, loaded.planned.setup
+    own = made.source.on_files
+    if own is None:
+        return FileCheck()
+    with setup.journal.step("verify", "comparing on a file"):
+        engine = Engine(_manifest(loaded), _Guarded(loaded), setup.request.threads)
+        found = file_gate.check(engine, own, limits, setup.journal.cache.own_mask)
+    setup.journal.notes.add(*found.notes)
+    if setup.request.allow_file_difference:
+        setup.journal.notes.add(*(f"--allow-file-difference: {line}" for line in found.failures))
+    return found
+
+
+class _Guarded:
+    """The engine's session; what its runtime raises becomes a CompileError."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.run = parity_gate.guarded(loaded.session, loaded.planned.setup.target.name)
+
+
+def _manifest(loaded: Loaded) -> Manifest:
+    made, setup = loaded.planned, loaded.planned.setup
+    return manifest_builder.manifest(
+        made.source.info, made.graph, made.results, target=setup.target, runtime=setup.runtime, options=loaded.options,
+        settings=setup.settings, output=setup.request.output or "logits", decode=loaded.decode,
+        segments=loaded.segments,
+    )  # fmt: skip
 
 
 def staged(setup: Setup) -> AbstractContextManager[Staging]:
@@ -70,11 +105,7 @@ def publish(staging: Staging, loaded: Loaded, verified: Verified) -> dict[str, A
         setup.journal.notes.add(note)
     staging.report = report = of_compile(loaded, verified)
     _require_parity(loaded, verified, report)
-    staging.manifest = manifest_builder.manifest(
-        made.source.info, made.graph, made.results, target=target, runtime=setup.runtime, options=loaded.options,
-        settings=setup.settings, output=setup.request.output or "logits", decode=loaded.decode,
-        segments=loaded.segments,
-    )  # fmt: skip
+    staging.manifest = _manifest(loaded)
     target.write_extras(staging.directory, staging.manifest)
     return report
 
@@ -93,6 +124,7 @@ def _reference(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
 def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any]) -> None:
     """Keep the report of a compile that fails the gate beside the destination, and raise ParityError."""
     if not verified.failures:
+        _require_equal_files(loaded, verified)
         return
     made, setup = loaded.planned, loaded.planned.setup
     floor = parity_gate.floor(
@@ -108,4 +140,16 @@ def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any
         because=[*verified.failures, *([] if fault is None else [fault.words]), *floor],
         where=f"all figures: {kept}" if kept.is_file() else "",
         so=[*(metrics.ADVICE if fault is None else fault.advice), "--no-verify skips the gate"],
+    )
+
+
+def _require_equal_files(loaded: Loaded, verified: Verified) -> None:
+    setup = loaded.planned.setup
+    if not verified.files.failures or setup.request.allow_file_difference:
+        return
+    raise ParityError(
+        "`segment` would differ from the source's own way from a file to a mask; the bundle is not published",
+        code=Code.FILES_DIFFER,
+        because=list(verified.files.failures),
+        so="--allow-file-difference publishes it with a note",
     )

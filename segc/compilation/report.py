@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from segc.bundle.status import Status
 from segc.compilation.engine import Loaded
+from segc.compilation.file_gate import FileCheck
 from segc.graph import structure
 from segc.isolation.memory import peak_memory_mb
 from segc.parity import metrics
@@ -24,12 +25,14 @@ STAND_IN = "the legalized graph in ONNX Runtime"  # what the gate compares if th
 class Verified:
     """All comparisons with the reference, and their limits.
 
-    seen: inputs and reference outputs, recorded for targets whose engines are verified again on another machine.
+    files: `segment` against the source's own code on pictures. seen: inputs and reference outputs, recorded for
+    targets whose engines are verified again on another machine.
     """
 
     cases: Sequence[metrics.Case]
     limits: Limits
     seen: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+    files: FileCheck = field(default_factory=FileCheck)
 
     @property
     def failures(self) -> list[str]:
@@ -49,6 +52,7 @@ def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
     return {
         **setup.status.to_json(),
         "parity": _parity(reference, setup.target.name, setup.status, verified) if verified.cases else None,
+        **({"files": [case.to_json() for case in verified.files.cases]} if verified.files.cases else {}),
         "hybrid": loaded.hybrid(),
         "graph": structure.digest(made.graph),
         "ops": {"before": dict(sorted(made.exported.items())), "after": dict(sorted(loaded.ops.items()))},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segc import ranges, targets
+from segc.bundle.preprocessing import Gray, Normalize, Rerange
 from segc.compilation import mask_placement
 from segc.compilation.cache import CompileCache
 from segc.errors import Code, ShapeError, UsageError
@@ -47,6 +48,9 @@ class Request:
     time_limit: float | None = None
     hybrid: bool = True
     partitioning: Partitioning = field(default_factory=Partitioning)
+    channels: int | None = None
+    skip_transforms: tuple[str, ...] = ()
+    allow_file_difference: bool = False
 
 
 def require_sane(request: Request, target: targets.Target) -> None:
@@ -139,9 +143,21 @@ def _require_images(request: Request, target: targets.Target) -> None:
 def open_shared(request: Request, cache: CompileCache) -> Source:
     """The source of a request, opened once for all compiles with this cache."""
     return cache.source(
-        (request.source, request.checkpoint, request.allow_mismatch, request.mode),
+        (
+            request.source,
+            request.checkpoint,
+            request.allow_mismatch,
+            request.mode,
+            request.channels,
+            request.skip_transforms,
+        ),
         lambda: open_source(
-            request.source, checkpoint=request.checkpoint, allow_mismatch=request.allow_mismatch, mode=request.mode
+            request.source,
+            checkpoint=request.checkpoint,
+            allow_mismatch=request.allow_mismatch,
+            mode=request.mode,
+            channels=request.channels,
+            skipped=request.skip_transforms,
         ),
     )
 
@@ -160,7 +176,20 @@ def open_fitting(request: Request, cache: CompileCache, notes: Notes) -> Source:
             because="this model uses a sliding window" if slides else f"it takes {source.info.in_channels} channels",
             so="--mode whole" if slides else "omit --input uint8",
         )  # fmt: skip
+    if request.input == "uint8" and not _sees_bytes(source.info):
+        raise UsageError(
+            "--input uint8 is for models that see images of 8 bits", code=Code.UNSUPPORTED_BY_MODEL,
+            because="this model's own preprocessing makes numbers of them that bytes cannot hold",
+            so="omit --input uint8",
+        )  # fmt: skip
     return source
+
+
+def _sees_bytes(info: ModelInfo) -> bool:
+    """Whether images are of 8 bits up to normalization, which is by mean and std."""
+    loader, wide = info.loader, (Normalize, Gray, Rerange)
+    deep = loader is not None and (loader.float32 or loader.color == "unchanged" or loader.decoder == "tifffile")
+    return not deep and info.table is None and not any(isinstance(step, wide) for step in info.chain)
 
 
 def with_output(request: Request, target: targets.Target, info: ModelInfo, notes: Notes) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from segc.bundle.preprocessing import PadStep, ResizeShortestEdge, ResizeStep
 from segc.errors import Code, UsageError
 from segc.frontend.model import ModelInfo
 from segc.targets.protocol import ShapeRange
@@ -20,8 +21,15 @@ def usual(info: ModelInfo, best: Size) -> ShapeRange:
     """
     if info.mode == "slide" and info.slide_crop is not None:
         return ShapeRange(info.slide_crop, info.slide_crop, info.slide_crop)
-    width, height = info.resize_scale or best[::-1]
-    most = (max(width, height),) * 2 if info.keep_ratio and info.resize_scale else (height, width)
+    most, ratio = best, False
+    for step in info.chain:
+        if isinstance(step, ResizeStep) and step.scale is not None:
+            most, ratio = step.scale[::-1], step.keep_ratio
+        elif isinstance(step, ResizeShortestEdge):
+            most, ratio = (step.most, step.most), True
+        elif isinstance(step, PadStep) and step.size is not None:
+            most = max(most[0], step.size[1]), max(most[1], step.size[0])
+    most = (max(most),) * 2 if ratio else most
     least = (-(-best[0] // 2), -(-best[1] // 2))
     return ShapeRange(least, best, (max(most[0], best[0]), max(most[1], best[1])))
 

@@ -198,6 +198,13 @@ EXPLANATIONS = {
         "of the machine's memory. Sizes are judged before memory is asked for.",
         "Compile for a smaller --shape, or raise --memory-limit.",
     ),
+    Code.TEST_PIPELINE: Explanation(
+        "A step of the test pipeline cannot be repeated",
+        "`segment` repeats what a config does to images at test time. This config has a step that segc does not know: "
+        "a transform or data preprocessor of one's own, a random one, or one that makes several pictures of each.",
+        "Do the step to the images before `segment` and leave it out with --skip-transform NAME, which is noted in the "
+        "report; or use one of mmcv's and mmseg's own transforms.",
+    ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
         "A fault of a checkpoint that no other code describes, mostly from a target or front end of another package.",
@@ -282,6 +289,13 @@ EXPLANATIONS = {
         "The engine returns another shape than the reference",
         "Output and reference cannot be compared.",
         "There is none in the request: please report the model.",
+    ),
+    Code.FILES_DIFFER: Explanation(
+        "`segment` differs from the source's own way from a file to a mask",
+        "The network agrees, but on a made-up picture the source's own preprocessing and prediction give another input "
+        "or another mask than `segment` would. Something in the source is not reproduced.",
+        "Compile with --allow-file-difference to publish the bundle with a note, if you know the reason; else please "
+        "report the model.",
     ),
     Code.BUNDLE: Explanation(
         "The bundle cannot be used",

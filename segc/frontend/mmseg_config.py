@@ -6,15 +6,21 @@ initialisers are dropped, because they would download files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segc.bundle.preprocessing import Loader, ResizeStep
 from segc.errors import Code, ShapeError, SourceError, UsageError
 from segc.frontend import calibrate, dataset_meta
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
 from segc.frontend.mmseg_env import import_mmseg
+from segc.frontend.mmseg_files import MmsegOnFiles
+from segc.frontend.mmseg_pipeline import FilePipeline, read_pipeline
+from segc.frontend.mmseg_preprocessor import NotPointwise, probe
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, generic_classes, pair
 from segc.frontend.quiet import quiet
 from segc.suggestions import closest
@@ -23,21 +29,35 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_IGNORED_STEPS = {"LoadImageFromFile", "LoadImageFromNDArray", "LoadAnnotations", "PackSegInputs"}
 _CALIBRATION_SIZE = (256, 256)  # divides by every stride of the zoo
+_PARENTS = 4  # folders above a config in which its own modules are looked for
 
 
-def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool, mode: str | None) -> Source:
-    """Build the model of a config, in eval mode, with the checkpoint's weights or random ones from a fixed seed."""
+def open_config(
+    path: Path,
+    *,
+    checkpoint: str | Path | None,
+    allow_mismatch: bool,
+    mode: str | None,
+    channels: int | None = None,
+    skipped: Collection[str] = (),
+) -> Source:
+    """Build the model of a config, in eval mode, with the checkpoint's weights or random ones from a fixed seed.
+
+    channels: of images, where the model does not say. skipped: names of steps of the test pipeline to leave out.
+    """
     config = read_config(path)
     from segc.frontend.logits_model import MmsegLogits
 
     read = read_checkpoint(checkpoint) if checkpoint is not None else None
     notes = Notes()
-    info = _info(config, path, mode, notes)
+    pipeline = read_pipeline(config, skipped, notes)
     calibrate.seed_everything()
     segmentor = _build(config, path)
     logits = MmsegLogits(segmentor).eval()
+    info = _info(config, path, mode)
+    info = replace(info, in_channels=channels or _channels(config, segmentor, info, pipeline))
+    info = _with_pipeline(_with_own_preprocessor(info, segmentor, pipeline, skipped, notes), pipeline)
     info = _with_head(info, segmentor)
     if read is not None:
         notes.add(*load_into(segmentor, read, allow_mismatch=allow_mismatch).notes())
@@ -47,13 +67,16 @@ def open_config(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
         info = replace(info, weights="random")
         _calibrate(logits, info)
     classes, palette = _dataset(config, read, info.channels, notes)
-    return Source(replace(info, classes=classes, palette=palette), logits, notes=tuple(notes))
+    info = replace(info, classes=classes, palette=palette)
+    return Source(info, logits, notes=tuple(notes), on_files=MmsegOnFiles(segmentor, pipeline))
 
 
 def read_config(path: Path) -> Any:
     """The config as segc builds it: SyncBN is BN, and nothing is downloaded. Raises SourceError."""
     import_mmseg()
     config = _read(path)
+    if config.get("data_preprocessor") is not None:  # mmengine's Runner does the same
+        config.model.setdefault("data_preprocessor", config.data_preprocessor)
     _adapt_to_one_machine(config.model)
     return config
 
@@ -61,16 +84,18 @@ def read_config(path: Path) -> Any:
 def _read(path: Path) -> Any:
     from mmengine import Config
 
+    _look_in(Path.cwd(), path.resolve().parent)
     try:
-        config = Config.fromfile(str(path))
+        config = Config.fromfile(str(path), import_custom_modules=False)
     except Exception as error:  # a config is a program, it may raise anything
         raise SourceError(
             f"config '{path.name}' cannot be read",
             code=Code.CONFIG,
-            because=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            because=f"{type(error).__name__}: {' '.join(str(error).split())}",
             where=str(path),
             so="correct the config, or the files it names in _base_",
         ) from error
+    _import_own(config.get("custom_imports"), path)
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:
         raise SourceError(
@@ -79,10 +104,43 @@ def _read(path: Path) -> Any:
     return config
 
 
+def _look_in(*folders: Path) -> None:
+    """Let modules be imported from these folders too, after all others."""
+    sys.path.extend(str(folder) for folder in dict.fromkeys(folders) if str(folder) not in sys.path)
+
+
+def _import_own(asked: Any, path: Path) -> None:
+    """Import the modules of custom_imports: from the working folder, the config's, and those above it."""
+    if not asked:
+        return
+    names = asked.get("imports") or []
+    for name in [names] if isinstance(names, str) else names:
+        top = str(name).partition(".")[0]
+        above = [path.resolve().parent, *path.resolve().parents[1 : _PARENTS + 1]]
+        _look_in(*[folder for folder in above if (folder / top).is_dir() or (folder / f"{top}.py").is_file()][:1])
+        try:
+            with quiet():
+                importlib.import_module(str(name))
+        except Exception as error:  # modules of one's own may raise anything
+            if isinstance(error, ImportError) and asked.get("allow_failed_imports"):
+                continue
+            missing = isinstance(error, ModuleNotFoundError) and error.name is not None
+            raise SourceError(
+                f"config '{path.name}' imports the module '{name}', which cannot be imported",
+                code=Code.CONFIG,
+                because=f"{type(error).__name__}: {' '.join(str(error).split())}",
+                where=f"looked in {Path.cwd()}, {path.resolve().parent}, the folders above it, and Python's own",
+                so=f"install '{error.name}', or set PYTHONPATH to the folder that holds it"  # type: ignore[attr-defined]
+                if missing
+                else "correct the module",
+            ) from error
+
+
 def _adapt_to_one_machine(config: Any) -> None:
     """Replace SyncBN by BN and remove downloads, everywhere in `config`, in place."""
     if isinstance(config, Mapping):
-        if config.get("type") == "SyncBN":
+        kind = config.get("type")  # text, dotted in dumps, or a class in Python-style configs
+        if str(getattr(kind, "__name__", kind)).rpartition(".")[2] in ("SyncBN", "SyncBatchNorm"):
             config["type"] = "BN"  # type: ignore[index]
         for key in ("init_cfg", "pretrained"):
             if config.get(key) is not None:
@@ -143,16 +201,14 @@ def _not_a_segmentor(path: Path, kind: str) -> SourceError:
     )
 
 
-def _info(config: Any, path: Path, mode: str | None, notes: Notes) -> ModelInfo:
+def _info(config: Any, path: Path, mode: str | None) -> ModelInfo:
     """What the config says of the model; what its head is like is seen once it is built."""
     import hashlib
 
     # the text with all bases merged: equal configs have equal digests wherever they lie
     digest = hashlib.sha256(config.pretty_text.encode()).hexdigest()
-    in_channels = int((config.model.get("backbone") or {}).get("in_channels", 3))
-    preprocessor = dict(config.model.get("data_preprocessor") or config.get("data_preprocessor") or {})
-    info = _with_preprocessing(ModelInfo("mmseg", path.stem, digest, in_channels=in_channels), preprocessor)
-    info = _with_resize(info, config, notes)
+    preprocessor = dict(config.model.get("data_preprocessor") or {})
+    info = _with_preprocessing(ModelInfo("mmseg", path.stem, digest), preprocessor)
     return _with_inference(info, config, preprocessor, mode)
 
 
@@ -160,6 +216,8 @@ def _with_preprocessing(info: ModelInfo, preprocessor: Mapping[str, Any]) -> Mod
     if preprocessor.get("mean") is not None:
         mean, std = (tuple(float(v) for v in preprocessor[key]) for key in ("mean", "std"))
         info = replace(info, mean=mean, std=std)
+    else:
+        info = replace(info, mean=(0.0,), std=(1.0,))
     swapped = preprocessor.get("bgr_to_rgb", False) or preprocessor.get("rgb_to_bgr", False)
     info = replace(info, channel_order="RGB" if swapped else "BGR")
     if not (test := preprocessor.get("test_cfg") or {}):  # without one mmseg does not pad at test time
@@ -172,16 +230,64 @@ def _with_preprocessing(info: ModelInfo, preprocessor: Mapping[str, Any]) -> Mod
     )
 
 
-def _with_resize(info: ModelInfo, config: Any, notes: Notes) -> ModelInfo:
-    pipeline = (
-        config.get("test_pipeline") or (config.get("test_dataloader") or {}).get("dataset", {}).get("pipeline") or []
-    )
-    for step in pipeline:
-        if step["type"] == "Resize" and step.get("scale") is not None:
-            info = replace(info, resize_scale=pair(step["scale"]), keep_ratio=bool(step.get("keep_ratio", False)))
-        elif step["type"] not in _IGNORED_STEPS:
-            notes.add(f"step '{step['type']}' of the test pipeline is not reproduced by `segment`")
-    return info
+def _channels(config: Any, segmentor: Any, info: ModelInfo, pipeline: FilePipeline) -> int:
+    """Of the network's input: one a mean, or what the config says of its backbone, or what its first layer takes."""
+    if len(info.mean) > 1:
+        return len(info.mean)
+    backbone = config.model.get("backbone") or {}
+    for part in (backbone, backbone.get("backbone_cfg") or {}):  # STDC and BiSeNetV1 nest it
+        if isinstance(part.get("in_channels"), int):
+            return int(part["in_channels"])
+    from torch import nn
+
+    first = next((m for m in segmentor.backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is not None:
+        return first.in_channels
+    return 1 if pipeline.loader is not None and pipeline.loader.color.startswith("grayscale") else 3
+
+
+def _with_own_preprocessor(
+    info: ModelInfo, segmentor: Any, pipeline: FilePipeline, skipped: Collection[str], notes: Notes
+) -> ModelInfo:
+    """`info` with what a data preprocessor other than mmseg's does to pixels. Raises SourceError if it is not known."""
+    from mmseg.models import SegDataPreProcessor
+
+    own, name = segmentor.data_preprocessor, type(segmentor.data_preprocessor).__name__
+    kinds = type(own).__mro__
+    changed = kinds[: kinds.index(SegDataPreProcessor)] if isinstance(own, SegDataPreProcessor) else kinds[:1]
+    if not any(callable(part) for c in changed for key, part in vars(c).items() if key not in ("__init__", "__repr__")):
+        return info
+    if name in skipped:
+        notes.add(f"--skip-transform: `segment` uses mean and std of the config, not its data preprocessor '{name}'")
+        return info
+    loader = pipeline.loader or Loader()
+    taken = {"color": 3, "grayscale": 1}.get(loader.color.partition("_")[0], info.in_channels)
+    try:
+        found = probe(own, taken, deep=loader.color == "unchanged" or loader.float32)
+    except NotPointwise as why:
+        raise SourceError(
+            f"`segment` cannot repeat the data preprocessor '{name}'",
+            code=Code.TEST_PIPELINE,
+            because=str(why),
+            so=f"--skip-transform {name} uses mean and std of the config instead, and masks then differ from mmseg's",
+        ) from why
+    return replace(
+        info, mean=found.mean, std=found.std, table=found.table, channel_order=found.channel_order,
+        pad_size=found.pad_size, pad_divisor=found.pad_divisor, pad_value=found.pad_value, pad_kept=found.pad_kept,
+        in_channels=len(found.mean) if len(found.mean) > 1 else info.in_channels,
+    )  # fmt: skip
+
+
+def _with_pipeline(info: ModelInfo, pipeline: FilePipeline) -> ModelInfo:
+    """`info` with the loader and the steps; a plain Resize is one of `info` itself."""
+    steps = pipeline.steps
+    info = replace(info, loader=pipeline.loader)
+    if not steps:
+        return info
+    first = steps[0]
+    if len(steps) == 1 and isinstance(first, ResizeStep) and first.is_plain:
+        return replace(info, resize_scale=first.scale, keep_ratio=first.keep_ratio)
+    return replace(info, steps=steps)
 
 
 def _with_inference(info: ModelInfo, config: Any, preprocessor: Mapping[str, Any], mode: str | None) -> ModelInfo:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from segc.bundle.preprocessing import Loader, ResizeStep, Step
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+
+    from segc.bundle.manifest import Manifest
 
 DEFAULT_SHAPE = (512, 512)
 
@@ -21,7 +28,8 @@ class ModelInfo:
 
     channels: what the head gives; one channel means foreground where sigmoid(logit) > threshold.
     batch: of a static engine. fixed: the height and width that an ONNX file prescribes, None where it leaves one open.
-    resize_scale: (width, height) as mmseg writes it; None feeds images as they are.
+    resize_scale: (width, height) as mmseg writes it; None feeds images as they are. steps: in place of it, where the
+    test pipeline does more. loader, table, pad_kept: see segc.bundle.preprocessing.
     minimum, divisor: of heights and widths a dynamic engine takes.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
     """
@@ -41,6 +49,10 @@ class ModelInfo:
     pad_size: tuple[int, int] | None = None
     pad_divisor: int | None = None
     pad_value: float = 0.0
+    pad_kept: bool = False
+    loader: Loader | None = None
+    steps: tuple[Step, ...] | None = None
+    table: tuple[tuple[float, ...], ...] | None = None
     align_corners: bool = False
     slide_crop: tuple[int, int] | None = None
     slide_stride: tuple[int, int] | None = None
@@ -55,6 +67,13 @@ class ModelInfo:
     weights: str = "source"
     checkpoint: Mapping[str, str] | None = None
     rewrites: tuple[str, ...] = ()
+
+    @property
+    def chain(self) -> tuple[Step, ...]:
+        """What the source does to a decoded image before normalization, in order."""
+        if self.steps is not None or self.resize_scale is None:
+            return self.steps or ()
+        return (ResizeStep(scale=self.resize_scale, keep_ratio=self.keep_ratio),)
 
 
 class Notes:
@@ -75,13 +94,36 @@ class Notes:
 class Source:
     """A model to compile: `module` maps (N, C, H, W) to logits in eager PyTorch, or `onnx_model` is given as it is.
 
-    notes: what came up when it was opened, for the user.
+    notes: what came up when it was opened, for the user. on_files: the source's own way from a file to a mask.
     """
 
     info: ModelInfo
     module: nn.Module | None = None
     onnx_model: onnx.ModelProto | None = None
     notes: tuple[str, ...] = ()
+    on_files: OnFiles | None = None
+
+
+@dataclass(frozen=True)
+class OwnMask:
+    """What the source's own code makes of a file. tensor: what enters the network, None where that is not seen.
+
+    logits: (C, H, W) at the size of the mask (H, W), None where they are not seen.
+    """
+
+    tensor: np.ndarray | None
+    mask: np.ndarray
+    logits: np.ndarray | None
+
+
+class OnFiles(Protocol):
+    """A source's own way from a file to a mask, for comparison with `segment`."""
+
+    def tensor(self, path: Path, fixed: tuple[int, int] | None) -> np.ndarray | None:
+        """What enters the network: (1, C, H, W). fixed: (height, width) that images get instead of the source's."""
+
+    def mask(self, path: Path, how: Manifest, fixed: tuple[int, int] | None, shrink: int) -> OwnMask:
+        """The mask, with the inference mode of `how`. shrink: divides the sizes that the source resizes images to."""
 
 
 def generic_classes(channels: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:

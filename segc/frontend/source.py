@@ -15,9 +15,18 @@ _NO_SOURCE = (".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".xml")
 
 
 def open_source(
-    source: str | Path, *, checkpoint: str | Path | None = None, allow_mismatch: bool = False, mode: str | None = None
+    source: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    allow_mismatch: bool = False,
+    mode: str | None = None,
+    channels: int | None = None,
+    skipped: tuple[str, ...] = (),
 ) -> Source:
-    """Load SOURCE. Raises SourceError, CheckpointError, FileError or MissingPackageError, each saying what to do."""
+    """Load SOURCE. channels: of its images, where it does not say. skipped: steps of a test pipeline to leave out.
+
+    Raises SourceError, CheckpointError, FileError or MissingPackageError, each saying what to do.
+    """
     path = Path(source)
     if is_onnx(source):
         from segc.frontend.onnx_file import open_onnx
@@ -34,7 +43,9 @@ def open_source(
     if is_mmseg_config(config):
         from segc.frontend.mmseg_config import open_config
 
-        return open_config(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, mode=mode)
+        return open_config(
+            config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, mode=mode, channels=channels, skipped=skipped
+        )
     from segc.frontend.python_file import open_python
 
     return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch)
@@ -52,6 +63,8 @@ def is_mmseg_config(path: Path) -> bool:
     """
     import ast
 
+    if path.suffix in (".json", ".yaml", ".yml"):
+        return True
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), path.name)
     except (SyntaxError, ValueError) as error:

@@ -23,12 +23,13 @@ import numpy.typing as npt
 
 from segc import ranges
 from segc.bundle.manifest import Input, Manifest
+from segc.bundle.preprocessing import Loader, usual_loader
 from segc.bundle.store import read_bundle
 from segc.bundle.typed import WrongValue, decode
 from segc.errors import BundleError, Code, CompileError, MissingPackageError, ShapeError, UsageError
 from segc.runtime.guard import runtime_errors
 from segc.runtime.hybrid_session import HybridSession, step
-from segc.runtime.images import as_bgr
+from segc.runtime.images import MAX_PIXELS, as_loaded, read_image
 from segc.runtime.masks.dispatch import Via, resize_argmax, resize_threshold
 from segc.runtime.preprocessing import Floats, preprocess, resized
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
@@ -154,23 +155,21 @@ class Engine:
     def segment(self, image: npt.NDArray[np.generic], *, direct: bool = False) -> Segmentation:
         """image: uint8 (H, W, 3) BGR as cv2 reads it (also grey, BGRA, 16 bits); the mask has the image's size.
 
+        A model that does not see 8 bits of colour (`preprocessing.loader` of the manifest) takes the array that its
+        loader gives: (H, W) or (H, W, channels) in any numeric type. `read` decodes a file so.
+
         direct: where this runtime makes the mask from small logits, resize them to the image in one step. mmseg, and
         segc by default, resizes twice, to the network's input and then to the image; docs/masks.md has the difference.
         Raises ShapeError when the engine does not take the image's size after preprocessing, and what `run` raises.
         """
         manifest = self.manifest
-        if (channels := manifest.input.shape[1]) != 3:
-            raise UsageError(
-                f"the model takes {channels} channels, an image has 3",
-                code=Code.UNSUPPORTED_BY_MODEL,
-                so="use Engine.run on arrays you prepare",
-            )
-        bgr = as_bgr(image)
+        decoded = as_loaded(image, self._loader, manifest.input.shape[1])
+        size = decoded.shape[:2]
         if manifest.input.dtype == "uint8":
-            x: Array = resized(bgr, manifest.preprocessing)[None]
+            x: Array = resized(decoded, manifest.preprocessing)[None]
             bottom = right = 0
         else:
-            x, (bottom, right) = preprocess(bgr, manifest.preprocessing)
+            x, (bottom, right) = preprocess(decoded, manifest.preprocessing)
         height, width = self._sides(x)
         kept = height - bottom, width - right
         if manifest.inference.mode == "slide":
@@ -179,14 +178,26 @@ class Engine:
                 SlidingRows(
                     self._forward, x, kept, manifest.output.channels, manifest.inference.crop, manifest.inference.stride
                 ),
-                bgr.shape[:2],
+                size,
             )
         elif manifest.output.decode is not None and manifest.output.decode.resize:
-            mask = self._from_small(x, kept, bgr.shape[:2], direct)
+            mask = self._from_small(x, kept, size, direct)
         else:
             y = self._forward(x)[..., : kept[0], : kept[1]]
-            mask = resize_nearest(y, bgr.shape[:2]) if y.ndim == 2 else self._decide(ArrayRows(y), bgr.shape[:2])
+            mask = resize_nearest(y, size) if y.ndim == 2 else self._decide(ArrayRows(y), size)
         return Segmentation(mask, manifest.classes, manifest.palette)
+
+    def read(self, path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Array:
+        """Decode an image file for `segment`, as this model's loader does. Raises FileError, MissingPackageError."""
+        return read_image(path, max_pixels, self._loader)
+
+    def with_manifest(self, manifest: Manifest) -> Engine:
+        """The same engine, described otherwise."""
+        return Engine(manifest, self._session, self._threads)
+
+    @property
+    def _loader(self) -> Loader | None:
+        return self.manifest.preprocessing.loader or usual_loader(self.manifest.input.shape[1])
 
     def _decide(self, logits: Rows, size: tuple[int, int], via: Via | None = None) -> Mask:
         """Logits resized to the image, as class numbers."""

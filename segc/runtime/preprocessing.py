@@ -1,55 +1,58 @@
-"""mmseg 1.2.2's test-time path from a BGR image to the network's input, bit for bit, in NumPy and OpenCV.
+"""mmseg 1.2.2's test-time path from a decoded image to the network's input, bit for bit, in NumPy and OpenCV.
 
-Resize (mmcv's, cv2 backend) works on uint8; then SegDataPreProcessor swaps the channels, computes (x - mean) / std in
-float32 and pads to the right and bottom. One deviation: mmcv fails when keep_ratio rounds a side to 0, here it is 1.
+The steps of the test pipeline work on the image as it was decoded; then SegDataPreProcessor swaps the channels,
+computes (x - mean) / std in float32 and pads to the right and bottom.
 """
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segc.bundle.manifest import Pad, Preprocessing, Resize
-from segc.runtime.images import Image
+from segc.bundle.preprocessing import Pad, Preprocessing
+from segc.errors import Code, ShapeError, UsageError
+from segc.runtime.transforms import Array, apply
 
 Floats = npt.NDArray[np.float32]
 
 
-def preprocess(image: Image, how: Preprocessing) -> tuple[Floats, tuple[int, int]]:
-    """uint8 (H, W, 3) BGR to float32 (1, 3, H', W'), with the rows and columns of padding it ends in."""
-    image = resized(image, how)
+def preprocess(image: Array, how: Preprocessing) -> tuple[Floats, tuple[int, int]]:
+    """An image (H, W) or (H, W, c) to float32 (1, C, H', W'), with the rows and columns of padding it ends in.
+
+    C is the length of `how.mean`; an image of one channel goes into all of them. Raises ShapeError for other channels.
+    """
+    image = apply(image, how.chain)
     height, width = image.shape[:2]
     bottom, right = padding((height, width), how.pad)
-    x = np.empty((1, 3, height + bottom, width + right), np.float32)
+    x = np.empty((1, len(how.mean), height + bottom, width + right), np.float32)
     x[..., height:, :] = how.pad.value
     x[..., width:] = how.pad.value
     normalize(image, how, x[0, :, :height, :width])
-    return x, (bottom, right)
+    return x, (0, 0) if how.pad.kept else (bottom, right)
 
 
-def resized(image: Image, how: Preprocessing) -> Image:
-    """The image at the size that the network is to see, before padding: uint8 (H', W', 3)."""
-    if not how.resize:
-        return image
-    size = resized_size(image.shape[:2], how.resize)
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR))
+def resized(image: Array, how: Preprocessing) -> Array:
+    """The image at the size that the network is to see, before normalization: (H', W', 3)."""
+    return apply(image, how.chain)
 
 
-def resized_size(size: tuple[int, ...], resize: Resize) -> tuple[int, int]:
-    """The (height, width) that mmcv's Resize gives an image of `size` (height, width)."""
-    if not resize.keep_ratio:
-        return resize.scale[1], resize.scale[0]
-    factor = min(max(resize.scale) / max(size), min(resize.scale) / min(size))
-    height, width = (max(1, int(side * factor + 0.5)) for side in size)
-    return height, width
-
-
-def normalize(image: Image, how: Preprocessing, out: Floats) -> None:
-    """Write (channel - mean) / std into `out` (3, H, W), channels in the order of `how`."""
+def normalize(image: Array, how: Preprocessing, out: Floats) -> None:
+    """Write (channel - mean) / std into `out` (C, H, W), channels in the order of `how`."""
+    planes = image[..., None] if image.ndim == 2 else image
+    have, channels = planes.shape[2], len(how.mean)
+    if have not in (1, channels):
+        raise ShapeError(
+            f"the image has {have} channel{'s' * (have != 1)}, the model takes {channels}",
+            code=Code.INPUT_SHAPE,
+            so=f"give images of {channels} channel{'s' * (channels != 1)}, as the model was trained on",
+        )
+    swap = how.channel_order == "RGB" and have == 3
     for channel, (mean, std) in enumerate(zip(how.mean, how.std, strict=True)):
-        source = 2 - channel if how.channel_order == "RGB" else channel
-        np.subtract(image[..., source], np.float32(mean), out=out[channel], dtype=np.float32)
+        plane = planes[..., 0 if have == 1 else 2 - channel if swap else channel]
+        if how.table is not None:
+            out[channel] = _looked_up(plane, how.table[channel])
+            continue
+        np.subtract(plane, np.float32(mean), out=out[channel], dtype=np.float32, casting="unsafe")
         out[channel] /= np.float32(std)
 
 
@@ -59,3 +62,11 @@ def padding(size: tuple[int, int], pad: Pad) -> tuple[int, int]:
         return max(pad.size[0] - size[0], 0), max(pad.size[1] - size[1], 0)
     divisor = pad.divisor or 1
     return -size[0] % divisor, -size[1] % divisor
+
+
+def _looked_up(plane: Array, table: tuple[float, ...]) -> Floats:
+    if plane.dtype != np.uint8:
+        raise UsageError(
+            f"the image is {plane.dtype}, the model's preprocessing is known for 8 bits only", code=Code.INPUT_TYPE
+        )
+    return np.asarray(table, np.float32)[plane]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from segc import ranges
 from segc.errors import Code, MissingPackageError, ShapeError, UsageError
 from segc.files.whole import write_whole
-from segc.runtime.images import Image, as_bgr
+from segc.runtime.images import Image, eight_bits
 from segc.runtime.resize import Mask
 
 _ROWS = 256  # worked on at a time
@@ -60,11 +60,13 @@ class Segmentation:
         ranges.OPACITY.require("opacity", opacity)
         if image.shape[:2] != self.mask.shape:
             raise ShapeError(f"the image has shape {image.shape}, the mask {self.mask.shape}", code=Code.INPUT_SHAPE)
+        if image.dtype not in (np.uint8, np.uint16):
+            image = eight_bits(image)  # stretched as a whole, not strip by strip
         colours = np.ascontiguousarray(self._colours(256**self.mask.itemsize)[:, ::-1])
         shown = np.empty((*self.mask.shape, 3), np.uint8) if out is None else out
         for at in range(0, len(self.mask), _ROWS):  # in strips: the colours of a whole image are as large as it is
             rows = slice(at, at + _ROWS)
-            under = as_bgr(image[rows])
+            under = eight_bits(image[rows])
             shown[rows] = cv2.addWeighted(under, 1 - opacity, colours[self.mask[rows]], opacity, 0)
         return shown
 

@@ -26,11 +26,11 @@ OF_TARGETS = {"set": "options"} | {option.name: "options" for _, option in FLAGS
 RENAMED: dict[str, dict[str, str]] = {
     "compile": {
         "no_verify": "verify", "no_hybrid": "hybrid", "min_segment": "partitioning",
-        **OF_TARGETS,
+        "skip_transform": "skip_transforms", **OF_TARGETS,
     },
     "build": OF_TARGETS,
     "run": {"no_overlay": "overlay", "signature": "public_key"},
-    "verify": {"signature": "public_key"},
+    "verify": {"signature": "public_key", "skip_transform": "skip_transforms"},
 }  # fmt: skip
 PRINTING = {"json", "help", "verbose"}
 ONLY_PRINTING = {"opt": {"skips"}}

@@ -14,6 +14,7 @@ pytest.importorskip("mmseg")
 import torch
 from torch import nn
 
+from segc.bundle.preprocessing import ResizeStep, ResizeToMultiple
 from segc.commands.compile import compile as compile_source
 from segc.errors import SourceError, UsageError
 from segc.frontend.mmseg_env import config_root
@@ -46,10 +47,18 @@ def test_padding_of_the_test_time_is_taken_over(tmp_path: Path) -> None:
     assert (info.pad_size, info.pad_divisor) == ((64, 96), None)
 
 
-def test_steps_that_segment_does_not_repeat_are_noted(tmp_path: Path) -> None:
-    notes = opened(tmp_path, EXTRA="dict(type='ResizeToMultiple', size_divisor=32),").notes
-    assert any("'ResizeToMultiple'" in note for note in notes)
-    assert not any("'Resize'" in note for note in opened(tmp_path).notes)
+def test_steps_besides_a_resize_are_kept_in_order(tmp_path: Path) -> None:
+    info = opened(tmp_path, EXTRA="dict(type='ResizeToMultiple', size_divisor=32),").info
+    assert info.resize_scale is None
+    assert info.steps == (ResizeStep(scale=(96, 64), keep_ratio=True), ResizeToMultiple(divisor=32))
+
+
+def test_a_step_that_segment_cannot_repeat_is_refused_and_left_out_on_request(tmp_path: Path) -> None:
+    path = config(tmp_path, EXTRA="dict(type='RandomCrop', crop_size=(8, 8)),")
+    result = segc("compile", path, "-o", tmp_path / "b")
+    refused(result, SourceError.exit_code, "'RandomCrop'", "SEGC-S114", "--skip-transform RandomCrop")
+    found = open_source(path, skipped=("RandomCrop",))
+    assert found.info.resize_scale == (96, 64) and any("'RandomCrop'" in note for note in found.notes)
 
 
 def test_a_slide_brings_its_window(tmp_path: Path) -> None:

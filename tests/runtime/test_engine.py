@@ -401,10 +401,35 @@ def test_logits_of_a_lower_resolution_are_brought_to_the_inputs_first() -> None:
     assert sliding.segment(image).mask.shape == (37, 53)
 
 
-def test_models_of_other_inputs_than_colour_are_pointed_to_run() -> None:
-    grey, _ = engine(input__shape=[None, 1, None, None], preprocessing__mean=[0], preprocessing__std=[1])
-    with pytest.raises(UsageError, match="1 channels"):
-        grey.segment(photograph(8, 8))
+def test_grey_models_take_grey_images_and_refuse_colour(tmp_path: Path) -> None:
+    grey, _ = engine(
+        Recorder(lambda x: np.concatenate([x, 255 - x, 0 * x], 1)), input__shape=[None, 1, None, None],
+        preprocessing__mean=[0], preprocessing__std=[1],
+    )  # fmt: skip
+    image = photograph(9, 11)
+    with pytest.raises(ShapeError, match="grey images"):
+        grey.segment(image)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    read = grey.read(tmp_path / "a.png")
+    np.testing.assert_array_equal(read, cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_GRAYSCALE))
+    np.testing.assert_array_equal(grey.segment(read).mask, read < 128)
+    np.testing.assert_array_equal(grey.segment(read[..., None]).mask, read < 128)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.float64, np.int16])
+def test_models_of_many_bands_take_any_numbers(kind: type) -> None:
+    many, session = engine(
+        Recorder(lambda x: x[:, :3]), input__shape=[None, 5, None, None], preprocessing__mean=[1] * 5,
+        preprocessing__std=[2] * 5,
+    )  # fmt: skip
+    bands: np.ndarray = np.random.default_rng(0).integers(0, 100, (9, 11, 5)).astype(kind)
+    np.testing.assert_array_equal(many.segment(bands).mask, bands[..., :3].argmax(2))
+    assert session.shapes == [(1, 5, 9, 11)]
+    for wrong in (bands[..., :4], bands[..., None], bands[:0]):
+        with pytest.raises(ShapeError):
+            many.segment(wrong)
+    with pytest.raises(UsageError, match="bool"):
+        many.segment(bands > 3)
 
 
 def test_a_very_large_image_is_segmented_in_bounded_memory(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segc.bundle.manifest import Pad, Preprocessing, Resize
-from segc.runtime.preprocessing import padding, preprocess, resized_size
+from segc.bundle.preprocessing import Pad, Preprocessing
+from segc.runtime.preprocessing import padding, preprocess
+from segc.runtime.transforms import resized_size
 from tests.helpers.tiny_bundles import manifest, photograph
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -85,9 +86,8 @@ def test_whole_numbers_and_no_normalization_are_mmsegs_too() -> None:
 
 def test_a_side_that_rounds_to_nothing_is_one_pixel() -> None:
     """OpenCV is asked for a height of 0 by mmcv, and fails."""
-    how = Resize(scale=(2048, 1024), keep_ratio=True)
-    assert resized_size((1, 9000), how) == (1, 2048)
-    assert resized_size((9000, 1), how) == (2048, 1)
+    assert resized_size((1, 9000), (2048, 1024), keep_ratio=True) == (1, 2048)
+    assert resized_size((9000, 1), (2048, 1024), keep_ratio=True) == (2048, 1)
     x, _ = preprocess(photograph(1, 9000), described(resize={"scale": [2048, 1024], "keep_ratio": True}))
     assert x.shape == (1, 3, 1, 2048)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segc.bundle.manifest import Pad, Preprocessing
+from segc.bundle.preprocessing import Pad, Preprocessing
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
 from segc.passes.support import evaluate
 from segc.runtime.preprocessing import preprocess
