@@ -355,7 +355,8 @@ EXPLANATIONS = {
     ),
     Code.OPTIONAL_PACKAGE: Explanation(
         "A package for an optional feature is not installed",
-        "Saving masks needs Pillow, `--scheduler` needs Dask.",
+        "Saving masks needs Pillow, `--scheduler` Dask, signatures py-minisign, and bills of materials "
+        "cyclonedx-python-lib.",
         "Install the package, or omit the option.",
     ),
     Code.TARGET_MISSING: Explanation(

@@ -18,8 +18,8 @@ from segc.isolation.supervisor import run_command
 from segc.targets.protocol import NamedSession, Runtime, Settings
 
 ABSENT = (
-    "no pyppl.nn here; it comes from a build of OpenPPL's ppl.nn (docs/pplnn.md), from no package index: what is"
-    " called pyppl there is another project"
+    "the module pyppl.nn is not installed; a build of OpenPPL's ppl.nn has it (docs/pplnn.md). The package pyppl on"
+    " package indexes is another project"
 )
 PROBE_SECONDS = 60
 IN_CHILD = "in_child"  # the option by which the child knows that it is one
@@ -65,7 +65,7 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSess
         return PplnnSession(directory, threads)
     if not importable():
         raise CompileError(
-            "PPLNN is not here", code=Code.ENGINE_PLATFORM, because=ABSENT, where=str(directory),
+            "PPLNN is not installed", code=Code.ENGINE_PLATFORM, because=ABSENT, where=str(directory),
             so="build ppl.nn from source; model.onnx of the bundle also runs in ONNX Runtime",
         )  # fmt: skip
     limit = float(options["time_limit"])

@@ -99,7 +99,7 @@ def test_the_guard_sees_children_that_import_the_compiler(guarded: Guarded) -> N
 @pytest.mark.parametrize(
     ("target", "options", "says"),
     [
-        ("pplnn", {"time_limit": 9}, "PPLNN is not here"),
+        ("pplnn", {"time_limit": 9}, "PPLNN is not installed"),
         ("tensorrt", {"deferred": True}, "the engine is not built yet"),
     ],
 )

@@ -183,7 +183,7 @@ def _refusal(answer: Mapping[str, Any], names: Sequence[str]) -> Exception:
         return NodesRefused([(e["node"], _words(e)) for e in answer["errors"]])
     if answer.get("mismatch"):
         return CompileError(
-            "TensorRT understands the graph's inputs and outputs otherwise", code=Code.ENGINE_BUILD,
+            "TensorRT reads the graph's inputs and outputs differently", code=Code.ENGINE_BUILD,
             because=answer["mismatch"],
             so="report it with the model; this is a defect of the legalization",
         )  # fmt: skip

@@ -62,7 +62,7 @@ def test_a_file_in_the_measured_region(tmp_path: Path, device: str) -> None:
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 11)] and model.ir_version == 6
     ops = [node.op_type for node in model.graph.node]
     assert ops == (["Conv", "MatMul", "MatMul"] if device == "x86" else ["Conv", "Resize"])
-    assert bundle.report["status"].startswith("emitted, not run: no pyppl.nn here")
+    assert bundle.report["status"].startswith("emitted, not run: the module pyppl.nn is not installed")
     assert bundle.report["parity"]["ran"] == "the legalized graph in ONNX Runtime"
     assert set(bundle.manifest.files) == {"model.onnx", "pplnn.json", "README.md", "report.json"}
 
@@ -149,13 +149,13 @@ def test_the_python_of_the_bundle_runs(tmp_path: Path, fake: pytest.MonkeyPatch,
 def test_the_doctor_says_where_it_comes_from() -> None:
     findings = json.loads(segc("doctor", "--json").out)["findings"]
     (found,) = [f for f in findings if f["what"] == "target pplnn"]
-    assert found["works"] and "from no package index" in found["detail"] and "docs/pplnn.md" in found["detail"]
+    assert found["works"] and "another project" in found["detail"] and "docs/pplnn.md" in found["detail"]
     assert "pip" not in found["detail"] + found["so"]
 
 
 def test_without_the_module_a_bundle_is_not_loaded(tmp_path: Path) -> None:
     bundle = package.compile(onnx_file(tmp_path), target="pplnn", out=tmp_path / "b")
-    with pytest.raises(CompileError, match="PPLNN is not here"):
+    with pytest.raises(CompileError, match="PPLNN is not installed"):
         package.load(bundle.path)
     x = np.ones((1, 3, 8, 12), np.float32)
     y = onnxruntime.InferenceSession(bundle.path / "model.onnx").run(None, {"x": x})[0]
