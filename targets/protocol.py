@@ -60,7 +60,8 @@ class Settings:
     """What an engine is to be beside the graph. options: every Option of the target, defaults filled in.
 
     shape_range: of a dynamic engine, where the user gave one or the target needs one. images: known once the source is.
-    threads: of trials while emitting; 0 takes as many as the runtime does by itself.
+    threads: of trials while emitting; 0 takes as many as the runtime does by itself. metadata: for files that have a
+    place for keys and values.
     """
 
     precision: str = "fp32"
@@ -68,6 +69,7 @@ class Settings:
     options: Mapping[str, str] = field(default_factory=dict)
     images: Images | None = None
     threads: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,15 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The compiled source."""
+    """The compiled source. output, values: of several outputs the one the user chose, and what it holds, if given."""
 
     kind: str
     name: str
     sha256: Sha256 | None
     weights: str
     checkpoint: Checkpoint | None
+    output: str | None
+    values: Literal["logits", "probabilities", "classes"] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segc import ranges
 from segc.errors import Code, UsageError
@@ -65,6 +65,54 @@ def add_signature(parser: argparse.ArgumentParser) -> None:
         "--signature", metavar="PUBLIC_KEY",
         help="refuse a bundle that is not signed with this key of minisign (a file, or base64); see segc sign",
     )  # fmt: skip
+
+
+def add_given(parser: argparse.ArgumentParser) -> None:
+    """Add what the user may say about ONNX and Python sources."""
+    group = parser.add_argument_group(
+        "ONNX and Python sources",
+        "these precede what the file, its metadata or a preprocessor_config.json beside it says",
+    )
+    group.add_argument("--mean", type=numbers("--mean"), metavar="M,M,M", help="subtracted from the channels")
+    group.add_argument("--std", type=numbers("--std"), metavar="S,S,S", help="the channels are divided by it then")
+    group.add_argument("--channel-order", metavar="RGB|BGR", help="order of the channels, mean and std (default RGB)")
+    group.add_argument(
+        "--scale", type=lambda text: numbers("--scale")(text)[0], metavar="F",
+        help="the image's values are multiplied by it first, for example 1/255 (default 1)",
+    )  # fmt: skip
+    group.add_argument("--classes", metavar="FILE", help="names of the classes: one a line, or JSON")
+    group.add_argument("--palette", metavar="FILE", help="colours of the classes: r,g,b or #rrggbb a line, or JSON")
+    group.add_argument(
+        "--threshold", type=lambda text: numbers("--threshold")(text)[0], metavar="P",
+        help="probability from which on a head with one channel means foreground (default 0.5)",
+    )  # fmt: skip
+    group.add_argument("--output-name", metavar="NAME", help="the output of an ONNX file, or the key, with the map")
+    group.add_argument(
+        "--output-values", metavar="V",
+        help="what the output holds: logits, probabilities or classes (default: found out)",
+    )  # fmt: skip
+
+
+def given(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_given`, as parameters of `segc.compile`."""
+    names = ("mean", "std", "channel_order", "scale", "classes", "palette", "threshold", "output_name", "output_values")
+    return {name: getattr(args, name) for name in names}
+
+
+def numbers(option: str) -> Callable[[str], tuple[float, ...]]:
+    """The type of an option that takes numbers between commas; each may be a fraction. It raises UsageError."""
+
+    def read(text: str) -> tuple[float, ...]:
+        try:
+            parts = [[float(side) for side in part.split("/", 1)] for part in text.split(",")]
+            return tuple(part[0] / part[1] if len(part) > 1 else part[0] for part in parts)
+        except (ValueError, ZeroDivisionError):
+            raise UsageError(
+                f"{option} '{text[:40]}' is not valid", code=Code.INVALID_NUMBER,
+                because="it takes numbers with commas between them", so="for example 123.675,116.28,103.53 or 1/255",
+            ) from None  # fmt: skip
+
+    return read
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -70,6 +70,7 @@ def add_parser(commands: Any) -> None:
         "--allow-file-difference", action="store_true",
         help="publish the bundle, with a note, though `segment` differs from the source's own way from file to mask",
     )  # fmt: skip
+    arguments.add_given(p)
     arguments.add_native_limits(p)
     arguments.add_common(p)
 
@@ -94,7 +95,7 @@ def main(args: argparse.Namespace) -> int:
             hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
             memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
             skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
-            progress=progress,
+            progress=progress, **arguments.given(args),
         )  # fmt: skip
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))

@@ -13,6 +13,7 @@ from segc.compilation import steps
 from segc.compilation.cache import CompileCache
 from segc.compilation.request import Request
 from segc.compilation.setup import Progress
+from segc.frontend.given import Given
 from segc.hybrid.options import Partitioning
 from segc.suggestions import checked_keywords
 from segc.targets.protocol import ShapeRange
@@ -76,6 +77,15 @@ def compile(
     channels: int | None = None,
     skip_transforms: Sequence[str] = (),
     allow_file_difference: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channel_order: Literal["RGB", "BGR"] | None = None,
+    scale: float | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    palette: Sequence[tuple[int, int, int]] | str | Path | None = None,
+    threshold: float | None = None,
+    output_name: str | None = None,
+    output_values: Literal["logits", "probabilities", "classes"] | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
@@ -99,7 +109,12 @@ def compile(
     in which libraries look at an ONNX source, default 3/4 of the machine's; time_limit: seconds of one look, default
     600. channels: of images, where the model does not say. skip_transforms: steps of the config's test pipeline that
     `segment` leaves out. allow_file_difference: publish the bundle, with a note, though `segment` differs from the
-    source's own way from a file to a mask. progress: called with a sentence before each step.
+    source's own way from a file to a mask.
+    The others are for ONNX files and Python files, and precede what the file or its metadata says. An image's values
+    become (value * scale - mean) / std, in channel_order. classes, palette: of all classes in order, or a file with
+    one a line or JSON. threshold: of a head with one channel. output_name: of a model with several outputs.
+    output_values: what it holds, where segc finds out something else. progress: called with a sentence
+    before each step.
     Raises SegcError; then nothing is published. docs/bundle.md describes the bundle.
     """
     request = Request(
@@ -110,5 +125,9 @@ def compile(
         keep_onnx=keep_onnx, dump_ir=dump_ir, check=check, simplify=simplify, threads=threads,
         memory_limit=memory_limit, time_limit=time_limit, channels=channels, skip_transforms=tuple(skip_transforms),
         allow_file_difference=allow_file_difference,
+        given=Given.of(
+            mean=mean, std=std, channel_order=channel_order, scale=scale, classes=classes, palette=palette,
+            threshold=threshold, output_name=output_name, output_values=output_values,
+        ),
     )  # fmt: skip
     return compile_request(request, progress)

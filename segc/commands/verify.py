@@ -15,6 +15,7 @@ from segc.compilation import file_gate
 from segc.compilation.file_gate import FileCase
 from segc.compilation.guarded import guarded_libraries
 from segc.errors import Code, ParityError, SourceError
+from segc.frontend.given import Given
 from segc.frontend.model import Source
 from segc.frontend.source import is_onnx, open_source, zoo_names
 from segc.parity import metrics, sample_inputs
@@ -76,6 +77,7 @@ def verify(
         opened = open_source(
             source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
             mode=engine.manifest.inference.mode, channels=channels, skipped=tuple(skip_transforms),
+            given=_given(engine.manifest),
         )  # fmt: skip
         _require_same(engine.manifest, opened)
         progress("comparing")
@@ -122,6 +124,15 @@ def _reference(manifest: Manifest, opened: Source) -> Callable[[np.ndarray], np.
     if manifest.input.dtype == "uint8":
         return sample_inputs.of_images(reference, pre.mean, pre.std, pre.channel_order)
     return reference
+
+
+def _given(manifest: Manifest) -> Given | None:
+    """What the user said about the output at compile time."""
+    if manifest.source.kind == "mmseg":
+        return None
+    return Given(
+        classes=manifest.classes, output_name=manifest.source.output, output_values=manifest.source.values
+    )  # fmt: skip
 
 
 def _source_name(manifest: Manifest) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from segc import targets
 from segc.bundle.manifest import Decode
-from segc.compilation import mask_placement, parity_gate
+from segc.compilation import consumer_metadata, manifest_builder, mask_placement, parity_gate
 from segc.compilation.lowering import HOST, Exported, Masks, Planned, count_ops, lower, plan
 from segc.compilation.setup import runtime_version
 from segc.graph import ir
@@ -78,7 +78,10 @@ def emit(planned: Planned, directory: Path) -> Emitted:
         model = ir.to_model(graph, functions=False, origins=target.source_info)
         try:
             if planned.plan is None:
-                options = target.emit(model, directory, setup.settings).options
+                size = manifest_builder.image_shape(graph)[2:]
+                images = setup.request.input == "uint8"
+                metadata = consumer_metadata.of(planned.source.info, size, images=images)
+                options = target.emit(model, directory, replace(setup.settings, metadata=metadata)).options
             else:
                 versions = {HOST: runtime_version(targets.get(HOST)), target.name: setup.runtime}
                 segments = emit_segments(graph, planned.plan, directory, setup.settings, versions)

@@ -14,7 +14,7 @@ from segc.compilation import manifest_builder
 from segc.compilation.request import Request, open_fitting, with_output
 from segc.compilation.setup import Setup, settled
 from segc.errors import Code, CompileError, ShapeError, SourceError, UsageError
-from segc.frontend.model import ModelInfo, Source
+from segc.frontend.model import ModelInfo, Source, with_found
 from segc.graph import invariants, ir, libraries
 from segc.graph.sizes import require_fitting, require_memory
 from segc.hybrid.plan import Plan
@@ -180,6 +180,7 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
         from segc.frontend.onnx_file import at_opset
 
         return at_opset(source.onnx_model, opset), source.info
+    from segc.frontend.logits_model import PlainLogits
     from segc.frontend.trace import dynamic_limits, trace
 
     module, info, journal = source.module, source.info, opened.setup.journal
@@ -190,6 +191,9 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
         info = replace(info, divisor=divisor, minimum=minimum)
     traced = journal.cache.traced((full, dynamic, opset), lambda: trace(module, full, opset=opset, dynamic=dynamic))
     journal.notes.add(*traced.notes)
+    if isinstance(module, PlainLogits):
+        journal.notes.add(*module.found.notes)
+        info = with_found(info, module.found.threshold, shifted=module.found.shifted)
     return traced.model, replace(info, rewrites=traced.rewrites)
 
 

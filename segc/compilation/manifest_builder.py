@@ -45,6 +45,8 @@ def manifest(
             "sha256": info.sha256,
             "weights": info.weights,
             "checkpoint": info.checkpoint,
+            "output": info.output,
+            "values": info.values,
         },
         "target": {
             "name": target.name,
@@ -94,6 +96,9 @@ def with_head(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
         info = replace(info, threshold=0.5)
         notes.add("the head has one channel and no threshold: pixels with sigmoid(logit) > 0.5 are foreground")
     count = max(info.channels, 2)
+    if info.channels == 1 and len(info.classes) == 1:
+        info = replace(info, classes=("background", *info.classes))
+    _require_named(info, count)
     if len(info.classes) != count:
         if info.classes:
             notes.add(f"the source has {len(info.classes)} class names for {count} classes: generic names are used")
@@ -102,6 +107,17 @@ def with_head(info: ModelInfo, graph: gs.Graph, notes: Notes) -> ModelInfo:
     if len(info.palette) != count:
         return replace(info, palette=generic_classes(count)[1])
     return info
+
+
+def _require_named(info: ModelInfo, count: int) -> None:
+    """Refuse class names and colours that the user gave and that are not `count`. Raises SourceError."""
+    for by, given, what in ((info.named_by, info.classes, "name"), (info.coloured_by, info.palette, "colour")):
+        if by and len(given) != count:
+            raise SourceError(
+                f"{by} has {len(given)} {what}s, the model {count} classes", code=Code.CLASSES,
+                because=f"its output has {info.channels} channel{'s' * (info.channels > 1)}",
+                so=f"give one {what} for each class, the background included",
+            )  # fmt: skip
 
 
 def selects_by_top_k(graph: gs.Graph) -> bool:

@@ -11,6 +11,7 @@ from segc.bundle.preprocessing import Gray, Normalize, Rerange
 from segc.compilation import mask_placement
 from segc.compilation.cache import CompileCache
 from segc.errors import Code, ShapeError, UsageError
+from segc.frontend.given import Given
 from segc.frontend.model import ModelInfo, Notes, Source
 from segc.frontend.source import open_source
 from segc.hybrid.options import Partitioning
@@ -51,6 +52,7 @@ class Request:
     channels: int | None = None
     skip_transforms: tuple[str, ...] = ()
     allow_file_difference: bool = False
+    given: Given = field(default_factory=Given)
 
 
 def require_sane(request: Request, target: targets.Target) -> None:
@@ -142,24 +144,16 @@ def _require_images(request: Request, target: targets.Target) -> None:
 
 def open_shared(request: Request, cache: CompileCache) -> Source:
     """The source of a request, opened once for all compiles with this cache."""
-    return cache.source(
-        (
-            request.source,
-            request.checkpoint,
-            request.allow_mismatch,
-            request.mode,
-            request.channels,
-            request.skip_transforms,
-        ),
-        lambda: open_source(
-            request.source,
-            checkpoint=request.checkpoint,
-            allow_mismatch=request.allow_mismatch,
-            mode=request.mode,
-            channels=request.channels,
-            skipped=request.skip_transforms,
-        ),
-    )
+    checkpoint, lax, mode, given = request.checkpoint, request.allow_mismatch, request.mode, request.given
+    channels, skipped = request.channels, request.skip_transforms
+
+    def opened() -> Source:
+        return open_source(
+            request.source, checkpoint=checkpoint, allow_mismatch=lax, mode=mode, channels=channels, skipped=skipped,
+            given=given,
+        )  # fmt: skip
+
+    return cache.source((request.source, checkpoint, lax, mode, channels, skipped, given), opened)
 
 
 def open_fitting(request: Request, cache: CompileCache, notes: Notes) -> Source:

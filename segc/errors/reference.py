@@ -205,6 +205,12 @@ EXPLANATIONS = {
         "Do the step to the images before `segment` and leave it out with --skip-transform NAME, which is noted in the "
         "report; or use one of mmcv's and mmseg's own transforms.",
     ),
+    Code.CLASSES: Explanation(
+        "Class names or colours that do not fit",
+        "The names in --classes or in `meta`, or the colours, are not as many as the model has classes, or a file with "
+        "them cannot be understood.",
+        "Give one name and one colour for each class. A head with one channel has the background and a foreground.",
+    ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
         "A fault of a checkpoint that no other code describes, mostly from a target or front end of another package.",

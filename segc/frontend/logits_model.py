@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import nn
+
+from segc.frontend.torch_tail import Asked, Found, Reader, Watch, sizes_of
 
 
 class MmsegLogits(nn.Module):
@@ -28,33 +29,25 @@ class MmsegLogits(nn.Module):
         return logits
 
 
-class NotLogitsError(TypeError):
-    """The model runs, but what it returns is not a map of logits."""
-
-
 class PlainLogits(nn.Module):
-    """Any module; of a dictionary the entry 'out' or 'logits' counts, of a sequence the first."""
+    """Any module that returns a map of classes in one form or another; see segc.frontend.torch_tail.
 
-    def __init__(self, module: nn.Module) -> None:
+    forward: float32 (N, C, H, W) -> float32 (N, channels, H, W), logits.
+    """
+
+    def __init__(self, module: nn.Module, asked: Asked = Asked()) -> None:  # noqa: B008 - it is frozen
         super().__init__()
         self.module = module
+        self.reader = Reader(asked)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of a batch. Raises NotLogitsError when the module returns nothing that looks like them."""
-        return pick_logits(self.module(x))
+        with Watch() as watch:
+            output = self.module(x)
+        size = sizes_of(x)
+        return self.reader.logits(output, watch, (size[2], size[3]))
 
-
-def pick_logits(output: Any) -> torch.Tensor:
-    """The logits in what a segmentation model returns."""
-    if isinstance(output, Mapping):
-        output = next((output[k] for k in ("out", "logits") if k in output), next(iter(output.values()), None))
-    if isinstance(output, (list, tuple)) and output:
-        output = output[0]
-    if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        found = (
-            f"a tensor of shape {tuple(output.shape)}"
-            if isinstance(output, torch.Tensor)
-            else f"a {type(output).__name__}"
-        )
-        raise NotLogitsError(f"the model returned {found}; logits of shape (N, classes, H, W) are needed")
-    return output
+    @property
+    def found(self) -> Found:
+        """What the output of the last run was."""
+        return self.reader.found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,10 +28,13 @@ class ModelInfo:
     Sizes are in pixels, (height, width) unless a comment says otherwise.
 
     channels: what the head gives; one channel means foreground where sigmoid(logit) > threshold.
+    shifted: the logits are probabilities less 0.5, see `of_shifted`. named_by, coloured_by: who gave the class
+    names and colours, where a number of them that does not fit is an error.
     batch: of a static engine. fixed: the height and width that an ONNX file prescribes, None where it leaves one open.
     resize_scale: (width, height) as mmseg writes it; None feeds images as they are. steps: in place of it, where the
     test pipeline does more. loader, table, pad_kept: see segc.bundle.preprocessing.
     minimum, divisor: of heights and widths a dynamic engine takes.
+    output, values: of several outputs the one that the user named, and what it holds.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
     """
 
@@ -39,7 +43,10 @@ class ModelInfo:
     sha256: str
     channels: int = 0
     threshold: float | None = None
+    shifted: bool = False
     classes: tuple[str, ...] = ()
+    named_by: str = ""
+    coloured_by: str = ""
     palette: tuple[tuple[int, int, int], ...] = ()
     channel_order: str = "RGB"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -64,6 +71,8 @@ class ModelInfo:
     minimum: tuple[int, int] = (1, 1)
     divisor: int = 1
     test_cfg: Mapping[str, Any] = field(default_factory=dict)
+    output: str | None = None
+    values: str | None = None
     weights: str = "source"
     checkpoint: Mapping[str, str] | None = None
     rewrites: tuple[str, ...] = ()
@@ -124,6 +133,19 @@ class OnFiles(Protocol):
 
     def mask(self, path: Path, how: Manifest, fixed: tuple[int, int] | None, shrink: int) -> OwnMask:
         """The mask, with the inference mode of `how`. shrink: divides the sizes that the source resizes images to."""
+
+
+def with_found(info: ModelInfo, threshold: float | None, *, shifted: bool) -> ModelInfo:
+    """`info` with what its output turned out to be: a threshold of its own, or probabilities less 0.5."""
+    if shifted:
+        wanted = 0.5 if info.threshold is None else info.threshold
+        return replace(info, threshold=of_shifted(wanted), shifted=True)
+    return info if threshold is None or info.threshold is not None else replace(info, threshold=threshold)
+
+
+def of_shifted(threshold: float) -> float:
+    """The threshold for sigmoid(p - 0.5) that decides as `threshold` does for p."""
+    return 1 / (1 + math.exp(0.5 - threshold))
 
 
 def generic_classes(channels: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:

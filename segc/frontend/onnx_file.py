@@ -10,8 +10,9 @@ import onnx.defs
 
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import Code, SourceError
-from segc.frontend import onnx_input, onnx_output
-from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source
+from segc.frontend import onnx_input, onnx_metadata, onnx_output
+from segc.frontend.given import Given
+from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source, with_found
 from segc.frontend.onnx_edit import FileGraph
 from segc.frontend.onnx_output import Asked
 from segc.graph import dialect, ir, libraries
@@ -24,11 +25,12 @@ _STANDARD = {"", "ai.onnx", "segc"}
 _NO_PREPROCESSING = "an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled"
 
 
-def open_onnx(path: Path, asked: Asked = Asked()) -> Source:  # noqa: B008 - it is frozen
+def open_onnx(path: Path, given: Given | None = None) -> Source:
     """Load and check the file: valid protobuf, external data inside its folder, known ops, one image in, a map out.
 
     float16 and bfloat16 become float32, the image float32 (N, C, H, W), the output logits (N, classes, H, W).
     """
+    given = given or Given()
     model = read_model(path)
     _require_known_ops(model, path)
     _require_valid(model, path)
@@ -37,6 +39,8 @@ def open_onnx(path: Path, asked: Asked = Asked()) -> Source:  # noqa: B008 - it 
     notes = [f"the file computes in {' and '.join(types)}: the engine, and what it is compared with, compute the same"
              " graph in float32" for types in [widen(model)] if types]  # fmt: skip
     graph = FileGraph(model)
+    metadata = onnx_metadata.described({prop.key: prop.value for prop in model.metadata_props}, path)
+    asked = Asked(given.output_name, given.output_values, len(given.classes or metadata.classes))
     image = onnx_input.find(graph, path)
     batch, channels, height, width = image.sizes
     shape = (height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1])
@@ -44,11 +48,18 @@ def open_onnx(path: Path, asked: Asked = Asked()) -> Source:  # noqa: B008 - it 
     name, chosen = onnx_output.choose(graph, asked, shape, path)
     found = onnx_output.as_logits(graph, name, asked, shape, path)
     onnx_input.require_alone(graph, image, path)
-    notes += [*onnx_input.as_floats(graph, image), *chosen, *found.notes, _NO_PREPROCESSING]
+    notes += [*onnx_input.as_floats(graph, image), *chosen, *found.notes]
     info = ModelInfo(
-        "onnx", path.stem, sha256_of_file(path), shape=shape, threshold=found.threshold,
-        in_channels=channels or 3, batch=batch or 1, fixed=(height, width),
+        "onnx", path.stem, sha256_of_file(path), shape=shape, in_channels=channels or 3, batch=batch or 1,
+        fixed=(height, width),
     )  # fmt: skip
+    info = with_found(info, found.threshold, shifted=found.shifted)
+    described = metadata.applied(info, free=height is None and width is None)
+    info = given.applied(described)
+    if metadata.by:
+        notes.append(metadata.note(described))
+    elif given.mean is None and given.std is None and given.scale is None:
+        notes.append(_NO_PREPROCESSING)
     return Source(info, onnx_model=model, notes=tuple(notes))
 
 

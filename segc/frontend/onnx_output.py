@@ -33,14 +33,14 @@ class Asked:
     name: str | None = None
     values: str | None = None
     classes: int = 0
-    threshold: float | None = None
 
 
 @dataclass
 class Found:
-    """What came of it. threshold: None where the file says nothing."""
+    """What came of it. threshold: None where the file says nothing. shifted: probabilities less 0.5."""
 
     threshold: float | None = None
+    shifted: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -275,17 +275,16 @@ class _Reading:
         return self.graph.add("Cast", [self.name], f"{self.name}_float", to=onnx.TensorProto.FLOAT)
 
     def _shifted(self) -> str:
-        """Probabilities of one channel less their threshold, which is then where the foreground begins."""
+        """Probabilities of one channel less 0.5: a sigmoid of that keeps their order, and 0.5 where it is."""
         if self._channels() != 1:
             self._note(f"output '{self.name}' holds probabilities: the largest decides")
             return self.name
-        level = 0.5 if self.asked.threshold is None else self.asked.threshold
-        self.found.threshold = 0.5
+        self.found.shifted = True
         self._note(
             f"output '{self.name}' holds probabilities that no Sigmoid at the end makes: the bundle's logits are the"
-            f" probabilities less {level:g}"
+            " probabilities less 0.5"
         )
-        level_named = self.graph.constant_named(f"{self.name}_level", np.array(level, np.float32))
+        level_named = self.graph.constant_named(f"{self.name}_level", np.array(0.5, np.float32))
         return self.graph.add("Sub", [self._floats(), level_named], f"{self.name}_logits")
 
     def _opaque_classes(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import Code, MissingPackageError, SourceError
 from segc.frontend import calibrate
+from segc.frontend.given import Given
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, pair
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ _META = {
 _META_HELP = f"meta is a dict; known keys: {', '.join(sorted(_META))}"
 
 
-def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool) -> Source:
+def open_python(
+    path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool, given: Given | None = None
+) -> Source:
     """Run the file and take its model. `meta`, a dict, may hold the fields of ModelInfo named in `_META`."""
     from segc.frontend.checkpoint import load_into, read_checkpoint
 
@@ -35,6 +38,7 @@ def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
             "PyTorch is needed to trace a model", code=Code.FRONTEND_MISSING, so="pip install 'segc[mmseg]'"
         )
     from segc.frontend.logits_model import PlainLogits
+    from segc.frontend.torch_tail import NARROW, Asked
 
     calibrate.seed_everything()
     module_file = _run(path)
@@ -48,7 +52,16 @@ def open_python(path: Path, *, checkpoint: str | Path | None, allow_mismatch: bo
             info, weights="checkpoint", checkpoint=read.record(),
             classes=info.classes or read.dataset.classes or (), palette=info.palette or read.dataset.palette or (),
         )  # fmt: skip
-    return Source(info, PlainLogits(model).eval(), notes=tuple(notes))
+    given = given or Given()
+    info = given.applied(info)
+    if narrow := sorted({str(t.dtype)[6:] for t in model.state_dict().values() if t.dtype in NARROW}):
+        notes.add(
+            f"the model is in {' and '.join(narrow)}: the engine, and what it is compared with, compute the same in"
+            " float32"
+        )
+        model.float()
+    asked = Asked(given.output_name, given.output_values, len(info.classes))
+    return Source(info, PlainLogits(model, asked).eval(), notes=tuple(notes))
 
 
 def _run(path: Path) -> ModuleType:
@@ -119,6 +132,7 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
             name=path.stem,
             sha256=sha256_of_file(path),
             classes=tuple(str(c) for c in meta.get("classes", ())),
+            named_by="`meta`" if meta.get("classes") else "",
             palette=tuple((int(r), int(g), int(b)) for r, g, b in meta.get("palette", ())),
             mean=tuple(float(v) for v in meta.get("mean", (0.0, 0.0, 0.0))),
             std=tuple(float(v) for v in meta.get("std", (1.0, 1.0, 1.0))),

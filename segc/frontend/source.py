@@ -7,6 +7,7 @@ from pathlib import Path
 from segc.bundle.manifest import NAME
 from segc.errors import Code, SourceError
 from segc.files.names import IMAGE_EXTENSIONS
+from segc.frontend.given import Given, refuse_for_configs
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.model import Source
 from segc.suggestions import closest
@@ -22,6 +23,7 @@ def open_source(
     mode: str | None = None,
     channels: int | None = None,
     skipped: tuple[str, ...] = (),
+    given: Given | None = None,
 ) -> Source:
     """Load SOURCE. channels: of its images, where it does not say. skipped: steps of a test pipeline to leave out.
 
@@ -38,17 +40,19 @@ def open_source(
                 because=f"--checkpoint {checkpoint} was given too",
                 so="omit --checkpoint",
             )
-        return open_onnx(path)
+        return open_onnx(path, given)
     config = _config_path(str(source))
     if is_mmseg_config(config):
         from segc.frontend.mmseg_config import open_config
 
+        if given is not None:
+            refuse_for_configs(given)
         return open_config(
             config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, mode=mode, channels=channels, skipped=skipped
         )
     from segc.frontend.python_file import open_python
 
-    return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch)
+    return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given)
 
 
 def is_onnx(source: str | Path) -> bool:

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from segc.errors import Code, CompileError, ShapeError, SourceError
-from segc.frontend.logits_model import NotLogitsError
 from segc.frontend.quiet import quiet
 from segc.frontend.rewrites import table
+from segc.frontend.torch_tail import NotLogitsError
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,11 @@ from segc.targets.onnxruntime.runtime import FILE
 from segc.targets.protocol import Emitted, Settings
 
 
-def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
+def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
     """Write model.onnx, and model.onnx.data beside it where the weights do not fit one file."""
+    del model.metadata_props[:]
+    for key, value in sorted(settings.metadata.items()):
+        model.metadata_props.add(key=key, value=value)
     if fits_one_file(model):
         (directory / FILE).write_bytes(model.SerializeToString(deterministic=True))
         return Emitted((FILE,))

@@ -15,6 +15,7 @@ import segc
 from segc.cli import COMMANDS, _commands, arguments, parser
 from segc.compilation.request import Request
 from segc.errors import SegcError, UsageError
+from segc.frontend.given import Given
 from segc.targets.flags import FLAGS
 from tests.helpers.calls import python
 from tests.helpers.calls import segc as command_line
@@ -95,7 +96,9 @@ def test_flags_of_targets_reach_the_function_as_options() -> None:
 
 def test_a_request_has_the_options_of_compile() -> None:
     parameters = set(inspect.signature(segc.compile).parameters) - ONLY_PYTHON
-    assert {field.name for field in dataclasses.fields(Request)} == parameters
+    given = {field.name for field in dataclasses.fields(Given)}
+    assert given < parameters
+    assert {field.name for field in dataclasses.fields(Request)} == parameters - given | {"given"}
 
 
 def test_every_error_is_exported() -> None:

@@ -123,7 +123,9 @@ def test_settings_reach_emitter_and_manifest(tmp_path: Path, offer: Callable[[ta
     done = segc("compile", model(tmp_path), "--target", "private", "--device", "cuda", "-o", tmp_path / "b")
     assert done.code == 0, done.err
     images = Images((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB")
-    assert seen == [Settings(options={"device": "cuda"}, images=images)]
+    (settings,) = seen
+    assert replace(settings, metadata={}) == Settings(options={"device": "cuda"}, images=images)
+    assert settings.metadata["model_info mean_values"] == "0 0 0"
     written = json.loads((tmp_path / "b" / "segc.json").read_text())
     assert written["target"]["settings"] == {"device": "cuda"}
     refused(
