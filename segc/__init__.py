@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from segc.commands.sbom import sbom as sbom
     from segc.commands.sign import Signed as Signed
     from segc.commands.sign import sign as sign
+    from segc.commands.val import ValResult as ValResult
+    from segc.commands.val import val as val
     from segc.commands.verify import Verification as Verification
     from segc.commands.verify import verify as verify
     from segc.compilation import steps as steps
@@ -71,6 +73,7 @@ _MEMBERS = {
     "segc.commands.run": ("run", "RunResult", "SegmentedImage"),
     "segc.commands.sbom": ("sbom", "BillOfMaterials"),
     "segc.commands.sign": ("sign", "Signed"),
+    "segc.commands.val": ("val", "ValResult"),
     "segc.commands.verify": ("verify", "Verification"),
     "segc.errors": (
         "BundleError", "CheckpointError", "CompileError", "FileError", "LegalityError", "MissingPackageError",
@@ -90,9 +93,9 @@ __all__ = [
     "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError", "Engine",
     "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult", "MissingPackageError", "Optimized",
     "ParityError", "Partitioning", "RunResult", "SegcError", "Segmentation", "SegmentedImage", "ShapeError",
-    "ShapeRange", "Signed", "SourceError", "UsageError", "Verification", "__version__", "bench", "build", "compile",
-    "doctor", "errors", "inspect", "load", "matrix", "optimize", "passes", "run", "sbom", "sign", "steps", "targets",
-    "verify",
+    "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult", "Verification", "__version__", "bench", "build",
+    "compile", "doctor", "errors", "inspect", "load", "matrix", "optimize", "passes", "run", "sbom", "sign", "steps",
+    "targets", "val", "verify",
 ]  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 import segc
 from segc.bundle.store import read_bundle
 from segc.cli import main, parser
-from tests.helpers.tiny_models import onnx_file
+from tests.helpers.labelled_images import labelled
+from tests.helpers.tiny_models import onnx_file, source
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -187,6 +188,20 @@ def test_the_code_of_the_scripting_guide_runs(
             logger.setLevel(logging.NOTSET)
     for line in "".join(blocks("docs/scripting.md", "console")).splitlines():
         run(line.removeprefix("$ SEGC_LOG=debug ").removeprefix("$ "))
+
+
+def test_the_commands_of_the_page_on_scores_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    source(tmp_path, channels=3, name="my_model.py")
+    labelled(tmp_path, count=3)
+    monkeypatch.chdir(tmp_path)
+    for line in "".join(blocks("docs/val.md", "bash")).splitlines():
+        run(line)
+    assert (tmp_path / "scores" / "val.json").is_file() and (tmp_path / "scores.jsonl").is_file()
+    exec(compile(blocks("docs/val.md", "python")[0], "val.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("my-model 0.")
 
 
 def test_the_op_of_the_ncnn_guide_runs(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ COMMANDS = (
     "build",
     "opt",
     "run",
+    "val",
     "verify",
     "sign",
     "sbom",

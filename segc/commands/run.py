@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +93,9 @@ def run(
     started. `segc.load` gives an Engine for arrays instead of files.
     """
     from segc.runtime.engine import load
+    from segc.runtime.image_errors import errors_of_images
     from segc.runtime.images import find_images
+    from segc.runtime.stream import in_order
 
     ranges.OPACITY.require("--opacity", opacity)
     ranges.PIXELS.require("--max-pixels", max_pixels)
@@ -105,15 +106,20 @@ def run(
     _make_folder(folder)
     done: list[SegmentedImage] = []
     failed: list[tuple[Path, SegcError]] = []
-    for number, image in enumerate(found, 1):
+
+    def outcome(image: ImageFile) -> SegmentedImage | SegcError:
         try:
-            with _errors_of_images(image.path):
-                result = segment_file(
+            with errors_of_images(image.path):
+                return segment_file(
                     engine, image, folder, overlay=overlay, opacity=opacity, direct=direct, max_pixels=max_pixels
                 )
         except SegcError as error:
-            _log.warning("%s is not segmented: %s", image.path, error.what)
-            failed.append((image.path, error))
+            return error
+
+    for number, (image, result) in enumerate(zip(found, in_order(outcome, found), strict=True), 1):
+        if isinstance(result, SegcError):
+            _log.warning("%s is not segmented: %s", image.path, result.what)
+            failed.append((image.path, result))
             progress(number, len(found), None)
         else:
             done.append(result)
@@ -146,25 +152,6 @@ def segment_file(
     shares = {name: round(n / result.mask.size, 6) for name, n in counts}
     height, width = result.mask.shape
     return SegmentedImage(image.path, mask, shown if overlay else None, (height, width), shares)
-
-
-@contextmanager
-def _errors_of_images(path: Path) -> Iterator[None]:
-    """What one image can do to memory and to OpenCV, as an error of that image."""
-    import cv2
-
-    try:
-        yield
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            raise FileError(
-                f"the image {path} cannot be segmented", code=Code.IMAGE_TOO_LARGE, because="memory ran out",
-                so="cut it into tiles",
-            ) from error  # fmt: skip
-        raise FileError(
-            f"the image {path} cannot be segmented", code=Code.IMAGE_UNREADABLE, because=str(error),
-            so="convert it to PNG",
-        ) from error  # fmt: skip
 
 
 def _require_apart(out: Path, given: Iterable[str | Path], images: list[ImageFile]) -> None:

@@ -120,6 +120,12 @@ EXPLANATIONS = {
         "An entry point of another package is not a Target, or two packages offer one name.",
         "Remove or repair the package that the message names.",
     ),
+    Code.CLASSES_DIFFER: Explanation(
+        "The number of classes differs",
+        "Bundles that are evaluated together, and the dataset that they are evaluated on, must have the same number of "
+        "classes, or a label would mean two things.",
+        "Evaluate the bundles one by one, each on its own labels; `--label-map` renumbers labels.",
+    ),
     Code.SOURCE: Explanation(
         "The source cannot be used",
         "A fault of a source that no other code describes, mostly from a target or front end of another package.",
@@ -210,6 +216,12 @@ EXPLANATIONS = {
         "The names in --classes or in `meta`, or the colours, are not as many as the model has classes, or a file with "
         "them cannot be understood.",
         "Give one name and one colour for each class. A head with one channel has the background and a foreground.",
+    ),
+    Code.DATASET: Explanation(
+        "The dataset of a config cannot be opened",
+        "A config for `--dataset` has a test_dataloader, or a val_dataloader, whose dataset mmseg can build: its type "
+        "is registered, its folders and lists of files are there, and its classes are known.",
+        "Correct the config. Paths in it are relative to the current folder, as in mmseg.",
     ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
@@ -422,6 +434,30 @@ EXPLANATIONS = {
         "A key does not sign or check",
         "The file is no key of minisign, is of the other kind (public instead of secret), or its password is wrong.",
         "Give the key that `minisign -G` wrote, and the password of an encrypted key in SEGC_KEY_PASSWORD.",
+    ),
+    Code.NO_LABEL: Explanation(
+        "An image has no label, or more than one",
+        "`segc val` looks in the folder of --labels for a file of the image's name, whatever its extension: a.jpg and "
+        "a.png belong together.",
+        "Add or rename the label. Where labels have other names, as those of Cityscapes have, give an mmseg dataset "
+        "config with `--dataset`.",
+    ),
+    Code.LABEL_UNUSABLE: Explanation(
+        "A label holds no class numbers",
+        "The pixels of a label are class numbers: the indices of a PNG with a palette, or the values of a grey one of "
+        "8 or 16 bits. This file has colours, is a JPEG, whose compression changes numbers, or is damaged.",
+        "Convert it to class numbers, as a PNG.",
+    ),
+    Code.LABEL_SIZE: Explanation(
+        "An image and its label differ in size",
+        "Every pixel of an image has one label. Masks are compared at the size of the image, as mmseg does.",
+        "Give the label that belongs to the image, at its size.",
+    ),
+    Code.OTHER_STATE: Explanation(
+        "The state file belongs to another evaluation",
+        "A state file remembers what was counted for certain bundles and certain rules for labels. With other ones its "
+        "numbers would be mixed with numbers that mean something else.",
+        "Choose another file with `--state`, or delete this one to begin again.",
     ),
     Code.COMPILE: Explanation(
         "A step failed",

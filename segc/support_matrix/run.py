@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from segc.errors import Code, FileError, MissingPackageError
+from segc import cluster
 from segc.files.errors import file_errors
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 from segc.support_matrix.cells import FAILED, Cell, Job
@@ -92,25 +92,7 @@ def _pool(workers: int) -> Iterator[Submit]:
 @contextmanager
 def _dask(address: str) -> Iterator[Submit]:
     """Submit to a Dask cluster. There too, every job runs in a child process."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise MissingPackageError(
-            "--scheduler needs Dask",
-            code=Code.OPTIONAL_PACKAGE,
-            because="the package 'distributed' is not installed",
-            so="pip install distributed",
-        ) from error
-    try:
-        client: Any = distributed.Client(address, timeout=10)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise FileError(
-            f"no Dask scheduler answers at '{address}'",
-            code=Code.NO_SCHEDULER,
-            because=str(error),
-            so="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
-        ) from error
-    with client:
+    with cluster.client(address) as client:
         executor = client.get_executor(pure=False)
         yield lambda job, timeout: cast("Future[list[Cell]]", executor.submit(run_isolated, job, timeout))
 

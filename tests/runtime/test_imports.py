@@ -51,6 +51,14 @@ from segc.cli import main
 for bundle in bundles:
     assert main(["run", bundle, photo, "-o", out]) == 0
 """
+VAL = """
+import sys
+import cv2, numpy as np
+from segc.cli import main
+folder, *bundles = sys.argv[1:]
+for at, bundle in enumerate(bundles):
+    assert main(["val", bundle, "--images", folder, "--labels", f"{folder}/labels", "-o", f"{folder}/{at}"]) == 0
+"""
 BENCH = """
 import sys
 from segc.cli import main
@@ -88,6 +96,18 @@ def test_running_bundles_imports_no_compiler(
         assert done.code == 0, done.err
         assert imported == [], f"{words}: imported {imported[0]} and {len(imported) - 1} more"
         assert started >= processes
+
+
+def test_evaluating_bundles_imports_no_compiler(
+    bundle_of: Callable[[str, str], Path], guarded: Guarded, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    (images / "labels").mkdir(parents=True)
+    cv2.imwrite(str(images / "photo.png"), photograph(24, 40))
+    cv2.imwrite(str(images / "labels" / "photo.png"), photograph(24, 40)[..., 0] % 2)
+    done, imported, _ = guarded(VAL, images, bundle_of("onnxruntime", "whole"), bundle_of("onnxruntime", "slide"))
+    assert done.code == 0, done.err
+    assert imported == [] and "1 image evaluated" in done.out
 
 
 def test_the_guard_sees_children_that_import_the_compiler(guarded: Guarded) -> None:

@@ -30,6 +30,7 @@ BY_SUBJECT = {
     "pipeline": "the order of passes and what hangs on it",
     "runtime": "kernels are compared with each other and with torch",
     "support_matrix": "cells, jobs and page are one run",
+    "validation": "areas, labels and whole evaluations are compared with mmseg's",
     "targets": "a target's table, files and engine are only right together: tests by kind of model",
 }
 # Folders of tests that mirror no folder of segc.

@@ -1,0 +1,1 @@
+"""Evaluation on labelled images: labels, areas, scores, and what is left of an evaluation that was stopped."""
