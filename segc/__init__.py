@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from segc.commands.build import build as build
     from segc.commands.compile import Bundle as Bundle
     from segc.commands.compile import compile as compile
+    from segc.commands.compile_targets import Attempt as Attempt
+    from segc.commands.compile_targets import compile_targets as compile_targets
     from segc.commands.doctor import Finding as Finding
     from segc.commands.doctor import doctor as doctor
     from segc.commands.inspect import Inspection as Inspection
@@ -66,6 +68,7 @@ _MEMBERS = {
     "segc.commands.bench": ("bench", "BenchResult"),
     "segc.commands.build": ("build",),
     "segc.commands.compile": ("compile", "Bundle"),
+    "segc.commands.compile_targets": ("compile_targets", "Attempt"),
     "segc.commands.doctor": ("doctor", "Finding"),
     "segc.commands.inspect": ("inspect", "Inspection"),
     "segc.commands.matrix": ("matrix", "MatrixResult"),
@@ -90,12 +93,12 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError", "Engine",
+    "Attempt", "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError", "Engine",
     "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult", "MissingPackageError", "Optimized",
     "ParityError", "Partitioning", "RunResult", "SegcError", "Segmentation", "SegmentedImage", "ShapeError",
     "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult", "Verification", "__version__", "bench", "build",
-    "compile", "doctor", "errors", "inspect", "load", "matrix", "optimize", "passes", "run", "sbom", "sign", "steps",
-    "targets", "val", "verify",
+    "compile", "compile_targets", "doctor", "errors", "inspect", "load", "matrix", "optimize", "passes", "run",
+    "sbom", "sign", "steps", "targets", "val", "verify",
 ]  # fmt: skip
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from segc import ranges
@@ -12,10 +14,13 @@ from segc.cli import arguments, console
 if TYPE_CHECKING:
     from segc.bundle.manifest import Manifest
     from segc.commands.compile import Bundle
+    from segc.commands.compile_targets import Attempt
+    from segc.compilation.request import Request
 
 _DESCRIPTION = """\
 Compile SOURCE for a target. The engine is loaded, run and compared with PyTorch before the bundle is published. A
-compile that fails or is interrupted leaves no files behind, and an existing bundle unchanged.
+compile that fails or is interrupted leaves no files behind, and an existing bundle unchanged. With several targets, a
+target that refuses does not stop the others; bundles are named OUT-TARGET; the exit code is that of the first error.
 """
 
 
@@ -25,7 +30,9 @@ def add_parser(commands: Any) -> None:
         "compile", help="compile a model into a verified bundle", description=_DESCRIPTION
     )
     arguments.add_source(p)
-    p.add_argument("--target", default="onnxruntime", metavar="T", help="default onnxruntime; `segc targets` lists all")
+    p.add_argument(
+        "--target", default="onnxruntime", metavar="T", help="default onnxruntime; several as A,B,C are traced once"
+    )
     size = p.add_mutually_exclusive_group()
     size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
     size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
@@ -76,32 +83,89 @@ def add_parser(commands: Any) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Compile, and print a summary."""
-    shape, traced = (arguments.shape(s) if s is not None else None for s in (args.shape, args.trace_shape))
+    """Compile, and print a summary; for several targets a table. A target that refuses stops no other."""
+    names = list(dict.fromkeys(name.strip() for name in args.target.split(",")))
     with console.steps(quiet=args.json) as progress:
         progress("starting")
         arguments.prepare_libraries(args.source)
-        from segc.commands.compile import compile as compile_source
-        from segc.hybrid.options import Partitioning
+        from segc.commands.compile import compile_request
+        from segc.commands.compile_targets import compile_targets
 
-        bundle = compile_source(
-            args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
-            checkpoint=args.checkpoint, precision=args.precision, output=args.output, decode=args.decode,
-            input=args.input, mode=args.mode,
-            verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
-            force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
-            simplify=args.simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
-            options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
-            hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
-            memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
-            skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
-            progress=progress, **arguments.given(args),
-        )  # fmt: skip
+        request = _request(args)
+        if len(names) > 1:
+            attempts = compile_targets(request, names, progress=progress)
+        else:
+            bundle = compile_request(request, progress)
+    if len(names) > 1:
+        return _print_attempts(attempts, as_json=args.json)
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), "report": bundle.report}, indent=2))
     else:
         _print(bundle)
     return 0
+
+
+def _request(args: argparse.Namespace) -> Request:
+    from segc.compilation.request import Request
+    from segc.frontend.given import Given
+    from segc.hybrid.options import Partitioning
+
+    shape, traced = (arguments.shape(s) if s is not None else None for s in (args.shape, args.trace_shape))
+    return Request(
+        args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
+        checkpoint=args.checkpoint, precision=args.precision, output=args.output, decode=args.decode,
+        input=args.input, mode=args.mode,
+        verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
+        force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
+        simplify=args.simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
+        options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
+        hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
+        memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
+        skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
+        given=Given.of(**arguments.given(args)),
+    )  # fmt: skip
+
+
+def _print_attempts(attempts: Sequence[Attempt], *, as_json: bool) -> int:
+    """Print what became of each target. Returns 0, or the exit code of the first error."""
+    errors = [attempt.error for attempt in attempts if attempt.error is not None]
+    if as_json:
+        print(json.dumps([_attempt_json(attempt) for attempt in attempts], indent=2))
+        return errors[0].exit_code if errors else 0
+    for note in dict.fromkeys(n for a in attempts if a.bundle is not None for n in a.bundle.report["notes"]):
+        print(f"note: {note}")
+    console.table(
+        ("target", "status", "nodes", "MB", "largest error", "equal pixels", "bundle"),
+        [_attempt_row(attempt) for attempt in attempts],
+    )
+    for attempt in attempts:
+        if attempt.error is not None:
+            print(f"{attempt.target}: {attempt.error}", file=sys.stderr)
+    return errors[0].exit_code if errors else 0
+
+
+def _attempt_row(attempt: Attempt) -> list[str]:
+    if attempt.bundle is None:
+        return [attempt.target, f"refused [{attempt.error.code if attempt.error else ''}]", *["-"] * 5]
+    report, manifest = attempt.bundle.report, attempt.bundle.manifest
+    cases = report["parity"]["cases"] if report["parity"] is not None else []
+    errors = [float(case["relative_error"]) for case in cases if case["relative_error"] is not None]
+    return [
+        attempt.target,
+        f"{report['status_kind']}{', hybrid' if manifest.hybrid else ''}",
+        str(sum(report["ops"]["after"].values())),
+        f"{sum(file.bytes for file in manifest.files.values()) / 1e6:.1f}",
+        f"{max(errors):.2e}" if errors else "-",
+        f"{min(float(case['agreement']) for case in cases):.4%}" if cases else "not checked",
+        str(attempt.bundle.path),
+    ]
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    found: dict[str, Any] = {"target": attempt.target}
+    if attempt.bundle is not None:
+        return found | {"bundle": str(attempt.bundle.path), "report": attempt.bundle.report}
+    return found | (attempt.error.to_json() if attempt.error is not None else {})
 
 
 def _print(bundle: Bundle) -> None:
