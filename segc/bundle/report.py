@@ -39,6 +39,8 @@ class Case:
     boundary_agreement: Figure
     differing_pixels: Count
     margin_ratio: Figure | None
+    near_ties: Count | None
+    rounding: Figure | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,5 +227,5 @@ def parity_row(case: dict[str, Any]) -> list[str]:
         f"{case['agreement']:.4%}",
         f"{case['miou']:.4f}",
         f"{case['boundary_agreement']:.4%}",
-        str(case["differing_pixels"]),
+        str(case["differing_pixels"]) + (f" ({case['near_ties']} near ties)" if case["near_ties"] else ""),
     ]

@@ -18,7 +18,7 @@ from segc.errors import Code, ParityError, SourceError
 from segc.frontend.given import Given
 from segc.frontend.model import Source
 from segc.frontend.source import is_onnx, open_source, zoo_names
-from segc.parity import metrics, sample_inputs
+from segc.parity import metrics, rounding, sample_inputs
 from segc.parity.limits import Limits, by_pixels, limits_of
 from segc.parity.reference import reference_of
 from segc.runtime.engine import Engine, load
@@ -70,6 +70,10 @@ def verify(
     """
     progress("checking the bundle's files")
     engine = load(bundle, threads=threads, public_key=public_key)
+    own = targets.get(engine.manifest.target.name).limits
+    limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
+    if engine.manifest.model.top_k:
+        limits = by_pixels(limits)
     progress("opening the source")
     named = _images(engine, Path(images)) if images is not None else _standard(engine.manifest)
     of_file = source is not None and is_onnx(source)
@@ -84,11 +88,9 @@ def verify(
         cases = metrics.run_cases(
             _reference(engine.manifest, opened), lambda x: next(iter(engine.run(x).values())), named,
             engine.manifest.output.threshold,
+            rounding.measure(opened, engine.manifest.precision, images=engine.manifest.input.dtype == "uint8"),
+            limits.agreement,
         )  # fmt: skip
-    own = targets.get(engine.manifest.target.name).limits
-    limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
-    if engine.manifest.model.top_k:
-        limits = by_pixels(limits)
     if missed := metrics.failures(cases, limits):
         raise ParityError(
             f"the {engine.manifest.target.name} engine does not compute what its source computes",

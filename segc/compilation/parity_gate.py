@@ -33,15 +33,20 @@ def cases(
     info: ModelInfo,
     request: Request,
     bounds: targets.ShapeRange | None,
+    rounding: Callable[[np.ndarray], float | None] | None = None,
+    agreement: float = 0.0,
 ) -> list[metrics.Case]:
     """Compare engine and reference on noise and the photograph, at every size of the gate.
 
     engine(size): the bundle's function for inputs of this (height, width). bounds: the engine's range of sizes.
+    rounding, agreement: see `metrics.run_cases`.
     """
     return [
         case
         for shape in _shapes(graph, info, request, bounds)
-        for case in metrics.run_cases(reference, engine(shape[2:]), inputs(shape, info, request), info.threshold)
+        for case in metrics.run_cases(
+            reference, engine(shape[2:]), inputs(shape, info, request), info.threshold, rounding, agreement
+        )
     ]
 
 

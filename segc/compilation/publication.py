@@ -40,6 +40,8 @@ def verify(loaded: Loaded) -> Verified:
         )
     if not request.verify:
         return Verified((), limits)
+    from segc.parity import rounding
+
     with setup.journal.step(
         "verify", f"comparing with {'PyTorch' if made.source.module is not None else 'the source file'}"
     ):
@@ -48,6 +50,7 @@ def verify(loaded: Loaded) -> Verified:
         cases = parity_gate.cases(
             reference, lambda size: parity_gate.masked(run, loaded.decode, info, size, request.threads),
             made.graph, info, request, setup.settings.shape_range,
+            rounding.measure(made.source, request.precision, images=request.input == "uint8"), limits.agreement,
         )  # fmt: skip
     seen = reference.seen if isinstance(reference, stored_reference.Recorder) else ()
     return Verified(cases, limits, seen, _on_files(loaded, limits))

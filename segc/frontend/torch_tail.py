@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from segc.frontend import output_form
 
 NARROW = (torch.float16, torch.bfloat16)
+_COMPUTED = (torch.float32, torch.float64)
 _MOVES = {"squeeze", "unsqueeze", "permute", "transpose", "movedim", "contiguous", "clone", "detach"}
 _CASTS = {"float", "double", "to", "type", "byte", "long", "int", "bool", "round", "clamp", "clip", "half", "bfloat16"}
 _SCALES = {"mul", "__mul__", "__rmul__", "multiply", "div", "__truediv__", "true_divide"}
@@ -121,7 +122,7 @@ class Reader:
                 return self._shifted(self._planar(tensor, size))
             if values == "classes" or not tensor.is_floating_point():
                 return self._spread(self._planar(tensor.float(), size))
-        return self._planar(tensor.float() if tensor.dtype != torch.float32 else tensor, size)
+        return self._planar(tensor if tensor.dtype in _COMPUTED else tensor.float(), size)
 
     def _chosen(self, output: Any, size: tuple[int, int]) -> torch.Tensor:
         named = _tensors(output)

@@ -28,6 +28,7 @@ SEGMENT = {
 CASE = {
     "name": "noise", "shape": [1, 3, 8, 8], "max_abs_error": 0.0, "relative_error": "inf", "agreement": 1.0,
     "miou": "nan", "boundary_agreement": 1, "differing_pixels": 0, "margin_ratio": None,
+    "near_ties": None, "rounding": None,
 }  # fmt: skip
 PARITY = {
     "reference": "PyTorch", "ran": "ncnn", "limits": {"relative_error": None, "agreement": 0.9}, "cases": [CASE],
