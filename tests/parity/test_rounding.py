@@ -14,6 +14,7 @@ from segc.frontend.source import open_source
 from segc.parity import metrics, rounding
 from segc.parity.limits import Limits
 from segc.parity.noise_floor import own_error
+from segc.parity.reference import reference_of
 from tests.helpers.calls import segc as command
 from tests.helpers.tiny_models import onnx_file, source
 
@@ -77,7 +78,7 @@ def test_the_bound_of_an_onnx_file_is_at_least_the_spacing_of_its_logits(tmp_pat
     opened = open_source(onnx_file(tmp_path))
     found = rounding.bound(opened, X)
     assert found is not None
-    largest = np.abs(rounding.reference_of(opened)(X)).max()
+    largest = np.abs(reference_of(opened)(X)).max()
     assert rounding.SLACK * 2**-23 * largest <= found < 1e-4
 
 
