@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segc.targets.checks import Check as Check
     from segc.targets.protocol import Emitted as Emitted
     from segc.targets.protocol import Images as Images
+    from segc.targets.protocol import LogitsBeside as LogitsBeside
     from segc.targets.protocol import NodesRefused as NodesRefused
     from segc.targets.protocol import Option as Option
     from segc.targets.protocol import Package as Package
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from segc.targets.registry import runtime_names as runtime_names
     from segc.targets.target import Target as Target
 
-_PROTOCOL = ("Emitted", "Images", "NodesRefused", "Option", "Package", "Runtime", "Session", "Settings", "ShapeRange")
+_PROTOCOL = (
+    "Emitted", "Images", "LogitsBeside", "NodesRefused", "Option", "Package", "Runtime", "Session", "Settings",
+    "ShapeRange",
+)  # fmt: skip
 _HOME = {
     "Check": "segc.targets.checks",
     "Target": "segc.targets.target",

@@ -37,6 +37,13 @@ class NamedSession(Session, Protocol):
         """All inputs by name, contiguous, to all outputs by name; names are those of the emitted model."""
 
 
+class LogitsSession(Session, Protocol):
+    """A loaded engine whose output is a mask, and which gives the logits that it was made from too."""
+
+    def run_logits(self, x: np.ndarray) -> np.ndarray:
+        """x: as for `run`. Returns float32 (N, C, h, w), before the last resize."""
+
+
 @dataclass(frozen=True)
 class ShapeRange:
     """Heights and widths, in pixels, of a dynamic engine: the least, the one to be fastest at, the greatest."""
@@ -73,11 +80,26 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class LogitsBeside:
+    """An engine that gives a mask also gives the logits before its last resize; see LogitsSession.
+
+    resize: whether there is one, which is bilinear, to the input's size. align_corners: of that resize.
+    """
+
+    resize: bool
+    align_corners: bool
+
+
+@dataclass(frozen=True)
 class Emitted:
-    """What an emitter wrote. files: names below the directory; options: what `load` needs, kept in the manifest."""
+    """What an emitter wrote. files: names below the directory; options: what `load` needs, kept in the manifest.
+
+    beside: of an engine for masks whose sessions give logits too.
+    """
 
     files: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    beside: LogitsBeside | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from segc import __version__
 from segc.bundle.canonical_json import canonical, sha256_of
 from segc.bundle.preprocessing import Channels, Pair, Preprocessing, Side
-from segc.bundle.typed import LARGEST, Number, Sha256, Within, WrongValue, decode, encode, require
+from segc.bundle.typed import LARGEST, OMITTABLE, Number, Sha256, Within, WrongValue, decode, encode, require
 from segc.errors import BundleError, Code
 
 FORMAT = 1
@@ -119,7 +119,10 @@ class Decode:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The output of a run: logits (N, channels, H, W) or a mask (N, H, W). With `decode`, the engine returns logits."""
+    """The output of a run: logits (N, channels, H, W) or a mask (N, H, W). With `decode`, the engine returns logits.
+
+    beside: the engine returns the mask, and on demand the logits it is made from, which `segment` decodes so.
+    """
 
     name: str
     kind: Literal["logits", "mask"]
@@ -127,9 +130,13 @@ class Output:
     channels: Channels
     threshold: Number | None
     decode: Decode | None
+    beside: Decode | None = field(default=None, metadata=OMITTABLE)
 
     def __post_init__(self) -> None:
         require(self.decode is None or self.kind == "mask", "output.decode", self.decode, "null for logits")
+        require(
+            self.beside is None or (self.kind == "mask" and self.decode is None), "output.beside", self.beside, "null"
+        )
         wanted = "float32" if self.kind == "logits" else "uint8" if self.channels <= 256 else "uint16"
         require(self.dtype == wanted, "output.dtype", self.dtype, f"{wanted} for {self.channels} {self.kind} channels")
         decided = self.channels > 1 or self.threshold is not None

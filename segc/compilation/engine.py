@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 class Emitted:
     """An engine's files in `directory`. model: the graph that they were made from. options: for the target's `load`.
 
-    segments: those of a hybrid, as in the manifest.
+    segments: those of a hybrid, as in the manifest. beside: an engine for masks gives logits too.
     """
 
     planned: Planned
@@ -41,11 +41,12 @@ class Emitted:
     model: onnx.ModelProto
     options: Mapping[str, Any]
     segments: Sequence[Mapping[str, Any]]
+    beside: targets.LogitsBeside | None
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A loaded engine. ops: how often each op occurs in the model that it was made from."""
+    """A loaded engine. ops: how often each op occurs in the model that it was made from. logits: see Emitted.beside."""
 
     planned: Planned
     directory: Path
@@ -53,6 +54,7 @@ class Loaded:
     segments: Sequence[Mapping[str, Any]]
     ops: Counter[str]
     session: targets.Session
+    logits: targets.LogitsBeside | None = None
 
     @property
     def decode(self) -> Decode | None:
@@ -61,6 +63,15 @@ class Loaded:
             return None
         changed = {name for name, result in self.planned.results if result.changes}
         return Decode(resize=StripFinalResize.name in changed)
+
+    @property
+    def beside(self) -> Decode | None:
+        """How the mask of `segment` is made of the logits that an engine for masks gives too; None if it gives none."""
+        made = self.planned
+        if self.logits is None or not made.setup.status.ran or made.masks != "graph":
+            return None
+        same = not self.logits.resize or self.logits.align_corners == made.source.info.align_corners
+        return Decode(resize=self.logits.resize) if same else None
 
     def hybrid(self) -> dict[str, Any] | None:
         """The report's entry about a graph that two runtimes share; None if one runs it all."""
@@ -74,6 +85,7 @@ def emit(planned: Planned, directory: Path) -> Emitted:
     target = setup.target
     options: Mapping[str, Any] = {}
     segments: Sequence[Mapping[str, Any]] = ()
+    beside: targets.LogitsBeside | None = None
     with setup.journal.step("emit", f"writing the {target.name} engine"):
         model = ir.to_model(graph, functions=False, origins=target.source_info)
         try:
@@ -81,7 +93,8 @@ def emit(planned: Planned, directory: Path) -> Emitted:
                 size = manifest_builder.image_shape(graph)[2:]
                 images = setup.request.input == "uint8"
                 metadata = consumer_metadata.of(planned.source.info, size, images=images)
-                options = target.emit(model, directory, replace(setup.settings, metadata=metadata)).options
+                made = target.emit(model, directory, replace(setup.settings, metadata=metadata))
+                options, beside = made.options, made.beside
             else:
                 versions = {HOST: runtime_version(targets.get(HOST)), target.name: setup.runtime}
                 segments = emit_segments(graph, planned.plan, directory, setup.settings, versions)
@@ -90,7 +103,7 @@ def emit(planned: Planned, directory: Path) -> Emitted:
         if setup.request.keep_onnx:
             kept = ir.to_model(graph, origins=True)
             (directory / "final.onnx").write_bytes(kept.SerializeToString(deterministic=True))
-    return Emitted(planned, directory, model, options, segments)
+    return Emitted(planned, directory, model, options, segments, beside)
 
 
 def load_engine(emitted: Emitted) -> Loaded:
@@ -98,7 +111,8 @@ def load_engine(emitted: Emitted) -> Loaded:
     with emitted.planned.setup.journal.step("load", "loading the engine"):
         session = _session(emitted)
     ops = count_ops(emitted.model)
-    return Loaded(emitted.planned, emitted.directory, emitted.options, emitted.segments, ops, session)
+    planned, options = emitted.planned, emitted.options
+    return Loaded(planned, emitted.directory, options, emitted.segments, ops, session, emitted.beside)
 
 
 def build_engine(exported: Exported, directory: Path) -> Loaded:

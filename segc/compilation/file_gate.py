@@ -83,7 +83,7 @@ def check(engine: Engine, own: OnFiles, limits: Limits, keep: Keep = lambda _, m
                 said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 notes.append(f"`segment` was not compared with the source's own code on {name}, which fails: {said}")
                 _log.debug("the source's own code fails on %s", name, exc_info=True)
-    nearest = how.output.kind == "mask" and how.output.decode is None
+    nearest = how.output.kind == "mask" and how.output.decode is None and how.output.beside is None
     if nearest and (seen := [case.equal for case in cases if case.equal is not None]):
         notes.append(
             f"`segment` resizes the engine's masks by nearest neighbour: {seen[0]:.2%} of a picture's pixels equal the "

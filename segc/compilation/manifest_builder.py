@@ -36,6 +36,7 @@ def manifest(
     output: str,
     segments: Sequence[Mapping[str, Any]] = (),
     decode: Decode | None = None,
+    beside: Decode | None = None,
 ) -> Manifest:
     """The manifest without its files, validated in the same way as one that is read."""
     content: dict[str, Any] = {
@@ -56,7 +57,7 @@ def manifest(
         },
         "precision": settings.precision,
         "input": _input(graph, info, settings.shape_range),
-        "output": _output(graph, info, output, decode),
+        "output": _output(graph, info, output, decode, beside),
         "preprocessing": _preprocessing(graph, info),
         "inference": {
             "mode": info.mode,
@@ -176,11 +177,14 @@ def _input(graph: gs.Graph, info: ModelInfo, sizes: ShapeRange | None) -> dict[s
     return {"name": x.name, "dtype": dtype, "layout": layout, "shape": shape, "dynamic": dynamic}
 
 
-def _output(graph: gs.Graph, info: ModelInfo, kind: str, decode: Decode | None) -> dict[str, Any]:
+def _output(
+    graph: gs.Graph, info: ModelInfo, kind: str, decode: Decode | None, beside: Decode | None
+) -> dict[str, Any]:
     dtype = "float32" if kind == "logits" else ("uint8" if info.channels <= 256 else "uint16")
     return {
         "name": graph.outputs[0].name, "kind": kind, "dtype": dtype, "channels": info.channels,
         "threshold": info.threshold, "decode": None if decode is None else {"resize": decode.resize},
+        **({} if beside is None else {"beside": {"resize": beside.resize}}),
     }  # fmt: skip
 
 

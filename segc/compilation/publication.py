@@ -76,6 +76,7 @@ class _Guarded:
 
     def __init__(self, loaded: Loaded) -> None:
         self.run = parity_gate.guarded(loaded.session, loaded.planned.setup.target.name)
+        self.run_logits = getattr(loaded.session, "run_logits", None)
 
 
 def _manifest(loaded: Loaded) -> Manifest:
@@ -83,7 +84,7 @@ def _manifest(loaded: Loaded) -> Manifest:
     return manifest_builder.manifest(
         made.source.info, made.graph, made.results, target=setup.target, runtime=setup.runtime, options=loaded.options,
         settings=setup.settings, output=setup.request.output or "logits", decode=loaded.decode,
-        segments=loaded.segments,
+        beside=loaded.beside, segments=loaded.segments,
     )  # fmt: skip
 
 

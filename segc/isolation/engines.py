@@ -24,6 +24,13 @@ class Engine:
         return targets.runtime(self.target).load(self.directory, dict(self.options), self.threads)
 
 
+@dataclass(frozen=True)
+class AskLogits:
+    """An input whose logits are wanted; see LogitsSession."""
+
+    x: Any
+
+
 def prepare(target: str) -> None:
     """Import the target's runtime, once for all forks."""
     from segc import targets
@@ -32,7 +39,10 @@ def prepare(target: str) -> None:
 
 
 def handler() -> Callable[[Any], object]:
-    """Answers an Engine by loading it; an array, or a mapping of arrays by name, by running the engine on it."""
+    """Answers an Engine by loading it; an array, or a mapping of arrays by name, by running the engine on it.
+
+    An AskLogits is answered by its logits.
+    """
     session: Any = None
 
     def answer(question: Any) -> object:
@@ -40,6 +50,8 @@ def handler() -> Callable[[Any], object]:
         if isinstance(question, Engine):
             session = question.load()
             return None
+        if isinstance(question, AskLogits):
+            return session.run_logits(question.x)
         return dict(session.run_named(question)) if isinstance(question, dict) else session.run(question)
 
     return answer

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from segc.errors import Code, CompileError
-from segc.isolation.engines import Engine
+from segc.isolation.engines import AskLogits, Engine
 from segc.isolation.supervisor import Child, ChildEnded, ChildRaised
 
 LIMIT = 900.0  # seconds for one answer
@@ -34,6 +34,10 @@ class IsolatedSession:
     def run(self, x: np.ndarray) -> np.ndarray:
         """See Session."""
         return np.asarray(self._ask(np.ascontiguousarray(x), f"running it on {'x'.join(map(str, x.shape))}"))
+
+    def run_logits(self, x: np.ndarray) -> np.ndarray:
+        """See LogitsSession."""
+        return np.asarray(self._ask(AskLogits(np.ascontiguousarray(x)), "asking for its logits"))
 
     def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """See NamedSession."""

@@ -5,7 +5,8 @@ Where `segment` cannot do what mmseg does it deviates, as docs/bundle.md says:
   and bottom with the preprocessing's pad value and the result cropped. The same holds for the least size and the
   divisor of a dynamic engine.
 - An engine that gives masks has no logits to resize: its mask goes to the image's size by nearest neighbour. An
-  engine whose masks segc's runtime makes (`output.decode` of the manifest) does not deviate.
+  engine whose masks segc's runtime makes (`output.decode` of the manifest), or that also gives the logits of its masks
+  (`output.beside`), does not deviate.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from segc import ranges
-from segc.bundle.manifest import Input, Manifest
+from segc.bundle.manifest import Decode, Input, Manifest
 from segc.bundle.preprocessing import Loader, usual_loader
 from segc.bundle.store import read_bundle
 from segc.bundle.typed import WrongValue, decode
@@ -37,7 +38,7 @@ from segc.runtime.segmentation import Segmentation
 from segc.runtime.sessions import OneAtATime
 from segc.runtime.slide import SlidingRows
 from segc.suggestions import checked_keywords
-from segc.targets.protocol import Runtime, Session
+from segc.targets.protocol import LogitsSession, Runtime, Session
 
 Array = npt.NDArray[Any]
 
@@ -180,10 +181,11 @@ class Engine:
                 ),
                 size,
             )
-        elif manifest.output.decode is not None and manifest.output.decode.resize:
+        elif (manifest.output.decode or manifest.output.beside or Decode(resize=False)).resize:
             mask = self._from_small(x, kept, size, direct)
         else:
-            y = self._forward(x)[..., : kept[0], : kept[1]]
+            y = self._logits_beside(x) if manifest.output.beside is not None else self._forward(x)
+            y = y[..., : kept[0], : kept[1]]
             mask = resize_nearest(y, size) if y.ndim == 2 else self._decide(ArrayRows(y), size)
         return Segmentation(mask, manifest.classes, manifest.palette)
 
@@ -209,9 +211,13 @@ class Engine:
     def _from_small(self, x: Array, kept: tuple[int, int], size: tuple[int, int], direct: bool) -> Mask:
         """The mask of one image, resized as mmseg does: to the input's size, cropped to `kept`, then to `size`."""
         x = self._filled(x, self.manifest.preprocessing.pad.value)
-        logits, sides = self._batches(x)[0], self._sides(x)
+        logits, sides = self._batches(x, logits=True)[0], self._sides(x)
         via = None if (direct and kept == sides) or kept == sides == size else (sides, kept)
         return self._decide(ArrayRows(logits), size, via)
+
+    def _logits_beside(self, x: Array) -> Array:
+        """The logits (C, h, w) of one image, at the size of the network's input, of an engine that gives masks too."""
+        return np.asarray(self._batches(self._filled(x, self.manifest.preprocessing.pad.value), logits=True)[0])
 
     def _masks(self, logits: Array, size: tuple[int, int]) -> Array:
         """Masks (N, H, W) of the logits of an engine that leaves the decision to this runtime."""
@@ -251,14 +257,14 @@ class Engine:
             return np.stack([resize_nearest(mask, size) for mask in y])
         return np.stack([resize(logits, size, self.manifest.inference.align_corners) for logits in y])
 
-    def _batches(self, x: Array) -> Array:
-        """Run any batch in parts of a size the engine takes."""
+    def _batches(self, x: Array, *, logits: bool = False) -> Array:
+        """Run any batch in parts of a size the engine takes. logits: those beside a mask, where there are some."""
         least, most = self.manifest.input.limits(0)
         step = most or len(x)
-        parts = [self._call(x[at : at + step], least) for at in range(0, len(x), step)]
+        parts = [self._call(x[at : at + step], least, logits) for at in range(0, len(x), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _call(self, x: Array, least: int) -> Array:
+    def _call(self, x: Array, least: int, logits: bool) -> Array:
         if os.getpid() != self._process:
             raise _other_process(self._process)
         wanted = len(x)
@@ -266,9 +272,11 @@ class Engine:
             x = np.concatenate([x, np.repeat(x[-1:], least - wanted, axis=0)])
         where = f"input {self.manifest.input.name} {x.dtype}{list(x.shape)}"
         with runtime_errors(f"{self.manifest.target.name} failed", Code.ENGINE_RUN, where=where):
-            y = self._session.run(np.ascontiguousarray(x))
-        output = self.manifest.output
-        logits = output.kind == "logits" or output.decode is not None
+            session, output = self._session, self.manifest.output
+            beside = logits and output.beside is not None
+            run = cast(LogitsSession, session).run_logits if beside else session.run
+            y = run(np.ascontiguousarray(x))
+        logits = beside or output.kind == "logits" or output.decode is not None
         fixed = (len(x), output.channels) if logits else (len(x),)
         if y.ndim != len(fixed) + 2 or y.shape[: len(fixed)] != fixed:
             raise CompileError(

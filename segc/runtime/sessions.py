@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from segc.targets.protocol import NamedSession, Session
+from segc.targets.protocol import LogitsSession, NamedSession, Session
 
 
 class OneAtATime:
@@ -21,6 +21,11 @@ class OneAtATime:
         """See Session."""
         with self._lock:
             return self._session.run(x)
+
+    def run_logits(self, x: np.ndarray) -> np.ndarray:
+        """See LogitsSession."""
+        with self._lock:
+            return cast(LogitsSession, self._session).run_logits(x)
 
     def run_named(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """See NamedSession."""

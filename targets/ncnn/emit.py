@@ -17,10 +17,11 @@ from segc.targets.ncnn.files.read_back import read_back, unknown_layers
 from segc.targets.ncnn.files.write import write_bin, write_param
 from segc.targets.ncnn.lower.lower_graph import lower_graph
 from segc.targets.ncnn.net.net import Net
+from segc.targets.ncnn.net.small_logits import small_logits
 from segc.targets.ncnn.runtime import BIN, PACKAGE, PARAM
 from segc.targets.ncnn.trial import winograd63
 from segc.targets.ncnn.trial.inputs import trial_inputs
-from segc.targets.protocol import Emitted, Settings
+from segc.targets.protocol import Emitted, LogitsBeside, Settings
 
 
 def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
@@ -43,7 +44,13 @@ def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted
     read_back(net, directory / PARAM, directory / BIN)
     layer_list.write_layer_list(net, graph, directory / layer_list.FILE)
     options[winograd63.FLAG] = winograd63.try_winograd63(net, directory, options, inputs, settings.threads)
-    return Emitted((PARAM, BIN, layer_list.FILE), options)
+    beside = None
+    if np.dtype(graph.outputs[0].dtype).kind in "ui" and (found := small_logits(net)) is not None:
+        blob, align_corners = found
+        if list(graph.outputs[0].shape[-2:]) == list(graph.inputs[0].shape[2:]):
+            options["logits"] = blob.name
+            beside = LogitsBeside(resize=align_corners is not None, align_corners=bool(align_corners))
+    return Emitted((PARAM, BIN, layer_list.FILE), options, beside)
 
 
 def _options(graph: gs.Graph, input_blob: str, output_blob: str, settings: Settings) -> dict[str, Any]:

@@ -24,7 +24,10 @@ FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a bundle says of its net. rank, dtype: of the result of one image. fp32_layers: see the files' writer."""
+    """What a bundle says of its net. rank, dtype: of the result of one image.
+
+    logits: the blob of the logits before the last resize, of a net that gives a mask. fp32_layers: see files/.
+    """
 
     input: str
     output: str
@@ -35,6 +38,7 @@ class Options:
     use_fp16_arithmetic: bool
     use_bf16_storage: bool
     use_winograd63_convolution: bool
+    logits: str | None = field(default=None, metadata=OMITTABLE)
     fp32_layers: Annotated[int, Within(0, 1 << 20)] | None = field(default=None, metadata=OMITTABLE)
 
 
@@ -61,20 +65,29 @@ class NcnnSession:
         """x: float32 (N, C, H, W). Returns (N, ...) in the type that the bundle promises."""
         return np.stack([self._image(image) for image in np.asarray(x, np.float32)])
 
+    def run_logits(self, x: np.ndarray) -> np.ndarray:
+        """See LogitsSession."""
+        blob = str(self._options["logits"])
+        return np.stack([self._extracted(image, blob) for image in np.asarray(x, np.float32)])
+
     def _image(self, image: np.ndarray) -> np.ndarray:
-        """One image (C, H, W)."""
+        """The result of one image (C, H, W)."""
+        made = self._extracted(image, self._options["output"])
+        rank = int(self._options["rank"])
+        made = made.reshape((1,) * (rank - made.ndim) + made.shape)
+        return made.astype(self._options["dtype"], copy=False)
+
+    def _extracted(self, image: np.ndarray, blob: str) -> np.ndarray:
+        """A blob of the net for one image (C, H, W)."""
         extractor = self._net.create_extractor()
         # a Mat of an array is a view of it, and the first layer may work in place
         mat = self._ncnn.Mat(np.ascontiguousarray(image)).clone()
         if (code := extractor.input(self._options["input"], mat)) != 0:
             raise CompileError("ncnn refuses the input", code=Code.ENGINE_RUN, because=f"it answers {code}")
-        code, result = extractor.extract(self._options["output"])
+        code, result = extractor.extract(blob)
         if code != 0:
             raise CompileError("the ncnn engine fails", code=Code.ENGINE_RUN, because=f"it answers {code}")
-        rank = int(self._options["rank"])
-        made = np.array(result)
-        made = made.reshape((1,) * (rank - made.ndim) + made.shape)
-        return made.astype(self._options["dtype"], copy=False)
+        return np.array(result)
 
 
 _parallel: set[int] = set()  # the processes in which ncnn may have started threads: this one, and those it is a fork of

@@ -15,6 +15,8 @@ import segc
 from segc import targets
 from segc.errors import BundleError, CompileError, MissingPackageError, SegcError, ShapeError, UsageError
 from segc.runtime.engine import Engine, load
+from segc.runtime.resize import resize, resize_argmax
+from segc.runtime.sessions import OneAtATime
 from segc.targets import registry
 from segc.targets.protocol import Package, Runtime
 from tests.helpers.tiny_bundles import LOGITS, MASK, Recorder, bundle, content, manifest, model, photograph
@@ -305,8 +307,6 @@ def test_a_static_engine_resizes_the_image_to_its_size() -> None:
     assert session.shapes == [(1, 3, 24, 32)] and mask.shape == (240, 320)
     small = cv2.resize(image, (32, 24))
     logits = np.ascontiguousarray(small[..., ::-1].transpose(2, 0, 1)).astype(np.float32)
-    from segc.runtime.resize import resize_argmax
-
     np.testing.assert_array_equal(mask, resize_argmax(logits, (240, 320), False))
 
 
@@ -386,8 +386,6 @@ def test_masks_are_resized_by_nearest_neighbour() -> None:
 
 
 def test_logits_of_a_lower_resolution_are_brought_to_the_inputs_first() -> None:
-    from segc.runtime.resize import resize
-
     coarse, _ = engine(
         Recorder(lambda x: x[:, :, ::4, ::4]), preprocessing__pad={"size": None, "divisor": 8, "value": 0}
     )
@@ -399,6 +397,29 @@ def test_logits_of_a_lower_resolution_are_brought_to_the_inputs_first() -> None:
     assert coarse.run(tensor(1, 3, 40, 56))["logits"].shape == (1, 3, 10, 14)
     sliding, _ = engine(Recorder(lambda x: x[:, :, ::4, ::4]), **STATIC, inference=SLIDE)
     assert sliding.segment(image).mask.shape == (37, 53)
+
+
+class Beside(Recorder):
+    """A mask at half the size of the logits that it gives beside."""
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        return super().run(x).argmax(1).astype(np.uint8)
+
+    def run_logits(self, x: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(x[:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize("serial", [False, True])
+def test_an_engine_for_masks_that_gives_logits_too_is_segmented_by_them(serial: bool) -> None:
+    output = {"name": "y", "kind": "mask", "dtype": "uint8", "channels": 3, "threshold": None, "decode": None}
+    session: Any = OneAtATime(Beside()) if serial else Beside()
+    given, image = Engine(manifest(output={**output, "beside": {"resize": True}}), session), photograph(40, 56)
+    planes = image[..., ::-1].transpose(2, 0, 1).astype(np.float32)
+    expected = resize(planes[:, ::2, ::2], (40, 56), False).argmax(0)
+    np.testing.assert_array_equal(given.segment(image).mask, expected)
+    np.testing.assert_array_equal(given.run(planes[None])["mask"][0], planes.argmax(0))
+    with pytest.raises(BundleError, match="beside"):
+        manifest(output__beside={"resize": True})
 
 
 def test_grey_models_take_grey_images_and_refuse_colour(tmp_path: Path) -> None:

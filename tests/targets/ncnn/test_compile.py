@@ -68,7 +68,10 @@ def test_an_mmseg_model_gives_masks_unless_asked_otherwise(tmp_path: Path) -> No
     pytest.importorskip("mmseg")
     path = config(tmp_path, CLASSES="5")
     bundle = segc.compile(path, target="ncnn", shape=(16, 24), out=tmp_path / "b", threads=1)
-    assert bundle.manifest.output.kind == "mask" and bundle.report["parity"]["failures"] == []
+    output = bundle.manifest.output
+    assert output.kind == "mask" and bundle.report["parity"]["failures"] == []
+    assert output.decode is None and output.beside is not None and not output.beside.resize
+    assert bundle.report["files"][0]["agreement"] == 1.0
     logits = segc.compile(path, target="ncnn", shape=(16, 24), output="logits", out=tmp_path / "l", threads=1)
     assert logits.manifest.output.kind == "logits"
 

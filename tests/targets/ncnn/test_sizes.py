@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -15,11 +16,12 @@ pytest.importorskip("ncnn")
 from segc.errors import CompileError
 from segc.graph import ir
 from segc.pipeline.stages import standard
+from segc.runtime.resize import resize_argmax
 from segc.targets.ncnn.lower.size_expressions import SizeInputs, sizes_of
 from segc.targets.ncnn.net.net import Refused
 from segc.targets.ncnn.net.reshape_params import same_sizes
 from segc.targets.ncnn.target import NCNN
-from segc.targets.protocol import Session, Settings
+from segc.targets.protocol import LogitsSession, Session, Settings
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20, "segc" : 1]> g (float[N,3,H,W] x) => (float[N,C,P,Q] logits)'
 WEIGHTS = ", ".join(f"{v:.3f}" for v in np.random.default_rng(0).standard_normal(135))
@@ -53,12 +55,12 @@ BODIES = {
 }
 
 
-def model_of(body: str) -> onnx.ModelProto:
-    return onnx.parser.parse_model(f"{HEAD} {CONSTANTS} {{ {body} }}")
+def model_of(body: str, sides: str = "P,Q") -> onnx.ModelProto:
+    return onnx.parser.parse_model(f"{HEAD.replace('P,Q', sides)} {CONSTANTS} {{ {body} }}")
 
 
-def session_of(body: str, folder: Path, mask: bool = False) -> Session:
-    graph = ir.from_model(model_of(body))
+def session_of(body: str, folder: Path, mask: bool = False, sides: str = "P,Q") -> Session:
+    graph = ir.from_model(model_of(body, sides))
     ir.infer_shapes(graph)
     standard(NCNN, shape=None, mask=mask, simplify=False).run(graph)
     assert [why for node in graph.nodes if (why := NCNN.why_not(node))] == []
@@ -87,6 +89,42 @@ def test_masks_too(tmp_path: Path) -> None:
     for shape in ((1, 3, 16, 24), (2, 3, 17, 31)):
         x = np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
         assert (session.run(x) == reference(BODIES["to the input"], x).argmax(1)).mean() > 0.999
+
+
+@pytest.mark.parametrize("what", ["to the input", "to an eighth and back", "with channels last"])
+def test_the_net_of_a_mask_gives_the_logits_before_its_last_resize_too(what: str, tmp_path: Path) -> None:
+    session = cast(LogitsSession, session_of(BODIES[what], tmp_path, mask=True, sides="H,W"))
+    for shape in ((1, 3, 16, 24), (2, 3, 17, 31)):
+        x = np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+        small, mask = session.run_logits(x), session.run(x)
+        assert small.shape[:2] == (shape[0], 5) and small.shape[2:] != mask.shape[1:]
+        made = np.stack([resize_argmax(one, (shape[2], shape[3]), align_corners=False) for one in small])
+        assert (made == mask).mean() > 0.999
+        assert (made == reference(BODIES[what], x).argmax(1)).mean() > 0.999
+
+
+BYPASSED = (
+    DOWN
+    + """s = Shape<start = 2>(x)  t = Concat<axis = 0>(kept, s)
+    b = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(a, , , t)
+    c = Conv<pads = [1, 1, 1, 1]>(x, w)  logits = Add(b, c)"""
+)
+
+
+def test_logits_that_are_no_resize_are_given_at_their_own_size(tmp_path: Path) -> None:
+    session = cast(LogitsSession, session_of(BYPASSED, tmp_path, mask=True, sides="H,W"))
+    x = np.random.default_rng(0).standard_normal((1, 3, 17, 31)).astype(np.float32)
+    np.testing.assert_allclose(session.run_logits(x), reference(BYPASSED, x), atol=2e-4)
+    np.testing.assert_array_equal(session.run_logits(x).argmax(1), session.run(x))
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_there_are_none_beside_logits_or_where_sizes_are_not_the_inputs(mask: bool, tmp_path: Path) -> None:
+    graph = ir.from_model(model_of(BODIES["to the input"]))
+    ir.infer_shapes(graph)
+    standard(NCNN, shape=None, mask=mask, simplify=False).run(graph)
+    emitted = NCNN.emit(ir.to_model(graph, functions=False), tmp_path, Settings())
+    assert emitted.beside is None and "logits" not in emitted.options
 
 
 TOKENS = "<int64[1] from = {%d}, int64[1] to = {%d}, int64[1] along = {2}, int64[1] step = {%d}>"
