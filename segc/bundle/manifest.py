@@ -25,7 +25,7 @@ NAME = "segc.json"
 Count = Annotated[int, Within(0, LARGEST)]
 Byte = Annotated[int, Within(0, 255)]
 Range = tuple[Side, Side | None]  # both ends inclusive; None: no upper bound
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,9 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
     size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
     p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
-    p.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 if the target offers it")
+    p.add_argument(
+        "--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 or bf16 if the target offers it"
+    )
     arguments.add_options(p)
     p.add_argument(
         "--output", choices=("logits", "mask"),

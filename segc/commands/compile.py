@@ -95,7 +95,7 @@ def compile(
     shape: fixed (height, width) in pixels, by default the config's crop size. dynamic: any batch, height and width
     instead, traced at `trace_shape`, by default the crop size. shape_range: sizes of a dynamic engine.
     checkpoint: path of a .pth file. allow_mismatch: load the keys that fit, and ignore the others.
-    precision: "fp32", or "fp16" if the target offers it.
+    precision: "fp32", or "fp16" or "bf16" if the target offers it.
     output: "logits" or "mask"; by default logits, except for mmseg models on targets where masks are faster.
     decode: where masks are made: in the "graph" (default), on the "host" by segc's runtime, or "auto": measure both.
     input: "float32", normalized, or "uint8" images, which the engine normalizes.

@@ -11,7 +11,7 @@ from segc.targets.option import typed
 from segc.targets.protocol import Settings, ShapeRange
 from segc.targets.target import Target
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def settings_of(

@@ -1,6 +1,6 @@
-"""Emit an OpenVINO engine: the converted model in float32.
+"""Emit an OpenVINO engine: the converted model, with its weights in float32.
 
-Parity needs INFERENCE_PRECISION_HINT=f32: otherwise the CPU plug-in computes in bfloat16 on CPUs that have it.
+INFERENCE_PRECISION_HINT says what the CPU plug-in computes in, on CPUs that have bfloat16; without it that is bfloat16.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import onnx
 from segc.errors import Code
 from segc.graph.external_weights import fits_one_file
 from segc.runtime.guard import runtime_errors
+from segc.targets.openvino.precisions import HINTS
 from segc.targets.openvino.runtime import FILES
 from segc.targets.protocol import Emitted, Settings
 
 
-def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitted:
+def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted:
     """Convert the model and write model.xml and model.bin. Raises CompileError with OpenVINO's reason."""
     import openvino
 
@@ -31,7 +32,7 @@ def emit(model: onnx.ModelProto, directory: Path, _settings: Settings) -> Emitte
     finally:
         source.unlink(missing_ok=True)
         (directory / "source.data").unlink(missing_ok=True)
-    return Emitted(FILES, {"INFERENCE_PRECISION_HINT": "f32"})
+    return Emitted(FILES, {"INFERENCE_PRECISION_HINT": HINTS[settings.precision]})
 
 
 def _name_by_position(model: Any) -> None:

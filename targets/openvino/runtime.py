@@ -61,7 +61,7 @@ def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSess
 class Options:
     """Properties of the plugin; others than these could make it write files."""
 
-    INFERENCE_PRECISION_HINT: Literal["f32"]
+    INFERENCE_PRECISION_HINT: Literal["f32", "bf16"]
 
 
 RUNTIME = Runtime(

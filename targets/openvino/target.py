@@ -1,4 +1,4 @@
-"""The target `openvino`: OpenVINO on the CPU, in float32."""
+"""The target `openvino`: OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from segc.passes.performance.winograd_conv import WinogradConv
 from segc.targets.checks import any_tensor
 from segc.targets.openvino.emit import emit
 from segc.targets.openvino.ops import capability_table
+from segc.targets.openvino.precisions import cannot_run, configured
 from segc.targets.openvino.runtime import RUNTIME
-from segc.targets.options.winograd import WINOGRAD, with_winograd_option
+from segc.targets.options.winograd import WINOGRAD
 from segc.targets.target import Target
 
 OPENVINO = Target(
     name="openvino",
-    summary="OpenVINO, CPU, float32",
+    summary="OpenVINO, CPU, float32 or bfloat16",
     opset=20,
     runtime=RUNTIME,
     ops=capability_table(),
@@ -35,6 +36,8 @@ OPENVINO = Target(
     ),
     boundary=any_tensor,
     accepts_uint8=True,
+    precisions=("fp32", "bf16"),
     options=(WINOGRAD,),
-    configure=with_winograd_option,
+    configure=configured,
+    cannot_run=cannot_run,
 )

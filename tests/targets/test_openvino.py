@@ -9,13 +9,20 @@ import onnxruntime
 import pytest
 
 from tests.helpers.op_models import BODIES, X, model_with
-from tests.helpers.tiny_models import CONV, parsed
+from tests.helpers.tiny_models import CONV, onnx_file, parsed
 
 pytest.importorskip("openvino")
 
+import openvino
+
+import segc
 from segc.errors import CompileError
 from segc.graph import ir
+from segc.parity.sample_inputs import noise
+from segc.passes.performance.winograd_conv import WinogradConv
+from segc.runtime.ort import outputs_of
 from segc.targets import Settings
+from segc.targets.openvino import precisions
 from segc.targets.openvino.target import OPENVINO
 
 
@@ -78,3 +85,37 @@ def test_engines_with_several_inputs_and_outputs_are_called_by_name(tmp_path: Pa
     assert got["twice"].tolist() == [0, 2, 4, 6] and got["twice"].dtype == np.int64
     np.testing.assert_array_equal(got["same"], b)
     np.testing.assert_array_equal(got["y"], b)
+
+
+NET = """g (float[1,3,16,24] x) => (float[1,2,16,24] y)
+    <float[2,3,1,1] w = {0.301, -0.207, 0.409, -0.511, 0.613, -0.701}> { y = Conv(x, w) }"""
+
+
+def test_bfloat16_rounds_and_float32_does_not(tmp_path: Path) -> None:
+    source = onnx_file(tmp_path, NET)
+    x = noise((1, 3, 16, 24))
+    exact = outputs_of(source, {"x": x})["y"]
+    errors = {}
+    for precision in ("fp32", "bf16"):
+        made = segc.compile(source, target="openvino", precision=precision, out=tmp_path / precision)
+        assert made.manifest.precision == precision
+        hint = made.manifest.target.options["INFERENCE_PRECISION_HINT"]
+        assert hint == {"fp32": "f32", "bf16": "bf16"}[precision]
+        errors[precision] = float(np.abs(segc.load(tmp_path / precision).run(x)["logits"] - exact).max())
+    assert errors["fp32"] < 1e-5
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert 1e-4 < errors["bf16"] < 0.1
+
+
+def test_bfloat16_is_not_verified_where_the_processor_has_none() -> None:
+    assert precisions.without_bf16(["FP32", "BF16", "INT8"]) is None
+    assert precisions.without_bf16(["FP32", "INT8"]) == "this processor has no bfloat16"
+    assert precisions.cannot_run(Settings(precision="fp32")) is None
+
+
+def test_winograd_is_off_in_bfloat16() -> None:
+    names = {
+        precision: [step.name for step in OPENVINO.configure(OPENVINO, Settings(precision=precision)).legalize]
+        for precision in ("fp32", "bf16")
+    }
+    assert WinogradConv.name in names["fp32"] and WinogradConv.name not in names["bf16"]
