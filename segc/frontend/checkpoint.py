@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import pickle
+import pickletools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +25,16 @@ _SHOWN = 8  # keys listed per kind of mismatch
 # Classes whose instances stand in the training state of real checkpoints. They are replaced by inert stand-ins, never
 # imported: segc needs the tensors and the dataset's classes only.
 _TRAINING_STATE = re.compile(r"(mmengine|mmcv|mmseg|mmpretrain|mmdet)\.")
+# What else lies in the meta of checkpoints: values become inert, containers empty, and types of plain values stay.
+_VALUES = re.compile(
+    r"(pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path|datetime\.(datetime|date|time|timedelta|timezone)"
+    r"|argparse\.Namespace|types\.SimpleNamespace|uuid\.UUID|decimal\.Decimal|fractions\.Fraction)$"
+)
+_PLAIN = re.compile(r"(builtins|__builtin__)\.(list|dict|int|float|str|bool|tuple|frozenset)$")
+_OLD_NAMES = {"__builtin__.long": "builtins.int", "__builtin__.unicode": "builtins.str"}
+_PICKLES = 5  # that a file in the old format begins with: a number, the version, the system, the content, the keys
+# Buffers of losses, which do not run: class weights and the like
+_LOSS = re.compile(r"(^|\.)loss_?\w*\.")
 _NUMPY = re.compile(r"numpy\.(_?core\.multiarray\.(_reconstruct|scalar)|ndarray|dtype|dtypes\.\w+DType)$")
 
 
@@ -82,19 +95,22 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool 
     expected = model.state_dict()
     mismatch = compare(expected, checkpoint.state)
     if mismatch.lines() and not allow_mismatch:
+        prefix = _prefix_note(expected, checkpoint.state)
         raise CheckpointError(
             f"checkpoint '{checkpoint.path}' does not fit the model: {len(mismatch.missing)} keys missing, "
             f"{len(mismatch.unexpected)} unexpected, {len(mismatch.shapes)} of another shape",
             code=Code.CHECKPOINT_MISMATCH,
-            because=mismatch.lines(),
-            so="use the config this checkpoint was trained with, or --allow-mismatch to load what fits",
+            because=[*prefix, *mismatch.lines()],
+            so="rename the keys and save the checkpoint again"
+            if prefix
+            else "use the config this checkpoint was trained with, or --allow-mismatch to load what fits",
         )
     fitting = {k: v for k, v in checkpoint.state.items() if k in expected and v.shape == expected[k].shape}
     if not fitting:
         raise CheckpointError(
             f"no key of '{checkpoint.path}' fits the model",
             code=Code.CHECKPOINT_MISMATCH,
-            because=mismatch.lines(),
+            because=[*_prefix_note(expected, checkpoint.state), *mismatch.lines()],
             so="use the config it was trained with",
         )
     try:
@@ -110,19 +126,37 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_mismatch: bool 
 
 
 def compare(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> Mismatch:
-    """Differences that matter: counters of BatchNorm and buffers of EMA do not."""
-    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    """Differences that matter: counters of BatchNorm, buffers of EMA and of losses do not."""
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked") and not _LOSS.search(k)]
     unexpected = [
-        k for k in state if k not in expected and not k.startswith("ema_") and not k.endswith("num_batches_tracked")
+        k
+        for k in state
+        if k not in expected
+        and not k.startswith(("ema_", "data_preprocessor."))
+        and not k.endswith("num_batches_tracked")
+        and not _LOSS.search(k)
     ]
     shapes = [
         f"{k}: checkpoint {_shape(v)}, model {_shape(expected[k])}"
         for k, v in state.items()
-        if k in expected and v.shape != expected[k].shape
+        if k in expected and v.shape != expected[k].shape and not _LOSS.search(k)
     ]
     return Mismatch(
         [f"{k} {_shape(expected[k])}" for k in missing], [f"{k} {_shape(state[k])}" for k in unexpected], shapes
     )
+
+
+def _prefix_note(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> list[str]:
+    """A sentence where the keys differ by what they begin with."""
+    for have, want, said in ((state, expected, "without"), (expected, state, "with")):
+        tails = {key for key in want if "." in key}
+        for key in list(have)[:_SHOWN]:
+            at = [i + 1 for i, letter in enumerate(key) if letter == "."]
+            for prefix in (key[:i] for i in at if key[i:] in tails):
+                fit = sum(k.removeprefix(prefix) in want for k in have if k.startswith(prefix))
+                if 2 * fit > len(have):
+                    return [f"{fit} of {len(have)} keys would fit {said} the prefix '{prefix}'"]
+    return []
 
 
 def _load(path: Path) -> object:
@@ -153,10 +187,16 @@ def _stand_ins(path: Path) -> list[Any]:
 
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # not a zip archive: the old format is read without any of them; damage is found by _load
-        return []
+    except Exception:  # not a zip archive; damage is found by _load
+        names = _globals_of_old_format(path)
     found: list[Any] = []
     for name in names:
+        if (made := _CONTAINERS.get(name)) is not None:
+            found.append((made, name))
+        elif _PLAIN.match(name):
+            found.append((getattr(builtins, name.rpartition(".")[2]), name))
+        elif _VALUES.match(name):
+            found.append((type(name.rpartition(".")[2], (_Inert,), {}), name))
         if _NUMPY.match(name):
             found.append((_numpy_global(name), name))
         elif _TRAINING_STATE.match(name):
@@ -166,6 +206,18 @@ def _stand_ins(path: Path) -> list[Any]:
     if any(_NUMPY.match(name) for name in names):
         found += _dtypes()
     return found
+
+
+def _globals_of_old_format(path: Path) -> list[str]:
+    """The globals that the pickles of a file name, read without running them."""
+    names: dict[str, None] = {}
+    with path.open("rb") as file, contextlib.suppress(Exception):  # of damaged bytes, anything; _load says so
+        for _ in range(_PICKLES):
+            for op, argument, _ in pickletools.genops(file):
+                if op.name == "GLOBAL":
+                    name = ".".join(str(argument).split(" ", 1))
+                    names[_OLD_NAMES.get(name, name).replace("__builtin__.", "builtins.")] = None
+    return list(names)
 
 
 class _Inert:
@@ -183,6 +235,19 @@ class _Inert:
 
 def _inert_attribute(*_args: object) -> None:
     """Stands for the `getattr` by which HistoryBuffer pickles references to its own methods."""
+
+
+def _emptied_list(*_arguments: object) -> list[Any]:
+    """Stands for a deque, to which the pickle then appends."""
+    return []
+
+
+def _emptied_dict(*_arguments: object) -> dict[Any, Any]:
+    """Stands for a defaultdict, which the pickle then fills."""
+    return {}
+
+
+_CONTAINERS = {"collections.deque": _emptied_list, "collections.defaultdict": _emptied_dict}
 
 
 def _dtypes() -> list[Any]:
@@ -208,7 +273,7 @@ def _weights(content: object, path: Path) -> dict[str, torch.Tensor]:
 
     if isinstance(content, Mapping):
         places: list[object] = [
-            content.get(k) for k in ("state_dict", "ema_state_dict", "model", "state_dict_ema", "model_state")
+            content.get(k) for k in ("state_dict", "ema_state_dict", "model", "state_dict_ema", "model_state", "module")
         ]
         for place in [*places, content]:
             if isinstance(place, Mapping):
@@ -220,12 +285,14 @@ def _weights(content: object, path: Path) -> dict[str, torch.Tensor]:
         code=Code.CHECKPOINT_UNREADABLE,
         because=f"it is a {type(content).__name__}"
         + (f" with the keys {', '.join(map(str, list(content)[:_SHOWN]))}" if isinstance(content, Mapping) else ""),
-        so="segc looks for a state_dict, nested under 'state_dict', 'ema_state_dict' or 'model', or at the top",
+        so="segc looks for a state_dict, under 'state_dict', 'ema_state_dict', 'model' or 'module', or at the top",
     )
 
 
 def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drop `module.` of data parallel and EMA wrappers, and EMA's step counter beside it."""
+    """Drop `_orig_mod.` of torch.compile, `module.` of data parallel and EMA wrappers, and EMA's step counter."""
+    if any("_orig_mod." in key for key in state):
+        state = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
     wrapped = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
     others = state.keys() - {f"module.{k}" for k in wrapped} - {"steps"}
     return wrapped if wrapped and not others else state  # a model may have a part called `module`

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import builtins
 import collections
+import datetime
 import os
 import pickle
 from collections.abc import Callable
@@ -54,6 +56,11 @@ NESTINGS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
         "state_dict": s,
         "ema_state_dict": {"steps": torch.tensor(9), **{f"module.{k}": -v for k, v in s.items()}},
     },
+    "torch.compile": lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+    "torch.compile of a part": lambda s: {k.replace("head.", "head._orig_mod."): v for k, v in s.items()},
+    "torch.compile in data parallel": lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
+    "data parallel in torch.compile": lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+    "DeepSpeed": lambda s: {"module": s, "ds_config": {"fp16": {"enabled": False}}, "global_steps": 3},
     "timm's EMA": lambda s: {"state_dict_ema": s},
 }
 
@@ -65,6 +72,67 @@ def test_weights_are_found_wherever_they_lie(
 ) -> None:
     path = saved(tmp_path, nest(state), _use_new_zipfile_serialization=zipped)
     assert same(read_checkpoint(path).state, state)
+
+
+METAS: dict[str, Any] = {
+    "a path": Path("/data/train"),
+    "dates": [datetime.datetime(2026, 1, 2, 3, 4), datetime.timedelta(hours=2), datetime.UTC],
+    "a deque": collections.deque([1, 2.5, "three"], maxlen=8),
+    "a defaultdict": collections.defaultdict(list, {"loss": [0.1, 0.2]}),
+    "settings": argparse.Namespace(lr=0.1, out=Path("out")),
+    "all in one": {
+        "seen": collections.defaultdict(int, a=1),
+        "at": (Path("a"), datetime.date(2026, 1, 2)),
+        "s": {1, 2},
+    },
+}
+
+
+@pytest.mark.parametrize("meta", METAS.values(), ids=METAS.keys())
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
+def test_what_else_lies_in_checkpoints_is_no_hindrance(
+    tmp_path: Path, state: dict[str, torch.Tensor], meta: Any, zipped: bool
+) -> None:
+    content = {"meta": {"classes": ["a", "b"], "run": meta}, "state_dict": state}
+    path = saved(tmp_path, content, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    read = read_checkpoint(path)
+    assert same(read.state, state) and read.dataset.classes == ("a", "b")
+
+
+def test_training_state_in_the_old_format_is_read_too(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    history = pytest.importorskip("mmengine.logging").HistoryBuffer
+    content = {"message_hub": {"loss": history([1.0, 0.5], [1, 1])}, "state_dict": state, "n": np.float64(3)}
+    path = saved(tmp_path, content, _use_new_zipfile_serialization=False)
+    assert same(read_checkpoint(path).state, state)
+
+
+def test_buffers_of_losses_are_no_mismatch() -> None:
+    one = torch.ones(1)
+    expected = {"head.weight": one, "head.loss_decode.class_weight": one}
+    assert compare(expected, {"head.weight": one, "head.loss_decode.1.prior": one, "loss.w": one}).lines() == []
+    assert compare(expected, {"head.weight": one, "head.lossless": one}).lines() == ["unexpected: head.lossless (1,)"]
+    assert compare(expected, {"head.weight": one, "data_preprocessor.mean": one}).lines() == []
+
+
+@pytest.mark.parametrize(("there", "here", "said"), [("net.", "", "without the prefix 'net.'"), ("", "net.", "with")])
+def test_a_prefix_that_differs_is_named(there: str, here: str, said: str) -> None:
+    keys = [f"layer{at}.weight" for at in range(9)]
+    model = nn.Module()
+    for key in keys:
+        model.register_buffer("x", None)
+        part: Any = model
+        for name in (here + key).split(".")[:-1]:
+            if not hasattr(part, name):
+                part.add_module(name, nn.Module())
+            part = getattr(part, name)
+        part.register_buffer("weight", torch.ones(2))
+    found = Checkpoint(Path("w.pth"), {there + key: torch.zeros(2) for key in keys})
+    for allow in (False, True):
+        with pytest.raises(CheckpointError, match="9 of 9 keys would fit") as caught:
+            load_into(model, found, allow_mismatch=allow)
+        assert said in str(caught.value)
 
 
 def test_a_model_with_a_part_called_module_keeps_its_names(tmp_path: Path) -> None:
@@ -183,6 +251,8 @@ def test_code_is_not_smuggled_in_beside_training_state(tmp_path: Path, state: di
     history = pytest.importorskip("mmengine.logging").HistoryBuffer
     witness = tmp_path / "witness"
     content = {"state_dict": state, "hub": history([1.0], [1]), "hook": Bomb(getattr, witness, "touch")}
+    assert same(read_checkpoint(saved(tmp_path, content)).state, state)  # the path is inert too
+    content["hook"] = Bomb(os.system, f"touch {witness}")
     with pytest.raises(CheckpointError, match="more than weights"):
         read_checkpoint(saved(tmp_path, content))
     assert not witness.exists()
