@@ -20,6 +20,7 @@ from segc.graph.invariants import CLEANED, INVARIANTS, SINGLE
 from segc.graph.raise_opset import raise_opset
 from segc.passes.base import Pass, PassResult
 from segc.passes.inputs.specialize_shapes import SpecializeShapes
+from segc.passes.support.newer_opsets import lower_newer
 from segc.pipeline import hooks, stages
 from segc.pipeline.buckets import specialize
 from segc.pipeline.pass_spec import parse
@@ -79,10 +80,10 @@ def optimize(
     largest (default: 1e-5, or 20 times what rounding of the inputs does). dump_ir: folder for the graph as text after
     each pass that changed it. stop_after: how many passes to run. embed: bytes of weights up to which they are written
     into the file itself. buckets: sizes (height, width) to specialize the result to, one file each: OUT-HxW.onnx; the
-    image input must leave both open. A model of an opset below 17 becomes one of 17. What was written is read back,
-    checked at the opset it declares, and compared with the file as given before it gets its name, where ONNX Runtime
-    runs that. memory_limit (GiB), time_limit (seconds): of libraries that look at the file. Raises SegcError; nothing
-    is written then.
+    image input must leave both open. A model of an opset below 17 becomes one of 17, and for a target one of
+    a newer opset than the target's becomes one of that. What was written is read back, checked at the opset it
+    declares, and compared with the file as given before it gets its name, where ONNX Runtime runs that. memory_limit
+    (GiB), time_limit (seconds): of libraries that look at the file. Raises SegcError; nothing is written then.
     """
     _require_numbers(tolerance, embed, stop_after)
     files = _files(out, buckets)
@@ -91,11 +92,12 @@ def optimize(
         external_weights.require_free(file, force=force)
     with guarded_libraries(source, memory_limit, time_limit):
         graph = read(Path(source))
-        _require_known_opset(graph, target)
         reference = given(Path(source), graph, _sizes(pipeline, shape, batch)) if check or files else None
         if reference is not None and check:
             require_runnable(reference)
         notes = raise_opset(graph)
+        if target is not None:
+            notes += lower_newer(graph, targets.get(target).opset)
         if reference is not None and notes:
             require_same(graph, reference, tolerance)
         _require_assumed(pipeline, graph)
@@ -229,15 +231,6 @@ def read(path: Path) -> gs.Graph:
                 f"'{path}' is not a valid ONNX model", code=Code.NOT_ONNX, because=because, so="export it again"
             ) from error
     return graph
-
-
-def _require_known_opset(graph: gs.Graph, target: str | None) -> None:
-    """Refuse an opset that the target's pipeline does not know. Raises SourceError."""
-    newest = None if target is None else targets.get(target).opset
-    if newest is not None and graph.opset > newest:
-        raise SourceError(
-            f"the model uses opset {graph.opset}", code=Code.ONNX_OPSET, because=f"the target knows up to {newest}"
-        )
 
 
 class _Hooks:

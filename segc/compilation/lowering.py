@@ -25,6 +25,7 @@ from segc.parity.reference import reference_of
 from segc.passes.base import PassResult
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
 from segc.passes.masks.strip_final_resize import StripFinalResize
+from segc.passes.support.newer_opsets import NEWEST, at_most, opset_of
 from segc.pipeline import hooks, stages
 from segc.pipeline.pipeline import Hook, Pipeline, PipelineError
 
@@ -179,7 +180,12 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
     if source.onnx_model is not None:
         from segc.frontend.onnx_file import at_opset
 
-        return at_opset(source.onnx_model, opset), source.info
+        if (given := opset_of(source.onnx_model)) > opset:
+            opened.setup.journal.notes.add(
+                f"the file's opset {given} becomes {opset}; where ONNX Runtime lacks ops of {given}, the engine is"
+                f" compared with the file at opset {NEWEST}"
+            )
+        return at_most(at_opset(source.onnx_model), opset), source.info
     from segc.frontend.logits_model import PlainLogits
     from segc.frontend.trace import dynamic_limits, trace
 

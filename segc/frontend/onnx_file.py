@@ -77,16 +77,9 @@ def _infer(graph: FileGraph, image: onnx_input.Image, sizes: tuple[int, int, int
             ) from error  # fmt: skip
 
 
-def at_opset(model: onnx.ModelProto, newest: int) -> onnx.ModelProto:
-    """A copy of the model, at an opset that segc's passes and the target know. Raises SourceError."""
+def at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model, of an opset that is not too old for segc's passes. Raises SourceError."""
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    if opset > newest:
-        raise SourceError(
-            f"the model uses opset {opset}",
-            code=Code.ONNX_OPSET,
-            because=f"segc's passes know up to {newest}",
-            so="re-export it",
-        )
     copy = onnx.ModelProto()  # passes own their copy, the gate keeps this one
     copy.CopyFrom(model)
     if opset >= OLDEST_OPSET:

@@ -9,11 +9,29 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import onnx
 
+from segc.errors import CompileError
+from segc.passes.support.newer_opsets import NEWEST, at_most, opset_of
 from segc.runtime.ort import OrtSession
 
 _sessions: dict[str, OrtSession] = {}  # the one of the file, by its digest
 _answers: dict[tuple[str, str], np.ndarray] = {}  # the last one, by file and input
+
+
+def session_of(content: bytes, *, optimize: bool = False) -> OrtSession:
+    """A session of a serialized model. One of an opset that ONNX Runtime lacks ops of becomes one of `NEWEST` first.
+
+    Raises CompileError.
+    """
+    try:
+        return OrtSession(content, 0, optimize=optimize, what="the source file")
+    except CompileError:
+        model = onnx.ModelProto.FromString(content)
+        if opset_of(model) <= NEWEST:
+            raise
+        lowered = at_most(model, NEWEST)
+        return OrtSession(lowered.SerializeToString(), 0, optimize=optimize, what="the source file")
 
 
 def has(key: str) -> bool:
@@ -24,12 +42,12 @@ def has(key: str) -> bool:
 def load(key: str, content: bytes) -> None:
     """Make the session of a serialized model; one of another file goes. Raises CompileError."""
     _sessions.clear()
-    _sessions[key] = OrtSession(content, 0, optimize=False, what="the source file")
+    _sessions[key] = session_of(content)
 
 
 def run_rewritten(content: bytes, x: np.ndarray) -> np.ndarray:
     """The output of a serialized model after ONNX Runtime's own rewrites. Raises CompileError."""
-    return OrtSession(content, 0, optimize=True, what="the source file").run(x)
+    return session_of(content, optimize=True).run(x)
 
 
 def run(key: str, x: np.ndarray) -> np.ndarray:

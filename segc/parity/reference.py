@@ -10,7 +10,7 @@ from segc.frontend.model import Source
 from segc.frontend.quiet import quiet
 from segc.isolation import native
 from segc.parity import kept_reference
-from segc.runtime.ort import OrtSession
+from segc.parity.kept_reference import session_of
 
 
 def reference_of(source: Source) -> Callable[[np.ndarray], np.ndarray]:
@@ -43,4 +43,4 @@ def _onnx(source: Source) -> Callable[[np.ndarray], np.ndarray]:
     assert source.onnx_model is not None
     if native.is_guarded():
         return _in_child(source, source.info.sha256)
-    return OrtSession(source.onnx_model.SerializeToString(), 0, optimize=False, what="the source file").run
+    return session_of(source.onnx_model.SerializeToString()).run

@@ -6,7 +6,7 @@ import numpy as np
 import onnx.helper
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import RewriteNotApplicable
+from segc.passes.support.builder import RewriteNotApplicable, typed
 from segc.passes.support.edit import rank, small_constant
 from segc.passes.support.opset.older_node import OlderNode, Rule, Site, known_rank, older_attributes, same_op
 
@@ -83,6 +83,32 @@ def _mish(site: Site) -> OlderNode | gs.Tensor:
     return site.build.op("Mul", "mish", x, site.build.op("Tanh", "gate", site.build.op("Softplus", "soft", x)))
 
 
+def _swish(site: Site) -> OlderNode | gs.Tensor:
+    """x * sigmoid(alpha * x)."""
+    if site.older is not None:
+        return same_op(site)
+    x, alpha = site.node.inputs[0], float(site.node.attrs.get("alpha", 1.0))
+    typed(x)
+    steep = x if alpha == 1 else site.build.op("Mul", "steep", x, site.build.const("alpha", alpha, x.dtype))
+    return site.build.op("Mul", "swish", x, site.build.op("Sigmoid", "gate", steep))
+
+
+def _rms_normalization(site: Site) -> OlderNode | gs.Tensor:
+    """x / sqrt(mean(x * x) + epsilon) * scale, over the axes from `axis` on."""
+    if site.older is not None:
+        return same_op(site)
+    b, attrs = site.build, site.node.attrs
+    x, scale = site.node.inputs
+    typed(x, scale)
+    if x.dtype != np.float32:
+        raise RewriteNotApplicable(f"it normalizes {np.dtype(x.dtype)}")
+    dims = len(x.shape)
+    axes = list(range(int(attrs.get("axis", -1)) % dims, dims))
+    mean = b.reduce("ReduceMean", "mean", b.op("Mul", "squares", x, x), axes)
+    raised = b.op("Add", "raised", mean, b.const("epsilon", float(attrs.get("epsilon", 1e-5)), x.dtype))
+    return b.op("Mul", "scaled", b.op("Div", "normalized", x, b.op("Sqrt", "root", raised)), scale)
+
+
 def _different_meaning(site: Site) -> OlderNode:
     """Ops that both opsets write alike but define differently."""
     if site.older is None:
@@ -99,5 +125,7 @@ RULES: dict[str, Rule] = {
     "GreaterOrEqual": _or_equal("Greater"),
     "LessOrEqual": _or_equal("Less"),
     "HardSwish": _hard_swish,
+    "RMSNormalization": _rms_normalization,
+    "Swish": _swish,
     "Mish": _mish,
 }
