@@ -9,7 +9,7 @@ JOBS ?= 2
 # Together they need every pass that any family needs: chosen by tools/matrix_cover.py
 QUICK := bisenetv2 cgnet deeplabv3 dnlnet emanet erfnet fastscnn gcnet point_rend segformer stdc unet
 
-.PHONY: audit demo test soak test-slow matrix matrix-quick pplnn-check fuzz check docs generated format clean
+.PHONY: audit demo endurance test soak test-slow matrix matrix-quick pplnn-check fuzz check docs generated format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
@@ -19,6 +19,9 @@ test: $(STAMP)  ## install and pass the tests
 
 soak: $(STAMP)  ## damaged files: 4200 of each of five kinds, with counts and the seeds of faults (hours)
 	PYTHONPATH=. $(BIN)/python tools/soak.py --count 4200
+
+endurance: $(STAMP)  ## threads, processes, 10,000 loads and an hour of changing sizes on three targets (hours)
+	PYTHONPATH=. $(BIN)/python tools/endurance.py
 
 test-slow: $(STAMP)  ## the exhaustive run: every model at the config's own crop size, both targets
 	$(BIN)/python -m pytest -m slow
