@@ -6,6 +6,7 @@ tools/soak.py tries many, tests/robustness/test_mutants.py some.
 from __future__ import annotations
 
 import collections
+import copy
 import json
 import pickle
 import random
@@ -78,13 +79,14 @@ def changed_json(rng: random.Random, value: Any) -> Any:
         if how == 0 and key != "":
             del part[key]
         elif how == 1 and isinstance(part, dict):
-            part[rng.choice(("novelty", "", "\0", "name"))] = part[key]
+            part[rng.choice(("novelty", "", "\0", "name"))] = copy.deepcopy(part[key])
         elif how == 2 and isinstance(part[key], list):
             part[key] = part[key] * 2
         elif how == 3 and isinstance(part[key], (int, float)) and not isinstance(part[key], bool):
-            part[key] = part[key] * rng.choice((-1, 2, 1000, 0, 0.5)) + rng.choice((0, 1, -1))
+            factor = rng.choice((-1, 2, 1000, 0, 0.5))
+            part[key] = part[key] * (2 if abs(part[key]) > 1e300 else factor) + rng.choice((0, 1, -1))
         else:
-            part[key] = rng.choice(ODD)
+            part[key] = copy.deepcopy(rng.choice(ODD))  # a later change of this value must not change ODD
     return holder[""]
 
 
