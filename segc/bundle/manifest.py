@@ -38,7 +38,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The compiled source. output, values: of several outputs the one the user chose, and what it holds, if given."""
+    """The compiled source. output, values: of several outputs the one the user chose, and what it holds, if given.
+
+    dequantized: a quantized file was compiled in floats.
+    """
 
     kind: str
     name: str
@@ -47,6 +50,7 @@ class Source:
     checkpoint: Checkpoint | None
     output: str | None
     values: Literal["logits", "probabilities", "classes"] | None
+    dequantized: bool
 
 
 @dataclass(frozen=True, kw_only=True)

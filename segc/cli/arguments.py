@@ -88,6 +88,10 @@ def add_given(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--output-name", metavar="NAME", help="the output of an ONNX file, or the key, with the map")
     group.add_argument(
+        "--dequantize", action="store_true",
+        help="compute a quantized ONNX file in float32: what its integers stand for, without their rounding",
+    )  # fmt: skip
+    group.add_argument(
         "--output-values", metavar="V",
         help="what the output holds: logits, probabilities or classes (default: found out)",
     )  # fmt: skip
@@ -95,7 +99,18 @@ def add_given(parser: argparse.ArgumentParser) -> None:
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_given`, as parameters of `segc.compile`."""
-    names = ("mean", "std", "channel_order", "scale", "classes", "palette", "threshold", "output_name", "output_values")
+    names = (
+        "mean",
+        "std",
+        "channel_order",
+        "scale",
+        "classes",
+        "palette",
+        "threshold",
+        "output_name",
+        "output_values",
+        "dequantize",
+    )
     return {name: getattr(args, name) for name in names}
 
 

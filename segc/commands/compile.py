@@ -86,6 +86,7 @@ def compile(
     threshold: float | None = None,
     output_name: str | None = None,
     output_values: Literal["logits", "probabilities", "classes"] | None = None,
+    dequantize: bool = False,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
@@ -113,7 +114,8 @@ def compile(
     The others are for ONNX files and Python files, and precede what the file or its metadata says. An image's values
     become (value * scale - mean) / std, in channel_order. classes, palette: of all classes in order, or a file with
     one a line or JSON. threshold: of a head with one channel. output_name: of a model with several outputs.
-    output_values: what it holds, where segc finds out something else. progress: called with a sentence
+    output_values: what it holds, where segc finds out something else. dequantize: compute a quantized ONNX file in
+    float32. progress: called with a sentence
     before each step.
     Raises SegcError; then nothing is published. docs/bundle.md describes the bundle.
     """
@@ -128,6 +130,7 @@ def compile(
         given=Given.of(
             mean=mean, std=std, channel_order=channel_order, scale=scale, classes=classes, palette=palette,
             threshold=threshold, output_name=output_name, output_values=output_values,
+            dequantize=dequantize,
         ),
     )  # fmt: skip
     return compile_request(request, progress)

@@ -133,7 +133,8 @@ def _given(manifest: Manifest) -> Given | None:
     if manifest.source.kind == "mmseg":
         return None
     return Given(
-        classes=manifest.classes, output_name=manifest.source.output, output_values=manifest.source.values
+        classes=manifest.classes, output_name=manifest.source.output, output_values=manifest.source.values,
+        dequantize=manifest.source.dequantized,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from segc import targets
 from segc.compilation import manifest_builder
 from segc.compilation.request import Request, open_fitting, with_output
 from segc.compilation.setup import Setup, settled
-from segc.errors import Code, CompileError, ShapeError, SourceError, UsageError
+from segc.errors import Code, CompileError, LegalityError, ShapeError, SourceError, UsageError
 from segc.frontend.model import ModelInfo, Source, with_found
 from segc.graph import invariants, ir, libraries
 from segc.graph.sizes import require_fitting, require_memory
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HOST = "onnxruntime"  # the target that runs the nodes that another target refuses
 Masks = Literal["graph", "host"]
+DEQUANTIZE = "--dequantize computes a quantized file in float32, which every target can"
 _BYTES_OF_INPUT = 12  # a value: noise is made in float64 and kept in float32
 
 
@@ -140,7 +141,12 @@ def plan(lowered: Lowered) -> Planned:
         options = request.partitioning if request.hybrid else None
         skips = {name: result.skips for name, result in lowered.results}
         image = (lowered.source.info.batch, *lowered.shape)
-        shared = split_graph(lowered.graph, setup.target, targets.get(HOST), options, image, skips)
+        try:
+            shared = split_graph(lowered.graph, setup.target, targets.get(HOST), options, image, skips)
+        except LegalityError as error:
+            if lowered.source.info.quantized:
+                error.details["so"].append(DEQUANTIZE)
+            raise
     source, results = lowered.source, lowered.results
     return Planned(setup, source, lowered.graph, results, lowered.masks, lowered.exported, shared)
 

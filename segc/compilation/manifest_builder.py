@@ -48,6 +48,7 @@ def manifest(
             "checkpoint": info.checkpoint,
             "output": info.output,
             "values": info.values,
+            "dequantized": info.dequantized,
         },
         "target": {
             "name": target.name,

@@ -16,6 +16,7 @@ from segc.bundle.store import Staging, write_bundle
 from segc.compilation import at_fault, file_gate, manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
 from segc.compilation.file_gate import FileCheck
+from segc.compilation.lowering import DEQUANTIZE
 from segc.compilation.report import Verified, of_compile
 from segc.compilation.setup import Setup
 from segc.errors import Code, FileError, ParityError
@@ -143,7 +144,11 @@ def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any
         code=Code.PARITY_GATE,
         because=[*verified.failures, *([] if fault is None else [fault.words]), *floor],
         where=f"all figures: {kept}" if kept.is_file() else "",
-        so=[*(metrics.ADVICE if fault is None else fault.advice), "--no-verify skips the gate"],
+        so=[
+            *(metrics.ADVICE if fault is None else fault.advice),
+            "--no-verify skips the gate",
+            *([DEQUANTIZE] if made.source.info.quantized else []),
+        ],
     )
 
 

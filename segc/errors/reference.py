@@ -223,6 +223,12 @@ EXPLANATIONS = {
         "is registered, its folders and lists of files are there, and its classes are known.",
         "Correct the config. Paths in it are relative to the current folder, as in mmseg.",
     ),
+    Code.DEQUANTIZE: Explanation(
+        "A quantized file cannot be computed in float32",
+        "--dequantize replaces quantized tensors by the real values that they stand for. Some nodes compute with the "
+        "integers themselves, or with scales that are only known at run time.",
+        "Omit `--dequantize` and compile for ONNX Runtime, or export the model before it was quantized.",
+    ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
         "A fault of a checkpoint that no other code describes, mostly from a target or front end of another package.",

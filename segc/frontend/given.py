@@ -24,7 +24,8 @@ class Given:
     """Options of a compile, None for what was not given.
 
     An image's values become (value * scale - mean) / std, in `channel_order`. threshold: of a head with one channel.
-    output_name: of a model with several outputs. output_values: "logits", "probabilities" or "classes".
+    output_name: of a model with several outputs. output_values: "logits", "probabilities" or "classes". dequantize:
+    compute a quantized ONNX file in float32.
     """
 
     mean: tuple[float, ...] | None = None
@@ -36,13 +37,14 @@ class Given:
     threshold: float | None = None
     output_name: str | None = None
     output_values: str | None = None
+    dequantize: bool = False
 
     @classmethod
     def of(
         cls, *, mean: Sequence[float] | None, std: Sequence[float] | None, channel_order: str | None,
         scale: float | None, classes: Sequence[str] | str | Path | None,
         palette: Sequence[Sequence[int]] | str | Path | None, threshold: float | None, output_name: str | None,
-        output_values: str | None,
+        output_values: str | None, dequantize: bool,
     ) -> Given:  # fmt: skip
         """From the parameters of `segc.compile`, checked; names and colours may lie in a file.
 
@@ -67,7 +69,7 @@ class Given:
         return cls(
             None if mean is None else tuple(map(float, mean)), None if std is None else tuple(map(float, std)), order,
             scale, None if classes is None else class_names(classes), None if palette is None else colours(palette),
-            threshold, output_name, output_values,
+            threshold, output_name, output_values, dequantize,
         )  # fmt: skip
 
     def _decides(self, info: ModelInfo) -> float | None:
@@ -76,7 +78,7 @@ class Given:
 
     def names(self) -> list[str]:
         """The options that were given, as typed."""
-        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False)]
 
     def applied(self, info: ModelInfo) -> ModelInfo:
         """`info` with what was given in place of what the source says. Raises UsageError for numbers that do not fit.
@@ -106,6 +108,7 @@ class Given:
             channel_order=self.channel_order or info.channel_order,
             output=self.output_name,
             values=self.output_values,
+            dequantized=self.dequantize,
             threshold=info.threshold if self.threshold is None else self._decides(info),
         )
         if self.classes is not None:

@@ -34,7 +34,8 @@ class ModelInfo:
     resize_scale: (width, height) as mmseg writes it; None feeds images as they are. steps: in place of it, where the
     test pipeline does more. loader, table, pad_kept: see segc.bundle.preprocessing.
     minimum, divisor: of heights and widths a dynamic engine takes.
-    output, values: of several outputs the one that the user named, and what it holds.
+    output, values: of several outputs the one that the user named, and what it holds. quantized: the graph computes
+    with integers. dequantized: the user asked for floats instead.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
     """
 
@@ -73,6 +74,8 @@ class ModelInfo:
     test_cfg: Mapping[str, Any] = field(default_factory=dict)
     output: str | None = None
     values: str | None = None
+    quantized: bool = False
+    dequantized: bool = False
     weights: str = "source"
     checkpoint: Mapping[str, str] | None = None
     rewrites: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from segc.errors import Code, SourceError
 from segc.frontend import onnx_input, onnx_metadata, onnx_output
 from segc.frontend.given import Given
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source, with_found
+from segc.frontend.onnx_dequantize import dequantize, is_quantized
 from segc.frontend.onnx_edit import FileGraph
 from segc.frontend.onnx_output import Asked
 from segc.graph import dialect, ir, libraries
@@ -39,6 +40,10 @@ def open_onnx(path: Path, given: Given | None = None) -> Source:
     notes = [f"the file computes in {' and '.join(types)}: the engine, and what it is compared with, compute the same"
              " graph in float32" for types in [widen(model)] if types]  # fmt: skip
     graph = FileGraph(model)
+    quantized = is_quantized(model)
+    if quantized and given.dequantize:
+        dequantize(graph, path)
+        notes.append("the file is quantized: --dequantize computes what its integers stand for, without their rounding")
     metadata = onnx_metadata.described({prop.key: prop.value for prop in model.metadata_props}, path)
     asked = Asked(given.output_name, given.output_values, len(given.classes or metadata.classes))
     image = onnx_input.find(graph, path)
@@ -51,7 +56,7 @@ def open_onnx(path: Path, given: Given | None = None) -> Source:
     notes += [*onnx_input.as_floats(graph, image), *chosen, *found.notes]
     info = ModelInfo(
         "onnx", path.stem, sha256_of_file(path), shape=shape, in_channels=channels or 3, batch=batch or 1,
-        fixed=(height, width),
+        fixed=(height, width), quantized=quantized and not given.dequantize,
     )  # fmt: skip
     info = with_found(info, found.threshold, shifted=found.shifted)
     described = metadata.applied(info, free=height is None and width is None)

@@ -19,7 +19,16 @@ from segc.frontend.onnx_edit import FileGraph, attribute, standard
 from segc.suggestions import did_you_mean
 
 _LAYOUT = ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose")
-_VALUES = ("Cast", "Clip", "Round", "Mul", "Div", "Where")  # of a probability or a class map, on their way to a picture
+_VALUES = (
+    "Cast",
+    "Clip",
+    "Round",
+    "Mul",
+    "Div",
+    "Where",
+    "QuantizeLinear",
+    "DequantizeLinear",
+)  # of a probability or a class map, on their way to a picture
 _COMPARISONS = {"Greater": (0, False), "GreaterOrEqual": (0, True), "Less": (1, False), "LessOrEqual": (1, True)}
 _KEEPS_RANGE = (*_LAYOUT, "Cast", "Slice", "Gather", "Split", "MaxPool", "DepthToSpace", "Dropout")
 _JOINS = ("Mul", "Max", "Min", "Concat", "Mean")

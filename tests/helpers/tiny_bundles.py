@@ -22,6 +22,7 @@ CONTENT: dict[str, Any] = {
         "checkpoint": None,
         "output": None,
         "values": None,
+        "dequantized": False,
     },
     "target": {"name": "onnxruntime", "runtime": "1.32.0", "options": {}, "settings": {}},
     "precision": "fp32",
