@@ -52,9 +52,13 @@ def find(graph: FileGraph, path: Path) -> Image:
         )  # fmt: skip
     dims = tuple(d.dim_value or None if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim)
     dims = tuple(None if d is not None and d < 1 else d for d in dims)
-    last = _channels_last(graph, info.name, dims)
+    convolution, turned = _reader(graph, info.name)
+    last = turned if convolution is not None or turned else dims[3] in _CHANNELS and dims[1] not in _CHANNELS
     n, a, b, c = dims
-    return Image(info.name, (n, c, a, b) if last else dims, last)
+    sizes = (n, c, a, b) if last else dims
+    if sizes[1] is None:
+        sizes = (n, _channels_of(graph, convolution), *sizes[2:])
+    return Image(info.name, sizes, last)
 
 
 def require_alone(graph: FileGraph, image: Image, path: Path) -> None:
@@ -76,8 +80,11 @@ def as_floats(graph: FileGraph, image: Image) -> list[str]:
         front.append(onnx.helper.make_node(op, inputs, [made], name=f"{op}/{made}", **attributes))
         return made
 
+    at = (0, 3, 1, 2) if image.last else (0, 1, 2, 3)
+    named: list[int | str | None] = [names[place] for place in at]
+    if image.last or not isinstance(named[1], int):
+        set_sizes(info, [named[0], image.sizes[1], *named[2:]])
     if image.last:
-        set_sizes(info, [names[0], names[3], names[1], names[2]])
         current = put("Transpose", [current], perm=[0, 2, 3, 1])
         notes.append(f"input '{image.name}' has its channels last: the engine takes them before height and width")
     if kind != _FLOAT:
@@ -122,20 +129,29 @@ def _retype(graph: FileGraph, name: str) -> bool:
     return True
 
 
-def _channels_last(graph: FileGraph, name: str, dims: Shape) -> bool:
-    """Whether the last axis is the channels: what the graph does with the image decides, then the sizes."""
-    pending, seen = [name], {name}
+def _reader(graph: FileGraph, name: str) -> tuple[onnx.NodeProto | None, bool]:
+    """The first convolution of the image, and whether a Transpose before it moves the last axis to the channels."""
+    pending, seen, turned = [name], {name}, False
     while pending:
-        for node in graph.readers(pending.pop()):
-            if standard(node, "Transpose") and attribute(node, "perm") == [0, 3, 1, 2]:
-                return True
+        for node in graph.readers(pending.pop(0)):
             if standard(node, "Conv"):
-                return False
-            if standard(node, *_POINTWISE):
+                return node, turned
+            turns = standard(node, "Transpose") and attribute(node, "perm") == [0, 3, 1, 2]
+            turned |= turns
+            if turns or standard(node, *_POINTWISE):
                 more = [made for made in node.output if made not in seen]
                 seen.update(more)
                 pending += more
-    return dims[3] in _CHANNELS and dims[1] not in _CHANNELS
+    return None, turned
+
+
+def _channels_of(graph: FileGraph, convolution: onnx.NodeProto | None) -> int:
+    """The channels that a convolution takes; 3 where that is not known."""
+    if convolution is None:
+        return 3
+    weight = graph.constant(convolution.input[1])
+    known = weight is not None and weight.ndim == 4
+    return weight.shape[1] * int(attribute(convolution, "group", 1)) if known and weight is not None else 3
 
 
 def _no_image(inputs: list[onnx.ValueInfoProto], path: Path) -> SourceError:

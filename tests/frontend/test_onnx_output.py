@@ -219,3 +219,21 @@ def test_initializers_that_are_inputs_too_are_no_further_inputs(tmp_path: Path) 
     onnx.save(model, tmp_path / "old.onnx")
     _, engine = compiled(tmp_path, tmp_path / "old.onnx")
     assert engine.manifest.input.name == "x"
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_channels_that_the_file_leaves_open_are_those_of_its_first_convolution(tmp_path: Path, last: bool) -> None:
+    turned = "t = Transpose<perm = [0, 3, 1, 2]>(x)" if last else "t = Identity(x)"
+    text = f"g (float[a,b,c,d] x) => (float[e,f,g,h] y) {W} {{ {turned} z = Conv(t, w) y = Softmax<axis = 1>(z) }}"
+    for options in ({"dynamic": True}, {"shape": (8, 12)}):
+        bundle, engine = compiled(tmp_path, onnx_file(tmp_path, text), force=True, **options)
+        assert bundle.manifest.input.shape[1] == 3
+        assert engine.run(np.ones((1, 3, 8, 12), np.float32))["logits"].shape == (1, 4, 8, 12)
+
+
+@pytest.mark.parametrize("nodes", ["y = Transpose<perm = [0, 2, 3, 1]>(z)", "y = ArgMax<axis = 1, keepdims = 0>(z)"])
+def test_forms_are_found_where_sizes_are_open(tmp_path: Path, nodes: str) -> None:
+    kind = "float[N,H,W,4]" if "Transpose" in nodes else "int64[N,H,W]"
+    text = f"g (float[N,3,H,W] x) => ({kind} y) {W} {{ z = Conv(x, w) {nodes} }}"
+    _, engine = compiled(tmp_path, onnx_file(tmp_path, text), dynamic=True)
+    assert engine.run(np.ones((1, 3, 9, 13), np.float32))["logits"].shape == (1, 4, 9, 13)
