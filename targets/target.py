@@ -78,6 +78,8 @@ class Target:
     segment_passes: tuple[Pass, ...] = ()
     """The last of `legalize`, which bring a graph to `file_opset`. They run again on every segment of a hybrid, since
     the graph as a whole may have no form in that opset."""
+    measured_passes: frozenset[str] = frozenset()
+    """Names of passes in `legalize` that a compile leaves out where they make the model much less exact."""
     mask_lowering: Pass = field(default_factory=LowerResizeArgMax)
     """Lowers segc.ResizeArgMax."""
     skipped_passes: frozenset[str] = frozenset()

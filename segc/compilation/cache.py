@@ -12,6 +12,7 @@ import numpy as np
 from segc.frontend.model import OwnMask, Source
 
 if TYPE_CHECKING:
+    from segc.compilation.measured_passes import Errors
     from segc.frontend.trace import Traced
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,11 @@ class CompileCache:
             return output
 
         return remembered
+
+    def errors(self, key: Hashable, make: Callable[[], Errors | None]) -> Errors | None:
+        """What measured passes cost; see segc.compilation.measured_passes."""
+        errors: Errors | None = self._get(("errors", key), make)
+        return errors
 
     def own_mask(self, key: Hashable, make: Callable[[], OwnMask]) -> OwnMask:
         """What the source's own code makes of a picture."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from segc import targets
-from segc.compilation import manifest_builder
+from segc.compilation import manifest_builder, measured_passes
 from segc.compilation.request import Request, open_fitting, with_output
 from segc.compilation.setup import Setup, settled
 from segc.errors import Code, CompileError, LegalityError, ShapeError, SourceError, UsageError
@@ -98,6 +98,7 @@ def open_source(setup: Setup) -> Opened:
 def export(opened: Opened) -> Exported:
     """Trace the PyTorch model, or convert that of an ONNX file to the target's opset.
 
+    The target of the result's setup has no pass that costs this model too much, see segc.compilation.measured_passes.
     Raises ShapeError, CompileError, SourceError.
     """
     info, shape = opened.source.info, opened.shape
@@ -109,7 +110,7 @@ def export(opened: Opened) -> Exported:
         model, info = _exported(opened)
         _try_reference(opened)
     setup, source = settled(opened.setup, info, shape), replace(opened.source, info=info)
-    return Exported(setup, source, model, count_ops(model))
+    return measured_passes.settle(Exported(setup, source, model, count_ops(model)))
 
 
 def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:

@@ -126,6 +126,14 @@ def _reference(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
     return stored_reference.Recorder(reference) if setup.target.wants_reference else reference
 
 
+def _plainer(loaded: Loaded) -> list[str]:
+    """Options of the target that turn off passes which changed this graph and can be turned off."""
+    made = loaded.planned
+    changed = {name for name, result in made.results if result.changes}
+    switches = [o for o in made.setup.target.options if "off" in o.choices and o.name in changed]
+    return [f"{option.typed('off')} computes without the pass {option.name}, which rounds more" for option in switches]
+
+
 def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any]) -> None:
     """Keep the report of a compile that fails the gate beside the destination, and raise ParityError."""
     if not verified.failures:
@@ -145,6 +153,7 @@ def _require_parity(loaded: Loaded, verified: Verified, report: Mapping[str, Any
         because=[*verified.failures, *([] if fault is None else [fault.words]), *floor],
         where=f"all figures: {kept}" if kept.is_file() else "",
         so=[
+            *_plainer(loaded),
             *(metrics.ADVICE if fault is None else fault.advice),
             "--no-verify skips the gate",
             *([DEQUANTIZE] if made.source.info.quantized else []),

@@ -61,7 +61,7 @@ def test_defaults_are_filled_in_and_unknown_ones_refused() -> None:
 
 def test_close_names_are_suggested() -> None:
     for precision, options, meant in (
-        ("fp-16", {}, "did you mean fp16?"),
+        ("fp-16", {}, "did you mean fp16"),
         ("fp32", {"devise": "cuda"}, "did you mean device?"),
         ("fp32", {"flavor": "rtx"}, "omit --flavor"),  # nothing is close
     ):
@@ -85,9 +85,11 @@ def test_refusals_name_options_as_users_type_them() -> None:
         with pytest.raises(UsageError) as caught:
             settings_of(TARGET, "fp32", {name: value})
         assert all(words in str(caught.value) for words in said)
-    with pytest.raises(UsageError, match="option 'winograd' of openvino takes on or off, not 'maybe'") as caught:
+    with pytest.raises(
+        UsageError, match="option 'winograd' of openvino takes measured or on or off, not 'maybe'"
+    ) as caught:
         settings_of(targets.get("openvino"), "fp32", {"winograd": "maybe"})
-    assert "--set winograd=on or --set winograd=off" in str(caught.value)
+    assert "--set winograd=measured or --set winograd=on or --set winograd=off" in str(caught.value)
     with pytest.raises(UsageError, match="'defer' of tensorrt takes no or yes, not 'on'") as caught:
         settings_of(targets.get("tensorrt"), "fp32", {"defer": "on"})
     assert "--defer, or omit it" in str(caught.value)
