@@ -25,6 +25,15 @@ class Loader:
     decoder: Decoder = "cv2"
     float32: bool = False
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether channels and types of a file stay as they are."""
+        return self.color == "unchanged" or self.decoder == "tifffile"
+
+    def channels(self, raw: int) -> int:
+        """Of what it gives; `raw` where it leaves a file's channels as they are."""
+        return raw if self.is_raw else 3 if self.color.startswith("color") else 1
+
 
 def usual_loader(channels: int) -> Loader | None:
     """How files for a model of so many channels are decoded when it does not say: colour, grey, or as they are."""

@@ -23,7 +23,7 @@ from segc.bundle import preprocessing as steps
 from segc.bundle.manifest import Manifest
 from segc.bundle.preprocessing import Loader, Preprocessing, usual_loader
 from segc.errors import SegcError
-from segc.frontend.model import OnFiles, OwnMask
+from segc.frontend.model import NotComparable, OnFiles, OwnMask
 from segc.parity.limits import Limits
 from segc.parity.sample_inputs import normalised
 from segc.runtime.engine import Engine
@@ -77,8 +77,9 @@ def check(engine: Engine, own: OnFiles, limits: Limits, keep: Keep = lambda _, m
         for number, (name, path, size) in enumerate(pictures(how, Path(folder))):
             try:
                 cases.append(_case(engine, own, limits, keep, name, path, size, fixed, masks=number == 0))
-            except SegcError as error:
-                notes.append(f"`segment` was not compared with the source's own code on {name}: {error.what}")
+            except (SegcError, NotComparable) as error:
+                why = error.what if isinstance(error, SegcError) else str(error)
+                notes.append(f"`segment` was not compared with the source's own code on {name}: {why}")
             except Exception as error:  # the source's own code may raise anything
                 said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 notes.append(f"`segment` was not compared with the source's own code on {name}, which fails: {said}")
@@ -115,7 +116,7 @@ def _case(
     error = None if theirs is None else _difference(theirs, x)
     agreement = equal = None
     if masks and (error is None or error <= TENSOR_LIMIT):
-        shrink = 1 if fixed else _shrink(engine.manifest, x.shape[2:])
+        shrink = 1 if fixed or not own.shrinks else _shrink(engine.manifest, x.shape[2:])
         small = engine.with_manifest(replace(engine.manifest, preprocessing=shrunk(engine.manifest, shrink)))
         key = (name, size, fixed, shrink, engine.manifest.inference)
         wanted = keep(key, lambda: own.mask(path, engine.manifest, fixed, shrink))
@@ -186,11 +187,11 @@ def pictures(how: Manifest, folder: Path) -> Iterator[tuple[str, Path, tuple[int
     loader = how.preprocessing.loader or usual_loader(channels) or Loader()
     size = picture_size(how)
     kinds: list[tuple[str, type[np.generic]]] = [("8 bits", np.uint8)]
-    if loader.color == "unchanged" or loader.decoder == "tifffile":
+    if loader.is_raw:
         kinds = [("8 bits", np.uint8), ("16 bits", np.uint16), ("floating point", np.float32)]
         kinds = kinds[:1] if how.preprocessing.table is not None else kinds
         kinds.sort(key=lambda kind: kind[1] is not _type_of(how.preprocessing))  # the one that mean and std fit first
-    wanted = 3 if loader.color.startswith("color") else 1 if loader.color.startswith("grayscale") else channels
+    wanted = loader.channels(channels)
     for name, kind in kinds:
         picture = _picture(how.preprocessing, size, wanted, kind)
         path = folder / f"{name.replace(' ', '-')}{'.png' if kind is np.uint8 and wanted in (1, 3, 4) else '.tif'}"

@@ -182,7 +182,7 @@ def open_fitting(request: Request, cache: CompileCache, notes: Notes) -> Source:
 def _sees_bytes(info: ModelInfo) -> bool:
     """Whether images are of 8 bits up to normalization, which is by mean and std."""
     loader, wide = info.loader, (Normalize, Gray, Rerange)
-    deep = loader is not None and (loader.float32 or loader.color == "unchanged" or loader.decoder == "tifffile")
+    deep = loader is not None and (loader.float32 or loader.is_raw)
     return not deep and info.table is None and not any(isinstance(step, wide) for step in info.chain)
 
 

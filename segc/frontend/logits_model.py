@@ -25,7 +25,8 @@ class MmsegLogits(nn.Module):
         """Logits of a batch; the sizes handed on are those of the batch itself, as in slide inference."""
         size = x.shape[2:]
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
-        logits: torch.Tensor = self._encode_decode(x, [dict(meta)])
+        images = x.shape[0] if isinstance(x.shape[0], int) else 1  # a symbol while a batch of any size is traced
+        logits: torch.Tensor = self._encode_decode(x, [dict(meta) for _ in range(images)])
         return logits
 
 

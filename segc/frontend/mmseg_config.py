@@ -7,6 +7,7 @@ initialisers are dropped, because they would download files.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc.bundle.preprocessing import Loader, ResizeStep
-from segc.errors import Code, ShapeError, SourceError, UsageError
+from segc.errors import Code, MissingPackageError, ShapeError, SourceError, UsageError
 from segc.frontend import calibrate, dataset_meta
 from segc.frontend.checkpoint import Checkpoint, load_into, read_checkpoint
 from segc.frontend.mmseg_env import import_mmseg
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 
 _CALIBRATION_SIZE = (256, 256)  # divides by every stride of the zoo
+_OTHERS = {"mmdet", "mmdet3d", "mmpretrain", "mmcls", "mmpose", "mmagic", "mmrotate"}
+# mmdet asks for versions of mmcv that need a compiler; what it runs here needs none
+_INSTALL = {"mmdet": "pip install --no-deps mmdet==3.3.0 && pip install terminaltables pycocotools"}
 _PARENTS = 4  # folders above a config in which its own modules are looked for
 
 
@@ -157,6 +161,7 @@ def _adapt_to_one_machine(config: Any) -> None:
 def _build(config: Any, path: Path) -> nn.Module:
     from mmseg.registry import MODELS
 
+    _require_packages(config.model, path)
     _require_segmentor(config.model["type"], path)
     try:
         with quiet():
@@ -172,6 +177,27 @@ def _build(config: Any, path: Path) -> nn.Module:
     if not hasattr(model, "decode_head") or not hasattr(model, "align_corners"):
         raise _not_a_segmentor(path, type(model).__name__)
     return model.eval()
+
+
+def _require_packages(config: Any, path: Path) -> None:
+    """Refuse a model with parts of another OpenMMLab package that is not installed. Raises MissingPackageError."""
+    for package in sorted(_scopes(config)):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                f"the model of config '{path.name}' has parts of {package}, which is not installed",
+                code=Code.FRONTEND_MISSING,
+                so=_INSTALL.get(package, f"pip install {package}"),
+            )
+
+
+def _scopes(config: Any) -> set[str]:
+    """The OpenMMLab packages that types in `config` name, beside mmseg, mmcv and mmengine."""
+    if isinstance(config, Mapping):
+        kind = config.get("type")
+        scope = kind.partition(".")[0] if isinstance(kind, str) else ""
+        found = {scope} & _OTHERS
+        return found.union(*(_scopes(part) for part in config.values()))
+    return set().union(*map(_scopes, config)) if isinstance(config, list | tuple) else set()
 
 
 def _require_segmentor(kind: object, path: Path) -> None:
@@ -243,7 +269,7 @@ def _channels(config: Any, segmentor: Any, info: ModelInfo, pipeline: FilePipeli
     first = next((m for m in segmentor.backbone.modules() if isinstance(m, nn.Conv2d)), None)
     if first is not None:
         return first.in_channels
-    return 1 if pipeline.loader is not None and pipeline.loader.color.startswith("grayscale") else 3
+    return 3 if pipeline.loader is None else pipeline.loader.channels(3)
 
 
 def _with_own_preprocessor(
@@ -261,9 +287,8 @@ def _with_own_preprocessor(
         notes.add(f"--skip-transform: `segment` uses mean and std of the config, not its data preprocessor '{name}'")
         return info
     loader = pipeline.loader or Loader()
-    taken = {"color": 3, "grayscale": 1}.get(loader.color.partition("_")[0], info.in_channels)
     try:
-        found = probe(own, taken, deep=loader.color == "unchanged" or loader.float32)
+        found = probe(own, loader.channels(info.in_channels), deep=loader.is_raw or loader.float32)
     except NotPointwise as why:
         raise SourceError(
             f"`segment` cannot repeat the data preprocessor '{name}'",

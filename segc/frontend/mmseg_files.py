@@ -23,6 +23,8 @@ _SIZES = ("scale", "size", "crop_size", "max_size")  # settings of transforms in
 class MmsegOnFiles:
     """The reference of the gate on files. `fixed` puts one Resize to an engine's size in place of all that sizes."""
 
+    shrinks = True
+
     def __init__(self, segmentor: Any, pipeline: FilePipeline) -> None:
         self._segmentor, self._pipeline = segmentor, pipeline
 

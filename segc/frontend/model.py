@@ -128,8 +128,14 @@ class OwnMask:
     logits: np.ndarray | None
 
 
+class NotComparable(Exception):  # noqa: N818 - a reason, which becomes a note
+    """Why a source's own way from a file to a mask cannot be compared with `segment`."""
+
+
 class OnFiles(Protocol):
-    """A source's own way from a file to a mask, for comparison with `segment`."""
+    """A source's own way from a file to a mask, for comparison with `segment`. shrinks: `mask` heeds `shrink`."""
+
+    shrinks: bool
 
     def tensor(self, path: Path, fixed: tuple[int, int] | None) -> np.ndarray | None:
         """What enters the network: (1, C, H, W). fixed: (height, width) that images get instead of the source's."""

@@ -9,7 +9,7 @@ import onnx
 import onnx.defs
 
 from segc.bundle.canonical_json import sha256_of_file
-from segc.errors import Code, SourceError
+from segc.errors import Code, SourceError, UsageError
 from segc.frontend import onnx_input, onnx_metadata, onnx_output
 from segc.frontend.given import Given
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Source, with_found
@@ -26,7 +26,7 @@ _STANDARD = {"", "ai.onnx", "segc"}
 _NO_PREPROCESSING = "an ONNX file says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled"
 
 
-def open_onnx(path: Path, given: Given | None = None) -> Source:
+def open_onnx(path: Path, given: Given | None = None, asked_channels: int | None = None) -> Source:
     """Load and check the file: valid protobuf, external data inside its folder, known ops, one image in, a map out.
 
     float16 and bfloat16 become float32, the image float32 (N, C, H, W), the output logits (N, classes, H, W).
@@ -48,14 +48,15 @@ def open_onnx(path: Path, given: Given | None = None) -> Source:
     asked = Asked(given.output_name, given.output_values, len(given.classes or metadata.classes))
     image = onnx_input.find(graph, path)
     batch, channels, height, width = image.sizes
+    channels = _channels(channels, asked_channels, given, path)
     shape = (height or DEFAULT_SHAPE[0], width or DEFAULT_SHAPE[1])
-    _infer(graph, image, (batch or 1, channels or 3, *shape), path)
+    _infer(graph, image, (batch or 1, channels, *shape), path)
     name, chosen = onnx_output.choose(graph, asked, shape, path)
     found = onnx_output.as_logits(graph, name, asked, shape, path)
     onnx_input.require_alone(graph, image, path)
     notes += [*onnx_input.as_floats(graph, image), *chosen, *found.notes]
     info = ModelInfo(
-        "onnx", path.stem, sha256_of_file(path), shape=shape, in_channels=channels or 3, batch=batch or 1,
+        "onnx", path.stem, sha256_of_file(path), shape=shape, in_channels=channels, batch=batch or 1,
         fixed=(height, width), quantized=quantized and not given.dequantize,
     )  # fmt: skip
     info = with_found(info, found.threshold, shifted=found.shifted)
@@ -66,6 +67,17 @@ def open_onnx(path: Path, given: Given | None = None) -> Source:
     elif given.mean is None and given.std is None and given.scale is None:
         notes.append(_NO_PREPROCESSING)
     return Source(info, onnx_model=model, notes=tuple(notes))
+
+
+def _channels(fixed: int | None, asked: int | None, given: Given, path: Path) -> int:
+    """Of the image: the file's, else those asked for, else one for each number of --mean, else 3. Raises UsageError."""
+    if fixed is not None and asked not in (None, fixed):
+        raise UsageError(
+            f"the input of '{path}' has {fixed} channels", code=Code.UNSUPPORTED_BY_MODEL,
+            because=f"--channels {asked} was given", so="omit --channels",
+        )  # fmt: skip
+    mean = given.mean or ()
+    return fixed or asked or (len(mean) if len(mean) > 1 else 3)
 
 
 def _infer(graph: FileGraph, image: onnx_input.Image, sizes: tuple[int, int, int, int], path: Path) -> None:

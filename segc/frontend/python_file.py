@@ -14,7 +14,9 @@ from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import Code, MissingPackageError, SourceError
 from segc.frontend import calibrate
 from segc.frontend.given import Given
+from segc.frontend.input_channels import input_channels
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, pair
+from segc.frontend.python_on_files import PythonOnFiles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,15 +24,24 @@ if TYPE_CHECKING:
 
 _META = {
     "classes", "palette", "mean", "std", "channel_order", "shape", "resize_scale", "keep_ratio", "align_corners",
-    "threshold", "in_channels",
+    "threshold", "in_channels", "predict",
 }  # fmt: skip
 _META_HELP = f"meta is a dict; known keys: {', '.join(sorted(_META))}"
 
 
 def open_python(
-    path: Path, *, checkpoint: str | Path | None, allow_mismatch: bool, given: Given | None = None
+    path: Path,
+    *,
+    checkpoint: str | Path | None,
+    allow_mismatch: bool,
+    given: Given | None = None,
+    channels: int | None = None,
 ) -> Source:
-    """Run the file and take its model. `meta`, a dict, may hold the fields of ModelInfo named in `_META`."""
+    """Run the file and take its model. `meta`, a dict, may hold the fields of ModelInfo named in `_META`.
+
+    Its `predict` takes the path of an image and gives class numbers (H, W); `segment` is compared with it. channels: of
+    images, in place of what `meta` and the model say.
+    """
     from segc.frontend.checkpoint import load_into, read_checkpoint
 
     if importlib.util.find_spec("torch") is None:
@@ -43,7 +54,12 @@ def open_python(
     calibrate.seed_everything()
     module_file = _run(path)
     model = _model(module_file, path)
-    info = _info(module_file, path)
+    given = given or Given()
+    meta = getattr(module_file, "meta", {})
+    said = meta if isinstance(meta, dict) else {}
+    if channels is None and "in_channels" not in said:
+        channels = input_channels(model, given.mean or said.get("mean"))
+    info = _info(module_file, path, channels)
     notes = Notes()
     if checkpoint is not None:
         read = read_checkpoint(checkpoint)
@@ -52,7 +68,6 @@ def open_python(
             info, weights="checkpoint", checkpoint=read.record(),
             classes=info.classes or read.dataset.classes or (), palette=info.palette or read.dataset.palette or (),
         )  # fmt: skip
-    given = given or Given()
     info = given.applied(info)
     if narrow := sorted({str(t.dtype)[6:] for t in model.state_dict().values() if t.dtype in NARROW}):
         notes.add(
@@ -61,7 +76,9 @@ def open_python(
         )
         model.float()
     asked = Asked(given.output_name, given.output_values, len(info.classes))
-    return Source(info, PlainLogits(model, asked).eval(), notes=tuple(notes))
+    predict = said.get("predict")
+    on_files = None if predict is None else PythonOnFiles(predict, model)
+    return Source(info, PlainLogits(model, asked).eval(), notes=tuple(notes), on_files=on_files)
 
 
 def _run(path: Path) -> ModuleType:
@@ -119,7 +136,8 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
     )
 
 
-def _info(module: ModuleType, path: Path) -> ModelInfo:
+def _info(module: ModuleType, path: Path, channels: int | None) -> ModelInfo:
+    """channels: in place of meta's."""
     meta = getattr(module, "meta", {})
     if not isinstance(meta, dict) or (unknown := sorted(set(map(str, meta)) - _META)):
         what = f"unknown keys {', '.join(unknown)}" if isinstance(meta, dict) else f"it is a {type(meta).__name__}"
@@ -142,7 +160,7 @@ def _info(module: ModuleType, path: Path) -> ModelInfo:
             keep_ratio=bool(meta.get("keep_ratio", True)),
             align_corners=bool(meta.get("align_corners", False)),
             threshold=float(meta["threshold"]) if "threshold" in meta else None,
-            in_channels=int(meta.get("in_channels", 3)),
+            in_channels=int(meta.get("in_channels", 3)) if channels is None else channels,
         )
     except (TypeError, ValueError) as error:
         raise SourceError(
@@ -162,6 +180,8 @@ def _why_not(info: ModelInfo, meta: dict[str, Any]) -> str | None:
             return f"{key} has {len(values)} numbers, the input {info.in_channels} channels"
     if not all(info.std):
         return "std has a zero"
+    if not callable(meta.get("predict", len)):
+        return f"predict is a {type(meta['predict']).__name__}, no function of an image's path"
     if info.channel_order not in ("RGB", "BGR"):
         return f"channel_order is '{info.channel_order}', not 'RGB' or 'BGR'"
     if min(info.shape) < 1 or (info.resize_scale is not None and min(info.resize_scale) < 1):

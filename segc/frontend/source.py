@@ -40,7 +40,7 @@ def open_source(
                 because=f"--checkpoint {checkpoint} was given too",
                 so="omit --checkpoint",
             )
-        return open_onnx(path, given)
+        return open_onnx(path, given, channels)
     config = _config_path(str(source))
     if is_mmseg_config(config):
         from segc.frontend.mmseg_config import open_config
@@ -52,7 +52,7 @@ def open_source(
         )
     from segc.frontend.python_file import open_python
 
-    return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given)
+    return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given, channels=channels)
 
 
 def is_onnx(source: str | Path) -> bool:

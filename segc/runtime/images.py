@@ -166,7 +166,7 @@ def as_loaded(image: npt.NDArray[Any], loader: Loader | None, channels: int) -> 
     For 8 bits of colour: `as_bgr`. Else (H, W) or (H, W, c) of any numeric type is taken as it is, as by mmseg's
     LoadImageFromNDArray. Raises UsageError for other types, ShapeError for other shapes.
     """
-    if channels == 3 and (loader is None or loader.color.startswith("color")):
+    if channels == 3 and (loader is None or loader.channels(0) == 3):
         image = as_bgr(image)
         return image.astype(np.float32) if loader is not None and loader.float32 else image
     if image.dtype.kind not in "uif":
@@ -176,7 +176,7 @@ def as_loaded(image: npt.NDArray[Any], loader: Loader | None, channels: int) -> 
             f"the image has shape {image.shape}, (H, W) or (H, W, channels) is needed", code=Code.INPUT_SHAPE
         )
     found = 1 if image.ndim == 2 else image.shape[2]
-    if found not in (1, channels) and loader is not None and loader.color.startswith("grayscale"):
+    if found not in (1, channels) and loader is not None and loader.channels(0) == 1:
         raise ShapeError(
             f"the image has shape {image.shape}, the model takes grey images (H, W)",
             code=Code.INPUT_SHAPE,

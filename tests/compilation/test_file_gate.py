@@ -30,6 +30,8 @@ RESIZE = {"scale": [96, 64], "keep_ratio": True}
 class Own(OnFiles):
     """A source whose network hands its input on. how: what it does to files."""
 
+    shrinks = True
+
     def __init__(self, how: Manifest, classes: int = 3) -> None:
         self.how, self.classes = how, classes
 

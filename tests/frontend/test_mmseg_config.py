@@ -16,7 +16,7 @@ from torch import nn
 
 from segc.bundle.preprocessing import ResizeStep, ResizeToMultiple
 from segc.commands.compile import compile as compile_source
-from segc.errors import SourceError, UsageError
+from segc.errors import MissingPackageError, SourceError, UsageError
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.model import Source
 from segc.frontend.source import open_source
@@ -154,6 +154,18 @@ def test_a_config_without_a_segmentor_is_refused(tmp_path: Path, text: str, said
     path.write_text(text)
     refused(segc("compile", path, "-o", tmp_path / "b"), SourceError.exit_code, "odd_config.py", *said)
     assert not (tmp_path / "b").exists()
+
+
+def test_parts_of_another_package_that_is_not_installed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "mmdet" else found(name, *a))
+    with pytest.raises(MissingPackageError, match="parts of mmdet") as caught:
+        open_source("mask2former_r50_8xb2-160k_ade20k-512x512")
+    assert "pip install --no-deps mmdet" in str(caught.value)
 
 
 def test_a_depth_estimator_of_the_zoo_is_refused(tmp_path: Path) -> None:

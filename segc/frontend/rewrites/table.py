@@ -17,6 +17,7 @@ from segc.frontend.rewrites.adaptive_max_pool import windows_of_either_size
 from segc.frontend.rewrites.base import Function, Rewrite, Versions
 from segc.frontend.rewrites.point_head import points_of_symbolic_maps
 from segc.frontend.rewrites.psa_head import forward_of_either_parity
+from segc.frontend.rewrites.shape_as_tensor import sizes_of_a_traced_tensor
 from segc.frontend.rewrites.symbolic_sizes import symbolic_int, upsampled_by_whole_factors
 
 MMSEG = Versions("mmseg", (1, 0), (1, 5))
@@ -63,6 +64,13 @@ REWRITES = (
         torch.nn.functional,
         "adaptive_max_pool2d",
         windows_of_either_size,
+    ),
+    Rewrite(
+        "shape-as-tensor",
+        "reads sizes from the shape instead of from the tensor's memory, for mmdet's pixel decoders",
+        torch,
+        "_shape_as_tensor",
+        sizes_of_a_traced_tensor,
     ),
     # replaces the name `int` in the module of mmseg's resize and Upsample, not the builtin
     Rewrite(
