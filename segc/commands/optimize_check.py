@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from segc.errors import Code, CompileError
 from segc.graph import dialect, ir, libraries
 from segc.graph.onnx_reader import parse_model, read_model
+from segc.isolation import native
 from segc.isolation.supervisor import ChildEnded, ChildRaised, call
 from segc.parity.difference import largest_difference
 from segc.parity.limits import Limits
@@ -24,8 +25,6 @@ from segc.passes.support import evaluate
 from segc.pipeline.first_difference import rounding
 from segc.runtime.ort import outputs_of
 
-SECONDS = 900.0  # time limit of one run
-MEMORY = 16 << 30  # memory limit of one run in bytes
 LARGEST = 1 << 30  # size limit of one input in bytes
 ROUNDING = 20  # equal files may differ by this many times the effect of rounding the inputs
 NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
@@ -165,9 +164,11 @@ def _require_valid(staged: Path, name: Path, reference: Given) -> None:
 
 def run(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> evaluate.Arrays:
     """All outputs of a model in ONNX Runtime, in a child process. Raises CannotRun with the reason in a line."""
-    source = model.resolve() if isinstance(model, Path) else model
+    source, limits = model.resolve() if isinstance(model, Path) else model, native.limits()
     try:
-        outputs: evaluate.Arrays = call(outputs_of, source, dict(feeds), seconds=SECONDS, memory=MEMORY)
+        outputs: evaluate.Arrays = call(
+            outputs_of, source, dict(feeds), seconds=limits.seconds, memory=limits.memory
+        )  # fmt: skip
     except ChildRaised as error:
         raise evaluate.CannotRun(str(error).splitlines()[0][:200]) from error
     except ChildEnded as error:

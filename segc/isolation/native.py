@@ -143,6 +143,12 @@ def is_guarded() -> bool:
     return _active.get() is not None
 
 
+def limits() -> Limits:
+    """The limits of the guard in force, or the usual ones."""
+    guard = _active.get()
+    return Limits() if guard is None else guard.limits
+
+
 def call(function: Callable[..., Any], *arguments: object) -> Any:
     """function(*arguments), in the child where a guard is up: function and values are pickled then."""
     guard = _active.get()

@@ -343,3 +343,16 @@ def test_other_outputs_are_not_compared_and_half_precision_is_only_measured(tmp_
         9, "does not compute", "tolerance 1.0e-06",
     )  # fmt: skip
     assert not (tmp_path / "more.onnx").exists()
+
+
+def test_the_limits_hold_for_the_runs_that_compare_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segc.commands import optimize_check
+    from segc.isolation import native, supervisor
+
+    seen: list[tuple[float, int]] = []
+    real = supervisor.call
+    monkeypatch.setattr(
+        optimize_check, "call", lambda *args, **kw: seen.append((kw["seconds"], kw["memory"])) or real(*args, **kw)
+    )
+    optimize.optimize(onnx_file(tmp_path), out=tmp_path / "o.onnx", check=True, time_limit=77, memory_limit=2)
+    assert set(seen) == {(77.0, 2 * native.GIB)}

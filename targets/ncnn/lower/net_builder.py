@@ -57,7 +57,7 @@ class NetBuilder:
         """Append the layers of one node; none for a node that only computes sizes. Raises Refused."""
         if computes_sizes(node):
             return
-        for tensor in (*node.inputs, *node.outputs[:1]):
+        for tensor in (*node.inputs, *node.outputs):
             require(tensor.is_empty() or tensor.shape is not None, f"the rank of '{tensor.name}' is not known")
         self.node, self._new_blobs = node, set()
         lowering_of(node)(self, node)
