@@ -21,6 +21,7 @@ from segc.frontend.model import Source
 from segc.frontend.source import open_source
 from segc.parity.limits import Limits
 from segc.runtime.engine import Engine
+from segc.runtime.own_transforms import load_own
 from segc.targets.protocol import Settings
 from tests.helpers.tiny_bundles import photograph
 
@@ -41,6 +42,9 @@ IMAGENET = "mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_
 LOAD, RAW = "dict(type='LoadImageFromFile'),", "dict(type='LoadImageFromFile', color_type='unchanged'),"
 EVEN = "dict(type='Resize', scale=(96, 64), keep_ratio=False),"  # of a UNet's sides
 OWN = """
+import cv2
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
 from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
 
@@ -49,6 +53,18 @@ from mmseg.registry import MODELS
 class UnitPreProcessor(SegDataPreProcessor):
     def forward(self, data, training=False):
         return super().forward({**data, 'inputs': [x.float() / 255 for x in data['inputs']]}, training)
+"""
+OWN += """
+
+@TRANSFORMS.register_module(force=True)
+class Sharpened(BaseTransform):
+    def __init__(self, amount):
+        self.amount = amount
+
+    def transform(self, results):
+        image = results['img']
+        results['img'] = cv2.addWeighted(image, 1 + self.amount, cv2.blur(image, (5, 5)), -self.amount, 0)
+        return results
 """
 
 
@@ -95,6 +111,9 @@ CASES: dict[str, tuple[str, str, str, int, type]] = {
         " dict(type='Normalize', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),",
         "mode='whole'", 3, np.uint8,
     ),
+    "a transform of one's own": (
+        stock(), LOAD + "dict(type='Sharpened', amount=1.5)," + EVEN, "mode='whole'", 3, np.uint8,
+    ),
     "sliding": (
         stock(), LOAD + "dict(type='Resize', scale_factor=0.77, keep_ratio=True), dict(type='Rerange'),",
         "mode='slide', crop_size=(32, 48), stride=(22, 32)", 3, np.uint8,
@@ -107,7 +126,7 @@ def opened(folder: Path, name: str) -> tuple[Path, Source, Engine]:
     preprocessor, pipeline, mode, channels, _ = CASES[name]
     text = NET.replace("PREPROCESSOR", preprocessor).replace("PIPELINE", pipeline).replace("MODE", mode)
     text = text.replace("CHANNELS", str(channels))
-    if "UnitPreProcessor" in preprocessor:
+    if "UnitPreProcessor" in preprocessor or "Sharpened" in pipeline:
         (folder / "unit_preprocessor_of_a_test.py").write_text(OWN)
         text += "custom_imports = dict(imports=['unit_preprocessor_of_a_test'], allow_failed_imports=False)\n"
     (folder / "configs").mkdir()
@@ -129,7 +148,8 @@ def of_config(config: Path) -> tuple[Path, Source, Engine]:
         info, made, [], target=targets.get("onnxruntime"), runtime="1", options={}, settings=Settings(), output="logits"
     )
 
-    return config, source, Engine(manifest, TorchSession(module))
+    own = load_own(manifest.preprocessing.chain, allowed=True, where="")
+    return config, source, Engine(manifest, TorchSession(module), own=own)
 
 
 class TorchSession:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from segc.bundle.typed import OMITTABLE, Number, Within, require
+from segc.bundle.typed import OMITTABLE, Matching, Number, Within, require
 
 Side = Annotated[int, Within(1, 1 << 20)]  # of an image or a batch
 Channels = Annotated[int, Within(1, 1 << 16)]
@@ -159,9 +159,22 @@ class Rerange:
     high: Number
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnStep:
+    """A transform of one's own: a Python class that takes and returns mmcv's dictionary of results.
+
+    It is run only where the caller allows it. settings: the arguments that it is made with.
+    """
+
+    step: Literal["own"] = "own"
+    module: Annotated[str, Matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "the dotted name of a module")]
+    name: Annotated[str, Matching(r"[A-Za-z_]\w*", "the name of a class")]
+    settings: Mapping[str, Any]
+
+
 Step = (
     ResizeStep | ResizeToMultiple | ResizeShortestEdge | PadStep | CenterCrop | Normalize | Gray | Clahe | Gamma
-    | Rerange
+    | Rerange | OwnStep
 )  # fmt: skip
 SIZING = (ResizeStep, ResizeToMultiple, ResizeShortestEdge, PadStep, CenterCrop)  # what changes height and width
 

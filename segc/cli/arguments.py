@@ -171,6 +171,14 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_python(parser: argparse.ArgumentParser) -> None:
+    """Add --python."""
+    parser.add_argument(
+        "--python", action="store_true",
+        help="run the transforms of one's own that the bundle names: it imports their Python modules",
+    )  # fmt: skip
+
+
 def prepare_libraries(source: str) -> None:
     """Begin to start the child in which libraries look at an ONNX file, while this process imports the compiler."""
     if source.endswith(".onnx"):

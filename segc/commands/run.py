@@ -81,6 +81,7 @@ def run(
     threads: int = 0,
     max_pixels: int = MAX_PIXELS,
     public_key: str | Path | None = None,
+    python: bool = False,
     progress: Progress = lambda *_: None,
 ) -> RunResult:
     """Segment images and folders of images: NAME_mask.png and NAME_overlay.png in `out`, as `segc run` does.
@@ -102,7 +103,7 @@ def run(
     given = [images] if isinstance(images, str | Path) else list(images)
     found, folder = find_images(given), Path(out)
     _require_apart(folder, given, found)
-    engine = load(bundle, threads=threads, public_key=public_key)
+    engine = load(bundle, threads=threads, public_key=public_key, python=python)
     _make_folder(folder)
     done: list[SegmentedImage] = []
     failed: list[tuple[Path, SegcError]] = []

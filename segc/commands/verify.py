@@ -58,18 +58,19 @@ def verify(
     channels: int | None = None,
     skip_transforms: Sequence[str] = (),
     allow_file_difference: bool = False,
+    python: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Compare a bundle's engine with its source on noise and a photograph, or on the user's images.
 
     images: a file or folder; each image is preprocessed as `segment` does. public_key: a key of minisign, as a file or
     in base64, that must have signed the bundle. memory_limit (GiB), time_limit (seconds): of libraries that look at an
-    ONNX source. channels, skip_transforms, allow_file_difference: as at compile time.
+    ONNX source. channels, skip_transforms, allow_file_difference: as at compile time. python: as in `segc.load`.
     Raises BundleError (damaged or not signed), SourceError (another source or checkpoint), ParityError (a limit is
     missed).
     """
     progress("checking the bundle's files")
-    engine = load(bundle, threads=threads, public_key=public_key)
+    engine = load(bundle, threads=threads, public_key=public_key, python=python)
     own = targets.get(engine.manifest.target.name).limits
     limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
     if engine.manifest.model.top_k:
@@ -186,9 +187,9 @@ def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
     for image in find_images([path]):
         if engine.manifest.input.dtype == "uint8":
-            yield image.path.name, resized(engine.read(image.path), engine.manifest.preprocessing)[None]
+            yield image.path.name, resized(engine.read(image.path), engine.manifest.preprocessing, engine.own)[None]
             continue
-        x, _ = preprocess(engine.read(image.path), engine.manifest.preprocessing)
+        x, _ = preprocess(engine.read(image.path), engine.manifest.preprocessing, engine.own)
         yield image.path.name, _window(x, engine.manifest.input)
 
 

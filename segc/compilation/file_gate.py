@@ -112,7 +112,7 @@ def _case(
     fixed: tuple[int, int] | None, *, masks: bool,
 ) -> FileCase:  # fmt: skip
     image = engine.read(path)
-    x, theirs = tensor(engine.manifest, image), own.tensor(path, fixed)
+    x, theirs = tensor(engine, image), own.tensor(path, fixed)
     error = None if theirs is None else _difference(theirs, x)
     agreement = equal = None
     if masks and (error is None or error <= TENSOR_LIMIT):
@@ -124,13 +124,13 @@ def _case(
     return FileCase(name, size, error, agreement, equal)
 
 
-def tensor(how: Manifest, image: np.ndarray) -> np.ndarray:
+def tensor(engine: Engine, image: np.ndarray) -> np.ndarray:
     """What `segment` hands to the network for a decoded image, (1, C, H, W), before padding to the engine's sizes."""
-    pre = how.preprocessing
+    how, pre = engine.manifest, engine.manifest.preprocessing
     decoded = as_loaded(image, pre.loader or usual_loader(how.input.shape[1]), how.input.shape[1])
     if how.input.dtype == "uint8":
-        return normalised(resized(decoded, pre)[None], pre.mean, pre.std, pre.channel_order)
-    return preprocess(decoded, pre)[0]
+        return normalised(resized(decoded, pre, engine.own)[None], pre.mean, pre.std, pre.channel_order)
+    return preprocess(decoded, pre, engine.own)[0]
 
 
 def _difference(theirs: np.ndarray, ours: np.ndarray) -> float:

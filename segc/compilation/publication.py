@@ -24,6 +24,7 @@ from segc.files.whole import write_whole
 from segc.parity import metrics, sample_inputs, stored_reference
 from segc.parity.limits import Limits, by_pixels, limits_of
 from segc.runtime.engine import Engine
+from segc.runtime.own_transforms import load_own
 
 
 def verify(loaded: Loaded) -> Verified:
@@ -64,7 +65,9 @@ def _on_files(loaded: Loaded, limits: Limits) -> FileCheck:
     if own is None:
         return FileCheck()
     with setup.journal.step("verify", "comparing on a file"):
-        engine = Engine(_manifest(loaded), _Guarded(loaded), setup.request.threads)
+        how = _manifest(loaded)
+        functions = load_own(how.preprocessing.chain, allowed=True, where=made.source.info.name)
+        engine = Engine(how, _Guarded(loaded), setup.request.threads, functions)
         found = file_gate.check(engine, own, limits, setup.journal.cache.own_mask)
     setup.journal.notes.add(*found.notes)
     if setup.request.allow_file_difference:

@@ -126,6 +126,13 @@ EXPLANATIONS = {
         "classes, or a label would mean two things.",
         "Evaluate the bundles one by one, each on its own labels; `--label-map` renumbers labels.",
     ),
+    Code.NEEDS_PYTHON: Explanation(
+        "The bundle needs Python code that it does not hold",
+        "The test pipeline of its source has a transform of one's own. The bundle names its class; running it means "
+        "importing a module and running what it does, so it happens on request only.",
+        "Give `--python`, or `python=True` to `segc.load`, if you trust the bundle and the module it names. The module "
+        "is looked for where Python looks and in the working folder.",
+    ),
     Code.SOURCE: Explanation(
         "The source cannot be used",
         "A fault of a source that no other code describes, mostly from a target or front end of another package.",

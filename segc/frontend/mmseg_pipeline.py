@@ -6,6 +6,8 @@ no step for is refused by name, and left out, with a note, where the user says s
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -62,12 +64,17 @@ def read_pipeline(config: Any, skipped: Collection[str], notes: Notes) -> FilePi
         if name.startswith("Load") and name.endswith(("Annotations", "Annotation")):
             continue
         try:
-            made, loads = _read(transform)
+            made, loads = _read(transform, settings, not parts)
         except (Unknown, WrongValue) as why:
             raise refused(name, str(why)) from why
         if loads and parts:
             raise refused(name, "it is not the first step")
         loader = made if loads else loader  # type: ignore[assignment]
+        if not loads and any(isinstance(step, steps.OwnStep) for step in made):  # type: ignore[union-attr]
+            notes.add(
+                f"the step '{name}' of the test pipeline is Python code of one's own: the bundle names its class and"
+                " needs it where it runs (`segc run --python`, `segc.load(..., python=True)`)"
+            )
         parts.append(Part(settings, () if loads else made, loads))  # type: ignore[arg-type]
     return FilePipeline(None if loader == steps.Loader() else loader, tuple(parts))
 
@@ -122,14 +129,34 @@ def _built(settings: Mapping[str, Any]) -> tuple[str, Any]:
         raise refused(name, f"it cannot be built: {type(error).__name__}: {text}") from error
 
 
-def _read(transform: Any) -> tuple[tuple[steps.Step, ...] | steps.Loader, bool]:
+def _own(kind: type, settings: Mapping[str, Any], first: bool) -> tuple[steps.Step, ...]:
+    """A transform of one's own, which Python runs where it runs the bundle. Raises Unknown if it cannot be found."""
+    where = f"{kind.__module__}.{kind.__qualname__}"
+    if first:
+        raise Unknown(f"it loads files by code of its own ({where})")
+    module = sys.modules.get(kind.__module__)
+    if kind.__module__ == "__main__" or getattr(module, kind.__name__, None) is not kind:
+        raise Unknown(f"its class cannot be imported by name ({where})")
+    given = {name: value for name, value in settings.items() if name != "type"}
+    try:
+        plain = json.loads(json.dumps(given))
+    except (TypeError, ValueError) as error:
+        raise Unknown(f"its settings are no plain values: {error}") from error
+    if type(kind(**plain)) is not kind:
+        raise Unknown(f"it is not made by its class ({where})")
+    return (steps.OwnStep(module=kind.__module__, name=kind.__name__, settings=plain),)
+
+
+def _read(
+    transform: Any, settings: Mapping[str, Any], first: bool
+) -> tuple[tuple[steps.Step, ...] | steps.Loader, bool]:
     """The steps, or the loader, of a transform, and whether it loads. Raises Unknown."""
     kind = type(transform)
     stock = next((c for c in kind.__mro__ if c.__module__.startswith(_STOCK)), None)
     own = [c for c in kind.__mro__[: kind.__mro__.index(stock) if stock else None] if c is not object]
     changed = sorted({name for c in own for name, part in vars(c).items() if callable(part)} - _HARMLESS)
     if stock is None or changed:
-        raise Unknown(f"it is a transform of its own ({kind.__module__}.{kind.__name__})")
+        return _own(kind, settings, first), False
     if stock.__name__ in _LOADERS:
         loads = getattr(transform, "from_file", transform)
         colour, decoder = loads.color_type, cast(steps.Decoder, loads.imdecode_backend or "cv2")

@@ -32,6 +32,7 @@ from segc.runtime.guard import runtime_errors
 from segc.runtime.hybrid_session import HybridSession, step
 from segc.runtime.images import MAX_PIXELS, as_loaded, read_image
 from segc.runtime.masks.dispatch import Via, resize_argmax, resize_threshold
+from segc.runtime.own_transforms import Own, load_own
 from segc.runtime.preprocessing import Floats, preprocess, resized
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
@@ -46,26 +47,30 @@ _log = logging.getLogger(__name__)
 
 
 @checked_keywords
-def load(path: Path | str, *, threads: int = 0, public_key: str | Path | None = None) -> Engine:
+def load(
+    path: Path | str, *, threads: int = 0, public_key: str | Path | None = None, python: bool = False
+) -> Engine:  # fmt: skip
     """Verify a bundle and load it into its runtime. threads: 0 leaves the number to the runtime.
 
     public_key: a key of minisign, as a file or in base64, that must have signed the bundle.
+    python: run the transforms of one's own that the bundle names (`preprocessing.steps`), which imports their modules.
     Raises BundleError (damaged, incomplete, or not signed), MissingPackageError (runtime not installed), CompileError
     (the runtime refuses the engine). Cost: one pass over the files, and whatever the runtime does.
     """
     ranges.THREADS.require("threads", threads)
     root, manifest = Path(path), read_bundle(path, public_key)
     made, settings = manifest.target, manifest.target.settings
+    own = load_own(manifest.preprocessing.chain, allowed=python, where=str(root))
     if not manifest.segments:
         where = f"{root}, made with {made.name} {made.runtime}"
-        return Engine(manifest, _load(root, made.name, made.options, settings, threads, where)[1], threads)
+        return Engine(manifest, _load(root, made.name, made.options, settings, threads, where)[1], threads, own)
     steps = []
     for at, part in enumerate(manifest.segments):
         where = f"{root}, made with {part.target} {part.runtime}"
         runtime, session = _load(root / part.directory, part.target, part.options, settings, threads, where)
         inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (part.inputs, part.outputs))
         steps.append(step(f"segment {at} ({part.target})", runtime.multi_io, session, inputs, outputs))
-    return Engine(manifest, HybridSession(steps, manifest.input.name, manifest.output.name), threads)
+    return Engine(manifest, HybridSession(steps, manifest.input.name, manifest.output.name), threads, own)
 
 
 def _load(
@@ -126,10 +131,11 @@ class Engine:
     it: after a fork the child loads its own (UsageError says so), because the threads of a runtime do not come along.
     """
 
-    def __init__(self, manifest: Manifest, session: Session, threads: int = 0) -> None:
+    def __init__(self, manifest: Manifest, session: Session, threads: int = 0, own: Own | None = None) -> None:
         self.manifest = manifest
         self._session = session
         self._threads = threads
+        self._own: Own = own or {}
         self._process = os.getpid()
 
     def __repr__(self) -> str:
@@ -167,10 +173,10 @@ class Engine:
         decoded = as_loaded(image, self._loader, manifest.input.shape[1])
         size = decoded.shape[:2]
         if manifest.input.dtype == "uint8":
-            x: Array = resized(decoded, manifest.preprocessing)[None]
+            x: Array = resized(decoded, manifest.preprocessing, self._own)[None]
             bottom = right = 0
         else:
-            x, (bottom, right) = preprocess(decoded, manifest.preprocessing)
+            x, (bottom, right) = preprocess(decoded, manifest.preprocessing, self._own)
         height, width = self._sides(x)
         kept = height - bottom, width - right
         if manifest.inference.mode == "slide":
@@ -193,9 +199,14 @@ class Engine:
         """Decode an image file for `segment`, as this model's loader does. Raises FileError, MissingPackageError."""
         return read_image(path, max_pixels, self._loader)
 
+    @property
+    def own(self) -> Own:
+        """Functions of the preprocessing's steps that are Python classes."""
+        return self._own
+
     def with_manifest(self, manifest: Manifest) -> Engine:
         """The same engine, described otherwise."""
-        return Engine(manifest, self._session, self._threads)
+        return Engine(manifest, self._session, self._threads, self._own)
 
     @property
     def _loader(self) -> Loader | None:

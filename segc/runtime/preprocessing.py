@@ -11,17 +11,19 @@ import numpy.typing as npt
 
 from segc.bundle.preprocessing import Pad, Preprocessing
 from segc.errors import Code, ShapeError, UsageError
+from segc.runtime.own_transforms import Own
 from segc.runtime.transforms import Array, apply
 
 Floats = npt.NDArray[np.float32]
 
 
-def preprocess(image: Array, how: Preprocessing) -> tuple[Floats, tuple[int, int]]:
+def preprocess(image: Array, how: Preprocessing, own: Own | None = None) -> tuple[Floats, tuple[int, int]]:
     """An image (H, W) or (H, W, c) to float32 (1, C, H', W'), with the rows and columns of padding it ends in.
 
     C is the length of `how.mean`; an image of one channel goes into all of them. Raises ShapeError for other channels.
+    own: functions of the steps that are Python classes.
     """
-    image = apply(image, how.chain)
+    image = apply(image, how.chain, own)
     height, width = image.shape[:2]
     bottom, right = padding((height, width), how.pad)
     x = np.empty((1, len(how.mean), height + bottom, width + right), np.float32)
@@ -31,9 +33,9 @@ def preprocess(image: Array, how: Preprocessing) -> tuple[Floats, tuple[int, int
     return x, (0, 0) if how.pad.kept else (bottom, right)
 
 
-def resized(image: Array, how: Preprocessing) -> Array:
+def resized(image: Array, how: Preprocessing, own: Own | None = None) -> Array:
     """The image at the size that the network is to see, before normalization: (H', W', 3)."""
-    return apply(image, how.chain)
+    return apply(image, how.chain, own)
 
 
 def normalize(image: Array, how: Preprocessing, out: Floats) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from segc.bundle import preprocessing as steps
 from segc.errors import Code, MissingPackageError, ShapeError, UsageError
+from segc.runtime.own_transforms import Own, run_own
 
 Array = npt.NDArray[Any]
 
@@ -28,11 +29,14 @@ _BORDER = {
 }  # fmt: skip
 
 
-def apply(image: Array, chain: Sequence[steps.Step]) -> Array:
-    """The image after all steps. Raises ShapeError or UsageError where a step cannot take it."""
+def apply(image: Array, chain: Sequence[steps.Step], own: Own | None = None) -> Array:
+    """The image after all steps. own: functions of the steps that are Python classes.
+
+    Raises ShapeError or UsageError where a step cannot take it.
+    """
     for step in chain:
         try:
-            image = _DONE[type(step)](image, step)
+            image = run_own(image, step, own) if isinstance(step, steps.OwnStep) else _DONE[type(step)](image, step)
         except cv2.error as error:
             raise ShapeError(
                 f"the step '{step.step}' cannot take an image of shape {image.shape} and type {image.dtype}",

@@ -13,12 +13,14 @@ import pytest
 from segc.bundle import preprocessing as steps
 from segc.bundle.preprocessing import Pad, Preprocessing
 from segc.bundle.typed import decode, encode
-from segc.errors import Code, SegcError, SourceError
+from segc.errors import Code, MissingPackageError, SegcError, SourceError, UsageError
 from segc.frontend.mmseg_env import import_mmseg
 from segc.frontend.mmseg_pipeline import FilePipeline, read_pipeline
 from segc.frontend.model import Notes
 from segc.runtime.images import read_image
+from segc.runtime.own_transforms import load_own
 from segc.runtime.preprocessing import preprocess
+from segc.runtime.transforms import apply
 from tests.helpers.tiny_bundles import photograph
 
 pytest.importorskip("mmseg")
@@ -192,7 +194,58 @@ def test_a_second_loader_is_refused() -> None:
         pipeline(LOAD, LOAD, PACK)
 
 
-def test_a_transform_of_ones_own_is_refused_also_under_a_stock_name_and_left_out_on_request() -> None:
+class Blurred:
+    """A transform of one's own that is found by name."""
+
+    def __init__(self, side: int = 3) -> None:
+        self.side = side
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        return {**results, "img": cv2.blur(results["img"], (self.side, self.side))}
+
+
+def test_a_transform_of_ones_own_is_a_step_that_python_runs(tmp_path: Path) -> None:
+    notes, given = Notes(), [LOAD, {"type": Blurred, "side": 5}, {"type": "Resize", "scale": (96, 64)}, PACK]
+    made = pipeline(*given, notes=notes)
+    assert made.steps[0] == steps.OwnStep(module=__name__, name="Blurred", settings={"side": 5})
+    assert any("--python" in note and "Blurred" in note for note in notes)
+    path = file(tmp_path, "8")
+    functions = load_own(made.steps, allowed=True, where="here")
+    image = apply(read_image(path), made.steps, functions)
+    np.testing.assert_array_equal(image.transpose(2, 0, 1), theirs(path, given))
+    with pytest.raises(UsageError) as caught:
+        load_own(made.steps, allowed=False, where="here")
+    assert caught.value.code == Code.NEEDS_PYTHON and f"{__name__}.Blurred" in str(caught.value)
+    with pytest.raises(UsageError, match="needs Python code"):
+        apply(read_image(path), made.steps)
+
+
+@pytest.mark.parametrize(("name", "kind", "said"), [
+    ("NoSuch", MissingPackageError, "AttributeError"), ("Empty", UsageError, "gives no image"),
+    ("Broken", MissingPackageError, "out of order"),
+])  # fmt: skip
+def test_a_class_that_cannot_be_used_is_named(name: str, kind: type[SegcError], said: str) -> None:
+    step = steps.OwnStep(module=__name__, name=name, settings={})
+    with pytest.raises(kind) as caught:
+        apply(photograph(5, 7), [step], load_own([step], allowed=True, where="here"))
+    assert said in str(caught.value) and f"{__name__}.{name}" in str(caught.value)
+
+
+class Empty:
+    """It drops the results, as mmcv's transforms may."""
+
+    def __call__(self, _: dict[str, Any]) -> None:
+        return None
+
+
+class Broken:
+    """It cannot be made."""
+
+    def __init__(self) -> None:
+        raise ValueError("out of order")
+
+
+def test_a_transform_that_cannot_be_found_is_refused_also_under_a_stock_name_and_left_out_on_request() -> None:
     from mmcv.transforms import Resize
 
     class Resized(Resize):  # type: ignore[misc]
@@ -205,8 +258,12 @@ def test_a_transform_of_ones_own_is_refused_also_under_a_stock_name_and_left_out
         def __init__(self, scale: tuple[int, int] = (31, 17)) -> None:
             super().__init__(scale)
 
-    with pytest.raises(SourceError, match="of its own"):
+    with pytest.raises(SourceError, match="cannot be imported by name"):
         pipeline(LOAD, {"type": Resized, "scale": (8, 8)}, PACK)
+    with pytest.raises(SourceError, match="loads files by code of its own"):
+        pipeline({"type": Blurred}, PACK)
+    with pytest.raises(SourceError, match="no plain values"):
+        pipeline(LOAD, {"type": Blurred, "side": {1, 2}}, PACK)
     assert pipeline(LOAD, {"type": Named}, PACK).steps == (steps.ResizeStep(scale=(31, 17)),)
     notes = Notes()
     assert pipeline(LOAD, {"type": Resized, "scale": (8, 8)}, PACK, skipped=["Resized"], notes=notes).steps == ()

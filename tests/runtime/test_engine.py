@@ -399,6 +399,35 @@ def test_logits_of_a_lower_resolution_are_brought_to_the_inputs_first() -> None:
     assert sliding.segment(image).mask.shape == (37, 53)
 
 
+def test_python_code_that_a_bundle_names_runs_on_request_only(tmp_path: Path) -> None:
+    (tmp_path / "own_code_of_a_bundle.py").write_text(
+        "open('witness', 'w').close()\n"
+        "class Negative:\n"
+        "    def __call__(self, results):\n"
+        "        return {**results, 'img': 255 - results['img']}\n"
+    )
+    step = {"step": "own", "module": "own_code_of_a_bundle", "name": "Negative", "settings": {}}
+    bundle(tmp_path / "b", preprocessing__steps=[step])
+    code = """
+import sys, numpy as np, segc
+from segc.errors import UsageError
+from pathlib import Path
+try:
+    segc.load("b")
+except UsageError as error:
+    assert error.code == "SEGC-U118" and "own_code_of_a_bundle.Negative" in str(error), error
+assert not Path("witness").exists() and "own_code_of_a_bundle" not in sys.modules
+image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+mask = segc.load("b", python=True).segment(image).mask
+assert (mask == (255 - image)[..., ::-1].argmax(2)).all()
+assert Path("witness").exists()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(BundleError):
+        manifest(preprocessing__steps=[{**step, "module": "os; import sys"}])
+
+
 class Beside(Recorder):
     """A mask at half the size of the logits that it gives beside."""
 
