@@ -48,9 +48,9 @@ class Source:
     sha256: Sha256 | None
     weights: str
     checkpoint: Checkpoint | None
-    output: str | None
-    values: Literal["logits", "probabilities", "classes"] | None
-    dequantized: bool
+    output: str | None = field(default=None, metadata=OMITTABLE)
+    values: Literal["logits", "probabilities", "classes"] | None = field(default=None, metadata=OMITTABLE)
+    dequantized: Literal[True] | None = field(default=None, metadata=OMITTABLE)
 
 
 @dataclass(frozen=True, kw_only=True)

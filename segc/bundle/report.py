@@ -39,8 +39,8 @@ class Case:
     boundary_agreement: Figure
     differing_pixels: Count
     margin_ratio: Figure | None
-    near_ties: Count | None
-    rounding: Figure | None
+    near_ties: Count | None = field(default=None, metadata=OMITTABLE)
+    rounding: Figure | None = field(default=None, metadata=OMITTABLE)
 
 
 @dataclass(frozen=True, kw_only=True)

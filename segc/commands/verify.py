@@ -135,7 +135,7 @@ def _given(manifest: Manifest) -> Given | None:
         return None
     return Given(
         classes=manifest.classes, output_name=manifest.source.output, output_values=manifest.source.values,
-        dequantize=manifest.source.dequantized,
+        dequantize=bool(manifest.source.dequantized),
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def manifest(
             "checkpoint": info.checkpoint,
             "output": info.output,
             "values": info.values,
-            "dequantized": info.dequantized,
+            "dequantized": info.dequantized or None,
         },
         "target": {
             "name": target.name,

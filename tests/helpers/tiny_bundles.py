@@ -14,16 +14,7 @@ from segc.bundle.manifest import Manifest
 from segc.bundle.store import write_bundle
 
 CONTENT: dict[str, Any] = {
-    "source": {
-        "kind": "onnx",
-        "name": "tiny",
-        "sha256": "0" * 64,
-        "weights": "source",
-        "checkpoint": None,
-        "output": None,
-        "values": None,
-        "dequantized": False,
-    },
+    "source": {"kind": "onnx", "name": "tiny", "sha256": "0" * 64, "weights": "source", "checkpoint": None},
     "target": {"name": "onnxruntime", "runtime": "1.32.0", "options": {}, "settings": {}},
     "precision": "fp32",
     "input": {
