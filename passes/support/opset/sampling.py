@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from segc.passes.support.builder import RewriteNotApplicable, text
+from segc.graph import ir
+from segc.passes.support.builder import RewriteNotApplicable, inferred, text
 from segc.passes.support.edit import ints, small_constant
 from segc.passes.support.opset.older_node import OlderNode, Rule, Site, known_rank, older_attributes, same_op
 
@@ -84,7 +85,15 @@ def _grid_sample(site: Site) -> OlderNode:
 
 
 def _pool(site: Site) -> OlderNode:
-    """Dilations of 1 are dropped where the older op has none."""
+    """Dilations of 1 are dropped where the older op has none.
+
+    Up to opset 21 a window that ceil_mode adds may lie in the padding alone, later it may not: another size.
+    """
+    known = ir.static_shape(site.node.outputs[0])
+    if site.node.attrs.get("ceil_mode", 0) and known is not None:
+        _, shape = inferred(site.node, site.opset)[0]
+        if shape is not None and list(shape) != list(known):
+            raise RewriteNotApplicable(f"its result has the shape {shape} in opset {site.opset}")
     attrs = dict(site.node.attrs)
     lacks_dilations = site.older is not None and "dilations" not in site.older.attributes
     if lacks_dilations and all(step == 1 for step in attrs.get("dilations", ())):
@@ -103,7 +112,7 @@ def _roi_align(site: Site) -> OlderNode:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(["AveragePool", "LpPool"], _pool),
+    **dict.fromkeys(["AveragePool", "LpPool", "MaxPool"], _pool),
     "Resize": _resize,
     "GridSample": _grid_sample,
     "RoiAlign": _roi_align,

@@ -1,0 +1,36 @@
+"""ONNX's own node tests through `segc opt`, plain and for each target: the same numbers, or a refusal with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segc import targets
+from tests.helpers.onnx_backend import cases, counts, outcome
+
+PIPELINES = (None, *targets.names())
+FEW = (
+    "test_resize_downsample_scales_linear_align",
+    "test_averagepool_2d_same_upper",
+    "test_softmax_axis_1",
+    "test_swish",
+)
+
+
+def test_a_few_of_them_keep_their_numbers(tmp_path: Path) -> None:
+    found = [outcome(case, tmp_path, "openvino") for case in cases(of=FEW)]
+    assert len(found) >= 5
+    assert {each.kind for each in found} <= {"same", "not run"}, found
+    assert counts(found)["same"] >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", PIPELINES)
+def test_all_of_them(tmp_path: Path, target: str | None) -> None:
+    """A quarter of an hour for each pipeline."""
+    found = [outcome(case, tmp_path, target) for case in cases()]
+    assert [each for each in found if each.kind in ("changed", "fault")] == []
+    assert all(each.why for each in found if each.kind == "refused")
+    if target != "ncnn":  # which takes graphs with one image input only
+        assert counts(found)["same"] > 0.8 * len(found)
