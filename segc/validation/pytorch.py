@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from segc.bundle.manifest import Dynamic, Manifest, TargetInfo
 from segc.bundle.preprocessing import Pad
+from segc.frontend import torch_threads
 from segc.frontend.model import ModelInfo, Source
 from segc.frontend.source import open_source
 from segc.parity.reference import reference_of
@@ -36,10 +38,8 @@ class _Session:
     """See segc.targets.protocol.Session."""
 
     def __init__(self, source: Source, threads: int) -> None:
-        if source.module is not None and threads:
-            import torch
-
-            torch.set_num_threads(threads)
+        if source.module is not None:
+            torch_threads.use(threads)
         self._reference = reference_of(source)
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -51,9 +51,7 @@ def _manifest(source: Source, beside: Manifest) -> Manifest:
     taken = replace(beside.input, dtype="float32", layout="NCHW")
     preprocessing, name, version = beside.preprocessing, "ONNX Runtime", ""
     if source.module is not None:
-        import torch
-
-        name, version = "PyTorch", str(torch.__version__)
+        name, version = "PyTorch", metadata.version("torch")
         free = Dynamic(batch=(1, None), height=(1, None), width=(1, None), divisor=1)
         taken = replace(taken, shape=(None, taken.shape[1], None, None), dynamic=free)
         preprocessing = replace(preprocessing, resize=None, steps=source.info.chain or None, pad=_pad(source.info))
