@@ -74,4 +74,6 @@ from segc.passes.performance.winograd_conv import WinogradConv as WinogradConv
 from segc.passes.precision.convert_to_fp16 import ConvertToFp16 as ConvertToFp16
 from segc.passes.precision.convert_to_fp16_measured import ConvertToFp16Measured as ConvertToFp16Measured
 from segc.passes.precision.materialize_fp16_rounding import MaterializeFp16Rounding as MaterializeFp16Rounding
+from segc.passes.precision.quantize import Quantize as Quantize
+from segc.passes.precision.quantize_measured import QuantizeMeasured as QuantizeMeasured
 from segc.passes.registry import REGISTRY as REGISTRY

@@ -20,10 +20,11 @@ class Skip:
 
 @dataclass(slots=True)
 class PassResult:
-    """What a pass did. `changes == 0` promises that the graph was not touched."""
+    """What a pass did. `changes == 0` promises that the graph was not touched. notes: sentences for the user."""
 
     changes: int = 0
     skips: list[Skip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def skip(self, node: gs.Node, reason: str) -> None:
         """Record that `node` was recognised and left alone."""

@@ -1,0 +1,264 @@
+"""Compute convolutions and matrix products in 8-bit integers, with the ranges of their inputs given.
+
+y = Conv(x, w)  ->  y = Conv(DQ(Q(x)), DQ(int8 w)), where Q and DQ are QuantizeLinear and DequantizeLinear: runtimes
+that have integer kernels fuse them into one. x becomes uint8 with one scale, w int8 with a scale for each output
+channel. So do Gemm and MatMul with a constant of rank 2.
+
+Around them, what can stay in integers does: the inputs of additions, concatenations, resizes and pools whose result is
+quantized are quantized too, and a resize or max pool, which makes no new values, keeps the scale of what it reads. A
+Relu, or a Clip from 0, before Q is dropped: Q cuts off what it would.
+
+Must not fire: after the last convolution, where masks are made; where a range is missing; on nodes listed in `kept`. A
+node that is not quantized computes in float32 on what DQ gives back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from segc.passes.base import Pass, PassResult
+from segc.passes.support import evaluate
+from segc.passes.support.dtypes import F32
+from segc.passes.support.edit import Names, protected
+
+COMPUTE = frozenset({"Conv", "Gemm", "MatMul"})
+CARRIED = frozenset({"Add", "Concat", "Resize", "MaxPool", "AveragePool", "GlobalAveragePool"})
+RESCALED = frozenset({"Resize", "MaxPool"})  # no value of the output lies outside those of the input
+OPS = tuple(sorted(COMPUTE | CARRIED | {"Relu", "Clip"}))  # whose tensors need ranges
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Compute in 8-bit integers where ranges are known. Opt-in: it rounds.
+
+    ranges: (tensor, low, high). kept: names of nodes that stay in float32. rounded_outputs: for runtimes that have no
+    integer convolution with a float32 result: outputs become uint8 too, and convolutions before the mask stay in
+    float32 as a whole. Such a runtime has no integer Gemm: see `split_gemms`.
+    """
+
+    name: ClassVar[str] = "quantize"
+    algebra: ClassVar[str] = "y = Conv(x, w)  ->  y = Conv(DQ(Q(x)), DQ(int8 w)), and so what lies between"
+
+    ranges: tuple[tuple[str, float, float], ...] = ()
+    kept: tuple[str, ...] = ()
+    rounded_outputs: bool = True
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        """Choose the nodes, then the tensors between them, then insert Q and DQ."""
+        result = PassResult()
+        if not self.ranges:
+            return result
+        edit = _Edit(graph, self)
+        nodes = [node for node in computing(graph, self.rounded_outputs) if self._takes(node, edit, result)]
+        edit.mark(nodes)
+        for node in nodes:
+            edit.weights(node)
+        edit.activations()
+        result.changes = len(nodes)
+        return result
+
+    def _takes(self, node: gs.Node, edit: _Edit, result: PassResult) -> bool:
+        if node.name in self.kept:
+            result.skip(node, "kept in float32")
+            return False
+        missing = [t.name for t in edit.needed(node) if t.name not in edit.ranges]
+        if missing:
+            result.skip(node, f"the range of '{missing[0]}' is not known")
+        return not missing
+
+
+def computing(graph: gs.Graph, rounded_outputs: bool) -> list[gs.Node]:
+    """The nodes that may compute in integers: those above the last convolution, and that itself if its output may be
+    float32.
+    """
+    convolutions = [node for node in graph.nodes if node.op == "Conv"]
+    above = _ancestors(convolutions)
+    last = set() if rounded_outputs else {id(node) for node in convolutions}
+    ops = COMPUTE - {"Gemm"} if rounded_outputs else COMPUTE
+    return [node for node in graph.nodes if id(node) in above | last and node.op in ops and _computes(node)]
+
+
+def split_gemms(graph: gs.Graph) -> int:
+    """Make MatMul and Add of each Gemm above the last convolution, for runtimes with an integer MatMul and no Gemm."""
+    names, above = Names(graph), _ancestors([node for node in graph.nodes if node.op == "Conv"])
+    found = [node for node in graph.nodes if id(node) in above and node.op == "Gemm" and _computes(node)]
+    for node in found:
+        values = evaluate.array(node.inputs[1])
+        if node.attrs.get("transB", 0):
+            node.inputs[1] = names.constant(node.outputs[0], "weight", values.T)
+        y, bias = node.outputs[0], [t for t in node.inputs[2:] if not t.is_empty()]
+        node.op, node.attrs, node.inputs = "MatMul", {}, list(node.inputs[:2])
+        if bias:
+            product = names.variable(y, "product", F32, y.shape)
+            node.outputs = [product]
+            graph.nodes.append(gs.Node("Add", product.name, inputs=[product, bias[0]], outputs=[y]))
+    if found:
+        graph.toposort()
+    return len(found)
+
+
+def _ancestors(nodes: list[gs.Node]) -> set[int]:
+    """The ids of all nodes whose results these nodes depend on."""
+    found: set[int] = set()
+    pending = list(nodes)
+    while pending:
+        for producer in (p for t in pending.pop().inputs for p in t.inputs):
+            if id(producer) not in found:
+                found.add(id(producer))
+                pending.append(producer)
+    return found
+
+
+def _computes(node: gs.Node) -> bool:
+    """Whether it is a product of one variable and constant float32 weights, in a form that integer kernels have."""
+    if node.op not in COMPUTE or node.domain or not isinstance(node.inputs[0], gs.Variable):
+        return False
+    weight, rest = node.inputs[1], node.inputs[2:]
+    if not (isinstance(weight, gs.Constant) and weight.dtype == F32 and node.inputs[0].dtype == F32):
+        return False
+    if not all(isinstance(t, gs.Constant) and len(t.shape) == 1 for t in rest if not t.is_empty()):
+        return False
+    if node.op == "Conv":
+        return True
+    plain = node.attrs.get("alpha", 1.0) == 1.0 == node.attrs.get("beta", 1.0) and not node.attrs.get("transA", 0)
+    return len(weight.shape) == 2 and plain
+
+
+def channel_axis(node: gs.Node) -> int:
+    """The axis of the weights along which the output's channels lie."""
+    if node.op == "Conv" or node.attrs.get("transB", 0):
+        return 0
+    return 1
+
+
+class _Edit:
+    """The tensors of one graph that become uint8, and the nodes around them."""
+
+    def __init__(self, graph: gs.Graph, how: Quantize) -> None:
+        self.graph, self.names, self.outputs = graph, Names(graph), protected(graph)
+        self.ranges = {name: (low, high) for name, low, high in how.ranges}
+        self.rounded = how.rounded_outputs
+        self.marked: dict[int, gs.Variable] = {}
+        self.scales: dict[int, tuple[gs.Constant, gs.Constant]] = {}
+
+    def needed(self, node: gs.Node) -> list[gs.Variable]:
+        """The tensors whose ranges a node cannot do without."""
+        return [node.inputs[0], *([self.result_of(node)] if self.rounded else [])]
+
+    def result_of(self, node: gs.Node) -> gs.Variable:
+        """The output, or that of the Relu that follows."""
+        y: gs.Variable = node.outputs[0]
+        if len(y.outputs) == 1 and id(y) not in self.outputs and _cuts_at_zero(y.outputs[0]):
+            return y.outputs[0].outputs[0]
+        return y
+
+    def mark(self, nodes: list[gs.Node]) -> None:
+        """The inputs, and outputs where they are rounded; from there on upwards what carries values."""
+        pending = [t for node in nodes for t in self.needed(node)]
+        while pending:
+            tensor = pending.pop()
+            if id(tensor) in self.marked or tensor.name not in self.ranges or tensor.dtype != F32:
+                continue
+            self.marked[id(tensor)] = tensor
+            producer = self._carrier(tensor)
+            if producer is not None:
+                pending += [t for t in _values(producer) if isinstance(t, gs.Variable)]
+
+    def _carrier(self, tensor: gs.Variable) -> gs.Node | None:
+        """The node that carries values to a tensor, through a Relu too; None for one that computes in float32."""
+        node = tensor.inputs[0] if tensor.inputs else None
+        if node is not None and _cuts_at_zero(node) and self._drops(tensor):
+            node = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+        return node if node is not None and node.op in CARRIED and not node.domain else None
+
+    def _drops(self, tensor: gs.Variable) -> bool:
+        """Whether Q does what the Relu that makes the tensor does."""
+        before = tensor.inputs[0].inputs[0]
+        read_once = len(before.outputs) == 1 and id(before) not in self.outputs and id(tensor) not in self.outputs
+        return read_once and bool(before.inputs) and self.ranges[tensor.name][0] >= 0
+
+    def scale(self, tensor: gs.Variable) -> tuple[gs.Constant, gs.Constant]:
+        """Scale and zero point; a resize or pool has those of what it reads."""
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is not None and producer.op in RESCALED and id(producer.inputs[0]) in self.marked:
+            return self.scale(producer.inputs[0])
+        if id(tensor) not in self.scales:
+            low, high = self.ranges[tensor.name]
+            scale, zero = parameters(low, high)
+            self.scales[id(tensor)] = (
+                self.names.constant(tensor, "scale", scale), self.names.constant(tensor, "zero", zero),
+            )  # fmt: skip
+        return self.scales[id(tensor)]
+
+    def weights(self, node: gs.Node) -> None:
+        """The weights in int8, and the bias in int32 where the runtime wants it so."""
+        weight, axis = node.inputs[1], channel_axis(node)
+        values = evaluate.array(weight)
+        others = tuple(at for at in range(values.ndim) if at != axis)
+        largest = np.abs(values).max(axis=others)
+        scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        along = scales.reshape([-1 if at == axis else 1 for at in range(values.ndim)])
+        rounded = np.clip(np.rint(values / along), -127, 127).astype(np.int8)
+        node.inputs[1] = self._dequantized(node, "weight", rounded, scales, axis)
+        if len(node.inputs) > 2 and not node.inputs[2].is_empty() and self.rounded:
+            scale = np.float64(self.scale(node.inputs[0])[0].values) * scales.astype(np.float64)
+            bias = np.rint(evaluate.array(node.inputs[2]) / scale).clip(-(2**31) + 1, 2**31 - 1).astype(np.int32)
+            node.inputs[2] = self._dequantized(node, "bias", bias, scale.astype(np.float32), 0)
+
+    def _dequantized(self, node: gs.Node, role: str, values: np.ndarray, scales: np.ndarray, axis: int) -> gs.Variable:
+        y = node.outputs[0]
+        given = [self.names.constant(y, role, values), self.names.constant(y, f"{role}_scale", scales)]
+        out = self.names.variable(y, f"{role}_dequantized", F32, values.shape)
+        attrs = {"axis": axis}
+        self.graph.nodes.append(gs.Node("DequantizeLinear", out.name, attrs, inputs=given, outputs=[out]))
+        return out
+
+    def activations(self) -> None:
+        """Q and DQ after each marked tensor; all its readers read what DQ gives."""
+        for tensor in self.marked.values():
+            scale, zero = self.scale(tensor)
+            readers = {id(user): user for user in tensor.outputs}
+            producer = tensor.inputs[0] if tensor.inputs else None
+            source = tensor
+            if producer is not None and _cuts_at_zero(producer) and self._drops(tensor):
+                source = producer.inputs[0]
+            small = self.names.variable(tensor, "quantized", np.uint8, tensor.shape)
+            back = self.names.variable(tensor, "dequantized", F32, tensor.shape)
+            for user in readers.values():
+                user.inputs = [back if t is tensor else t for t in user.inputs]
+            if source is not tensor:
+                producer.inputs.clear()
+                producer.outputs.clear()
+            self.graph.nodes += [
+                gs.Node("QuantizeLinear", small.name, inputs=[source, scale, zero], outputs=[small]),
+                gs.Node("DequantizeLinear", back.name, inputs=[small, scale, zero], outputs=[back]),
+            ]
+        self.graph.cleanup().toposort()
+
+
+def parameters(low: float, high: float) -> tuple[np.float32, np.uint8]:
+    """Scale and zero point of uint8 for values from low to high; 0 is represented exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / 255) or np.float32(1)
+    return scale, np.uint8(np.clip(np.rint(-low / float(scale)), 0, 255))
+
+
+def _cuts_at_zero(node: gs.Node) -> bool:
+    """A Relu, or a Clip that starts at 0: its upper bound lies in the range of what it gives."""
+    if node.op == "Relu" and not node.domain:
+        return True
+    return (
+        node.op == "Clip"
+        and len(node.inputs) > 1
+        and isinstance(low := node.inputs[1], gs.Constant)
+        and (bool(np.all(evaluate.array(low) == 0)))
+    )
+
+
+def _values(node: gs.Node) -> list[gs.Tensor]:
+    """The inputs that values come from, not sizes."""
+    return list(node.inputs) if node.op in ("Add", "Concat") else list(node.inputs[:1])
