@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segc.targets.checks import Check as Check
+    from segc.targets.protocol import Calibration as Calibration
     from segc.targets.protocol import Emitted as Emitted
     from segc.targets.protocol import Images as Images
     from segc.targets.protocol import LogitsBeside as LogitsBeside
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from segc.targets.target import Target as Target
 
 _PROTOCOL = (
-    "Emitted", "Images", "LogitsBeside", "NodesRefused", "Option", "Package", "Runtime", "Session", "Settings",
-    "ShapeRange",
+    "Calibration", "Emitted", "Images", "LogitsBeside", "NodesRefused", "Option", "Package", "Runtime", "Session",
+    "Settings", "ShapeRange",
 )  # fmt: skip
 _HOME = {
     "Check": "segc.targets.checks",

@@ -62,13 +62,25 @@ class Images:
     channel_order: str
 
 
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Inputs of an int8 engine: those that its ranges come from, and others that it is judged by.
+
+    agreement: the least share of pixels of each that must keep their class.
+    """
+
+    images: tuple[np.ndarray, ...]
+    held_out: tuple[np.ndarray, ...]
+    agreement: float
+
+
 @dataclass(frozen=True)
 class Settings:
     """What an engine is to be beside the graph. options: every Option of the target, defaults filled in.
 
     shape_range: of a dynamic engine, where the user gave one or the target needs one. images: known once the source is.
     threads: of trials while emitting; 0 takes as many as the runtime does by itself. metadata: for files that have a
-    place for keys and values.
+    place for keys and values. calibration: for int8, known once the source is.
     """
 
     precision: str = "fp32"
@@ -77,6 +89,7 @@ class Settings:
     images: Images | None = None
     threads: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)

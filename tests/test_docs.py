@@ -199,6 +199,8 @@ def test_the_commands_of_the_page_on_scores_run(
     monkeypatch.chdir(tmp_path)
     for line in "".join(blocks("docs/val.md", "bash")).splitlines():
         run(line)
+    for line in "".join(blocks("docs/precision.md", "bash")).splitlines():
+        run(line)
     assert (tmp_path / "scores" / "val.json").is_file() and (tmp_path / "scores.jsonl").is_file()
     exec(compile(blocks("docs/val.md", "python")[0], "val.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1].startswith("my-model 0.")

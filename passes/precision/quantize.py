@@ -24,11 +24,9 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
 from segc.passes.support.dtypes import F32
 from segc.passes.support.edit import Names, protected
+from segc.passes.support.integers import CARRIED, computing
 
-COMPUTE = frozenset({"Conv", "Gemm", "MatMul"})
-CARRIED = frozenset({"Add", "Concat", "Resize", "MaxPool", "AveragePool", "GlobalAveragePool"})
 RESCALED = frozenset({"Resize", "MaxPool"})  # no value of the output lies outside those of the input
-OPS = tuple(sorted(COMPUTE | CARRIED | {"Relu", "Clip"}))  # whose tensors need ranges
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Quantize(Pass):
 
     ranges: (tensor, low, high). kept: names of nodes that stay in float32. rounded_outputs: for runtimes that have no
     integer convolution with a float32 result: outputs become uint8 too, and convolutions before the mask stay in
-    float32 as a whole. Such a runtime has no integer Gemm: see `split_gemms`.
+    float32 as a whole. Such a runtime has no integer Gemm: see `split_gemms` of segc.passes.support.integers.
+    largest_stride: for runtimes whose integer convolutions are wrong for larger ones; 0 for none.
     """
 
     name: ClassVar[str] = "quantize"
@@ -46,6 +45,7 @@ class Quantize(Pass):
     ranges: tuple[tuple[str, float, float], ...] = ()
     kept: tuple[str, ...] = ()
     rounded_outputs: bool = True
+    largest_stride: int = 0
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Choose the nodes, then the tensors between them, then insert Q and DQ."""
@@ -65,67 +65,13 @@ class Quantize(Pass):
         if node.name in self.kept:
             result.skip(node, "kept in float32")
             return False
+        if self.largest_stride and max(node.attrs.get("strides", [1])) > self.largest_stride:
+            result.skip(node, f"the runtime computes int8 convolutions of a stride above {self.largest_stride} wrongly")
+            return False
         missing = [t.name for t in edit.needed(node) if t.name not in edit.ranges]
         if missing:
             result.skip(node, f"the range of '{missing[0]}' is not known")
         return not missing
-
-
-def computing(graph: gs.Graph, rounded_outputs: bool) -> list[gs.Node]:
-    """The nodes that may compute in integers: those above the last convolution, and that itself if its output may be
-    float32.
-    """
-    convolutions = [node for node in graph.nodes if node.op == "Conv"]
-    above = _ancestors(convolutions)
-    last = set() if rounded_outputs else {id(node) for node in convolutions}
-    ops = COMPUTE - {"Gemm"} if rounded_outputs else COMPUTE
-    return [node for node in graph.nodes if id(node) in above | last and node.op in ops and _computes(node)]
-
-
-def split_gemms(graph: gs.Graph) -> int:
-    """Make MatMul and Add of each Gemm above the last convolution, for runtimes with an integer MatMul and no Gemm."""
-    names, above = Names(graph), _ancestors([node for node in graph.nodes if node.op == "Conv"])
-    found = [node for node in graph.nodes if id(node) in above and node.op == "Gemm" and _computes(node)]
-    for node in found:
-        values = evaluate.array(node.inputs[1])
-        if node.attrs.get("transB", 0):
-            node.inputs[1] = names.constant(node.outputs[0], "weight", values.T)
-        y, bias = node.outputs[0], [t for t in node.inputs[2:] if not t.is_empty()]
-        node.op, node.attrs, node.inputs = "MatMul", {}, list(node.inputs[:2])
-        if bias:
-            product = names.variable(y, "product", F32, y.shape)
-            node.outputs = [product]
-            graph.nodes.append(gs.Node("Add", product.name, inputs=[product, bias[0]], outputs=[y]))
-    if found:
-        graph.toposort()
-    return len(found)
-
-
-def _ancestors(nodes: list[gs.Node]) -> set[int]:
-    """The ids of all nodes whose results these nodes depend on."""
-    found: set[int] = set()
-    pending = list(nodes)
-    while pending:
-        for producer in (p for t in pending.pop().inputs for p in t.inputs):
-            if id(producer) not in found:
-                found.add(id(producer))
-                pending.append(producer)
-    return found
-
-
-def _computes(node: gs.Node) -> bool:
-    """Whether it is a product of one variable and constant float32 weights, in a form that integer kernels have."""
-    if node.op not in COMPUTE or node.domain or not isinstance(node.inputs[0], gs.Variable):
-        return False
-    weight, rest = node.inputs[1], node.inputs[2:]
-    if not (isinstance(weight, gs.Constant) and weight.dtype == F32 and node.inputs[0].dtype == F32):
-        return False
-    if not all(isinstance(t, gs.Constant) and len(t.shape) == 1 for t in rest if not t.is_empty()):
-        return False
-    if node.op == "Conv":
-        return True
-    plain = node.attrs.get("alpha", 1.0) == 1.0 == node.attrs.get("beta", 1.0) and not node.attrs.get("transA", 0)
-    return len(weight.shape) == 2 and plain
 
 
 def channel_axis(node: gs.Node) -> int:
@@ -230,7 +176,7 @@ class _Edit:
             back = self.names.variable(tensor, "dequantized", F32, tensor.shape)
             for user in readers.values():
                 user.inputs = [back if t is tensor else t for t in user.inputs]
-            if source is not tensor:
+            if producer is not None and source is not tensor:
                 producer.inputs.clear()
                 producer.outputs.clear()
             self.graph.nodes += [
@@ -249,14 +195,10 @@ def parameters(low: float, high: float) -> tuple[np.float32, np.uint8]:
 
 def _cuts_at_zero(node: gs.Node) -> bool:
     """A Relu, or a Clip that starts at 0: its upper bound lies in the range of what it gives."""
-    if node.op == "Relu" and not node.domain:
-        return True
-    return (
-        node.op == "Clip"
-        and len(node.inputs) > 1
-        and isinstance(low := node.inputs[1], gs.Constant)
-        and (bool(np.all(evaluate.array(low) == 0)))
-    )
+    if node.domain or node.op not in ("Relu", "Clip"):
+        return False
+    low = node.inputs[1] if node.op == "Clip" and len(node.inputs) > 1 else None
+    return node.op == "Relu" or (isinstance(low, gs.Constant) and bool(np.all(evaluate.array(low) == 0)))
 
 
 def _values(node: gs.Node) -> list[gs.Tensor]:

@@ -1,12 +1,12 @@
 """Compute in 8-bit integers as far as the pixels keep their classes, by measuring on images.
 
 y = op(x), float32  ->  quantize:ranges=R,kept=K. R comes from ONNX Runtime's quantizer on some of the images: the first
-method of minmax, percentile and entropy with which at least `agreement` of the pixels of each of the other images keep
+method of minmax and percentile with which at least `agreement` of the pixels of each of the other images keep
 their class. If none does, the best one, and K are the nodes that change most pixels when they alone are quantized: 1,
 2, 4, ... of them, until the pixels keep their classes.
 
-Must not fire: without images. Where even half of the nodes in float32 are not enough, the graph is quantized as well as
-it goes, and the parity gate refuses the engine.
+Must not fire: without images. Where nothing of it is enough, the graph is quantized as well as it goes, and the parity
+gate refuses the engine.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from segc.errors import CompileError
 from segc.graph import ir
 from segc.parity import metrics
 from segc.passes.base import Pass, PassResult, Skip
-from segc.passes.precision.quantize import OPS, Quantize, computing, split_gemms
+from segc.passes.precision.quantize import Quantize
 from segc.passes.support.activation_ranges import METHODS, Ranges, activation_ranges
 from segc.passes.support.evaluate import CannotRun
+from segc.passes.support.integers import OPS, computing, split_gemms
 from segc.runtime.ort import OrtSession
 
 _log = logging.getLogger(__name__)
@@ -47,8 +49,8 @@ class QuantizeMeasured(Pass):
     """Compute in 8-bit integers where the pixels keep their classes. Opt-in: it rounds.
 
     images, held_out: arrays for the graph's only input, to calibrate with and to judge by. agreement: the least share
-    of pixels that must keep their class. rounded_outputs: see quantize. Cost: up to three calibrations, a run of the
-    held-out images for each trial, and where nodes are kept in float32 a run of each node on two images.
+    of pixels that must keep their class. rounded_outputs, largest_stride: see quantize. Cost: up to two calibrations, a
+    run of the held-out images for each trial, and where nodes are kept in float32 a run of each node on two images.
     """
 
     name: ClassVar[str] = "quantize-measured"
@@ -58,6 +60,7 @@ class QuantizeMeasured(Pass):
     held_out: tuple[Any, ...] = ()
     agreement: float = 0.955
     rounded_outputs: bool = True
+    largest_stride: int = 0
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Measure, then quantize."""
@@ -70,8 +73,9 @@ class QuantizeMeasured(Pass):
             return result
         try:
             chosen, costs = self._chosen(graph)
-        except CannotRun as why:
-            result.skips.append(Skip(graph.name or "graph", f"not measured: {why}"))
+        except (CannotRun, CompileError) as why:
+            reason = why.details["because"][0] if isinstance(why, CompileError) else str(why)
+            result.skips.append(Skip(graph.name or "graph", f"not measured: {reason}"))
             return result
         done = chosen.quantize.run(graph)
         result.changes += done.changes
@@ -79,10 +83,12 @@ class QuantizeMeasured(Pass):
             cost = costs.get(skip.node)
             reason = skip.reason if cost is None else f"kept in float32: in int8 it alone changes {cost:.2%} of pixels"
             result.skips.append(Skip(skip.node, reason))
-        counts = f"{done.changes} nodes in int8, {len(done.skips)} kept in float32"
+        others = (
+            f"in each of {len(self.held_out)} others at least {chosen.agreement:.2%} of the pixels keep their class"
+        )
         result.notes.append(
-            f"{counts}: ranges by {chosen.method} of {len(self.images)} images; of {len(self.held_out)} others at least "
-            f"{chosen.agreement:.2%} of the pixels keep their class"
+            f"{done.changes} nodes in int8, {len(done.skips)} kept in float32: ranges by {chosen.method} of"
+            f" {len(self.images)} images; {others}"
         )
         return result
 
@@ -108,14 +114,16 @@ class QuantizeMeasured(Pass):
         model = ir.to_model(graph, functions=False)
         for method in METHODS:
             ranges = activation_ranges(model, self.images, method, OPS)
-            yield self._tried(graph, Quantize(_listed(ranges), (), self.rounded_outputs), method, expected)
+            yield self._tried(
+                graph, Quantize(_listed(ranges), (), self.rounded_outputs, self.largest_stride), method, expected
+            )
 
     def _by_kept(
         self, graph: gs.Graph, best: Trial, costs: dict[str, float], expected: list[np.ndarray]
     ) -> Iterator[Trial]:
-        """More and more of the costliest nodes kept, up to half of them."""
+        """More and more of the costliest nodes kept, but not all."""
         worst, count = sorted(costs, key=lambda name: -costs[name]), 1
-        while count <= max(1, len(worst) // 2):
+        while count < len(worst):
             kept = replace(best.quantize, kept=tuple(worst[:count]))
             yield self._tried(graph, kept, best.method, expected)
             count *= 2

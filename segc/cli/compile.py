@@ -38,7 +38,10 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
     p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
     p.add_argument(
-        "--precision", default="fp32", metavar="P", help="fp32 (default), or fp16 or bf16 if the target offers it"
+        "--precision", default="fp32", metavar="P", help="fp32 (default), or fp16, bf16 or int8 if the target offers it"
+    )
+    p.add_argument(
+        "--calibration", metavar="DIR", help="with --precision int8: some dozens of images to calibrate with"
     )
     arguments.add_options(p)
     p.add_argument(
@@ -124,6 +127,7 @@ def _request(args: argparse.Namespace) -> Request:
         hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
         memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
         skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
+        calibration=args.calibration,
         given=Given.of(**arguments.given(args)),
     )  # fmt: skip
 

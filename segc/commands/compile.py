@@ -87,6 +87,7 @@ def compile(
     output_name: str | None = None,
     output_values: Literal["logits", "probabilities", "classes"] | None = None,
     dequantize: bool = False,
+    calibration: str | Path | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
@@ -96,7 +97,7 @@ def compile(
     shape: fixed (height, width) in pixels, by default the config's crop size. dynamic: any batch, height and width
     instead, traced at `trace_shape`, by default the crop size. shape_range: sizes of a dynamic engine.
     checkpoint: path of a .pth file. allow_mismatch: load the keys that fit, and ignore the others.
-    precision: "fp32", or "fp16" or "bf16" if the target offers it.
+    precision: "fp32", or "fp16", "bf16" or "int8" if the target offers it. calibration: folder of images for int8.
     output: "logits" or "mask"; by default logits, except for mmseg models on targets where masks are faster.
     decode: where masks are made: in the "graph" (default), on the "host" by segc's runtime, or "auto": measure both.
     input: "float32", normalized, or "uint8" images, which the engine normalizes.
@@ -126,7 +127,7 @@ def compile(
         min_agreement=min_agreement, hybrid=hybrid, partitioning=partitioning or Partitioning(), out=out, force=force,
         keep_onnx=keep_onnx, dump_ir=dump_ir, check=check, simplify=simplify, threads=threads,
         memory_limit=memory_limit, time_limit=time_limit, channels=channels, skip_transforms=tuple(skip_transforms),
-        allow_file_difference=allow_file_difference,
+        allow_file_difference=allow_file_difference, calibration=calibration,
         given=Given.of(
             mean=mean, std=std, channel_order=channel_order, scale=scale, classes=classes, palette=palette,
             threshold=threshold, output_name=output_name, output_values=output_values,

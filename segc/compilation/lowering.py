@@ -25,6 +25,7 @@ from segc.parity.reference import reference_of
 from segc.passes.base import PassResult
 from segc.passes.inputs.fold_preprocessing import FoldPreprocessing
 from segc.passes.masks.strip_final_resize import StripFinalResize
+from segc.passes.precision.quantize_measured import QuantizeMeasured
 from segc.passes.support.newer_opsets import NEWEST, at_most, opset_of
 from segc.pipeline import hooks, stages
 from segc.pipeline.pipeline import Hook, Pipeline, PipelineError
@@ -131,8 +132,23 @@ def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
         if masks is None:
             info = manifest_builder.with_head(info, graph, journal.notes)
         require_fitting(graph, memory)
+        journal.notes.add(*(note for _, result in results for note in result.notes))
+        _require_quantized(request, results)
     source = replace(exported.source, info=info)
     return Lowered(exported.setup, source, graph, results, masks, exported.ops)
+
+
+def _require_quantized(request: Request, results: Sequence[tuple[str, PassResult]]) -> None:
+    """Refuse an int8 engine without integers. Raises UsageError."""
+    if request.precision != "int8" or any(result.notes for name, result in results if name == QuantizeMeasured.name):
+        return
+    reasons = [skip.reason for name, result in results if name == QuantizeMeasured.name for skip in result.skips]
+    raise UsageError(
+        "nothing of the model can be computed in int8", code=Code.UNSUPPORTED_BY_MODEL,
+        because=reasons[:3] or "it has no convolution or matrix product with constant weights before its last"
+        " convolution",
+        so="omit --precision int8",
+    )  # fmt: skip
 
 
 def plan(lowered: Lowered) -> Planned:

@@ -192,9 +192,14 @@ def _output(
 def _preprocessing(graph: gs.Graph, info: ModelInfo) -> dict[str, Any]:
     """The source's preprocessing; for a static engine without sliding window, images get the engine's size."""
     height, width = image_shape(graph)[2:]
-    fixed, channels = _fixed(graph, info), info.in_channels
+    return preprocessing(info, (height, width) if _fixed(graph, info) else None)
+
+
+def preprocessing(info: ModelInfo, size: tuple[int, int] | None) -> dict[str, Any]:
+    """The source's preprocessing, for an engine of one (height, width) where `size` is given."""
+    fixed, channels = size is not None, info.in_channels
     mean, std = (v if len(v) == channels else (v[0],) * channels for v in (info.mean, info.std))
-    chain = at_size(info.chain, (height, width)) if fixed else info.chain
+    chain = info.chain if size is None else at_size(info.chain, size)
     loader = info.loader or usual_loader(channels)
     made: dict[str, Any] = {
         "channel_order": info.channel_order if channels == 3 else "BGR",

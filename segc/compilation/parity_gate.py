@@ -9,7 +9,7 @@ import numpy as np
 
 from segc import targets
 from segc.bundle.manifest import Decode
-from segc.compilation import manifest_builder, mask_placement, shape_range
+from segc.compilation import calibration, manifest_builder, mask_placement, shape_range
 from segc.compilation.request import Request
 from segc.errors import Code
 from segc.frontend.model import ModelInfo
@@ -80,7 +80,9 @@ def input_of(
 
 
 def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:
-    """The sample inputs, in the engine's layout."""
+    """The sample inputs, in the engine's layout; for int8 the images that it was not calibrated with."""
+    if request.precision == "int8":
+        return iter(calibration.pictures(request, info, shape[2:]).held_out)
     if request.input == "uint8":
         return sample_inputs.image_inputs(shape)
     return sample_inputs.inputs(shape, info.mean, info.std, info.channel_order)

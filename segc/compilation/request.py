@@ -53,6 +53,7 @@ class Request:
     skip_transforms: tuple[str, ...] = ()
     allow_file_difference: bool = False
     given: Given = field(default_factory=Given)
+    calibration: str | Path | None = None
 
 
 def require_sane(request: Request, target: targets.Target) -> None:
@@ -93,6 +94,7 @@ def require_sane(request: Request, target: targets.Target) -> None:
             because="images run whole or by a sliding window",
             so="--mode whole or --mode slide",
         )
+    _require_calibration(request)
     if request.dynamic and request.shape is not None:
         raise UsageError(
             "--shape and --dynamic exclude each other", code=Code.CONFLICTING_OPTIONS, so="omit one of them"
@@ -115,6 +117,27 @@ def require_sane(request: Request, target: targets.Target) -> None:
             because="a static engine has one size",
             so="add --dynamic",
         )
+
+
+def _require_calibration(request: Request) -> None:
+    """Refuse int8 without images, images without int8, and int8 where no sizes are known. Raises UsageError."""
+    if request.precision != "int8":
+        if request.calibration is not None:
+            raise UsageError(
+                f"--calibration and --precision {request.precision} exclude each other",
+                code=Code.CONFLICTING_OPTIONS, because="only int8 is calibrated", so="add --precision int8",
+            )  # fmt: skip
+        return
+    if request.calibration is None:
+        raise UsageError(
+            "--precision int8 needs --calibration", code=Code.CONFLICTING_OPTIONS,
+            because="the ranges of an int8 engine come from images", so="--calibration DIR, some dozens of images",
+        )  # fmt: skip
+    if request.dynamic:
+        raise UsageError(
+            "--precision int8 and --dynamic exclude each other", code=Code.CONFLICTING_OPTIONS,
+            because="an int8 engine is calibrated and judged at one size", so="give --shape",
+        )  # fmt: skip
 
 
 def _require_images(request: Request, target: targets.Target) -> None:

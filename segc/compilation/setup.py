@@ -18,11 +18,13 @@ from segc.compilation.settings import settings_of
 from segc.errors import Code, MissingPackageError
 from segc.files import interrupts
 from segc.frontend.model import ModelInfo, Notes
+from segc.parity.limits import limits_of
 from segc.pipeline import hooks
 
 Progress = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
+_MARGIN = 0.001  # share of pixels: engine and reference round differently
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,22 @@ def settled(setup: Setup, info: ModelInfo, shape: tuple[int, int]) -> Setup:
     images = targets.Images(info.mean, info.std, info.channel_order)
     settings = replace(setup.settings, shape_range=sizes, images=images, threads=request.threads)
     plain = targets.get(request.target)
+    if request.precision == "int8":
+        with setup.journal.step("calibration", "reading the images to calibrate with"):
+            settings = replace(settings, calibration=_calibration(request, plain, info, shape))
     return replace(setup, settings=settings, target=plain.configure(plain, settings))
+
+
+def _calibration(
+    request: Request, target: targets.Target, info: ModelInfo, shape: tuple[int, int]
+) -> targets.Calibration:
+    """The images of the request, and a limit slightly above that of the parity gate, whose reference is PyTorch."""
+    from segc.compilation.calibration import pictures
+
+    found = pictures(request, info, shape)
+    limit = limits_of(target.limits, request.precision, request.max_error, request.min_agreement).agreement
+    images, held_out = (tuple(x for _, x in named) for named in (found.images, found.held_out))
+    return targets.Calibration(images, held_out, limit + _MARGIN)
 
 
 def runtime_version(target: targets.Target) -> str:

@@ -133,6 +133,12 @@ EXPLANATIONS = {
         "Give `--python`, or `python=True` to `segc.load`, if you trust the bundle and the module it names. The module "
         "is looked for where Python looks and in the working folder.",
     ),
+    Code.CALIBRATION: Explanation(
+        "There are too few images to calibrate with",
+        "An int8 engine gets the ranges of its numbers from images, and is judged by others of the same folder; there "
+        "must be two at least, and some dozens make a good engine.",
+        "Give a folder with images like those that the model will see.",
+    ),
     Code.SOURCE: Explanation(
         "The source cannot be used",
         "A fault of a source that no other code describes, mostly from a target or front end of another package.",

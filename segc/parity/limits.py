@@ -27,7 +27,7 @@ class Limits:
 
 
 # rounded engines are judged by pixels alone; bfloat16 keeps 8 bits of a number where float16 keeps 11
-LIMITS = {"fp32": Limits(), "fp16": Limits(None, 0.995), "bf16": Limits(None, 0.99)}
+LIMITS = {"fp32": Limits(), "fp16": Limits(None, 0.995), "bf16": Limits(None, 0.99), "int8": Limits(None, 0.95)}
 # deep attention networks with seeded weights need a larger error than the default
 MATRIX = Limits(1.5e-3, 0.999)
 NEAR_TIE = 2.0  # times the largest logit error: rounding alone cannot change pixels with a larger margin

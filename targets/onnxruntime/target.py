@@ -14,8 +14,16 @@ from segc.targets.onnxruntime.emit import emit
 from segc.targets.onnxruntime.ops import capability_table
 from segc.targets.onnxruntime.runtime import RUNTIME
 from segc.targets.options.half import HALF, with_fp16_types
+from segc.targets.options.int8 import with_int8
 from segc.targets.options.winograd import WINOGRAD, with_winograd_option
+from segc.targets.protocol import Settings
 from segc.targets.target import Target
+
+
+def _configured(target: Target, settings: Settings) -> Target:
+    target = with_fp16_types(with_winograd_option(target, settings), settings)
+    return with_int8(target, settings, rounded_outputs=True)
+
 
 ONNXRUNTIME = Target(
     name="onnxruntime",
@@ -30,7 +38,7 @@ ONNXRUNTIME = Target(
     skipped_passes=frozenset({SplitBatchnorm.name}),  # 7 % of CGNet's time, but it magnifies the rounding
     boundary=any_tensor,
     accepts_uint8=True,
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8"),
     options=(HALF, WINOGRAD),
-    configure=lambda target, settings: with_fp16_types(with_winograd_option(target, settings), settings),
+    configure=_configured,
 )

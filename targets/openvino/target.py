@@ -18,7 +18,7 @@ from segc.targets.target import Target
 
 OPENVINO = Target(
     name="openvino",
-    summary="OpenVINO, CPU, float32 or bfloat16",
+    summary="OpenVINO, CPU, float32, bfloat16 or int8",
     opset=20,
     runtime=RUNTIME,
     ops=capability_table(),
@@ -36,7 +36,7 @@ OPENVINO = Target(
     ),
     boundary=any_tensor,
     accepts_uint8=True,
-    precisions=("fp32", "bf16"),
+    precisions=("fp32", "bf16", "int8"),
     options=(WINOGRAD,),
     configure=configured,
     cannot_run=cannot_run,

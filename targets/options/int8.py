@@ -1,0 +1,26 @@
+"""`--precision int8` for targets whose runtimes compute QuantizeLinear and DequantizeLinear in integers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from segc.passes.precision.quantize_measured import QuantizeMeasured
+from segc.targets.options.winograd import without_winograd
+from segc.targets.protocol import Settings
+from segc.targets.target import Target
+
+
+def with_int8(target: Target, settings: Settings, *, rounded_outputs: bool, largest_stride: int = 0) -> Target:
+    """The target with a last pass that quantizes the graph, where the settings ask for it. The others: see the pass.
+
+    WinogradConv is dropped then: runtimes have no integer kernels for what it makes of a convolution.
+    """
+    if settings.precision != "int8":
+        return target
+    given = settings.calibration
+    if given is None:  # nothing is known of the source yet
+        step = QuantizeMeasured(rounded_outputs=rounded_outputs, largest_stride=largest_stride)
+    else:
+        step = QuantizeMeasured(given.images, given.held_out, given.agreement, rounded_outputs, largest_stride)
+    target = without_winograd(target)
+    return replace(target, legalize=(*target.legalize, step))
