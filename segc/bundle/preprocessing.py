@@ -221,6 +221,12 @@ class Preprocessing:
             require(full, "preprocessing.table", f"{len(self.table)} rows", "256 numbers for each channel")
 
     @property
+    def is_plain(self) -> bool:
+        """Whether only sizes, the order of channels, mean and std stand between an 8-bit image and the network."""
+        usual = self.loader is None or (self.loader.channels(0) == 3 and not self.loader.is_raw)
+        return usual and self.table is None and all(isinstance(step, SIZING) for step in self.chain)
+
+    @property
     def chain(self) -> tuple[Step, ...]:
         """What is done to the decoded image before normalization, in order."""
         if self.steps is not None or self.resize is None:

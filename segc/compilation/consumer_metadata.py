@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
+from segc.bundle.preprocessing import SIZING
 from segc.frontend.model import ModelInfo
 
 
@@ -25,8 +26,8 @@ def of(info: ModelInfo, size: Sequence[object], *, images: bool) -> dict[str, st
         found["tile_size"] = json.dumps(size[1])  # deepness cuts squares
     if info.threshold is not None:  # deepness compares what the engine gives
         found["seg_thresh"] = json.dumps(round(math.log(info.threshold / (1 - info.threshold)), 9))
-    if images:
-        return found
+    if images or info.table is not None or not all(isinstance(step, SIZING) for step in info.chain):
+        return found  # mean and std alone would be wrong
     mean, std = (v if len(v) == info.in_channels else (v[0],) * info.in_channels for v in (info.mean, info.std))
     found["model_info mean_values"] = " ".join(f"{value:.9g}" for value in mean)
     found["model_info scale_values"] = " ".join(f"{value:.9g}" for value in std)

@@ -157,6 +157,20 @@ def resize_note(info: ModelInfo, graph: gs.Graph) -> str | None:
     )
 
 
+def window_note(info: ModelInfo, graph: gs.Graph) -> str | None:
+    """The note for a window of a fixed size that images may be smaller than."""
+    height, width = image_shape(graph)[2:]
+    if info.mode != "slide" or not (isinstance(height, int) and isinstance(width, int)):
+        return None
+    scales = [step.scale for step in info.chain if isinstance(step, ResizeStep) and step.scale is not None]
+    if scales and min(scales[-1]) >= max(height, width):
+        return None
+    return (
+        f"images smaller than the window {height}x{width} are padded to it, where the source runs the smaller patch; a "
+        "--dynamic engine runs it too"
+    )
+
+
 def _pads_beyond(info: ModelInfo, size: tuple[int, int]) -> bool:
     pad = Pad(size=info.pad_size, divisor=info.pad_divisor)
     return (info.pad_size is not None or info.pad_divisor is not None) and padding(size, pad) != (0, 0)

@@ -111,8 +111,9 @@ def publish(staging: Staging, loaded: Loaded, verified: Verified) -> dict[str, A
         stored = staging.directory / stored_reference.NAME
         names = [case.name for case in verified.cases]
         stored_reference.write(stored, names, verified.seen, made.source.info.threshold, logits)
-    if (note := manifest_builder.resize_note(made.source.info, made.graph)) is not None:
-        setup.journal.notes.add(note)
+    for said in (manifest_builder.resize_note, manifest_builder.window_note):
+        if (note := said(made.source.info, made.graph)) is not None:
+            setup.journal.notes.add(note)
     staging.report = report = of_compile(loaded, verified)
     _require_parity(loaded, verified, report)
     staging.manifest = _manifest(loaded)

@@ -162,9 +162,10 @@ DECIDE = {
 def write_example(directory: Path, manifest: Manifest) -> None:
     """Write example/main.cpp and example/CMakeLists.txt into the bundle.
 
-    Nothing is written for models whose input does not have three channels, and for hybrid bundles.
+    Nothing is written for models whose input does not have three channels or whose preprocessing does more than resize
+    and normalize, and for hybrid bundles.
     """
-    if manifest.input.shape[1] != 3 or manifest.segments:
+    if manifest.input.shape[1] != 3 or manifest.segments or not manifest.preprocessing.is_plain:
         return
     folder = directory / FOLDER
     folder.mkdir()

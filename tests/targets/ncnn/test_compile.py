@@ -12,6 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
+from tests.helpers.tiny_bundles import manifest as tiny_manifest
 from tests.helpers.tiny_configs import config
 from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, onnx_file
 
@@ -24,7 +25,7 @@ from segc.errors import CompileError, LegalityError, ParityError
 from segc.frontend.model import ModelInfo, Notes
 from segc.passes.base import Pass, PassResult
 from segc.targets import registry
-from segc.targets.ncnn.files.example_cpp import main_cpp
+from segc.targets.ncnn.files.example_cpp import main_cpp, write_example
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
 CMAKE_DIR = "NCNN_CMAKE_DIR"  # where ncnnConfig.cmake lies: builds and runs the example, see docs/ncnn.md
@@ -145,6 +146,11 @@ def test_a_wrong_graph_is_not_the_fault_of_the_runtime(tmp_path: Path, monkeypat
     said = str(raised.value)
     assert "ONNX Runtime misses the limits on the same graph" in said and "ncnn is not at fault" in said
     assert "--dump-ir DIR --check" in said
+
+
+def test_no_example_leaves_a_step_of_the_preprocessing_out(tmp_path: Path) -> None:
+    write_example(tmp_path, tiny_manifest(preprocessing__steps=[{"step": "gamma", "gamma": 1.2}]))
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_example_says_what_the_manifest_says(tmp_path: Path) -> None:
