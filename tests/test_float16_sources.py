@@ -11,6 +11,8 @@ from onnx import TensorProto
 
 import segc
 from segc import targets
+from segc.commands.optimize import optimize
+from segc.errors import SourceError
 from segc.graph.widen import widen
 from tests.helpers.foreign_models import in_float32, run, saliency_net, saved
 
@@ -55,3 +57,14 @@ def test_float16_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
     bundle = segc.compile(path, out=tmp_path / "b", precision="fp16")
     emitted = onnx.load(bundle.path / "model.onnx")
     assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in emitted.graph.initializer)
+
+
+def test_segc_opt_keeps_bfloat16_or_refuses_it_by_name(tmp_path: Path) -> None:
+    model = saliency_net(TensorProto.BFLOAT16)
+    model.opset_import[0].version, model.ir_version = 22, 10
+    path = saved(model, tmp_path / "net.onnx")
+    optimize(path, out=tmp_path / "out.onnx")
+    kept = onnx.load(tmp_path / "out.onnx").graph.initializer
+    assert {tensor.data_type for tensor in kept} == {TensorProto.BFLOAT16, TensorProto.FLOAT}
+    with pytest.raises(SourceError, match="in opset 20 Conv takes no tensor\\(bfloat16\\)"):
+        optimize(path, target="ncnn", out=tmp_path / "ncnn.onnx")

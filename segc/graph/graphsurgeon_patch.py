@@ -1,4 +1,4 @@
-"""Patch ONNX GraphSurgeon: remove links between nodes and tensors by identity, and quickly.
+"""Patch ONNX GraphSurgeon: links between nodes and tensors are removed by identity, and quickly; bfloat16 is a type.
 
 GraphSurgeon finds the link to remove with `list.remove`, which scans from the front and compares nodes by value. This
 is slow: each removal from a tensor with n users compares up to n nodes, with all attributes and names. It is also wrong
@@ -6,12 +6,18 @@ if two nodes are equal by value, as two new nodes without names and outputs are:
 
 Passes walk a graph in order, and so remove the links of a tensor in order. The search therefore starts at the position
 of the last removal and goes outwards in both directions.
+
+GraphSurgeon gives tensors of bfloat16 ONNX's number in place of a type, which NumPy cannot interpret. `ml_dtypes`,
+which onnx itself uses, has the type.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import onnx
+import onnx.helper
+from onnx_graphsurgeon.importers import onnx_importer
 from onnx_graphsurgeon.util.misc import SynchronizedList
 
 
@@ -39,6 +45,17 @@ def _remove_from_elem(self: Any, elem: Any) -> None:
     links.segc_last_removed = index
 
 
+_numpy_type = onnx_importer.get_numpy_type
+
+
+def _with_bfloat16(onnx_type: Any) -> Any:
+    """Replaces the importer's function: the NumPy type of a type of ONNX, None where there is none."""
+    if isinstance(onnx_type, int) and onnx_type == onnx.TensorProto.BFLOAT16:
+        return onnx.helper.tensor_dtype_to_np_dtype(onnx_type)
+    return _numpy_type(onnx_type)
+
+
 def install() -> None:
-    """Patch all graphs of this process. Results differ only where GraphSurgeon would remove the wrong link."""
+    """Patch all graphs of this process. Results differ only where GraphSurgeon would be wrong."""
     SynchronizedList._remove_from_elem = _remove_from_elem
+    onnx_importer.get_numpy_type = _with_bfloat16
