@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from segc.errors import Code
 from segc.runtime.guard import runtime_errors
 from segc.targets.protocol import NamedSession, Package, Runtime
 
+# The bindings look up NumPy's C functions at their first use, under a lock of C++ that knows nothing of Python's: where
+# several threads come to it together, each waits for the other for ever. So every load comes to it first, one by one.
+_first_use = threading.Lock()
+
 FILES = ("model.xml", "model.bin")
 
 
@@ -22,6 +27,8 @@ class OvSession:
     def __init__(self, path: Path, options: Mapping[str, Any], threads: int) -> None:
         import openvino
 
+        with _first_use:
+            openvino.Type.f32.to_dtype()
         core = openvino.Core()
         settings: dict[str, Any] = {**options, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
         with runtime_errors("OpenVINO cannot load the engine", Code.ENGINE_LOAD, where=path.name):

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from tests.helpers.calls import python
 from tests.helpers.op_models import BODIES, X, model_with
 from tests.helpers.tiny_models import CONV, onnx_file, parsed
 
@@ -119,3 +120,31 @@ def test_winograd_is_off_in_bfloat16() -> None:
         for precision in ("fp32", "bf16")
     }
     assert WinogradConv.name in names["fp32"] and WinogradConv.name not in names["bf16"]
+
+
+FIRST_RUNS = """
+import sys, threading
+import numpy as np, segc
+engine = segc.load(sys.argv[1])
+together = threading.Barrier(6)
+found = []
+
+def run():
+    together.wait()
+    found.append(float(engine.run(np.ones((1, 3, 16, 24), np.float32))["logits"].sum()))
+
+threads = [threading.Thread(target=run, daemon=True) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(60)
+assert len(found) == 6 and len(set(found)) == 1, found
+"""
+
+
+def test_the_first_runs_of_a_process_may_come_from_many_threads_at_once(tmp_path: Path) -> None:
+    """The bindings wait for themselves when several threads come to their first use of NumPy together."""
+    made = segc.compile(onnx_file(tmp_path, NET), target="openvino", out=tmp_path / "b")
+    for _ in range(3):
+        done = python(FIRST_RUNS, made.path)
+        assert done.code == 0, done.err
