@@ -39,6 +39,7 @@ from segc.passes.legalize.gather_elements import LegalizeGatherElements as Legal
 from segc.passes.legalize.gelu import LegalizeGelu as LegalizeGelu
 from segc.passes.legalize.grid_sample import LegalizeGridSample as LegalizeGridSample
 from segc.passes.legalize.group_normalization import LegalizeGroupNormalization as LegalizeGroupNormalization
+from segc.passes.legalize.inner_reductions import LegalizeInnerReductions as LegalizeInnerReductions
 from segc.passes.legalize.instance_normalization import LegalizeInstanceNormalization as LegalizeInstanceNormalization
 from segc.passes.legalize.layer_normalization import LegalizeLayerNormalization as LegalizeLayerNormalization
 from segc.passes.legalize.logic import LegalizeLogic as LegalizeLogic

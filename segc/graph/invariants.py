@@ -345,6 +345,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     "sums kept apart": Invariant("no Add is left that the runtime fuses into a convolution wrongly"),
     "operand ranks equal": Invariant("operands of arithmetic have equal ranks, or one has at most one axis"),
     "variadic operands repeated": Invariant("no Max or Min is left with too few operands for the runtime"),
+    "last axes reduced": Invariant("no reduction is left that the blocks of a kernel break"),
     "operands distinct": Invariant("no arithmetic is left whose operands are the same computed tensor"),
     "shape constants repeated": Invariant("no arithmetic of several sizes and one number is left"),
     "sizes gathered by numbers": Invariant("no Gather of a single size by a vector is left"),
@@ -365,7 +366,7 @@ CLEANED = frozenset({
 REVEALED = frozenset({"argmax folded", "thresholds folded", "pools recognized"})  # ...makes nodes adjacent
 FORM_RULES = frozenset({  # ...creates nodes
     "sums kept apart", "axes in order", "symmetric pads", "defaults written", "operand ranks equal",
-    "variadic operands repeated", "operands distinct", "sizes gathered by numbers",
+    "variadic operands repeated", "operands distinct", "last axes reduced", "sizes gathered by numbers",
     "shape constants repeated",
 })  # fmt: skip
 NODE_RULES = FORM_RULES | {  # ...expands an op into several others

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 
 from segc.passes.support.builder import text
 from segc.passes.support.edit import ints, optional, rank, small_constant
+from segc.passes.support.reductions import blocks_break
 from segc.passes.support.resize_kinds import kind_of
 from segc.targets.checks import Check
 from segc.targets.pplnn.pair_checks import PAIR_CHECKS
@@ -318,6 +319,17 @@ def ascending_axes() -> Check:
     return check
 
 
+def whole_blocks() -> Check:
+    """A reduction of other than the last axes leaves no remainder that its kernel loses."""
+
+    def check(node: gs.Node) -> str | None:
+        if not blocks_break(node):
+            return None
+        return f"reduces axes before the last ones of {list(node.inputs[0].shape)}"
+
+    return check
+
+
 def of_opset(opset: int) -> Check:
     """The node is valid in this opset: the op, its attributes and its number of inputs."""
 
@@ -369,4 +381,5 @@ CHECKS: dict[str, Callable[..., Check]] = {
     "channel_slope": channel_slope,
     "axes_or_flat": axes_or_flat,
     "ascending_axes": ascending_axes,
+    "whole_blocks": whole_blocks,
 }

@@ -22,6 +22,7 @@ from segc.passes.legalize.gather_elements import LegalizeGatherElements
 from segc.passes.legalize.gelu import LegalizeGelu
 from segc.passes.legalize.grid_sample import LegalizeGridSample
 from segc.passes.legalize.group_normalization import LegalizeGroupNormalization
+from segc.passes.legalize.inner_reductions import LegalizeInnerReductions
 from segc.passes.legalize.instance_normalization import LegalizeInstanceNormalization
 from segc.passes.legalize.layer_normalization import LegalizeLayerNormalization
 from segc.passes.legalize.logic import LegalizeLogic
@@ -89,6 +90,7 @@ def to_file_opset(ops: Collection[str], opset: int, cast_topk_indices: bool) -> 
         LegalizeRepeatedOperands(),
         *((CastTopKIndices(),) if cast_topk_indices else ()),
         LegalizeAxes(),
+        LegalizeInnerReductions(),
         LegalizeAsymmetricPads(),
         LegalizeDefaults(),
         NameDimensions(),

@@ -394,6 +394,13 @@ C32 = "Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [1, 1], dilati
 
 POINT = "Conv<kernel_shape = [1, 1], pads = [0, 0, 0, 0], strides = [1, 1], dilations = [1, 1]>"
 
+# Sizes behind the reduced axes that a kernel's blocks do not divide.
+CASES |= {
+    f"rows: {op} over channels of {size}": f"float[1,16,{size.replace('x', ',')}] x | y = {op}<axes = [1]>(x)"
+    for op in ("ReduceSum", "ReduceMean", "ReduceMin", "ReduceMax")
+    for size in ("4x7", "5x5", "4x6", "5x7")
+}
+
 
 def _conv(args: str, group: int = 1) -> str:
     return C32.format(group=group, args=args)

@@ -194,6 +194,18 @@ def _reduction(_: File, __: onnx.NodeProto, a: Attributes, ___: str) -> Iterator
         yield "axes out of order"
 
 
+def _lost_rows(file: File, node: onnx.NodeProto, a: Attributes, device: str) -> Iterator[str]:
+    dims = file.dims(node.input[0])
+    if device == "cuda" or dims is None or file.kind(node.input[0]) == INT64 or "axes" not in a:
+        return
+    behind = dims[max(axis % len(dims) for axis in a["axes"]) + 1 :]
+    row = 1
+    for size in behind:
+        row = -1 if size is None or row < 0 else row * size
+    if row < 0 or row % 32 in range(25, 32) or row % 16 in range(13, 16):
+        yield f"rows of {behind} behind the reduced axes"
+
+
 def _own_input(file: File, node: onnx.NodeProto, _: Attributes, __: str) -> Iterator[str]:
     for conv, other in (node.input, tuple(node.input)[::-1]):
         made = file.made.get(conv)
@@ -319,6 +331,7 @@ LOOKS: dict[str, Looks] = {
     **dict.fromkeys(("Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements"), (_int64_at(1),)),
     **dict.fromkeys(("Reshape", "Expand", "Tile"), (_int64_at(1),)),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"), (_reduction,)),
+    **dict.fromkeys(("ReduceMean", "ReduceMin", "ReduceSum"), (_reduction, _lost_rows)),
     **dict.fromkeys(("Equal", "Greater", "Less"), (_compared,)),
     "Gather": (_int64_at(1), _one_by_vector),
     **dict.fromkeys(("Min", "Max", "Sum"), (_floats, _few_operands)),

@@ -137,6 +137,8 @@ RULES = (
     Rule("PRelu", "channel_slope", "x86 elementwise", "PRelu: per-channel or scalar slope"),
     Rule(REDUCTIONS, "axes_or_flat", "x86 Reduce*", "Absent axes with keepdims=1 gives a scalar (wrong shape)"),
     Rule(REDUCTIONS, "ascending_axes", "x86 Reduce*", "keepdims=0 needs axes in ascending order"),
+    Rule("ReduceMean ReduceMin ReduceSum", "whole_blocks", "x86 Reduce*",
+         "Sum, Mean and Min of other than the last axes", devices=X86),
     # recurrent
     Rule("LSTM", "given", "x86 LSTM/GRU", "segfault when initial states or trailing outputs are left out",
          {"at": [5, 6]}),

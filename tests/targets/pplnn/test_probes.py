@@ -92,7 +92,7 @@ def fed(tensor: gs.Tensor) -> np.ndarray:
 
 
 def test_the_models_are_those_of_the_facts() -> None:
-    assert len(PROBES) == len(FACTS["x86_probe"]) == 437
+    assert len(PROBES) == len(FACTS["x86_probe"]) == 453
     assert CASES.keys() | COMBINED.keys() <= PROBES.keys()
     for probe in PROBES.values():
         domain = "mmcv" if probe["op"] == "grid_sampler" else ""
