@@ -31,7 +31,7 @@ def test_torch_and_mmseg_are_imported_where_the_page_says() -> None:
         for node in statements(ast.parse(path.read_text(encoding="utf-8")).body, inside_functions=True)
         for word in words(node)
     }
-    assert {name for name, word in asked if word == "torch"} == {"frontend", "parity", "support_matrix", "validation"}
+    assert {name for name, word in asked if word == "torch"} == {"frontend", "parity", "support_matrix"}
     assert {name for name, word in asked if word in ("mmseg", "mmengine", "mmcv")} == {"frontend", "support_matrix"}
 
 
