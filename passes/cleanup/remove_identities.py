@@ -3,7 +3,8 @@
 The following become x: Identity(x); Dropout(x) in inference; Cast to the type of x; Concat of one tensor; Transpose
 with perm 0..n-1; Pad by 0; Slice from 0 to the end with step 1; Reshape and Expand to the shape of x; Resize to the
 size of x (by numbers, or by symbols if the size is computed); Split into one part; x + 0, x - 0, x * 1 and x / 1 (also
-with arrays of zeros or ones, such as an empty bias); Cast(Cast(x, wide), type of x) if `wide` holds every value of x.
+with arrays of zeros or ones, such as an empty bias); Cast(Cast(x, wide), type of x) if `wide` holds every value of x;
+sum, mean, largest, least and product over axes of size 1 that are kept, or that an Unsqueeze of x put there.
 
 Must not fire: a Slice with step -1 keeps the shape but mirrors; a Resize whose scales are not exactly 1 may keep the
 shape and still move samples, as does tf_half_pixel_for_nn; x + 0 broadcasts where the constant has a larger shape;
@@ -163,6 +164,26 @@ def broadcasts_into(x: gs.Tensor, constant: gs.Tensor) -> bool:
     )
 
 
+def _reduction(node: gs.Node, _: int) -> gs.Tensor | None:
+    """The input of a reduction over axes of size 1, or what an Unsqueeze of these very axes read."""
+    x = node.inputs[0]
+    axes, shape = _axes(node, x), x.shape
+    if axes is None or shape is None or any(shape[axis] != 1 for axis in axes):
+        return None
+    if node.attrs.get("keepdims", 1):
+        return x
+    before = x.inputs[0] if x.inputs and not x.inputs[0].domain else None
+    if before is None or before.op != "Unsqueeze" or _axes(before, x) != axes:
+        return None
+    return before.inputs[0]
+
+
+def _axes(node: gs.Node, x: gs.Tensor) -> set[int] | None:
+    """The axes that a node names, from the front of `x`. None if it names none, or they are computed."""
+    given, count = node.attrs.get("axes", ints(optional(node, 1))), rank(x)
+    return None if not given or count is None else {axis % count for axis in given}
+
+
 def _expand(node: gs.Node) -> bool:
     return ir.static_shape(node.outputs[0]) is not None and same_shape(node.inputs[0], node.outputs[0])
 
@@ -183,4 +204,5 @@ RULES: dict[str, Callable[[gs.Node, int], gs.Tensor | None]] = {
     "Sub": _neutral(0, right_only=True),
     "Mul": _neutral(1, right_only=False),
     "Div": _neutral(1, right_only=True),
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"), _reduction),
 }

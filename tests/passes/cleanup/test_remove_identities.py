@@ -12,7 +12,8 @@ CONSTANTS = """<int64[4] shape = {2, 3, 4, 5}, int64[8] pads = {0, 0, 0, 0, 0, 0
     int64[2] to = {4, 9223372036854775807}, int64[2] axes = {2, 3}, int64[2] steps = {1, 1}, int64[2] mirror = {1, -1},
     int64[8] pad1 = {0, 0, 1, 0, 0, 0, 0, 0}, int64[2] three = {3, 5}, float zero = {0}, float one = {1},
     float[1,1] ones = {1}, float[1,1,1,1,1] five = {1}, bool yes = {1}, float[4] same = {1, 1, 1, 1},
-    float[4] nearly = {1, 1, 1.1, 1}, int64[4] free = {2, 3, -1, 5}>"""
+    float[4] nearly = {1, 1, 1.1, 1}, int64[4] free = {2, 3, -1, 5},
+    int64[1] one_axis = {1}>"""
 
 
 def around(node: str) -> str:
@@ -45,6 +46,8 @@ PLAIN = HEAD + "g (float[2,3,4,5] x) => (float[2,3,4,5] y) { a = Relu (x)  y = R
         "b = Sub (a, zero)",
         "b = Mul (a, ones)",
         "b = Div (a, one)",
+        "c = Unsqueeze (a, one_axis)  b = ReduceSum <keepdims = 0> (c, one_axis)",
+        "c = Unsqueeze (a, one_axis)  b = ReduceMax <keepdims = 0, axes = [-4]> (c)",
     ],
 )
 def test_a_node_that_returns_its_input_goes(node: str) -> None:
@@ -164,3 +167,32 @@ def test_an_array_that_is_not_all_neutral_or_broadcasts_stays(node: str) -> None
     <float[5] c = {{0, 0, 0, 1, 0}}, float[3,1,1] d = {{1, 1, 1}}> {{ a = Relu (x)  {node}  y = Relu (b) }}"""
     )
     check_untouched(RemoveIdentities(), text, None)
+
+
+def sized(node: str) -> str:
+    return HEAD + f"g (float[2,1,4,1] x) => (float[2,1,4,1] y) {{ a = Relu (x)  {node}  y = Relu (b) }}"
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"])
+def test_a_reduction_over_kept_axes_of_size_one_goes(op: str) -> None:
+    after = HEAD + "g (float[2,1,4,1] x) => (float[2,1,4,1] y) { a = Relu (x)  y = Relu (a) }"
+    check_pass(RemoveIdentities(), sized(f"b = {op} <axes = [1, -1]> (a)"), after)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "c = ReduceMean <axes = [1, 2]> (a)  b = Add (c, a)",  # an axis of size 4
+        "c = ReduceMean (a)  b = Add (c, a)",  # all axes
+        "c = ReduceL1 <axes = [1]> (a)  b = Add (c, a)",  # a magnitude
+        "c = ReduceMean <axes = [1], keepdims = 0> (a)  b = Unsqueeze (c, one_axis)",  # no Unsqueeze before it
+    ],
+)
+def test_other_reductions_stay(node: str) -> None:
+    text = sized(node).replace("{ a", "<int64[1] one_axis = {1}> { a", 1)
+    check_untouched(RemoveIdentities(), text, None)
+
+
+def test_an_unsqueeze_of_another_axis_of_size_one_stays() -> None:
+    body = "c = Unsqueeze (a, axis)  b = ReduceMean <axes = [2], keepdims = 0> (c)"
+    check_untouched(RemoveIdentities(), sized(body).replace("{ a", "<int64[1] axis = {0}> { a", 1), None)
