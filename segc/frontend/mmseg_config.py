@@ -99,8 +99,9 @@ def _read(path: Path) -> Any:
             where=str(path),
             so="correct the config, or the files it names in _base_",
         ) from error
-    _import_own(config.get("custom_imports"), path)
     model = config.get("model")
+    _require_packages(model, path)  # before the imports, which would fail without saying how to install them
+    _import_own(config.get("custom_imports"), path)
     if not isinstance(model, Mapping) or "type" not in model:
         raise SourceError(
             f"config '{path.name}' defines no model", code=Code.CONFIG, so="give a complete config, not one of _base_"
@@ -161,7 +162,6 @@ def _adapt_to_one_machine(config: Any) -> None:
 def _build(config: Any, path: Path) -> nn.Module:
     from mmseg.registry import MODELS
 
-    _require_packages(config.model, path)
     _require_segmentor(config.model["type"], path)
     try:
         with quiet():

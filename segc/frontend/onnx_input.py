@@ -145,13 +145,13 @@ def _reader(graph: FileGraph, name: str) -> tuple[onnx.NodeProto | None, bool]:
     return None, turned
 
 
-def _channels_of(graph: FileGraph, convolution: onnx.NodeProto | None) -> int:
-    """The channels that a convolution takes; 3 where that is not known."""
+def _channels_of(graph: FileGraph, convolution: onnx.NodeProto | None) -> int | None:
+    """The channels that a convolution takes; None where that is not known."""
     if convolution is None:
-        return 3
+        return None
     weight = graph.constant(convolution.input[1])
     known = weight is not None and weight.ndim == 4
-    return weight.shape[1] * int(attribute(convolution, "group", 1)) if known and weight is not None else 3
+    return weight.shape[1] * int(attribute(convolution, "group", 1)) if known and weight is not None else None
 
 
 def _no_image(inputs: list[onnx.ValueInfoProto], path: Path) -> SourceError:

@@ -33,6 +33,7 @@ OPTIONS = {
     "targets": ["--json"],
     "passes": ["--json"],
     "doctor": ["--json"],
+    "sbom": ["BUNDLE", "--out"],  # what it prints is JSON
 }  # fmt: skip
 HEAVY = ("torch", "onnxruntime", "openvino", "onnx", "mmseg", "mmengine", "networkx", "cv2", "numpy")
 

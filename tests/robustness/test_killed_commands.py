@@ -23,6 +23,7 @@ from tests.helpers.tiny_models import onnx_file, source
 
 OLD, NEW, NOTHING = "old", "new", "nothing"
 CLI = "segc.cli:main"
+PHOTOS = 12  # more than are worked on at once, which an interrupt lets end
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def compiled_state(folder: Path) -> str:
 def photos_and_bundle(folder: Path) -> None:
     bundle(folder / "b")
     (folder / "in").mkdir()
-    for name in ("one", "two"):
-        cv2.imwrite(str(folder / "in" / f"{name}.png"), photograph(8, 12))
+    for number in range(PHOTOS):
+        cv2.imwrite(str(folder / "in" / f"{number}.png"), photograph(8, 12))
 
 
 def masks(folder: Path) -> str:
@@ -76,7 +77,7 @@ def masks(folder: Path) -> str:
     files = sorted((folder / "out").glob("*.png")) if (folder / "out").is_dir() else []
     pictures = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
     assert all(picture is not None and picture.size for picture in pictures)
-    return NEW if len(files) == 4 else NOTHING if not files else OLD
+    return NEW if len(files) == 2 * PHOTOS else NOTHING if not files else OLD
 
 
 def old_page(folder: Path) -> None:
