@@ -200,9 +200,21 @@ def _print(bundle: Bundle) -> None:
     else:
         print(f"parity:  against {report['parity']['reference']}")
         console.table(PARITY_HEADERS, [parity_row(case) for case in report["parity"]["cases"]])
+    for case in report.get("files") or ():
+        print(f"file:    {_file_line(case)}")
     deferred = targets.get(manifest.target.name).deferred_build
     later = deferred is not None and deferred.pending(manifest.target.options)
     print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
+
+
+def _file_line(case: dict[str, Any]) -> str:
+    """One comparison of `segment` with the source's own way from a file to a mask."""
+    parts = [f"{case['name']}, against the source's own code"]
+    if case["tensor_error"] is not None:
+        parts.append(f"input differs by {float(case['tensor_error']):.1e}")
+    if case["equal"] is not None:
+        parts.append(f"{float(case['equal']):.4%} of the mask's pixels equal")
+    return "; ".join(parts)
 
 
 def _risk(manifest: Manifest) -> str:

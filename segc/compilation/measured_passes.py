@@ -88,7 +88,9 @@ def _errors(exported: Exported) -> Errors | None:
         fast, threads = ir.to_model(graph, functions=False), setup.request.threads
         own = max(map(_own_error, [exported.source] * len(inputs), inputs, want))
         return Errors(_error(fast, inputs, want, threads), max(own, _error(plain, inputs, want, threads)))
-    except (SegcError, ValueError):  # the steps that follow meet it too, and say more
+    except (SegcError, ValueError) as error:  # steps that follow mostly meet it too, and say more
+        what, reason = " and ".join(sorted(target.measured_passes)), (str(error).splitlines() or [""])[0]
+        setup.journal.notes.add(f"what {what} costs was not measured: {reason}")
         return None
     finally:
         del graph

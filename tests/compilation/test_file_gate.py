@@ -177,3 +177,12 @@ def test_a_compile_whose_files_differ_is_refused_and_published_on_request(differ
     with pytest.raises(ParityError) as caught:
         segc.verify(tmp_path / "b", source=tmp_path / "tiny_config.py")
     assert caught.value.code == Code.FILES_DIFFER
+
+
+def test_a_comparison_is_printed_with_what_was_compared() -> None:
+    from segc.cli.compile import _file_line
+
+    case = {"name": "a picture of 8 bits, 107x161x3", "size": [107, 161], "tensor_error": 2e-8, "equal": 0.99995}
+    said = "a picture of 8 bits, 107x161x3, against the source's own code"
+    assert _file_line(case) == f"{said}; input differs by 2.0e-08; 99.9950% of the mask's pixels equal"
+    assert _file_line({**case, "tensor_error": None, "equal": None}) == said

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import segc
+from segc.compilation import measured_passes
 from segc.compilation.measured_passes import FLOOR, Errors
-from segc.errors import ParityError
+from segc.errors import CompileError, ParityError
 
 # One wide convolution. BIAS: large ones are lost again in the norm, and most digits of the first layer with them.
 MODEL = """
@@ -76,3 +77,14 @@ def test_small_errors_are_never_dear() -> None:
     assert not Errors(fast=1.5e-5, plain=1e-5).dear
     assert Errors(fast=1.6e-5, plain=1e-5).dear
     assert Errors(fast=float("nan"), plain=1e-5).dear
+
+
+def test_a_measurement_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> float:
+        raise CompileError("ONNX Runtime cannot load the graph")
+
+    monkeypatch.setattr(measured_passes, "_error", refuse)
+    bundle = segc.compile(source(tmp_path, 1000), out=tmp_path / "b", max_error=1)
+    (note,) = [note for note in bundle.report["notes"] if "was not measured" in note]
+    assert note.startswith("what winograd costs was not measured: ONNX Runtime cannot load the graph")
+    assert fired(bundle) == 1
