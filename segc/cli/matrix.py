@@ -26,6 +26,12 @@ def add_parser(commands: Any) -> None:
     )
     p.add_argument("--families", nargs="+", metavar="F", help="only these families (default: all 33)")
     p.add_argument("--zoo", action="store_true", help="every config of mmseg's zoo, static logits for ONNX Runtime")
+    p.add_argument(
+        "--cells",
+        type=Path,
+        metavar="FILE",
+        help="only the cells in this file, a line each: FAMILY TARGET SHAPE OUTPUT",
+    )
     p.add_argument("--targets", nargs="+", metavar="T", help="default: all")
     p.add_argument("--shapes", nargs="+", choices=("static", "dynamic"), metavar="S", help="static, dynamic")
     p.add_argument("--outputs", nargs="+", choices=("logits", "mask"), metavar="O", help="logits, mask")
@@ -68,7 +74,8 @@ def main(args: argparse.Namespace) -> int:
             print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
 
     result = matrix(
-        families=args.families, zoo=args.zoo, targets=args.targets, shapes=args.shapes, outputs=args.outputs,
+        families=args.families, zoo=args.zoo, cells=args.cells, targets=args.targets, shapes=args.shapes,
+        outputs=args.outputs,
         size=arguments.shape(args.size) if args.size else None, jobs=args.jobs, timeout=args.timeout,
         scheduler=args.scheduler, state=args.state, baseline=args.baseline, results=args.results, out=args.out,
         done=done,

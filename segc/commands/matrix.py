@@ -36,6 +36,7 @@ def matrix(
     *,
     families: Sequence[str] | None = None,
     zoo: bool = False,
+    cells: str | Path | None = None,
     targets: Sequence[str] | None = None,
     shapes: Sequence[Literal["static", "dynamic"]] | None = None,
     outputs: Sequence[Literal["logits", "mask"]] | None = None,
@@ -52,7 +53,8 @@ def matrix(
     """Compile and verify every family for every target, static and dynamic, logits and masks.
 
     families, targets, shapes, outputs: only these, default all. zoo: every config of mmseg's zoo instead, static logits
-    for ONNX Runtime. size: (height, width) in pixels, default the config's crop size, with zoo 128x128.
+    for ONNX Runtime. cells: a text file of the cells to fill instead, a line each: FAMILY TARGET SHAPE OUTPUT.
+    size: (height, width) in pixels, default the config's crop size, with zoo 128x128.
     jobs: processes at a time. timeout: seconds for one config. scheduler: address of a Dask scheduler whose workers run
     the jobs. state: a file that remembers finished configs. baseline: JSON of an earlier result. results: JSON of a
     run on a machine with a GPU or a runtime built from source, for engines that do not run here. out: file for the page
@@ -60,31 +62,36 @@ def matrix(
     """
     ranges.JOBS.require("--jobs", jobs)
     ranges.SECONDS.require("--timeout", timeout)
+    if out is not None and Path(out).suffix == ".json":
+        raise UsageError(
+            f"the page cannot be written to '{out}'", code=Code.CONFLICTING_OPTIONS,
+            because="that is the name of the JSON file beside it", so=f"give {Path(out).with_suffix('.md')}",
+        )  # fmt: skip
     before = page.read(Path(baseline)) if baseline is not None else None
     elsewhere = page.read_all(Path(results)) if results is not None else None
-    asked = _jobs(families, zoo, targets, shapes, outputs, size)
-    cells = run.run(
+    asked = _jobs(families, zoo, cells, targets, shapes, outputs, size)
+    found = run.run(
         longest_first(asked, before or []), workers=jobs, timeout=timeout,
         state=None if state is None else Path(state), scheduler=scheduler, done=done,
     )  # fmt: skip
     order = {(job.family, config): index for index, job in enumerate(asked) for config in (job.config, *job.same)}
     if elsewhere is not None:
-        cells = ran_elsewhere.merged(cells, *elsewhere)
-    cells.sort(key=lambda cell: order[cell.family, cell.config])
-    content = page.to_json(cells, _command(families, zoo, targets, shapes, outputs, size))
+        found = ran_elsewhere.merged(found, *elsewhere)
+    found.sort(key=lambda cell: order[cell.family, cell.config])
+    content = page.to_json(found, _command(families, zoo, cells, targets, shapes, outputs, size))
     if out is not None:
         data = json.dumps(content, indent=1) + "\n"
         write_all({Path(out).with_suffix(".json"): data.encode(), Path(out): page.page_of(content).encode()})
-    failed = run.regressions([cell for cell in cells if cell.status == FAILED], before or [])
-    return MatrixResult(tuple(cells), tuple(failed), content)
+    failed = run.regressions([cell for cell in found if cell.status == FAILED], before or [])
+    return MatrixResult(tuple(found), tuple(failed), content)
 
 
 def _command(
-    families: Sequence[str] | None, zoo: bool, targets: Sequence[str] | None, shapes: Sequence[str] | None,
-    outputs: Sequence[str] | None, size: tuple[int, int] | None,
+    families: Sequence[str] | None, zoo: bool, cells: str | Path | None, targets: Sequence[str] | None,
+    shapes: Sequence[str] | None, outputs: Sequence[str] | None, size: tuple[int, int] | None,
 ) -> str:  # fmt: skip
     """The part of the command line that affects results."""
-    words = ["segc matrix", "--zoo"] if zoo else ["segc matrix"]
+    words = ["segc matrix", *(["--zoo"] if zoo else []), *(["--cells", str(cells)] if cells is not None else [])]
     for name, given in (("families", families), ("targets", targets), ("shapes", shapes), ("outputs", outputs)):
         if given:
             words += [f"--{name}", *given]
@@ -100,14 +107,26 @@ def longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
 
 
 def _jobs(
-    families: Sequence[str] | None, zoo: bool, targets: Sequence[str] | None, shapes: Sequence[str] | None,
-    outputs: Sequence[str] | None, size: tuple[int, int] | None,
+    families: Sequence[str] | None, zoo: bool, cells: str | Path | None, targets: Sequence[str] | None,
+    shapes: Sequence[str] | None, outputs: Sequence[str] | None, size: tuple[int, int] | None,
 ) -> list[Job]:  # fmt: skip
     from segc.frontend.source import zoo_names
+    from segc.support_matrix.chosen_cells import read as read_cells
     from segc.support_matrix.families import FAMILIES
     from segc.support_matrix.same_models import same_models
     from segc.targets import registry
 
+    if cells is not None:
+        if zoo or families or targets or shapes or outputs:
+            raise UsageError(
+                "--cells names every cell", code=Code.CONFLICTING_OPTIONS,
+                because="--families, --zoo, --targets, --shapes or --outputs is given too", so="leave them out",
+            )  # fmt: skip
+        chosen_cells = read_cells(Path(cells), FAMILIES, registry.names())
+        return [
+            Job(family, FAMILIES[family], tuple(registry.names()), size=size, only=places)
+            for family, places in chosen_cells.items()
+        ]
     same: dict[str, tuple[str, ...]] = {}
     for name in targets or ():
         registry.get(name)  # an unknown name stops here, with the close ones

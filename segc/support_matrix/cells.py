@@ -14,7 +14,8 @@ class Job:
     """One config and the cells to fill.
 
     size: (H, W) to compile or trace at; None for the config's crop size. same: configs of the same model, which differ
-    in training only; they get copies of this config's cells.
+    in training only; they get copies of this config's cells. only: (shape, target, output) of the cells to fill; empty
+    for every combination.
     """
 
     family: str
@@ -25,16 +26,19 @@ class Job:
     size: tuple[int, int] | None = None
     threads: int = 1
     same: tuple[str, ...] = ()
+    only: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def key(self) -> str:
         """The job's key in a state file. Jobs with equal keys do equal work."""
         size = "crop" if self.size is None else "x".join(map(str, self.size))
-        return " ".join([self.config, size, *self.targets, *self.shapes, *self.outputs])
+        only = (",".join(place) for place in self.only)
+        return " ".join([self.config, size, *self.targets, *self.shapes, *self.outputs, *only])
 
     def places(self) -> Iterator[tuple[str, str, str]]:
         """(shape, target, output) of every cell, ordered so that cells with a common trace follow each other."""
-        return ((s, t, o) for s in self.shapes for t in self.targets for o in self.outputs)
+        every = ((s, t, o) for s in self.shapes for t in self.targets for o in self.outputs)
+        return (place for place in every if not self.only or place in self.only)
 
     def all(self, status: str, reason: str) -> list[Cell]:
         """All cells of the job with this status and reason."""

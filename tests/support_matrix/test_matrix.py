@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from segc.cli import main
-from segc.errors import FileError
+from segc.errors import FileError, UsageError
 from segc.frontend.source import zoo_names
 from segc.support_matrix import job as matrix_job
 from segc.support_matrix import page, run
@@ -176,6 +176,53 @@ def test_the_page_says_hybrid_of_engines_that_ran_and_of_others() -> None:
 def test_the_command_refuses_unknown_families(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", "--families", "fcm"]) == 2
     assert "there is no family 'fcm'" in capsys.readouterr().err
+
+
+def test_only_the_cells_of_a_file_are_filled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("mmseg")
+    cells, out = tmp_path / "cells.txt", tmp_path / "matrix.md"
+    cells.write_text("# of two targets\n\nfastscnn onnxruntime static mask\nfastscnn openvino static logits\n")
+    assert main(["matrix", "--cells", str(cells), "--size", "64x96", "-o", str(out)]) == 0
+    assert "fast_scnn_8xb4-160k_cityscapes-512x1024: 2 of 2 ok" in capsys.readouterr().out
+    content = json.loads(out.with_suffix(".json").read_text())
+    assert [(c["target"], c["shape"], c["output"]) for c in content["cells"]] == [
+        ("onnxruntime", "static", "mask"), ("openvino", "static", "logits"),
+    ]  # fmt: skip
+    assert content["command"] == f"segc matrix --cells {cells} --size 64x96"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fcn onnxruntime static", "cells.txt:1 names no cell"),
+        ("# none\nfcn onnxruntime static maks", "cells.txt:2: there is no output 'maks'"),
+        ("fcm onnxruntime static mask", "there is no family 'fcm'"),
+        ("fcn opnvino static mask", "did you mean openvino or pplnn?"),
+        ("fcn openvino fixed mask", "segc knows static, dynamic"),
+    ],
+)
+def test_lines_that_name_no_cell_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    cells = tmp_path / "cells.txt"
+    cells.write_text(text)
+    assert main(["matrix", "--cells", str(cells)]) == UsageError.exit_code
+    assert words in capsys.readouterr().err
+
+
+def test_files_of_cells_that_cannot_be_read_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    for name, words in {"no.txt": "No such file", "bytes.txt": "utf-8", "empty.txt": "names no cell"}.items():
+        assert main(["matrix", "--cells", str(tmp_path / name)]) == FileError.exit_code
+        assert words in capsys.readouterr().err
+
+
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", "--cells", str(tmp_path / "c.txt"), "--families", "fcn"]) == UsageError.exit_code
+    assert "--cells names every cell" in capsys.readouterr().err
+    assert main(["matrix", "--families", "fcn", "-o", str(tmp_path / "m.json")]) == UsageError.exit_code
+    assert f"give {tmp_path / 'm.md'}" in capsys.readouterr().err
 
 
 def test_the_command_writes_page_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
