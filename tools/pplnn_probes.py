@@ -12,8 +12,10 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +28,7 @@ from tests.helpers.pplnn_cases import model_of
 FACTS = Path(__file__).parents[1] / "targets" / "pplnn" / "facts.json"
 SETTINGS = {
     "device": "x86", "model": "model.onnx",
-    "x86": {"mm_policy": "MM_COMPACT", "disable_avx512": False, "disable_avx_fma3": False, "graph_fusion": True},
+    "x86": {"mm_policy": "MM_MRU", "disable_avx512": False, "disable_avx_fma3": False, "graph_fusion": True},
 }  # fmt: skip
 OPSET = 11
 CHOSEN = {"p": [0, 0, 1, 0, 0, 0, 0, 2], "s": [2, 1], "k": [3], "n": [5]}  # inputs that are sizes
@@ -45,6 +47,8 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         numbers = rng.integers(1, 3, shape) if whole else rng.standard_normal(shape)
         feeds[value.name] = np.resize(CHOSEN[value.name], shape) if value.name in CHOSEN else np.asarray(numbers)
         feeds[value.name] = feeds[value.name].astype(dtype)
+    if [node.op_type for node in model.graph.node] == ["Reshape"] and "s" in feeds:
+        feeds["s"] = np.array([8, 42])
     return feeds
 
 
@@ -71,6 +75,15 @@ def typed(model: onnx.ModelProto) -> onnx.ModelProto:
     return unknown
 
 
+def written(probe: Mapping[str, Any]) -> onnx.ModelProto:
+    """The model of a probe, with the outputs without a name that some of them are about."""
+    model = model_of(probe)
+    if probe["name"] == "graph: two nodes with '' outputs":
+        for node in model.graph.node:
+            node.output.append("")
+    return typed(model)
+
+
 def outcome(model: onnx.ModelProto) -> str:
     """What PPLNN makes of a model: ok, wrong, refused or crash."""
     feeds = feeds_of(model)
@@ -85,6 +98,8 @@ def outcome(model: onnx.ModelProto) -> str:
     want = wanted(model, feeds)
     if want is None:
         return "ok"  # ran, and ONNX Runtime has nothing to compare with
+    if {output.name for output in model.graph.output} - got.keys():
+        return "wrong"  # it damaged the names of its tensors
     pairs = [(got[output.name], y) for output, y in zip(model.graph.output, want, strict=True)]
     right = all(a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in pairs)
     return "ok" if right else "wrong"
@@ -97,7 +112,7 @@ def main() -> int:
         print(runtime.ABSENT, file=sys.stderr)
         return NO_BUILD
     probes = [p for p in json.loads(FACTS.read_text())["x86_probe"] if p["opset"] == OPSET]
-    work = [(probe["name"], probe["result"], typed(model_of(probe))) for probe in probes]
+    work = [(probe["name"], probe["result"], written(probe)) for probe in probes]
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda row: outcome(row[2]), work))
     other = [(name, before, now) for (name, before, _), now in zip(work, found, strict=True) if not same(before, now)]

@@ -10,6 +10,7 @@
     ReduceL1(x)        ->  ReduceSum(Relu(x) + Relu(-x))      floats, axes given
     ReduceL2(x)        ->  Sqrt(ReduceSum(x * x))
     ReduceSumSquare(x) ->  ReduceSum(x * x)
+    Sign(x)            ->  Where(x > 0, 1, Where(x < 0, -1, x))              not of unsigned numbers
     GlobalMaxPool(x)   ->  ReduceMax(x) over the sides
     Min(x, y), Max(x, y)  ->  Where(Less(x, y), x, y), Where(Greater(x, y), x, y)      integers
     GreaterOrEqual(x, y), LessOrEqual(x, y)  ->  Not(Less(x, y)), Not(Greater(x, y))      integers
@@ -17,8 +18,9 @@
 Each expansion is the definition of the op in real arithmetic. That of Mod is correct whether integer division truncates
 or floors.
 
-Must not fire: ops that are not in `ops`; Abs and ReduceL1 of integers, whose smallest number cannot be negated; Mod of
-floats or by anything other than positive constants; comparisons, Min, Max and Pow of floats; other exponents.
+Must not fire: ops that are not in `ops`; Sign of unsigned numbers; Abs and ReduceL1 of integers, whose smallest number
+cannot be negated; Mod of floats or by anything other than positive constants; comparisons, Min, Max and Pow of floats;
+other exponents.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class LegalizeArithmetic(Pass):
 
     ops: tuple[str, ...] = (
         "Abs", "GlobalMaxPool", "GreaterOrEqual", "HardSigmoid", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Pow",
-        "Reciprocal", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Sum",
+        "Reciprocal", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Sign", "Sum",
     )  # fmt: skip
 
     def run(self, graph: gs.Graph) -> PassResult:
@@ -97,6 +99,16 @@ def _abs(b: Builder) -> gs.Tensor:
 def _reciprocal(b: Builder) -> gs.Tensor:
     x = b.node.inputs[0]
     return b.op("Div", "inverse", b.const("one", 1, x.dtype), x)
+
+
+def _sign(b: Builder) -> gs.Tensor:
+    """What is neither above nor below 0 is itself: 0 or not a number."""
+    x = b.node.inputs[0]
+    if np.dtype(x.dtype).kind not in "fi":
+        raise RewriteNotApplicable(f"'{x.name}' is {np.dtype(x.dtype).name}")
+    zero, one, less = (b.const(role, number, x.dtype) for role, number in (("zero", 0), ("one", 1), ("less", -1)))
+    lower = b.op("Where", "lower", b.op("Less", "below", x, zero), less, x)
+    return b.op("Where", "sign", b.op("Greater", "above", x, zero), one, lower)
 
 
 def _sum(b: Builder) -> gs.Tensor:
@@ -193,6 +205,7 @@ EXPANSIONS: dict[str, Callable[[Builder], gs.Tensor]] = {
     "Abs": _abs,
     "Reciprocal": _reciprocal,
     "Mean": _mean,
+    "Sign": _sign,
     "Sum": _sum,
     "HardSigmoid": _hard_sigmoid,
     "Mod": _mod,

@@ -330,6 +330,25 @@ def whole_blocks() -> Check:
     return check
 
 
+def gives_something() -> Check:
+    """The result is not known to be empty."""
+
+    def check(node: gs.Node) -> str | None:
+        shape = node.outputs[0].shape
+        return f"its result of shape {list(shape)} is empty" if shape is not None and 0 in shape else None
+
+    return check
+
+
+def overruns() -> Check:
+    """Never right: the kernel writes beyond its result, and only what lies there decides whether it shows."""
+
+    def check(_: gs.Node) -> str | None:
+        return "writes beyond its result"
+
+    return check
+
+
 def of_opset(opset: int) -> Check:
     """The node is valid in this opset: the op, its attributes and its number of inputs."""
 
@@ -382,4 +401,6 @@ CHECKS: dict[str, Callable[..., Check]] = {
     "axes_or_flat": axes_or_flat,
     "ascending_axes": ascending_axes,
     "whole_blocks": whole_blocks,
+    "gives_something": gives_something,
+    "overruns": overruns,
 }

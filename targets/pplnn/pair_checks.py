@@ -18,6 +18,7 @@ from segc.passes.support.operands import (
     takes_one_by_vector,
 )
 from segc.passes.support.residual import own_input, second_sum
+from segc.passes.support.shared_weights import at_risk
 from segc.targets.checks import Check
 
 ACTIVATIONS = ("Relu", "Clip")  # that PPLNN fuses into a Conv
@@ -60,6 +61,16 @@ def bias_beside_depthwise() -> Check:
         if any(_is_depthwise(second) for _, second in pairs):
             return "has no bias of its own beside a depthwise Conv"
         return None
+
+    return check
+
+
+def own_weights() -> Check:
+    """Nothing else reads what folding a BatchNormalization into a convolution changes or frees."""
+
+    def check(node: gs.Node) -> str | None:
+        at = at_risk(node)
+        return f"'{node.inputs[at[0]].name}' is read more than once, beside a BatchNormalization" if at else None
 
     return check
 
@@ -143,6 +154,7 @@ PAIR_CHECKS: dict[str, Callable[..., Check]] = {
     "not_of_own_input": not_of_own_input,
     "not_a_second_sum": not_a_second_sum,
     "bias_beside_depthwise": bias_beside_depthwise,
+    "own_weights": own_weights,
     "operand_ranks": operand_ranks,
     "distinct_operands": distinct_operands,
     "more_inputs_than_axes": more_inputs_than_axes,

@@ -33,6 +33,7 @@ from segc.passes.legalize.repeated_operands import LegalizeRepeatedOperands
 from segc.passes.legalize.resize import LegalizeResize
 from segc.passes.legalize.shape_constants import LegalizeShapeConstants
 from segc.passes.legalize.shape_gathers import LegalizeShapeGathers
+from segc.passes.legalize.shared_weights import LegalizeSharedWeights
 from segc.passes.legalize.types import LegalizeTypes
 from segc.passes.legalize.variadic_operands import LegalizeVariadicOperands
 from segc.passes.legalize.vector_products import LegalizeVectorProducts
@@ -43,11 +44,12 @@ MIN_FUSED_CHANNELS = 32  # from here on PPLNN's fused kernel for x + Conv(x) was
 # Supported for float32; LegalizeArithmetic rewrites them for integers.
 FLOAT_ONLY = ("GreaterOrEqual", "LessOrEqual", "Max", "Min", "Pow")
 SUMS = ("Sum",)  # reads beyond its operands as Max and Min do, and has a spelling without that
+OVERRUNS = ("Sign",)  # writes beyond its result
 
 
 def legalizations(ops: Collection[str], kinds: Modes) -> tuple[Pass, ...]:
     """The passes for a device with these ops and kinds of Resize; ops that it has natively stay as they are."""
-    unsupported = tuple(op for op in LegalizeArithmetic.ops if op not in ops or op in FLOAT_ONLY + SUMS)
+    unsupported = tuple(op for op in LegalizeArithmetic.ops if op not in ops or op in FLOAT_ONLY + SUMS + OVERRUNS)
     return (
         LowerAdaptiveAvgPool(),
         LowerPSAMask(),
@@ -93,5 +95,6 @@ def to_file_opset(ops: Collection[str], opset: int, cast_topk_indices: bool) -> 
         LegalizeInnerReductions(),
         LegalizeAsymmetricPads(),
         LegalizeDefaults(),
+        LegalizeSharedWeights(),
         NameDimensions(),
     )

@@ -19,8 +19,13 @@ def _random(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
+def _lively(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 2, 8).astype(np.float32)
+
+
 CONSTANTS: dict[str, Any] = {
     "w3": _random(8, 8, 3, 3),
+    "w4": np.random.default_rng(4).standard_normal((8, 8, 3, 3)).astype(np.float32),
     "w16": _random(16, 16, 3, 3),
     "w32": _random(32, 32, 3, 3),
     "wimage": _random(8, 3, 3, 3),
@@ -34,6 +39,7 @@ CONSTANTS: dict[str, Any] = {
     "wuphalf": _random(8, 4, 2, 2),
     "wupdepth": _random(8, 1, 2, 2),
     "whalf": _random(8, 8, 3, 3).astype(np.float16),
+    **{f"b{at}": _lively(at) for at in range(5)},  # what a BatchNormalization reads
     "c8": np.linspace(0.5, 2, 8, dtype=np.float32),
     "row": _random(7),
     "channel": _random(8, 1, 1),
@@ -101,8 +107,6 @@ CONSTANTS: dict[str, Any] = {
     "onoff": np.float32([0, 1]),
     "parts": np.int64([3, 5]),
     "byte": np.uint8(3),
-    "boxes": np.float32([[[0, 0, 1, 1], [0, 0, 0.9, 1], [0.5, 0.5, 2, 2]]]),
-    "scores": np.float32([[[0.9, 0.8, 0.7]]]),
     "rois": np.float32([[0, 0, 4, 4]]),
     "of": np.int64([0]),
     "where_to": np.linspace(-1, 1, 24, dtype=np.float32).reshape(1, 3, 4, 2),
@@ -344,7 +348,7 @@ CASES: dict[str, str] = {
     "NonZero bool": "bool[2,3] x | y = NonZero(x)",
     "NonZero int64": "int64[2,3] x | y = NonZero(x)",
     "NonZero13 bool": "bool[2,3] x | y = NonZero(x)",
-    "NonMaxSuppression11": "y = NonMaxSuppression(boxes, scores, i3, half, half)",
+    "NonMaxSuppression11": "float[1,3,4] a, float[1,1,3] b | y = NonMaxSuppression(a, b, i3, half, half)",
     "RoiAlign11": "y = RoiAlign<output_height = 2, output_width = 2>(x, rois, of)",
     "GridSample16 onnx": "y = GridSample(x, where_to)",
     **{f"mmcv::grid_sampler bilinear zeros align_corners={n}":
@@ -357,7 +361,9 @@ CASES: dict[str, str] = {
     "LSTM torch form (blank seq_lens, h0 c0, 3 outputs)":
         "float[5,2,4] x | y, h, c = LSTM<hidden_size = 3>(x, lstm_w, lstm_r, lstm_b, , state, state)",
     "LSTM no initial_h, 1 output": "float[5,2,4] x | y = LSTM<hidden_size = 3>(x, lstm_w, lstm_r, lstm_b)",
-    "GRU torch form": "float[5,2,4] x | y, h = GRU<hidden_size = 3>(x, gru_w, gru_r, gru_b, , state)",
+    "GRU torch form": "float[5,2,4] x | y, h = GRU<hidden_size = 3, linear_before_reset = 1>"
+        "(x, gru_w, gru_r, gru_b, , state)",
+    "GRU linear_before_reset 0": "float[5,2,4] x | y, h = GRU<hidden_size = 3>(x, gru_w, gru_r, gru_b, , state)",
     "GRU no initial_h, 1 output": "float[5,2,4] x | y = GRU<hidden_size = 3>(x, gru_w, gru_r, gru_b)",
     "If (cond from graph input)": "float[1,8,6,7] x, bool c | y = If(c)<"
         "then_branch = a () => (float[1,8,6,7] p) { p = Relu(x) },"
@@ -400,6 +406,28 @@ CASES |= {
     for op in ("ReduceSum", "ReduceMean", "ReduceMin", "ReduceMax")
     for size in ("4x7", "5x5", "4x6", "5x7")
 }
+
+# A BatchNormalization behind convolutions, and what else reads their constants.
+_UP = "ConvTranspose<kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1]>"
+CASES |= {
+    f"weights: {name}": body
+    for name, body in {
+        "Conv, BatchNormalization": f"t = Conv<{WINDOW}>(x, w3)  y = BatchNormalization(t, b0, b1, b2, b3)",
+        "Conv, BatchNormalization with one constant twice":
+            f"t = Conv<{WINDOW}>(x, w3)  y = BatchNormalization(t, b0, b1, b1, b3)",
+        "BatchNormalization with one constant twice": "t = Neg(x)  y = BatchNormalization(t, b0, b1, b1, b3)",
+        "two Convs of the same": f"n = Neg(x)  t = Conv<{WINDOW}>(x, w3, b0)  u = Conv<{WINDOW}>(n, w3, b0)"
+            "  y = Sub(t, u)",
+        **{f"two {op.split('<')[0]}s of the same, BatchNormalization of one":
+            f"n = Neg(x)  t = {op}(x, w3)  b = BatchNormalization(t, b0, b1, b2, b3)  u = {op}(n, w3)  y = Sub(b, u)"
+            for op in (f"Conv<{WINDOW}>", _UP)},
+        "two Convs with the same bias, BatchNormalization of one":
+            f"t = Conv<{WINDOW}>(x, w3, b0)  b = BatchNormalization(t, b1, b2, b3, b4)  u = Conv<{WINDOW}>(x, w4, b0)"
+            "  y = Sub(b, u)",
+    }.items()
+}  # fmt: skip
+SIGNS = "  ".join(f"s{at} = Sign(v{at})  v{at + 1} = Add(s{at}, x)" for at in range(8))
+CASES["rows: eight Signs of 80 numbers"] = f"float[1,4,4,5] x | v0 = Neg(x)  {SIGNS}  y = Neg(v8)"
 
 
 def _conv(args: str, group: int = 1) -> str:

@@ -147,8 +147,24 @@ def _resize(file: File, node: onnx.NodeProto, a: Attributes, device: str) -> Ite
         yield "no scales"
 
 
+def _is_empty(file: File, node: onnx.NodeProto) -> bool:
+    """Whether an axis of a Slice with constant bounds keeps nothing."""
+    dims, values = file.dims(node.input[0]), [file.value(name) for name in node.input[1:]]
+    if dims is None or any(value is None for value in values) or len(values) < 3:
+        return False
+    starts, ends, axes, *steps = (list(map(int, value)) for value in values if value is not None)
+    cuts = zip(starts, ends, axes, steps[0] if steps else [1] * len(axes), strict=True)
+    return any(
+        size is not None and not range(*slice(start, end, step).indices(size))
+        for start, end, axis, step in cuts
+        for size in [dims[axis]]
+    )
+
+
 def _slice(file: File, node: onnx.NodeProto, _: Attributes, __: str) -> Iterator[str]:
     axes = file.value(node.input[3]) if len(node.input) > 3 and node.input[3] else np.zeros(0)
+    if _is_empty(file, node):
+        yield "an empty result"
     if axes is None or (axes < 0).any() or sorted(axes) != list(axes):
         yield f"axes {axes}"
     yield from (f"type {file.kind(name)} of {name}" for name in node.input[1:] if file.kind(name) != TensorProto.INT64)
@@ -235,6 +251,8 @@ def _recurrent(_: File, node: onnx.NodeProto, a: Attributes, __: str) -> Iterato
     given = [name for name in node.input[5 : 5 + states] if name]
     if len(given) < states or len([y for y in node.output if y]) < outputs:
         yield "initial states or outputs are left out"
+    if node.op_type == "GRU" and a.get("linear_before_reset", 0) != 1:
+        yield "reset before the product"
 
 
 def _depth_to_space(_: File, __: onnx.NodeProto, a: Attributes, ___: str) -> Iterator[str]:
@@ -323,6 +341,21 @@ def _one_by_vector(file: File, node: onnx.NodeProto, _: Attributes, device: str)
         yield "a size by a vector of one"
 
 
+def _overruns(_: File, __: onnx.NodeProto, ___: Attributes, device: str) -> Iterator[str]:
+    if device == "x86":
+        yield "writes beyond its result"
+
+
+def _folded(file: File, node: onnx.NodeProto, _: Attributes, device: str) -> Iterator[str]:
+    """A BatchNormalization of a convolution changes what others read of it, and frees each of its own constants."""
+    made = file.made.get(node.input[0])
+    if device != "x86" or made is None or made.op_type not in ("Conv", "ConvTranspose"):
+        return
+    yield from (f"{name} is read elsewhere" for name in made.input[1:] if name and len(_readers(file, name)) > 1)
+    if len(set(node.input)) < len(node.input):
+        yield "one constant twice"
+
+
 Looks = Sequence[Callable[[File, onnx.NodeProto, Attributes, str], Iterator[str]]]
 LOOKS: dict[str, Looks] = {
     **dict.fromkeys(WINDOWS, (_windows,)),
@@ -336,6 +369,8 @@ LOOKS: dict[str, Looks] = {
     "Gather": (_int64_at(1), _one_by_vector),
     **dict.fromkeys(("Min", "Max", "Sum"), (_floats, _few_operands)),
     **dict.fromkeys(("Clip", "Erf", "Sqrt", "Exp", "Relu", "Pow"), (_floats,)),
+    "BatchNormalization": (_folded,),
+    "Sign": (_overruns,),
     "Resize": (_resize,),
     "Slice": (_slice,),
     "Split": (_has("split"),),

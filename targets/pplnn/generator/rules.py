@@ -95,6 +95,8 @@ RULES = (
          devices=X86),
     Rule("Conv", "bias_beside_depthwise", "x86 Conv+depthwise Conv", "SEGFAULT in Preprocess where EITHER HAS NO BIAS",
          devices=X86),
+    Rule("Conv ConvTranspose BatchNormalization", "own_weights", "x86 Conv+BatchNormalization",
+         "folded into the weights WHERE THEY LIE", devices=X86),
     Rule("BatchNormalization", "rank", "x86 BatchNormalization", "2-D, 3-D and 4-D measured", {"allowed": [2, 3, 4]}),
     # Resize; the kinds that run on x86 come from the probes
     Rule("Resize", "rank", "x86 Resize", "3-D gives garbage", {"allowed": [4]}),
@@ -115,6 +117,7 @@ RULES = (
     Rule("Pad", "given", "cuda Pad", "constant value input (3rd input) is dereferenced unchecked", {"at": [2]}, CUDA),
     Rule("Slice", "inputs", "x86 Slice", "starts/ends/axes/steps int64 only", {"types": ["int64"], "at": [1, 2, 3, 4]}),
     Rule("Slice", "plain_axes", "x86 Slice", "NEGATIVE AXES ARE SILENTLY WRONG"),
+    Rule("Slice", "gives_something", "x86 Slice", "AN EMPTY RESULT is refused", devices=X86),
     Rule("Split", "has", "x86 Split", "Always give the sizes", {"names": ["split"]}),
     Rule("Squeeze", "has", "x86 Squeeze", "Give axes", {"names": ["axes"]}),
     Rule(INDEXED, "inputs", "x86 Gather", INT64_INDICES, {"types": ["int64"], "at": [1]}),
@@ -132,6 +135,7 @@ RULES = (
     Rule(BINARY, "full_shape_constants", "x86 Shape", "Two or more sizes with ONE NUMBER", devices=X86),
     Rule(BINARY, "distinct_operands", "x86 op(a, a)", "SEGFAULT when nothing reads the value later", devices=X86),
     Rule("Max Min Sum", "more_inputs_than_axes", "x86 Max/Min/Sum", "READ OUT OF BOUNDS", devices=X86),
+    Rule("Sign", "overruns", "x86 elementwise", "Sign WRITES FOUR NUMBERS BEYOND ITS RESULT", devices=X86),
     Rule("MatMul", "least_rank", "x86 MatMul", "both operands >= 2-D (1-D crashes or is wrong)",
          {"at": [0, 1], "least": 2}),
     Rule("PRelu", "channel_slope", "x86 elementwise", "PRelu: per-channel or scalar slope"),
@@ -148,6 +152,8 @@ RULES = (
          {"at": [5]}, X86),
     Rule("GRU", "all_outputs", "x86 LSTM/GRU", "segfault when initial states or trailing outputs are left out",
          {"count": 2}, X86),
+    Rule("GRU", "attribute", "x86 LSTM/GRU", "GRU always resets after the product",
+         {"name": "linear_before_reset", "wanted": [1], "default": 0}, X86),
     Rule("LSTM GRU", "lacks", "x86 LSTM/GRU", "No custom activations, clip, input_forget",
          {"names": ["activations", "clip", "input_forget"]}),
 )  # fmt: skip

@@ -163,3 +163,19 @@ def test_other_exponents_of_integers_are_left_alone(exponent: str, x: str, out: 
     given, stored = (f", {exponent}", "") if "=" not in exponent else ("", f"<{exponent}>")
     text = HEAD + f" g (int64[{x}] x{given}) => (int64[{out}] y) {stored} {{ y = Pow (x, n) }}"
     check_untouched(LegalizeArithmetic(), text, "'n' is not a constant from 1 to 8")
+
+
+@pytest.mark.parametrize("kind", ["float", "int64"])
+def test_a_sign_is_chosen(kind: str) -> None:
+    graph = graph_of(unary("Sign", kind))
+    x = np.array([[-3, 0, 2, 1], [-1, 0, 0, 5]]).astype(np.float32 if kind == "float" else np.int64)
+    if kind == "float":
+        x[0] = [np.nan, -np.inf, -0.0, 1e-45]
+    want = evaluate.outputs(graph, {"x": x})["y"]
+    assert LegalizeArithmetic().run(graph).changes == 1
+    assert {node.op for node in graph.nodes} == {"Less", "Greater", "Where"}
+    np.testing.assert_array_equal(evaluate.outputs(ir.cleanup(graph), {"x": x})["y"], want)
+
+
+def test_a_sign_of_unsigned_numbers_stays() -> None:
+    assert LegalizeArithmetic().run(graph_of(unary("Sign", "uint8"))).changes == 0
