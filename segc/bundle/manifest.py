@@ -149,12 +149,16 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """Inference on whole images, or on patches of `crop` every `stride` pixels, both (height, width)."""
+    """Inference on whole images, or on patches of `crop` every `stride` pixels, both (height, width).
+
+    direct: logits go to the image's size in one step, not by way of the size of the network's input.
+    """
 
     mode: Literal["whole", "slide"]
     crop: Pair | None = None
     stride: Pair | None = None
     align_corners: bool
+    direct: Literal[True] | None = field(default=None, metadata=OMITTABLE)
 
     def __post_init__(self) -> None:
         if self.mode == "whole":

@@ -92,6 +92,29 @@ class ResizeShortestEdge:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PillowResize:
+    """The resize of torchvision's and transformers' images: by Pillow, with their rounding of sizes.
+
+    scale: (width, height); with keep_ratio the side whose factor is nearer to 1 gets its length, and both are rounded
+    to the nearest `multiple`. shortest: of the shorter side, the longer one gets at most `longest`; both are then
+    rounded up to a `multiple`.
+    """
+
+    step: Literal["pillow resize"] = "pillow resize"
+    scale: Pair | None = None
+    keep_ratio: bool = False
+    shortest: Side | None = None
+    longest: Side | None = None
+    multiple: Side = 1
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        one = (self.scale is None) != (self.shortest is None)
+        require(one, "preprocessing.steps", "a resize with scale and shortest, or without", "one of the two")
+        require(self.longest is None or self.shortest is not None, "preprocessing.steps", self.longest, "with shortest")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PadStep:
     """mmcv's Pad, before normalization, to the right and bottom. size: (width, height). values: one, or one each."""
 
@@ -105,10 +128,11 @@ class PadStep:
 
 @dataclass(frozen=True, kw_only=True)
 class CenterCrop:
-    """mmcv's CenterCrop without padding. size: (width, height)."""
+    """mmcv's CenterCrop without padding. size: (width, height). floor: as transformers round the margin."""
 
     step: Literal["center crop"] = "center crop"
     size: Pair
+    floor: Literal[True] | None = field(default=None, metadata=OMITTABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +197,11 @@ class OwnStep:
 
 
 Step = (
-    ResizeStep | ResizeToMultiple | ResizeShortestEdge | PadStep | CenterCrop | Normalize | Gray | Clahe | Gamma
-    | Rerange | OwnStep
+    ResizeStep | ResizeToMultiple | ResizeShortestEdge | PillowResize | PadStep | CenterCrop | Normalize | Gray | Clahe
+    | Gamma | Rerange | OwnStep
 )  # fmt: skip
-SIZING = (ResizeStep, ResizeToMultiple, ResizeShortestEdge, PadStep, CenterCrop)  # what changes height and width
+# What changes height and width
+SIZING = (ResizeStep, ResizeToMultiple, ResizeShortestEdge, PillowResize, PadStep, CenterCrop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +261,9 @@ class Preprocessing:
 
 def at_size(steps: Sequence[Step], size: tuple[int, int]) -> tuple[Step, ...]:
     """The steps for an engine of one `size` (height, width): the first that changes sizes resizes to it, others go."""
-    to = ResizeStep(scale=(size[1], size[0]))
+    to: Step = ResizeStep(scale=(size[1], size[0]))
     first = next((at for at, step in enumerate(steps) if isinstance(step, SIZING)), len(steps))
+    if first < len(steps) and isinstance(by := steps[first], PillowResize):
+        to = PillowResize(scale=(size[1], size[0]), interpolation=by.interpolation)
     rest = tuple(step for step in steps[first:] if not isinstance(step, SIZING))
     return (*steps[:first], to, *rest)

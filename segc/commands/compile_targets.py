@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from segc import targets as registry
 from segc.commands.compile import Bundle, compile_request
@@ -14,6 +13,7 @@ from segc.compilation.guarded import guarded_libraries
 from segc.compilation.request import Request, open_shared
 from segc.compilation.setup import Progress
 from segc.errors import Code, SegcError, UsageError
+from segc.frontend.named import stem
 from segc.frontend.source import is_onnx
 from segc.suggestions import did_you_mean
 from segc.targets.option import typed
@@ -64,7 +64,7 @@ def _requests(request: Request, names: Sequence[str]) -> list[Request]:
         raise UsageError("no target is named", code=Code.UNKNOWN_NAME, so="segc targets lists them")
     offered = {name: {option.name for option in registry.get(name).options} for name in names}
     _require_known(request.options, offered)
-    start = Path(request.source).stem if request.out is None else str(request.out)
+    start = stem(request.source) if request.out is None else str(request.out)
     return [
         replace(
             request,

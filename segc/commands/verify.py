@@ -17,6 +17,7 @@ from segc.compilation.guarded import guarded_libraries
 from segc.errors import Code, ParityError, SourceError
 from segc.frontend.given import Given
 from segc.frontend.model import Source
+from segc.frontend.named import split
 from segc.frontend.source import is_onnx, open_source, zoo_names
 from segc.parity import metrics, rounding, sample_inputs
 from segc.parity.limits import Limits, by_pixels, limits_of
@@ -123,6 +124,10 @@ def _on_files(
 
 def _reference(manifest: Manifest, opened: Source) -> Callable[[np.ndarray], np.ndarray]:
     """The source's logits for inputs as the engine takes them."""
+    if manifest.output.kind == "mask" and opened.info.direct:
+        from segc.frontend.logits_model import grown
+
+        opened = grown(opened)
     reference, pre = reference_of(opened), manifest.preprocessing
     if manifest.input.dtype == "uint8":
         return sample_inputs.of_images(reference, pre.mean, pre.std, pre.channel_order)
@@ -140,8 +145,9 @@ def _given(manifest: Manifest) -> Given | None:
 
 
 def _source_name(manifest: Manifest) -> str:
-    if manifest.source.kind == "mmseg" and manifest.source.name in zoo_names():
-        return manifest.source.name
+    kind, name = manifest.source.kind, manifest.source.name
+    if (kind == "mmseg" and name in zoo_names()) or split(name) is not None:
+        return name
     raise SourceError(
         f"the bundle was compiled from '{manifest.source.name}', which is not in the zoo",
         code=Code.SOURCE_CHANGED,

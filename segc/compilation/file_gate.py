@@ -174,6 +174,9 @@ def _smaller(step: steps.Step, shrink: int) -> steps.Step:
 
     if isinstance(step, steps.ResizeStep):
         return replace(step, scale=pair(step.scale))
+    if isinstance(step, steps.PillowResize):
+        short, long = (None if side is None else -(-side // shrink) for side in (step.shortest, step.longest))
+        return replace(step, scale=pair(step.scale), shortest=short, longest=long)
     if isinstance(step, steps.PadStep | steps.CenterCrop):
         return replace(step, size=pair(step.size))  # type: ignore[arg-type]
     if isinstance(step, steps.ResizeShortestEdge):
@@ -210,7 +213,8 @@ def pictures(how: Manifest, folder: Path) -> Iterator[tuple[str, Path, tuple[int
 def picture_size(how: Manifest) -> tuple[int, int]:
     """A small odd size; where images are not resized one that the engine and the network take."""
     if fixed_size(how) or any(
-        isinstance(step, steps.ResizeStep | steps.ResizeShortestEdge) for step in how.preprocessing.chain
+        isinstance(step, steps.ResizeStep | steps.ResizeShortestEdge | steps.PillowResize)
+        for step in how.preprocessing.chain
     ):
         return _SIZE
     if (crop := how.inference.crop) is not None:

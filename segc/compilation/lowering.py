@@ -93,6 +93,10 @@ def open_source(setup: Setup) -> Opened:
     with journal.step("open", "opening the source"):
         source = open_fitting(setup.request, journal.cache, journal.notes)
     request = with_output(setup.request, setup.target, source.info, journal.notes)
+    if request.output == "mask" and source.info.direct:
+        from segc.frontend.logits_model import grown
+
+        source = grown(source)
     return Opened(replace(setup, request=request), source)
 
 
@@ -218,7 +222,9 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
     if dynamic:
         divisor, minimum = journal.cache.limits(lambda: dynamic_limits(module, info.in_channels))
         info = replace(info, divisor=divisor, minimum=minimum)
-    traced = journal.cache.traced((full, dynamic, opset), lambda: trace(module, full, opset=opset, dynamic=dynamic))
+    traced = journal.cache.traced(
+        (type(module), full, dynamic, opset), lambda: trace(module, full, opset=opset, dynamic=dynamic)
+    )
     journal.notes.add(*traced.notes)
     if isinstance(module, PlainLogits):
         journal.notes.add(*module.found.notes)

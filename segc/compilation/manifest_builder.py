@@ -65,6 +65,7 @@ def manifest(
             "crop": _listed(info.slide_crop),
             "stride": _listed(info.slide_stride),
             "align_corners": info.align_corners,
+            **({"direct": True} if info.direct else {}),
         },
         "classes": list(info.classes),
         "palette": [list(rgb) for rgb in info.palette],
@@ -143,10 +144,14 @@ def resize_note(info: ModelInfo, graph: gs.Graph) -> str | None:
         return None
     height, width = image_shape(graph)[2:]
     sizing = [step for step in info.chain if isinstance(step, SIZING)]
-    plain = len(sizing) == 1 and sizing[0] == ResizeStep(scale=(width, height))
+    exact = {"scale": (width, height), "keep_ratio": False}
+    plain = len(sizing) == 1 and all(getattr(sizing[0], key, None) == value for key, value in exact.items())
     if plain and not _pads_beyond(info, (height, width)):
         return None
-    ratio = any(getattr(step, "keep_ratio", False) or isinstance(step, ResizeShortestEdge) for step in sizing)
+    ratio = any(
+        getattr(step, "keep_ratio", False) or getattr(step, "shortest", None) or isinstance(step, ResizeShortestEdge)
+        for step in sizing
+    )
     does = (
         "keeps their ratio" if ratio else "gives them other sizes" if sizing or info.pad_size or info.pad_divisor
         else "leaves their size alone"

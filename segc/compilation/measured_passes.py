@@ -76,7 +76,7 @@ def _errors(exported: Exported) -> Errors | None:
     graph = ir.from_model(exported.copy().model)
     ir.infer_shapes(graph)
     fixed = None if setup.request.dynamic else (info.batch, *exported.shape)
-    reference = setup.journal.cache.reference(reference_of(exported.source))
+    reference = setup.journal.cache.reference(exported.source, reference_of(exported.source))
     shape = (info.batch, info.in_channels, *exported.shape)
     inputs = [x for _, x in sample_inputs.inputs(shape, info.mean, info.std, info.channel_order)]
     try:

@@ -126,7 +126,7 @@ def _reference(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
     from segc.parity.reference import reference_of
 
     setup, info = loaded.planned.setup, loaded.planned.source.info
-    reference = setup.journal.cache.reference(reference_of(loaded.planned.source))
+    reference = setup.journal.cache.reference(loaded.planned.source, reference_of(loaded.planned.source))
     if setup.request.input == "uint8":
         reference = sample_inputs.of_images(reference, info.mean, info.std, info.channel_order)
     return stored_reference.Recorder(reference) if setup.target.wants_reference else reference

@@ -18,6 +18,7 @@ from segc.compilation.settings import settings_of
 from segc.errors import Code, MissingPackageError
 from segc.files import interrupts
 from segc.frontend.model import ModelInfo, Notes
+from segc.frontend.named import stem
 from segc.parity.limits import limits_of
 from segc.pipeline import hooks
 
@@ -45,7 +46,7 @@ class Setup:
     def out(self) -> Path:
         """The bundle's folder: the requested one, or NAME-TARGET in the current folder."""
         request = self.request
-        return Path(f"{Path(request.source).stem}-{self.target.name}" if request.out is None else request.out)
+        return Path(f"{stem(request.source)}-{self.target.name}" if request.out is None else request.out)
 
 
 class Journal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from segc.bundle.preprocessing import PadStep, ResizeShortestEdge, ResizeStep
+from segc.bundle.preprocessing import PadStep, PillowResize, ResizeShortestEdge, ResizeStep
 from segc.errors import Code, UsageError
 from segc.frontend.model import ModelInfo
 from segc.targets.protocol import ShapeRange
@@ -27,11 +27,22 @@ def usual(info: ModelInfo, best: Size) -> ShapeRange:
             most, ratio = step.scale[::-1], step.keep_ratio
         elif isinstance(step, ResizeShortestEdge):
             most, ratio = (step.most, step.most), True
+        elif isinstance(step, PillowResize):
+            most, ratio = _largest(step, best)
         elif isinstance(step, PadStep) and step.size is not None:
             most = max(most[0], step.size[1]), max(most[1], step.size[0])
     most = (max(most),) * 2 if ratio else most
     least = (-(-best[0] // 2), -(-best[1] // 2))
     return ShapeRange(least, best, (max(most[0], best[0]), max(most[1], best[1])))
+
+
+def _largest(step: PillowResize, best: Size) -> tuple[Size, bool]:
+    """The largest (height, width) that the step may give, and whether it keeps the ratio of images."""
+    if step.scale is not None:
+        return step.scale[::-1], step.keep_ratio
+    assert step.shortest is not None
+    long = -(-(step.longest or max(*best, step.shortest)) // step.multiple) * step.multiple
+    return (long, long), True
 
 
 def fitted(wanted: ShapeRange, info: ModelInfo) -> ShapeRange:

@@ -242,6 +242,12 @@ EXPLANATIONS = {
         "integers themselves, or with scales that are only known at run time.",
         "Omit `--dequantize` and compile for ONNX Runtime, or export the model before it was quantized.",
     ),
+    Code.NOT_LOCAL: Explanation(
+        "A model, or a part of it, is not on this machine",
+        "segc downloads nothing. The model that `hf:` names is neither a folder nor in Hugging Face's local cache, or "
+        "smp's preprocessing of an encoder is not there.",
+        "Get it where there is a connection, for example `hf download NAME`, or copy the folder and give its path.",
+    ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
         "A fault of a checkpoint that no other code describes, mostly from a target or front end of another package.",

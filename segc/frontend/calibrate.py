@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from segc.errors import Code, ShapeError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 SEED = 0
+_SIZE = (256, 256)  # (height, width) of the noise
 _RESIDUAL_SCALE = 0.25  # similar to trained networks; initialization for training starts many of these at 0
 
 
@@ -24,6 +27,21 @@ def seed_everything() -> None:
     import torch
 
     torch.manual_seed(SEED)
+
+
+def make_usable(model: nn.Module, shape: tuple[int, int], channels: int) -> None:
+    """All of it, with noise of `_SIZE` or, where the model rejects that, of `shape`. Raises ShapeError."""
+    randomize_zeros(model)
+    scale_residual_branches(model)
+    for size in (_SIZE, shape):
+        try:
+            calibrate_batch_norm(model, size, channels)
+            return
+        except Exception as error:  # the model may reject the first size
+            failure = error
+    raise ShapeError(
+        f"the model runs neither at {_SIZE} nor at its own size {shape}", code=Code.MODEL_SHAPE, because=str(failure)
+    ) from failure
 
 
 def randomize_zeros(model: nn.Module) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc.bundle.canonical_json import sha256_of_file
-from segc.errors import CheckpointError, Code, FileError
+from segc.errors import CheckpointError, Code, FileError, MissingPackageError
 from segc.frontend import dataset_meta
 from segc.frontend.dataset_meta import NO_META, DatasetMeta
 
@@ -74,7 +74,7 @@ class Mismatch:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a .pth file with `weights_only=True`.
+    """Read a .pth file with `weights_only=True`, or a .safetensors file, which holds nothing but tensors.
 
     Raises FileError when it cannot be read and CheckpointError when it is no checkpoint, holds code, or no weights.
     """
@@ -85,7 +85,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"checkpoint '{path}' is empty (0 bytes)", code=Code.CHECKPOINT_UNREADABLE, so="download or copy it again"
         )
-    content = _load(path)
+    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load(path)
     state = _without_prefix(_weights(content, path))
     return Checkpoint(path, state, _dataset(content))
 
@@ -157,6 +157,23 @@ def _prefix_note(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch
                 if 2 * fit > len(have):
                     return [f"{fit} of {len(have)} keys would fit {said} the prefix '{prefix}'"]
     return []
+
+
+def _load_safetensors(path: Path) -> object:
+    try:
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            "a .safetensors file needs the package safetensors", code=Code.OPTIONAL_PACKAGE,
+            so="pip install safetensors",
+        ) from error  # fmt: skip
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors has an error class of its own, and damaged headers raise others
+        raise CheckpointError(
+            f"'{path}' cannot be read as a checkpoint", code=Code.CHECKPOINT_UNREADABLE, because=_first_line(error),
+            so="download or copy it again",
+        ) from error  # fmt: skip
 
 
 def _load(path: Path) -> object:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from segc.frontend.model import Source
 from segc.frontend.torch_tail import Asked, Found, Reader, Watch, sizes_of
 
 
@@ -52,3 +55,26 @@ class PlainLogits(nn.Module):
     def found(self) -> Found:
         """What the output of the last run was."""
         return self.reader.found
+
+
+class GrownLogits(PlainLogits):
+    """Logits at the size of the input, for masks that the engine makes."""
+
+    def __init__(self, plain: PlainLogits) -> None:
+        nn.Module.__init__(self)
+        self.plain = plain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of a batch, resized bilinearly."""
+        return functional.interpolate(self.plain(x), size=x.shape[2:], mode="bilinear", align_corners=False)
+
+    @property
+    def found(self) -> Found:
+        """What the output of the last run was."""
+        return self.plain.found
+
+
+def grown(source: Source) -> Source:
+    """The source with logits at the size of its input."""
+    assert isinstance(source.module, PlainLogits)
+    return replace(source, module=GrownLogits(source.module).eval())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segc.errors import Code, MissingPackageError
-from segc.frontend import pkg_resources_stand_in
+from segc.frontend import pkg_resources_stand_in, torchvision_import
 from segc.frontend.quiet import quiet
 
 _EXTENSION = "mmcv._ext"
@@ -35,6 +35,7 @@ def import_mmseg() -> types.ModuleType:
             )
     _stub_extension()
     pkg_resources_stand_in.install()
+    torchvision_import.prepare()  # transformers, which mmseg's packages import where it is installed, imports it
     with quiet():
         mmseg = importlib.import_module("mmseg")
         importlib.import_module("mmseg.models")

@@ -34,6 +34,7 @@ class ModelInfo:
     resize_scale: (width, height) as mmseg writes it; None feeds images as they are. steps: in place of it, where the
     test pipeline does more. loader, table, pad_kept: see segc.bundle.preprocessing.
     minimum, divisor: of heights and widths a dynamic engine takes.
+    direct: logits, of whatever size, are resized to the image in one step.
     output, values: of several outputs the one that the user named, and what it holds. quantized: the graph computes
     with integers. dequantized: the user asked for floats instead.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
@@ -62,6 +63,7 @@ class ModelInfo:
     steps: tuple[Step, ...] | None = None
     table: tuple[tuple[float, ...], ...] | None = None
     align_corners: bool = False
+    direct: bool = False
     slide_crop: tuple[int, int] | None = None
     slide_stride: tuple[int, int] | None = None
     mode: str = "whole"

@@ -1,12 +1,14 @@
-"""SOURCE to a model: an mmseg config path or zoo name, a Python file, or an ONNX file."""
+"""SOURCE to a model: an mmseg config or zoo name, a Python, ONNX or .pt2 file, or a model of another library."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from segc.bundle.manifest import NAME
 from segc.errors import Code, SourceError
 from segc.files.names import IMAGE_EXTENSIONS
+from segc.frontend import named
 from segc.frontend.given import Given, refuse_for_configs
 from segc.frontend.mmseg_env import config_root
 from segc.frontend.model import Source
@@ -30,6 +32,11 @@ def open_source(
     Raises SourceError, CheckpointError, FileError or MissingPackageError, each saying what to do.
     """
     path = Path(source)
+    if (of_library := named.split(source)) is not None:
+        kind, name = of_library
+        return _library(kind)(
+            name, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given, channels=channels
+        )  # fmt: skip
     if is_onnx(source):
         from segc.frontend.onnx_file import open_onnx
 
@@ -53,6 +60,17 @@ def open_source(
     from segc.frontend.python_file import open_python
 
     return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given, channels=channels)
+
+
+def _library(kind: str) -> Callable[..., Source]:
+    """The function that opens a source `kind:NAME`."""
+    if kind == "torchvision":
+        from segc.frontend.torchvision_source import open_torchvision
+
+        return open_torchvision
+    from segc.frontend.smp_source import open_smp
+
+    return open_smp
 
 
 def is_onnx(source: str | Path) -> bool:

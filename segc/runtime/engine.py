@@ -187,13 +187,20 @@ class Engine:
                 ),
                 size,
             )
-        elif (manifest.output.decode or manifest.output.beside or Decode(resize=False)).resize:
-            mask = self._from_small(x, kept, size, direct)
+        elif self._gives_small_logits():
+            mask = self._from_small(x, kept, size, direct or bool(manifest.inference.direct))
         else:
             y = self._logits_beside(x) if manifest.output.beside is not None else self._forward(x)
             y = y[..., : kept[0], : kept[1]]
             mask = resize_nearest(y, size) if y.ndim == 2 else self._decide(ArrayRows(y), size)
         return Segmentation(mask, manifest.classes, manifest.palette)
+
+    def _gives_small_logits(self) -> bool:
+        """Whether the engine's logits are resized by this runtime."""
+        output = self.manifest.output
+        if output.kind == "logits":
+            return bool(self.manifest.inference.direct)
+        return (output.decode or output.beside or Decode(resize=False)).resize
 
     def read(self, path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Array:
         """Decode an image file for `segment`, as this model's loader does. Raises FileError, MissingPackageError."""

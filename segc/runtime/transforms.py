@@ -98,6 +98,30 @@ def _shortest_edge(image: Array, step: steps.ResizeShortestEdge) -> Array:
     return _to_size(image, resized_size((height, width), bounds, True), "bilinear")
 
 
+def pillow_size(size: tuple[int, ...], step: steps.PillowResize) -> tuple[int, int]:
+    """The (height, width) that torchvision or transformers give an image of `size` (height, width)."""
+    height, width = size
+    if step.scale is not None:
+        wide, high = step.scale
+        if not step.keep_ratio:
+            return high, wide
+        factor_high, factor_wide = high / height, wide / width
+        factor = factor_wide if abs(1 - factor_wide) < abs(1 - factor_high) else factor_high
+        return tuple(max(1, round(factor * side / step.multiple)) * step.multiple for side in size)  # type: ignore[return-value]
+    assert step.shortest is not None
+    short, exact = step.shortest, float(step.shortest)
+    if step.longest is not None and max(size) / min(size) * short > step.longest:
+        exact = step.longest * min(size) / max(size)
+        short = round(exact)
+    long = max(size) if min(size) == short else int(exact * max(size) / min(size))
+    made = (short, long) if height <= width else (long, short)
+    return tuple(-(-max(1, side) // step.multiple) * step.multiple for side in made)  # type: ignore[return-value]
+
+
+def _pillow_resize(image: Array, step: steps.PillowResize) -> Array:
+    return _to_size(image, pillow_size(image.shape[:2], step), step.interpolation, "pillow")
+
+
 def _pad(image: Array, step: steps.PadStep) -> Array:
     height, width = image.shape[:2]
     high, wide = (max(height, width),) * 2 if step.square else (height, width)
@@ -115,7 +139,8 @@ def _pad(image: Array, step: steps.PadStep) -> Array:
 def _center_crop(image: Array, step: steps.CenterCrop) -> Array:
     height, width = image.shape[:2]
     wide, high = min(step.size[0], width), min(step.size[1], height)
-    top, left = (max(0, round((whole - part) / 2.0)) for whole, part in ((height, high), (width, wide)))
+    margins = height - high, width - wide
+    top, left = (margin // 2 if step.floor else round(margin / 2.0) for margin in margins)
     return image[top : top + high, left : left + wide]
 
 
@@ -166,6 +191,7 @@ def _rerange(image: Array, step: steps.Rerange) -> Array:
 
 _DONE: dict[type, Callable[[Array, Any], Array]] = {
     steps.ResizeStep: _resize, steps.ResizeToMultiple: _to_multiple, steps.ResizeShortestEdge: _shortest_edge,
+    steps.PillowResize: _pillow_resize,
     steps.PadStep: _pad, steps.CenterCrop: _center_crop, steps.Normalize: _normalize, steps.Gray: _gray,
     steps.Clahe: _clahe, steps.Gamma: _gamma, steps.Rerange: _rerange,
 }  # fmt: skip

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from segc.bundle.preprocessing import CenterCrop, Gamma, PadStep, ResizeStep, Step, at_size, usual_loader
+from segc.bundle.preprocessing import CenterCrop, Gamma, PadStep, PillowResize, ResizeStep, Step, at_size, usual_loader
 from segc.errors import BundleError
+from segc.runtime.transforms import apply, pillow_size
 from tests.helpers.tiny_bundles import manifest
 
 GAMMA = {"step": "gamma", "gamma": 1.2}
@@ -63,3 +65,33 @@ def test_files_are_decoded_by_the_number_of_channels() -> None:
 def test_what_no_step_is_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(BundleError):
         manifest(**changes)
+
+
+@pytest.mark.parametrize(
+    ("step", "size", "wanted"),
+    [
+        (PillowResize(scale=(64, 32)), (107, 161), (32, 64)),
+        (PillowResize(shortest=48), (107, 161), (48, 72)),
+        (PillowResize(shortest=48), (161, 107), (72, 48)),
+        (PillowResize(shortest=48, longest=60), (107, 161), (40, 60)),
+        (PillowResize(shortest=48, longest=60, multiple=32), (107, 161), (64, 64)),
+        (PillowResize(shortest=107), (107, 161), (107, 161)),
+        (PillowResize(scale=(96, 96), keep_ratio=True, multiple=32), (107, 161), (96, 160)),
+    ],
+)
+def test_sizes_are_rounded_as_torchvision_and_transformers_do(
+    step: PillowResize, size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    assert pillow_size(size, step) == wanted
+    assert apply(np.zeros((*size, 3), np.uint8), (step,)).shape[:2] == wanted
+
+
+def test_a_fixed_size_is_reached_by_pillow_where_the_source_resizes_so() -> None:
+    (made,) = at_size((PillowResize(shortest=48, interpolation="bicubic"), CenterCrop(size=(9, 9))), (10, 20))
+    assert made == PillowResize(scale=(20, 10), interpolation="bicubic")
+
+
+def test_margins_of_a_crop_are_rounded_down_or_to_even() -> None:
+    image = np.arange(8)[:, None] * np.ones((1, 5), int)
+    assert apply(image, (CenterCrop(size=(5, 5)),))[0, 0] == 2
+    assert apply(image, (CenterCrop(size=(5, 5), floor=True),))[0, 0] == 1
