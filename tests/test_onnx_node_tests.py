@@ -25,6 +25,16 @@ def test_a_few_of_them_keep_their_numbers(tmp_path: Path) -> None:
     assert counts(found)["same"] >= 4
 
 
+def test_optional_values_are_refused_by_name(tmp_path: Path) -> None:
+    (found,) = [outcome(case, tmp_path) for case in cases(of=("test_if_opt",))]
+    assert found.kind == "refused" and "optional type" in found.why
+
+
+def test_tensors_of_a_sequence_are_compared(tmp_path: Path) -> None:
+    (found,) = [outcome(case, tmp_path) for case in cases(of=("test_split_to_sequence_nokeepdims",))]
+    assert found.kind == "same", found.why
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", PIPELINES)
 def test_all_of_them(tmp_path: Path, target: str | None) -> None:

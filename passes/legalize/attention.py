@@ -3,8 +3,8 @@
     Attention(q, k, v, mask)  ->  Softmax(q * scale @ transpose(k) + mask) @ v
 
 with scale = 1 / sqrt(size of a head) unless the node gives one. Inputs of three axes are split into heads first and
-merged after. A constant boolean mask becomes a constant of 0 and -inf, and so does is_causal. The scale is applied once
-to q, not as its square root to both factors, which rounds differently in the last bits.
+merged after. A constant boolean mask becomes a constant of 0 and -inf, and so do is_causal and a window of keys. The
+scale is applied once to q, not as its square root to both factors, which rounds differently in the last bits.
 
 Must not fire: past or present keys and values, or the scores as an output; fewer heads of keys than of queries;
 softcap, or a softmax_precision; a boolean mask that is computed at run time or hides all of a row (Attention returns
@@ -105,8 +105,19 @@ def _masks(b: Builder, q: gs.Tensor, k: gs.Tensor) -> list[tuple[str, gs.Tensor]
         attended.append(("masked", mask))
     if b.node.attrs.get("is_causal", 0):
         allowed = allowed & np.tri(_static(q, 2), _static(k, 2), dtype=np.bool_)
+    allowed = allowed & _window(b.node, q, k)
     if not allowed.any(axis=-1).all():
         raise RewriteNotApplicable("its mask hides all of a row")
     if not allowed.all():
         attended.append(("allowed", b.const("allowed", np.where(allowed, 0, -np.inf), q.dtype)))
     return attended
+
+
+def _window(node: gs.Node, q: gs.Tensor, k: gs.Tensor) -> np.ndarray:
+    """Which keys the attention's window shows to each query: bool (queries, keys), or (1, 1) without a window."""
+    left, right = (node.attrs.get(f"{side}_window_size", -1) for side in ("left", "right"))
+    if left < 0 and right < 0:
+        return np.ones((1, 1), np.bool_)
+    ahead = np.arange(_static(k, 2)) - np.arange(_static(q, 2))[:, None]
+    shown: np.ndarray = ((left < 0) | (ahead >= -left)) & ((right < 0) | (ahead <= right))
+    return shown

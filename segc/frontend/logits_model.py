@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,13 @@ from torch.nn import functional
 
 from segc.frontend.model import Source
 from segc.frontend.torch_tail import Asked, Found, Reader, Watch, sizes_of
+
+
+class _Size(tuple[Any, ...]):
+    """A size that is copied by reference: mmengine copies what it knows of an image, and symbols cannot be copied."""
+
+    def __deepcopy__(self, _memo: object) -> _Size:
+        return self
 
 
 class MmsegLogits(nn.Module):
@@ -26,7 +34,7 @@ class MmsegLogits(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of a batch; the sizes handed on are those of the batch itself, as in slide inference."""
-        size = x.shape[2:]
+        size = _Size(x.shape[2:])
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
         images = x.shape[0] if isinstance(x.shape[0], int) else 1  # a symbol while a batch of any size is traced
         logits: torch.Tensor = self._encode_decode(x, [dict(meta) for _ in range(images)])

@@ -105,12 +105,19 @@ def _name_dynamic_dims(model: onnx.ModelProto) -> None:
 
 
 def accepts(module: nn.Module, shape: tuple[int, int, int, int]) -> str | None:
-    """None when eager PyTorch runs `module` at `shape`, otherwise what it says. Tensors carry no data: cheap."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    """None when eager PyTorch runs `module` at `shape`, otherwise what it says.
+
+    Tensors carry no data, which is cheap, unless the module reads values where no rewrite replaces that.
+    """
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
     try:
-        with quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            module(torch.zeros(shape))
+        with quiet(), torch.no_grad():
+            try:
+                with FakeTensorMode(allow_non_fake_inputs=True), table.applied():
+                    module(torch.zeros(shape))
+            except (DataDependentOutputException, DynamicOutputShapeException):
+                module(torch.zeros(shape))
     except Exception as error:  # user code may raise anything
         return f"{type(error).__name__}: {_short(error)}"
     return None

@@ -62,8 +62,25 @@ def parse_model(path: Path) -> onnx.ModelProto:
             so="export or copy it again",
         )
     onnx_border.check(model, path)
+    _refuse_optional(model, path)
     sort_nodes(model)
     return model
+
+
+def _refuse_optional(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse values of an optional type, for which graphs of tensors have no place. Raises SourceError."""
+    graphs = list(onnx_border.graphs(model.graph))
+    infos = (info for graph in graphs for info in (*graph.input, *graph.output))
+    named = [info.name for info in infos if info.type.WhichOneof("value") == "optional_type"]
+    nodes = [node for graph in graphs for node in graph.node] + [n for f in model.functions for n in f.node]
+    named += [node.output[0] for node in nodes if node.op_type == "Optional" and node.domain in ("", "ai.onnx")]
+    if named:
+        raise SourceError(
+            f"'{path}' has values of an optional type",
+            code=Code.SOURCE,
+            because=f"'{named[0]}' may hold a tensor or nothing; segc compiles graphs of tensors",
+            so="export the model without them",
+        )
 
 
 def external_tensors(model: onnx.ModelProto, path: Path) -> list[onnx.TensorProto]:

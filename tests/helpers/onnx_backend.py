@@ -6,6 +6,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class Outcome:
 
 def cases(*, of: Sequence[str] = ()) -> Iterator[TestCase]:
     """ONNX's node tests with arrays in and out, whose names contain one of the words, or all."""
-    for case in collect_testcases(None):
+    for case in _all():
         plain = case.model is not None and case.data_sets and _is_plain(case)
         if plain and not any(word in case.name for word in RANDOM) and (not of or any(w in case.name for w in of)):
             yield case
@@ -59,6 +60,11 @@ def outcome(case: TestCase, folder: Path, target: str | None = None) -> Outcome:
     except Exception as error:
         return Outcome(case.name, "changed", f"it no longer runs: {str(error)[:300]}")
     return Outcome(case.name, *_compared(want, got))
+
+
+@cache
+def _all() -> list[TestCase]:
+    return list(collect_testcases(None))
 
 
 def counts(found: Sequence[Outcome]) -> Counter[str]:

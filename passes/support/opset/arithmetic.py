@@ -109,6 +109,22 @@ def _rms_normalization(site: Site) -> OlderNode | gs.Tensor:
     return b.op("Mul", "scaled", b.op("Div", "normalized", x, b.op("Sqrt", "root", raised)), scale)
 
 
+def _modulo(site: Site) -> OlderNode | gs.Tensor:
+    """Before opset 28 floats have no remainder with the sign of the divisor: it is the other one, moved by y."""
+    x, y = site.node.inputs
+    if site.older is None or site.opset >= 28 or site.node.attrs.get("fmod", 0):
+        return same_op(site)
+    typed(x, y)
+    if np.dtype(x.dtype).kind != "f":
+        return same_op(site)
+    b, zero = site.build, site.build.const("zero", 0, x.dtype)
+    rest = b.op("Mod", "rest", x, y, fmod=1)
+    apart = b.op("Xor", "apart", b.op("Less", "rest_below", rest, zero), b.op("Less", "below", y, zero))
+    some = b.op("Not", "some", b.op("Equal", "none", rest, zero))
+    moved = b.op("Add", "moved", rest, y)
+    return b.op("Where", "remainder", b.op("And", "moves", apart, some), moved, rest)
+
+
 def _different_meaning(site: Site) -> OlderNode:
     """Ops that both opsets write alike but define differently."""
     if site.older is None:
@@ -128,4 +144,5 @@ RULES: dict[str, Rule] = {
     "RMSNormalization": _rms_normalization,
     "Swish": _swish,
     "Mish": _mish,
+    "Mod": _modulo,
 }

@@ -15,12 +15,15 @@ import torch
 
 from segc.frontend.rewrites.adaptive_max_pool import windows_of_either_size
 from segc.frontend.rewrites.base import Function, Rewrite, Versions
+from segc.frontend.rewrites.deformable_attention import attention_over_sizes, pixel_decoder_of_sizes
 from segc.frontend.rewrites.point_head import points_of_symbolic_maps
 from segc.frontend.rewrites.psa_head import forward_of_either_parity
 from segc.frontend.rewrites.shape_as_tensor import sizes_of_a_traced_tensor
 from segc.frontend.rewrites.symbolic_sizes import symbolic_int, upsampled_by_whole_factors
 
 MMSEG = Versions("mmseg", (1, 0), (1, 5))
+MMCV = Versions("mmcv", (2, 0), (2, 3))
+MMDET = Versions("mmdet", (3, 0), (3, 4))
 
 
 def _whole_adaptive_avg_pool(original: Function) -> Function:
@@ -71,6 +74,22 @@ REWRITES = (
         torch,
         "_shape_as_tensor",
         sizes_of_a_traced_tensor,
+    ),
+    Rewrite(
+        "deformable-attention",
+        "samples multi-scale deformable attention by one GridSample for each level, from sizes that are no tensors",
+        "mmcv.ops.multi_scale_deform_attn:MultiScaleDeformableAttention",
+        "forward",
+        attention_over_sizes,
+        fits=MMCV,
+    ),
+    Rewrite(
+        "deformable-pixel-decoder",
+        "hands the sizes of the maps themselves to the deformable attention of mmdet's pixel decoder",
+        "mmdet.models.layers.msdeformattn_pixel_decoder:MSDeformAttnPixelDecoder",
+        "forward",
+        pixel_decoder_of_sizes,
+        fits=MMDET,
     ),
     # replaces the name `int` in the module of mmseg's resize and Upsample, not the builtin
     Rewrite(

@@ -57,9 +57,14 @@ def test_names_are_unique_and_described() -> None:
     assert all(r.summary for r in table.REWRITES)
 
 
-def test_rewrites_of_mmseg_name_places_that_the_installed_version_has() -> None:
+def test_rewrites_name_places_that_the_installed_versions_have() -> None:
     import_mmseg()
-    for rewrite in table.REWRITES:
+    missing = set()
+    try:
+        import mmdet.models  # noqa: F401
+    except ImportError:
+        missing.add(table.MMDET)
+    for rewrite in (each for each in table.REWRITES if each.fits not in missing):
         owner = rewrite.place()
         assert owner is not None
         assert hasattr(owner, rewrite.attribute) or hasattr(builtins, rewrite.attribute)

@@ -35,6 +35,9 @@ NODES = {
         " y = RMSNormalization<axis = 2, epsilon = 0.01>(x, w)",
     ),
     "attention": (23, "y = Attention(x, x, x)"),
+    "attention in a window": (25, "y = Attention<left_window_size = 1, right_window_size = 2>(x, x, x)"),
+    "attention to the last two": (25, "y = Attention<left_window_size = 1, is_causal = 1>(x, x, x)"),
+    "a remainder with the sign of the divisor": (28, "y = Mod(x, r)"),
     "a quantized copy": (
         21, "e = Constant<value_float = 0.05>() z = Constant<value = int8 {3}>() q = QuantizeLinear(x, e, z)"
         " y = DequantizeLinear(q, e, z)",
