@@ -9,6 +9,7 @@
     Pow(x, n)          ->  x * x * ... * x                    integers, a constant n from 1 to 8
     ReduceL1(x)        ->  ReduceSum(Relu(x) + Relu(-x))      floats, axes given
     ReduceL2(x)        ->  Sqrt(ReduceSum(x * x))
+    ReduceLogSum(x)    ->  Log(ReduceSum(x))                  floats
     ReduceSumSquare(x) ->  ReduceSum(x * x)
     Sign(x)            ->  Where(x > 0, 1, Where(x < 0, -1, x))              not of unsigned numbers
     GlobalMaxPool(x)   ->  ReduceMax(x) over the sides
@@ -53,7 +54,7 @@ class LegalizeArithmetic(Pass):
 
     ops: tuple[str, ...] = (
         "Abs", "GlobalMaxPool", "GreaterOrEqual", "HardSigmoid", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Pow",
-        "Reciprocal", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Sign", "Sum",
+        "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare", "Sign", "Sum",
     )  # fmt: skip
 
     def run(self, graph: gs.Graph) -> PassResult:
@@ -168,6 +169,10 @@ def _reduce_l2(b: Builder) -> gs.Tensor:
     return b.op("Sqrt", "norm", _reduce_squares(b))
 
 
+def _reduce_log_sum(b: Builder) -> gs.Tensor:
+    return b.op("Log", "log", _reduce(b, _require_float(b)))
+
+
 def _global_max(b: Builder) -> gs.Tensor:
     x = b.node.inputs[0]
     return b.reduce("ReduceMax", "greatest", x, list(range(2, len(x.shape))))
@@ -211,6 +216,7 @@ EXPANSIONS: dict[str, Callable[[Builder], gs.Tensor]] = {
     "Mod": _mod,
     "ReduceL1": _reduce_l1,
     "ReduceL2": _reduce_l2,
+    "ReduceLogSum": _reduce_log_sum,
     "ReduceSumSquare": _reduce_squares,
     "GlobalMaxPool": _global_max,
     "Pow": _pow,

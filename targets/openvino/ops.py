@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import onnx_graphsurgeon as gs
+
 from segc.targets.checks import Check, no_subgraph
 
 _OPS = (
@@ -24,7 +26,16 @@ _OPS = (
     " ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor"
 )
 
+_AXES_IGNORED = ("ReduceL1", "ReduceLogSum", "ReduceLogSumExp")
+
+
+def no_axes_attribute(node: gs.Node) -> str | None:
+    """Axes are an input, or left out: the front end ignores the attribute, which opsets below 18 have."""
+    axes = node.attrs.get("axes")
+    return f"axes={list(axes)} are an attribute, which OpenVINO ignores: it reduces all" if axes else None
+
 
 def capability_table() -> Mapping[str, tuple[Check, ...]]:
     """The checks of each supported op."""
-    return dict.fromkeys(_OPS.split(), (no_subgraph,))
+    table: dict[str, tuple[Check, ...]] = dict.fromkeys(_OPS.split(), (no_subgraph,))
+    return {**table, **dict.fromkeys(_AXES_IGNORED, (no_subgraph, no_axes_attribute))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
+from segc.passes.legalize.arithmetic import LegalizeArithmetic
 from segc.passes.legalize.floor_division import LegalizeFloorDivision
 from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
 from segc.passes.performance.pad_channels_to_block import PadChannelsToBlock
@@ -15,6 +16,9 @@ from segc.targets.openvino.precisions import cannot_run, configured
 from segc.targets.openvino.runtime import RUNTIME
 from segc.targets.options.winograd import WINOGRAD
 from segc.targets.target import Target
+
+# Its ONNX front end reduces all axes if they are an attribute, as below opset 18; ReduceLogSumExp is refused then.
+IGNORED_AXES = ("ReduceL1", "ReduceLogSum")
 
 OPENVINO = Target(
     name="openvino",
@@ -33,6 +37,7 @@ OPENVINO = Target(
         PadChannelsToBlock(),
         WinogradConv(channels=100, dilated_channels=120, by_products=True),
         LegalizeFloorDivision(),
+        LegalizeArithmetic(IGNORED_AXES),
     ),
     boundary=any_tensor,
     accepts_uint8=True,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx.parser
 import onnxruntime
 import pytest
 
 from tests.helpers.calls import python
+from tests.helpers.checks import HEAD
 from tests.helpers.op_models import BODIES, X, model_with
 from tests.helpers.tiny_models import CONV, onnx_file, parsed
 
@@ -50,6 +52,25 @@ def test_control_flow_is_refused() -> None:
                       else_branch = e () => (float[1,3,8,8] b) { b = Relu(x) }> }""")
     )
     assert "no If in openvino" in str(OPENVINO.why_not(graph.nodes[0]))
+
+
+@pytest.mark.parametrize("op", ["ReduceL1", "ReduceLogSum", "ReduceLogSumExp"])
+def test_axes_that_openvino_ignores_are_spelled_otherwise_or_refused(op: str, tmp_path: Path) -> None:
+    """Below opset 18 they are an attribute."""
+    text = f"g (float[1,3,8,8] x) => (float[1,1,8,8] y) {{ e = Exp(x)  y = {op} <axes = [1], keepdims = 1> (e) }}"
+    model = onnx.parser.parse_model(HEAD + text)
+    graph = ir.from_model(model)
+    ir.infer_shapes(graph)
+    assert graph.opset < 18
+    assert "which OpenVINO ignores" in str(OPENVINO.why_not(graph.nodes[1]))
+    assert OPENVINO.legalize[-1].run(graph).changes == (op != "ReduceLogSumExp")
+    if op == "ReduceLogSumExp":
+        return
+    assert [OPENVINO.why_not(node) for node in graph.nodes] == [None] * len(graph.nodes)
+    emitted = OPENVINO.emit(ir.to_model(ir.cleanup(graph)), tmp_path, Settings())
+    x = noise((1, 3, 8, 8))
+    (want,) = outputs_of(model.SerializeToString(), {"x": x}).values()
+    np.testing.assert_allclose(OPENVINO.load(tmp_path, emitted.options, 1).run(x), want, rtol=1e-5)
 
 
 def test_emitting_leaves_the_engine_only_and_names_no_counters(tmp_path: Path) -> None:

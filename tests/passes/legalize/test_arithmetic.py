@@ -37,7 +37,7 @@ def test_a_mean_of_several_is_a_sum_by_their_number() -> None:
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize("op", ["ReduceL1", "ReduceL2", "ReduceSumSquare"])
+@pytest.mark.parametrize("op", ["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare"])
 @pytest.mark.parametrize("axes", ["", "axes = [1], ", "axes = [-2, -1], "])
 def test_norms_are_sums(op: str, axes: str, keepdims: int) -> None:
     text = HEAD + f" g (float[2,3,4] x) => (float[A,B,C] y) {{ y = {op} <{axes}keepdims = {keepdims}> (x) }}"
