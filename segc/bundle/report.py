@@ -64,6 +64,7 @@ class FileCase:
     tensor_error: Figure | None
     agreement: Figure | None
     equal: Figure | None
+    rounding: Figure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

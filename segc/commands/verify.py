@@ -111,7 +111,8 @@ def _on_files(
     if opened.on_files is None:
         return ()
     progress("comparing on a file")
-    found = file_gate.check(engine, opened.on_files, limits)
+    bound = rounding.measure(opened, engine.manifest.precision, images=False)
+    found = file_gate.check(engine, opened.on_files, limits, rounding=bound)
     if found.failures and not allowed:
         raise ParityError(
             "`segment` differs from the source's own way from a file to a mask",

@@ -1,8 +1,8 @@
 """The gate on files: a made-up picture goes through the source's own code and through `segment`, and both are compared.
 
 Two things are compared: the tensor that enters the network, on every kind of file that the model's loader may meet, and
-the mask that leaves, on one of them. Pixels at which the reference's own margin is within the gate's error of logits
-are near ties, which either side may decide.
+the mask that leaves, on one of them. Pixels at which the reference's own margin is within twice the error that rounding
+explains, measured on the same tensor, are near ties, which either side may decide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from segc.bundle.manifest import Manifest
 from segc.bundle.preprocessing import Loader, Preprocessing, usual_loader
 from segc.errors import SegcError
 from segc.frontend.model import NotComparable, OnFiles, OwnMask
-from segc.parity.limits import Limits
+from segc.parity.limits import NEAR_TIE, Limits
+from segc.parity.metrics import margins
 from segc.parity.sample_inputs import normalised
 from segc.runtime.engine import Engine
 from segc.runtime.images import as_loaded
@@ -35,14 +36,14 @@ _log = logging.getLogger(__name__)
 TENSOR_LIMIT = 1e-5  # of the largest value: float32 rounds a mean and std that were scaled otherwise
 _SIZE = (107, 161)  # height and width of a picture that is resized, dividing by nothing
 _AREA = 512 * 512  # pixels that the network is run on; larger ones are shrunk, for both sides alike
-_NEAR = 2  # times the error of logits: what a margin must exceed to be no near tie
 
 
 @dataclass(frozen=True)
 class FileCase:
     """One picture. size: (height, width). tensor_error: largest difference to the source's own tensor, of its largest.
 
-    agreement: share of pixels that are equal or near ties; equal: share that is equal. None: not compared.
+    agreement: share of pixels that are equal or near ties; equal: share that is equal. None: not compared. rounding:
+    the logit error that rounding explains; None where enough pixels are equal, or where it cannot be measured.
     """
 
     name: str
@@ -50,10 +51,13 @@ class FileCase:
     tensor_error: float | None
     agreement: float | None
     equal: float | None
+    rounding: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        if self.rounding is None:
+            del plain["rounding"]
         return {**plain, "size": list(self.size)}
 
 
@@ -67,16 +71,42 @@ class FileCheck:
 
 
 Keep = Callable[[Any, Callable[[], OwnMask]], OwnMask]
+Bound = Callable[[np.ndarray], float | None]
 
 
-def check(engine: Engine, own: OnFiles, limits: Limits, keep: Keep = lambda _, make: make()) -> FileCheck:
-    """Compare `segment` with the source's own way. keep(key, make): may return what it kept under the key."""
+@dataclass(frozen=True)
+class _Sides:
+    """What is compared: `segment` of an engine, and the source's own way."""
+
+    engine: Engine
+    own: OnFiles
+    limits: Limits
+    keep: Keep
+    rounding: Bound | None
+
+    @property
+    def fixed(self) -> tuple[int, int] | None:
+        return fixed_size(self.engine.manifest)
+
+
+def check(
+    engine: Engine,
+    own: OnFiles,
+    limits: Limits,
+    keep: Keep = lambda _, make: make(),
+    rounding: Bound | None = None,
+) -> FileCheck:
+    """Compare `segment` with the source's own way.
+
+    keep(key, make): may return what it kept under the key. rounding: measures the logit error that rounding explains
+    for a tensor (1, C, H, W); called where less pixels are equal than the limit says.
+    """
+    sides = _Sides(engine, own, limits, keep, rounding)
     how, cases, notes = engine.manifest, [], []
-    fixed = fixed_size(how)
     with tempfile.TemporaryDirectory(prefix="segc-pictures-") as folder:
         for number, (name, path, size) in enumerate(pictures(how, Path(folder))):
             try:
-                cases.append(_case(engine, own, limits, keep, name, path, size, fixed, masks=number == 0))
+                cases.append(_case(sides, name, path, size, masks=number == 0))
             except (SegcError, NotComparable) as error:
                 why = error.what if isinstance(error, SegcError) else str(error)
                 notes.append(f"`segment` was not compared with the source's own code on {name}: {why}")
@@ -107,21 +137,36 @@ def _failures(cases: Sequence[FileCase], limits: Limits, nearest: bool) -> Itera
             yield f"{case.name}: {case.agreement:.4%} of the mask's pixels equal, limit {limits.agreement:.2%}"
 
 
-def _case(
-    engine: Engine, own: OnFiles, limits: Limits, keep: Keep, name: str, path: Path, size: tuple[int, int],
-    fixed: tuple[int, int] | None, *, masks: bool,
-) -> FileCase:  # fmt: skip
+def _case(sides: _Sides, name: str, path: Path, size: tuple[int, int], *, masks: bool) -> FileCase:
+    engine, own, fixed = sides.engine, sides.own, sides.fixed
     image = engine.read(path)
     x, theirs = tensor(engine, image), own.tensor(path, fixed)
     error = None if theirs is None else _difference(theirs, x)
-    agreement = equal = None
+    agreement = equal = explained = None
     if masks and (error is None or error <= TENSOR_LIMIT):
         shrink = 1 if fixed or not own.shrinks else _shrink(engine.manifest, x.shape[2:])
         small = engine.with_manifest(replace(engine.manifest, preprocessing=shrunk(engine.manifest, shrink)))
         key = (name, size, fixed, shrink, engine.manifest.inference)
-        wanted = keep(key, lambda: own.mask(path, engine.manifest, fixed, shrink))
-        agreement, equal = _agreement(wanted, small.segment(image).mask, limits)
-    return FileCase(name, size, error, agreement, equal)
+        wanted = sides.keep(key, lambda: own.mask(path, engine.manifest, fixed, shrink))
+        mask, threshold = small.segment(image).mask, engine.manifest.output.threshold
+        agreement, equal = _agreement(wanted, mask, threshold)
+        if agreement < sides.limits.agreement and wanted.mask.shape == mask.shape:
+            explained = _explained(sides, tensor(small, image))
+            agreement, _ = _agreement(wanted, mask, threshold, explained)
+    return FileCase(name, size, error, agreement, equal, explained)
+
+
+def _explained(sides: _Sides, x: np.ndarray) -> float | None:
+    """The error of a logit that rounding explains on `x`, filled as the engine fills it, or on its first window."""
+    if sides.rounding is None:
+        return None
+    if (crop := sides.engine.manifest.inference.crop) is not None:
+        x = x[:, :, : crop[0], : crop[1]]
+    try:
+        return sides.rounding(sides.engine.filled(x))
+    except Exception:  # the source's own code may raise anything
+        _log.debug("rounding cannot be measured", exc_info=True)
+        return None
 
 
 def tensor(engine: Engine, image: np.ndarray) -> np.ndarray:
@@ -139,16 +184,17 @@ def _difference(theirs: np.ndarray, ours: np.ndarray) -> float:
     return float(np.abs(theirs - ours).max() / max(1.0, float(np.abs(theirs).max())))
 
 
-def _agreement(wanted: OwnMask, mask: np.ndarray, limits: Limits) -> tuple[float, float]:
-    """The share of pixels that are equal or near ties, and the share that is equal."""
+def _agreement(
+    wanted: OwnMask, mask: np.ndarray, threshold: float | None, explained: float | None = None
+) -> tuple[float, float]:
+    """The share of pixels that are equal or near ties, and the share that is equal. explained: see `FileCase`."""
     if wanted.mask.shape != mask.shape:
         return 0.0, 0.0
-    equal = wanted.mask == mask
-    tied = np.zeros_like(equal)
-    if wanted.logits is not None and wanted.logits.shape[0] > 1 and limits.relative_error is not None:
-        two = np.partition(wanted.logits, -2, axis=0)[-2:]
-        tied = two[1] - two[0] <= _NEAR * limits.relative_error * float(np.abs(wanted.logits).max())
-    return float((equal | tied).mean()), float(equal.mean())
+    different = wanted.mask != mask
+    wrong = int(different.sum())
+    if wanted.logits is not None and explained is not None:
+        wrong -= int((margins(wanted.logits[None], different[None], threshold) <= NEAR_TIE * explained).sum())
+    return 1.0 - wrong / different.size, 1.0 - float(different.mean())
 
 
 def _shrink(how: Manifest, size: Sequence[int]) -> int:

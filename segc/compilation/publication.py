@@ -70,7 +70,10 @@ def _on_files(loaded: Loaded, limits: Limits) -> FileCheck:
         functions = load_own(how.preprocessing.chain, allowed=True, where=made.source.info.name)
         engine = Engine(how, _Guarded(loaded), setup.request.threads, functions)
         judged = replace(limits, agreement=0.0) if setup.request.precision == "int8" else limits  # not a real image
-        found = file_gate.check(engine, own, judged, setup.journal.cache.own_mask)
+        from segc.parity import rounding
+
+        bound = rounding.measure(made.source, setup.request.precision, images=False)
+        found = file_gate.check(engine, own, judged, setup.journal.cache.own_mask, bound)
     setup.journal.notes.add(*found.notes)
     if setup.request.allow_file_difference:
         setup.journal.notes.add(*(f"--allow-file-difference: {line}" for line in found.failures))

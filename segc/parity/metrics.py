@@ -20,7 +20,7 @@ import numpy as np
 
 from segc.errors import Code, ParityError
 from segc.parity.difference import largest_difference
-from segc.parity.limits import Limits
+from segc.parity.limits import NEAR_TIE, Limits
 
 _log = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ def compare(
     actual = output if logits is None else mask_of(logits, threshold)
     different = expected != actual
     max_error, relative = (None, None) if logits is None else largest_difference(reference, logits)
-    margins = _margins(reference, different, threshold) if reference.ndim == 4 else None
-    explained = None if rounding is None or margins is None else int((margins <= 2 * rounding).sum())
+    leads = margins(reference, different, threshold) if reference.ndim == 4 else None
+    explained = None if rounding is None or leads is None else int((leads <= NEAR_TIE * rounding).sum())
     return Case(
         name=name,
         shape=tuple(reference.shape),
@@ -109,7 +109,7 @@ def compare(
         miou=mean_iou(expected, actual),
         boundary_agreement=_boundary_agreement(expected, different),
         differing_pixels=int(different.sum()),
-        margin_ratio=float(margins.max() / max_error) if margins is not None and margins.size and max_error else None,
+        margin_ratio=float(leads.max() / max_error) if leads is not None and leads.size and max_error else None,
         near_ties=explained,
         rounding=None if explained is None else rounding,
     )
@@ -199,7 +199,7 @@ def _near_change(mask: Array) -> Array:
     return np.asarray(cv2.dilate(values, kernel) != cv2.erode(values, kernel))
 
 
-def _margins(reference: Array, different: Array, threshold: float | None) -> Array:
+def margins(reference: Array, different: Array, threshold: float | None) -> Array:
     """By how much the reference's best class leads at the differing pixels, in logits."""
     if reference.shape[1] == 1:
         level = 0.5 if threshold is None else threshold

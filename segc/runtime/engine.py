@@ -248,6 +248,10 @@ class Engine:
         """One image or patch (1, 3, h, w), any size up to the engine's, to logits (C, h, w) or a mask (h, w)."""
         return np.asarray(self._padded(x, self.manifest.preprocessing.pad.value, grow=True)[0])
 
+    def filled(self, x: Array) -> Array:
+        """`x` (1, C, H, W) padded by the preprocessing's value to a size the engine takes."""
+        return self._filled(x, self.manifest.preprocessing.pad.value)
+
     def _filled(self, x: Array, value: float) -> Array:
         """`x` padded to the right and bottom to a size the engine takes."""
         if self.manifest.input.layout == "NHWC":

@@ -88,18 +88,39 @@ def test_another_mask_of_the_same_tensor_is_found() -> None:
     assert "mask" in line and found.cases[0].tensor_error == 0
 
 
-def test_near_ties_are_nobodys_fault() -> None:
+class Tied(Own):
+    """Another class everywhere, by a margin of 1e-4 in its logits."""
+
+    def mask(self, path: Path, how: Manifest, fixed: tuple[int, int] | None, shrink: int) -> OwnMask:
+        made = super().mask(path, how, fixed, shrink)
+        other = (made.mask + 1) % 3
+        lead = (np.arange(3)[:, None, None] == other) * np.float32(1e-4)
+        return replace(made, mask=other, logits=lead)
+
+
+@pytest.mark.parametrize("bound, fine", [(6e-5, True), (4e-5, False), (None, False)])
+def test_near_ties_are_what_the_measured_rounding_explains(bound: float | None, fine: bool) -> None:
+    how, asked = manifest(), []
+
+    def rounding(x: np.ndarray) -> float | None:
+        asked.append(x.shape)
+        return bound
+
+    found = file_gate.check(Engine(how, Recorder()), Tied(how), LIMITS, rounding=rounding)
+    (case,) = found.cases
+    assert (not found.failures, case.agreement, case.equal, case.rounding) == (fine, float(fine), 0.0, bound)
+    assert len(asked) == 1 and len(asked[0]) == 4
+    assert ("rounding" in case.to_json()) == (bound is not None)
+
+
+def test_rounding_is_not_measured_where_masks_are_equal_or_it_fails() -> None:
+    def fails(_: np.ndarray) -> float:
+        raise RuntimeError("the source's own code fails")
+
     how = manifest()
-
-    class Tied(Own):
-        def mask(self, path: Path, how: Manifest, fixed: tuple[int, int] | None, shrink: int) -> OwnMask:
-            made = super().mask(path, how, fixed, shrink)
-            assert made.logits is not None
-            return replace(made, mask=2 - made.mask, logits=np.ones_like(made.logits))
-
-    found = checked(how, Tied(how))
-    assert not found.failures
-    assert found.cases[0].agreement == 1.0 and (found.cases[0].equal or 0) < 0.9
+    assert not file_gate.check(Engine(how, Recorder()), Own(how), LIMITS, rounding=fails).failures
+    (line,) = file_gate.check(Engine(how, Recorder()), Tied(how), LIMITS, rounding=fails).failures
+    assert "0.0000% of the mask's pixels equal" in line
 
 
 def test_large_sizes_are_shrunk_for_both_sides_but_the_tensor_is_not() -> None:
