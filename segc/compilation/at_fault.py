@@ -1,4 +1,4 @@
-"""Where a missed parity limit comes from: the target's runtime, or the graph that it was given."""
+"""Where a missed parity limit comes from: the target's runtime, and which nodes there, or the graph it was given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segc.compilation.setup import Setup
 from segc.errors import SegcError
 from segc.graph import ir
 from segc.hybrid import split
-from segc.parity import metrics
+from segc.parity import bisect, metrics
 from segc.parity.ort_stand_in import stand_in
 from segc.targets.protocol import Session
 
@@ -23,6 +23,8 @@ _RUNTIME_ADVICE = (
     "try another version of the runtime, other options of the target, or another target",
     "rerun with --keep-onnx --no-verify: final.onnx in the bundle is the graph, for a report to the runtime's project",
 )
+
+_SECONDS = 120.0  # for the search for a pattern
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,26 @@ def find(loaded: Loaded, verified: Verified, reference: Callable[[np.ndarray], n
     if case.failures(verified.limits):
         words = f"ONNX Runtime misses the limits on the same graph ({figures}): {name} is not at fault"
         return Finding(words, runtime=False)
-    return Finding(f"ONNX Runtime is right on the same graph ({figures}): {_runtime(setup)} is at fault", runtime=True)
+    words = f"ONNX Runtime is right on the same graph ({figures}): {_runtime(setup)} is at fault"
+    pattern = _pattern(loaded, x)
+    return Finding(words if pattern is None else f"{words}; {pattern.words}", runtime=True)
+
+
+def _pattern(loaded: Loaded, x: np.ndarray) -> bisect.Pattern | None:
+    """The smallest part of the graph that the runtime computes wrongly. None if there is none, or it is not looked for:
+    in the segments of a hybrid, behind uint8 images, and where a precision rounds.
+    """
+    made = loaded.planned
+    setup = made.setup
+    if made.plan is not None or setup.request.input == "uint8" or setup.request.precision != "fp32":
+        return None
+    model = ir.to_model(made.graph, functions=False)
+    with setup.journal.step("bisect", "looking for the nodes that the runtime computes wrongly"):
+        try:
+            run = bisect.in_child(setup.target, setup.settings, setup.request.threads)
+            return bisect.smallest_pattern(model, x, run, seconds=_SECONDS)
+        except SegcError:
+            return None
 
 
 def _runtime(setup: Setup) -> str:

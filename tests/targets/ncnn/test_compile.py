@@ -123,6 +123,7 @@ def test_an_engine_that_computes_otherwise_is_not_published(tmp_path: Path, monk
     said = str(raised.value)
     assert "ONNX Runtime is right on the same graph" in said and f"ncnn {version('ncnn')} is at fault" in said
     assert "another version of the runtime" in said and "--dump-ir" not in said
+    assert "the smallest pattern found: Conv on 1x3x8x12" in said
 
 
 class Halve(Pass):
