@@ -92,9 +92,9 @@ class _Search:
         graph = self.model.graph
         self.given = graph.input[0].name
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.made = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
+        self.made: dict[str, int] = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
         kinds = {i.name: i.type.tensor_type.elem_type for i in (*graph.value_info, *graph.output)}
-        self.values = [name for name in self.made if kinds.get(name) == onnx.TensorProto.FLOAT]
+        self.values: list[str] = [name for name in self.made if kinds.get(name) == onnx.TensorProto.FLOAT]
         self.right: dict[str, Array] = {}
 
     def first_wrong(self) -> str | None:
