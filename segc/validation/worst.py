@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segc.files.claims import left_over_in, remove
 from segc.files.whole import write_all
 from segc.runtime.images import Image, eight_bits
 from segc.validation.areas import Map
@@ -28,10 +29,12 @@ def write_worst(
     for rank, (m_iou, pair) in enumerate(ranked, 1):
         path = folder / f"worst-{rank:02}-{pair.image.stem}.png"
         files[path] = cv2.imencode(".png", _picture(m_iou, pair, loaded, question))[1].tobytes()
+    for unfinished in left_over_in(folder, ".png"):  # of a killed process
+        remove(unfinished)
+    write_all(files, durable=False)
     for old in folder.glob("worst-[0-9][0-9]-*.png"):
         if old not in files:
             old.unlink(missing_ok=True)
-    write_all(files, durable=False)
     return tuple(files)
 
 

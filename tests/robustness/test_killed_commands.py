@@ -18,6 +18,7 @@ from segc.support_matrix import page
 from tests.helpers.calls import python, segc
 from tests.helpers.killed_files import SIGNALS, WIDE, factor, fresh, hidden
 from tests.helpers.kills import Worker, each_point
+from tests.helpers.labelled_images import labelled
 from tests.helpers.tiny_bundles import bundle, photograph
 from tests.helpers.tiny_models import onnx_file, source
 
@@ -93,6 +94,22 @@ def pages(folder: Path) -> str:
     return f"{NEW if data else OLD}, {OLD if text == 'old' else NEW}"
 
 
+def scores_and_labels(folder: Path) -> None:
+    bundle(folder / "b")
+    labelled(folder)
+    (folder / "scores").mkdir()
+    (folder / "scores" / "val.json").write_text('{"images": 0}')
+
+
+def scored(folder: Path) -> str:
+    """The scores of all five images or the old ones; every picture can be read."""
+    for file in (folder / "scores").glob("*.png"):
+        assert cv2.imread(str(file)) is not None
+    count = json.loads((folder / "scores" / "val.json").read_text())["images"]
+    assert count in (0, 5), "finished images count once, whatever happens"
+    return NEW if count else OLD
+
+
 MATRIX = ["matrix", "--families", "fcn", "--targets", "onnxruntime", "--state", "state", "-o", "page.md"]
 COMMANDS = {
     "compile": Command(
@@ -100,6 +117,11 @@ COMMANDS = {
     ),
     "opt": Command(["opt", "m.onnx", "-o", "m.onnx", "--force", "--embed", "0"], wide_model, wide_state),
     "run": Command(["run", "b", "in", "-o", "out"], photos_and_bundle, masks, {NOTHING, OLD, NEW}),
+    "val": Command(
+        ["val", "b", "--images", "images", "--labels", "labels", "--state", "state", "-o", "scores", "--worst", "2"],
+        scores_and_labels,
+        scored,
+    ),
     "matrix": Command(
         MATRIX, old_page, pages, {"old, old", "new, old", "new, new"}, "tests.helpers.killed_work:matrix", 9
     ),
