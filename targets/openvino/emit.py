@@ -5,6 +5,7 @@ INFERENCE_PRECISION_HINT says what the CPU plug-in computes in, on CPUs that hav
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted
         with runtime_errors("OpenVINO cannot convert the graph", Code.EMISSION):
             converted = openvino.Core().read_model(source)
             _name_by_position(converted)
+            _inform_model_api(converted, settings.metadata)
             openvino.save_model(converted, directory / FILES[0], compress_to_fp16=False)
     finally:
         source.unlink(missing_ok=True)
@@ -40,3 +42,10 @@ def _name_by_position(model: Any) -> None:
     for position, node in enumerate(model.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():
             node.set_friendly_name(f"{node.get_type_name()}/{position}")
+
+
+def _inform_model_api(model: Any, metadata: Mapping[str, str]) -> None:
+    """Write what OpenVINO's ModelAPI looks for, the keys "model_info NAME", into model.xml."""
+    for key, value in sorted(metadata.items()):
+        if key.startswith("model_info "):
+            model.set_rt_info(value, key.split(" ", 1))
