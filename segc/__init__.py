@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from segc.commands.compile_targets import compile_targets as compile_targets
     from segc.commands.doctor import Finding as Finding
     from segc.commands.doctor import doctor as doctor
+    from segc.commands.explain import Explanation as Explanation
+    from segc.commands.explain import explain as explain
     from segc.commands.inspect import Inspection as Inspection
     from segc.commands.inspect import inspect as inspect
     from segc.commands.matrix import MatrixResult as MatrixResult
@@ -70,6 +72,7 @@ _MEMBERS = {
     "segc.commands.compile": ("compile", "Bundle"),
     "segc.commands.compile_targets": ("compile_targets", "Attempt"),
     "segc.commands.doctor": ("doctor", "Finding"),
+    "segc.commands.explain": ("explain", "Explanation"),
     "segc.commands.inspect": ("inspect", "Inspection"),
     "segc.commands.matrix": ("matrix", "MatrixResult"),
     "segc.commands.optimize": ("optimize", "Optimized"),
@@ -93,12 +96,12 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "Attempt", "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError", "Engine",
-    "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult", "MissingPackageError", "Optimized",
-    "ParityError", "Partitioning", "RunResult", "SegcError", "Segmentation", "SegmentedImage", "ShapeError",
-    "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult", "Verification", "__version__", "bench", "build",
-    "compile", "compile_targets", "doctor", "errors", "inspect", "load", "matrix", "optimize", "passes", "run",
-    "sbom", "sign", "steps", "targets", "val", "verify",
+    "Attempt", "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError",
+    "Engine", "Explanation", "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult",
+    "MissingPackageError", "Optimized", "ParityError", "Partitioning", "RunResult", "SegcError", "Segmentation",
+    "SegmentedImage", "ShapeError", "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult",
+    "Verification", "__version__", "bench", "build", "compile", "compile_targets", "doctor", "errors", "explain",
+    "inspect", "load", "matrix", "optimize", "passes", "run", "sbom", "sign", "steps", "targets", "val", "verify",
 ]  # fmt: skip
 
 

@@ -11,6 +11,18 @@ Check = Callable[[gs.Node], str | None]  # None: accepted; otherwise the reason,
 BoundaryCheck = Callable[[gs.Tensor], str | None]  # the same for a tensor that enters or leaves a segment
 
 
+def worded(check: Check, words: str) -> Check:
+    """`check`, which is described by these words: what it accepts, for `segc explain`."""
+    check.__doc__ = words
+    return check
+
+
+def condition(check: Callable[..., object]) -> str:
+    """What a check, or the function that makes it, accepts: the first line of its docstring."""
+    lines = (check.__doc__ or "").strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
 def static_map(tensor: gs.Tensor) -> str | None:
     """Accept float32 tensors of four axes of known size, which every engine can take and return."""
     if tensor.dtype != np.float32:
@@ -33,7 +45,7 @@ def attr_is(name: str, want: object, default: object) -> Check:
         value = node.attrs.get(name, default)
         return None if value == want else f"{name}={value!r}, only {want!r} is supported"
 
-    return check
+    return worded(check, f"{name} is {want!r}.")
 
 
 def attr_in(name: str, wanted: frozenset[object], default: object) -> Check:
@@ -43,7 +55,7 @@ def attr_in(name: str, wanted: frozenset[object], default: object) -> Check:
         value = node.attrs.get(name, default)
         return None if value in wanted else f"{name}={value!r}, supported are {', '.join(sorted(map(repr, wanted)))}"
 
-    return check
+    return worded(check, f"{name} is one of {', '.join(sorted(map(repr, wanted)))}.")
 
 
 def input_dtype(index: int, *wanted: type) -> Check:
@@ -56,7 +68,7 @@ def input_dtype(index: int, *wanted: type) -> Check:
         name = np.dtype(node.inputs[index].dtype).name
         return None if name in names else f"input {index} is {name}, supported are {', '.join(sorted(names))}"
 
-    return check
+    return worded(check, f"Input {index} is {', '.join(sorted(names))}.")
 
 
 def constant_input(index: int) -> Check:
@@ -67,9 +79,9 @@ def constant_input(index: int) -> Check:
             return None
         return f"input {index} is computed at run time, only a constant is supported"
 
-    return check
+    return worded(check, f"Input {index} is a constant.")
 
 
 def no_subgraph(node: gs.Node) -> str | None:
-    """The node must contain no subgraph: control flow is refused."""
+    """The node contains no subgraph: control flow is refused."""
     return "contains a subgraph" if any(True for _ in node.subgraphs()) else None

@@ -65,6 +65,7 @@ def refusal(
         so=[
             *so,
             f"change these lines of the model, add a legalization to {target.table}, or choose another target",
+            f"segc explain {groups[0].op} --target {target.name} says what the target takes, and which passes help",
             "segc inspect shows the graph; segc compile --dump-ir DIR writes it after every pass",
         ],
     )

@@ -17,7 +17,7 @@ from segc.passes.support.builder import text
 from segc.passes.support.edit import ints, optional, rank, small_constant
 from segc.passes.support.reductions import blocks_break
 from segc.passes.support.resize_kinds import kind_of
-from segc.targets.checks import Check
+from segc.targets.checks import Check, worded
 from segc.targets.pplnn.pair_checks import PAIR_CHECKS
 
 
@@ -365,7 +365,7 @@ def of_opset(opset: int) -> Check:
             return f"{len(node.inputs)} inputs, opset {opset} has {schema.max_input}"
         return None
 
-    return check
+    return worded(check, f"Opset {opset} has the op, its attributes and as many inputs.")
 
 
 def _type(tensor: gs.Tensor) -> str:

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from segc.graph import ir
 from segc.passes.support.edit import ints, optional, rank
-from segc.targets.checks import Check, attr_in, attr_is
+from segc.targets.checks import Check, attr_in, attr_is, worded
 
 MAX_TOP_K = 3840  # elements
 _NUMBERS = (np.float32, np.float16, np.int32, np.int64, np.int8, np.float64)
@@ -48,7 +48,7 @@ def min_rank(least: int, index: int = 0) -> Check:
         axes = rank(node.inputs[index])
         return f"rank {axes}, at least {least} is needed" if axes is not None and axes < least else None
 
-    return check
+    return worded(check, f"Input {index} has at least {least} axes.")
 
 
 def constant_axes(node: gs.Node) -> str | None:
