@@ -47,7 +47,8 @@ def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     """Add SOURCE, --checkpoint and --allow-mismatch."""
     parser.add_argument(
         "source", metavar="SOURCE", nargs="?" if optional else None,
-        help="mmseg config path or zoo name, Python file with `model` or `build_model()`, or .onnx file",
+        help="mmseg config path or zoo name, Python file with `model` or `build_model()`, .onnx or .pt2 file, or"
+        " hf:NAME_OR_FOLDER, smp:ARCH/ENCODER, torchvision:NAME",
     )  # fmt: skip
     parser.add_argument(
         "--checkpoint", metavar="PTH", help="file with the weights (default: random weights from a fixed seed)"
@@ -92,6 +93,10 @@ def add_given(parser: argparse.ArgumentParser) -> None:
         help="compute a quantized ONNX file in float32: what its integers stand for, without their rounding",
     )  # fmt: skip
     group.add_argument(
+        "--trust-remote-code", action="store_true",
+        help="run the Python code in the folder of an hf: model that transformers has no class for",
+    )  # fmt: skip
+    group.add_argument(
         "--output-values", metavar="V",
         help="what the output holds: logits, probabilities or classes (default: found out)",
     )  # fmt: skip
@@ -110,6 +115,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "output_name",
         "output_values",
         "dequantize",
+        "trust_remote_code",
     )
     return {name: getattr(args, name) for name in names}
 

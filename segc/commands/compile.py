@@ -87,12 +87,14 @@ def compile(
     output_name: str | None = None,
     output_values: Literal["logits", "probabilities", "classes"] | None = None,
     dequantize: bool = False,
+    trust_remote_code: bool = False,
     calibration: str | Path | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
 
-    source: an mmseg config path or zoo name, a Python file with `model` or `build_model()`, or an .onnx file.
+    source: an mmseg config path or zoo name, a Python file with `model` or `build_model()`, a .onnx or .pt2 file, or
+    a model of another library: "hf:NAME_OR_FOLDER", "smp:ARCH/ENCODER", "torchvision:NAME".
     target: a name that `segc targets` lists. options: the target's own, e.g. {"flavor": "rtx"}.
     shape: fixed (height, width) in pixels, by default the config's crop size. dynamic: any batch, height and width
     instead, traced at `trace_shape`, by default the crop size. shape_range: sizes of a dynamic engine.
@@ -116,8 +118,8 @@ def compile(
     become (value * scale - mean) / std, in channel_order. classes, palette: of all classes in order, or a file with
     one a line or JSON. threshold: of a head with one channel. output_name: of a model with several outputs.
     output_values: what it holds, where segc finds out something else. dequantize: compute a quantized ONNX file in
-    float32. progress: called with a sentence
-    before each step.
+    float32. trust_remote_code: run the Python code in the folder of a transformers model.
+    progress: called with a sentence before each step.
     Raises SegcError; then nothing is published. docs/bundle.md describes the bundle.
     """
     request = Request(
@@ -131,7 +133,7 @@ def compile(
         given=Given.of(
             mean=mean, std=std, channel_order=channel_order, scale=scale, classes=classes, palette=palette,
             threshold=threshold, output_name=output_name, output_values=output_values,
-            dequantize=dequantize,
+            dequantize=dequantize, trust_remote_code=trust_remote_code,
         ),
     )  # fmt: skip
     return compile_request(request, progress)

@@ -248,6 +248,24 @@ EXPLANATIONS = {
         "smp's preprocessing of an encoder is not there.",
         "Get it where there is a connection, for example `hf download NAME`, or copy the folder and give its path.",
     ),
+    Code.REMOTE_CODE: Explanation(
+        "The model needs Python code of its own folder",
+        "The folder's config.json names classes in Python files beside it (`auto_map`), and transformers has none for "
+        "the model. Opening it would run that code.",
+        "Read the code; if you trust it, `--trust-remote-code`.",
+    ),
+    Code.MODEL_INPUTS: Explanation(
+        "The model needs more inputs than the image",
+        "An engine takes an image. The model asks for other inputs too, such as a prompt or a mask, and nothing says "
+        "what they are.",
+        "In a Python file, name constant ones in `meta['inputs']`, or bind them in a module of your own.",
+    ),
+    Code.OWN_PREPROCESSING: Explanation(
+        "The image processor does what segc cannot",
+        "The processor of a transformers model prepares images by steps that `segment` has no equal of, or there is no "
+        "processor beside the model.",
+        "Give --mean, --std and the like, for images of the engine's size, or change preprocessor_config.json.",
+    ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
         "A fault of a checkpoint that no other code describes, mostly from a target or front end of another package.",

@@ -25,7 +25,7 @@ class Given:
 
     An image's values become (value * scale - mean) / std, in `channel_order`. threshold: of a head with one channel.
     output_name: of a model with several outputs. output_values: "logits", "probabilities" or "classes". dequantize:
-    compute a quantized ONNX file in float32.
+    compute a quantized ONNX file in float32. trust_remote_code: run the Python code of a transformers model's folder.
     """
 
     mean: tuple[float, ...] | None = None
@@ -38,13 +38,14 @@ class Given:
     output_name: str | None = None
     output_values: str | None = None
     dequantize: bool = False
+    trust_remote_code: bool = False
 
     @classmethod
     def of(
         cls, *, mean: Sequence[float] | None, std: Sequence[float] | None, channel_order: str | None,
         scale: float | None, classes: Sequence[str] | str | Path | None,
         palette: Sequence[Sequence[int]] | str | Path | None, threshold: float | None, output_name: str | None,
-        output_values: str | None, dequantize: bool,
+        output_values: str | None, dequantize: bool, trust_remote_code: bool = False,
     ) -> Given:  # fmt: skip
         """From the parameters of `segc.compile`, checked; names and colours may lie in a file.
 
@@ -69,7 +70,7 @@ class Given:
         return cls(
             None if mean is None else tuple(map(float, mean)), None if std is None else tuple(map(float, std)), order,
             scale, None if classes is None else class_names(classes), None if palette is None else colours(palette),
-            threshold, output_name, output_values, dequantize,
+            threshold, output_name, output_values, dequantize, trust_remote_code,
         )  # fmt: skip
 
     def _decides(self, info: ModelInfo) -> float | None:

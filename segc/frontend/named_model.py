@@ -49,20 +49,23 @@ def of_bytes(values: tuple[float, ...]) -> tuple[float, ...]:
 
 def source_of(
     info: ModelInfo, model: nn.Module, *, read: Checkpoint | None, allow_mismatch: bool, given: Given, notes: Notes,
-    on_files: Callable[[ModelInfo], OnFiles],
+    on_files: Callable[[ModelInfo], OnFiles | None],
 ) -> Source:  # fmt: skip
-    """The Source of a model that was built with random weights. read: a checkpoint, which becomes its weights."""
+    """The Source of a model that was built with random weights, unless `info` says otherwise.
+
+    read: a checkpoint, which becomes its weights.
+    """
     from segc.frontend.checkpoint import load_into
     from segc.frontend.logits_model import PlainLogits
     from segc.frontend.torch_tail import Asked
 
     info = given.applied(info)
     logits = PlainLogits(model, Asked(given.output_name, given.output_values, len(info.classes))).eval()
-    if read is None:
+    if read is None and info.checkpoint is None:
         notes.add(RANDOM)
         info = replace(info, weights="random")
         calibrate.make_usable(logits, info.shape, info.in_channels)
-    else:
+    elif read is not None:
         notes.add(*narrow_note(read), *load_into(model, read, allow_mismatch=allow_mismatch).notes())
         info = replace(info, weights="checkpoint", checkpoint=read.record())
     if own := [f"--{name.replace('_', '-')}" for name in _PREPARES if getattr(given, name) is not None]:

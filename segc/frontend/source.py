@@ -34,9 +34,10 @@ def open_source(
     path = Path(source)
     if (of_library := named.split(source)) is not None:
         kind, name = of_library
+        more = {"mode": mode} if kind == "hf" else {}
         return _library(kind)(
-            name, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given, channels=channels
-        )  # fmt: skip
+            name, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given, channels=channels, **more
+        )
     if is_onnx(source):
         from segc.frontend.onnx_file import open_onnx
 
@@ -68,6 +69,10 @@ def _library(kind: str) -> Callable[..., Source]:
         from segc.frontend.torchvision_source import open_torchvision
 
         return open_torchvision
+    if kind == "hf":
+        from segc.frontend.hf_source import open_hf
+
+        return open_hf
     from segc.frontend.smp_source import open_smp
 
     return open_smp
