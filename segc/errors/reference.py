@@ -254,6 +254,12 @@ EXPLANATIONS = {
         "the model. Opening it would run that code.",
         "Read the code; if you trust it, `--trust-remote-code`.",
     ),
+    Code.TORCHSCRIPT: Explanation(
+        "TorchScript files are not read",
+        "PyTorch's jit.save wrote the file. It holds a program in TorchScript, which torch.export does not trace.",
+        "Give the Python code and its weights, or export that model: torch.export.save gives a .pt2 file, "
+        "torch.onnx.export an .onnx file.",
+    ),
     Code.MODEL_INPUTS: Explanation(
         "The model needs more inputs than the image",
         "An engine takes an image. The model asks for other inputs too, such as a prompt or a mask, and nothing says "

@@ -16,6 +16,7 @@ from segc.frontend import calibrate
 from segc.frontend.given import Given
 from segc.frontend.input_channels import input_channels
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, pair
+from segc.frontend.model_inputs import bound
 from segc.frontend.python_on_files import PythonOnFiles
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _META = {
     "classes", "palette", "mean", "std", "channel_order", "shape", "resize_scale", "keep_ratio", "align_corners",
-    "threshold", "in_channels", "predict",
+    "threshold", "in_channels", "predict", "inputs",
 }  # fmt: skip
 _META_HELP = f"meta is a dict; known keys: {', '.join(sorted(_META))}"
 
@@ -39,6 +40,7 @@ def open_python(
 ) -> Source:
     """Run the file and take its model. `meta`, a dict, may hold the fields of ModelInfo named in `_META`.
 
+    Its `inputs` are constants of the model's other inputs, by name.
     Its `predict` takes the path of an image and gives class numbers (H, W); `segment` is compared with it. channels: of
     images, in place of what `meta` and the model say.
     """
@@ -57,9 +59,10 @@ def open_python(
     given = given or Given()
     meta = getattr(module_file, "meta", {})
     said = meta if isinstance(meta, dict) else {}
-    if channels is None and "in_channels" not in said:
-        channels = input_channels(model, given.mean or said.get("mean"))
     info = _info(module_file, path, channels)
+    alone = bound(model, said.get("inputs", {}), path.stem)
+    if channels is None and "in_channels" not in said:
+        info = _info(module_file, path, input_channels(alone, given.mean or said.get("mean")))
     notes = Notes()
     if checkpoint is not None:
         read = read_checkpoint(checkpoint)
@@ -74,11 +77,11 @@ def open_python(
             f"the model is in {' and '.join(narrow)}: the engine, and what it is compared with, compute the same in"
             " float32"
         )
-        model.float()
+        alone.float()
     asked = Asked(given.output_name, given.output_values, len(info.classes))
     predict = said.get("predict")
     on_files = None if predict is None else PythonOnFiles(predict, model)
-    return Source(info, PlainLogits(model, asked).eval(), notes=tuple(notes), on_files=on_files)
+    return Source(info, PlainLogits(alone, asked).eval(), notes=tuple(notes), on_files=on_files)
 
 
 def _run(path: Path) -> ModuleType:
@@ -180,6 +183,8 @@ def _why_not(info: ModelInfo, meta: dict[str, Any]) -> str | None:
             return f"{key} has {len(values)} numbers, the input {info.in_channels} channels"
     if not all(info.std):
         return "std has a zero"
+    if not isinstance(meta.get("inputs", {}), dict):
+        return f"inputs is a {type(meta['inputs']).__name__}, no dictionary of constants"
     if not callable(meta.get("predict", len)):
         return f"predict is a {type(meta['predict']).__name__}, no function of an image's path"
     if info.channel_order not in ("RGB", "BGR"):

@@ -49,6 +49,8 @@ def open_source(
                 so="omit --checkpoint",
             )
         return open_onnx(path, given, channels)
+    if path.suffix == ".pt2" and path.is_file():
+        return _program(path, checkpoint, given, channels)
     config = _config_path(str(source))
     if is_mmseg_config(config):
         from segc.frontend.mmseg_config import open_config
@@ -61,6 +63,17 @@ def open_source(
     from segc.frontend.python_file import open_python
 
     return open_python(config, checkpoint=checkpoint, allow_mismatch=allow_mismatch, given=given, channels=channels)
+
+
+def _program(path: Path, checkpoint: str | Path | None, given: Given | None, channels: int | None) -> Source:
+    from segc.frontend.pt2_file import open_pt2
+
+    if checkpoint is not None:
+        raise SourceError(
+            "a .pt2 file holds its own weights", code=Code.ONNX_WITH_CHECKPOINT,
+            because=f"--checkpoint {checkpoint} was given too", so="omit --checkpoint",
+        )  # fmt: skip
+    return open_pt2(path, given, channels)
 
 
 def _library(kind: str) -> Callable[..., Source]:
@@ -122,7 +135,10 @@ def zoo_names() -> dict[str, Path]:
 
 
 def _config_path(source: str) -> Path:
+    from segc.frontend.pt2_file import refuse_torchscript
+
     path = Path(source)
+    refuse_torchscript(path)
     if path.suffix in _NO_SOURCE:
         raise SourceError(
             f"'{source}' is not a model source",

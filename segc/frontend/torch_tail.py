@@ -62,7 +62,7 @@ class Watch(TorchFunctionMode):
         args = tuple(_wide(value) for value in args)
         kwargs = {name: _wide(value) for name, value in (kwargs or {}).items()}
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").partition(".")[0]  # exported programs call 'sigmoid.default' and the like
         if name in _WATCHED:
             self._calls.append(Call(name, func, args, kwargs, result))
         return result

@@ -49,11 +49,11 @@ def trace(module: nn.Module, shape: Shape, *, opset: int, dynamic: bool = False)
     uneven = _uneven(module, shape)
     try:
         return _traced(module, (2, *uneven[1:]), (0, 2, 3), opset)  # a batch of 1 would be traced as a constant
-    except CompileError as error:
+    except (CompileError, ShapeError) as error:  # or the model itself takes one image at a time
         _log.info("the batch cannot be dynamic; tracing again with a batch of 1")
         try:
             traced = _traced(module, (1, *uneven[1:]), (2, 3), opset)
-        except CompileError:
+        except (CompileError, ShapeError):
             raise error from error.__cause__
     return replace(traced, notes=(*traced.notes, ONE_BY_ONE))
 
