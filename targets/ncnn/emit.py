@@ -18,6 +18,7 @@ from segc.targets.ncnn.files.write import write_bin, write_param
 from segc.targets.ncnn.lower.lower_graph import lower_graph
 from segc.targets.ncnn.net.net import Net
 from segc.targets.ncnn.net.small_logits import small_logits
+from segc.targets.ncnn.options import WINOGRAD
 from segc.targets.ncnn.runtime import BIN, PACKAGE, PARAM
 from segc.targets.ncnn.trial import winograd63
 from segc.targets.ncnn.trial.inputs import trial_inputs
@@ -43,13 +44,14 @@ def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted
         write_bin(net, directory / BIN)
     read_back(net, directory / PARAM, directory / BIN)
     layer_list.write_layer_list(net, graph, directory / layer_list.FILE)
-    options[winograd63.FLAG] = winograd63.try_winograd63(net, directory, options, inputs, settings.threads)
     beside = None
     if np.dtype(graph.outputs[0].dtype).kind in "ui" and (found := small_logits(net)) is not None:
         blob, align_corners = found
         if list(graph.outputs[0].shape[-2:]) == list(graph.inputs[0].shape[2:]):
             options["logits"] = blob.name
             beside = LogitsBeside(resize=align_corners is not None, align_corners=bool(align_corners))
+    chosen = settings.options.get(WINOGRAD.name, WINOGRAD.default)
+    options |= winograd63.choose_tiles(net, directory, options, inputs, settings.threads, chosen)
     return Emitted((PARAM, BIN, layer_list.FILE), options, beside)
 
 

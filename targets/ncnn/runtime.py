@@ -20,6 +20,13 @@ PARAM, BIN = "model.param", "model.bin"
 FLAGS = (
     "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_winograd63_convolution",
 )  # fmt: skip
+# Those that are on unless the bundle, or a trial, says otherwise
+ON_FLAGS = ("use_winograd43_convolution", "use_sgemm_convolution")
+
+
+def flags_of(options: Mapping[str, Any]) -> dict[str, bool]:
+    """ncnn's options and their values, of what a bundle says."""
+    return {flag: bool(options[flag]) for flag in (*FLAGS, *ON_FLAGS) if flag in FLAGS or options.get(flag) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,8 @@ class Options:
     use_fp16_arithmetic: bool
     use_bf16_storage: bool
     use_winograd63_convolution: bool
+    use_winograd43_convolution: bool | None = field(default=None, metadata=OMITTABLE)
+    use_sgemm_convolution: bool | None = field(default=None, metadata=OMITTABLE)
     logits: str | None = field(default=None, metadata=OMITTABLE)
     fp32_layers: Annotated[int, Within(0, 1 << 20)] | None = field(default=None, metadata=OMITTABLE)
 
@@ -51,8 +60,8 @@ class NcnnSession:
         _require_threads(threads)
         self._ncnn, self._options = ncnn, options
         self._net = ncnn.Net()
-        for flag in FLAGS:  # before the files: layers choose their weights' form as they load
-            setattr(self._net.opt, flag, bool(options[flag]))
+        for flag, value in flags_of(options).items():  # before the files: layers choose the form of their weights
+            setattr(self._net.opt, flag, value)
         if threads:
             self._net.opt.num_threads = threads
         for load, file in ((self._net.load_param, PARAM), (self._net.load_model, BIN)):

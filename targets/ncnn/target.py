@@ -18,6 +18,7 @@ from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
 from segc.targets.ncnn.emit import emit
 from segc.targets.ncnn.files.example_cpp import write_example
 from segc.targets.ncnn.ops import capability_table
+from segc.targets.ncnn.options import WINOGRAD
 from segc.targets.ncnn.runtime import RUNTIME
 from segc.targets.target import Target
 
@@ -52,6 +53,7 @@ NCNN = Target(
     precisions=("fp32", "fp16"),
     limits={"fp32": (3e-3, 0.998), "fp16": (None, 0.995)},
     isolated=True,
+    options=(WINOGRAD,),
     source_info=True,
     boundary=single_map,
     write_extras=write_example,

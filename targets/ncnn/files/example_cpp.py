@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 
 from segc.bundle.manifest import Manifest
-from segc.targets.ncnn.runtime import BIN, FLAGS, PARAM
+from segc.targets.ncnn.runtime import BIN, PARAM, flags_of
 
 FOLDER = "example"
 
@@ -197,7 +197,7 @@ def main_cpp(manifest: Manifest) -> str:
         pad=_float(pre.pad.value),
         threshold=_float(out.threshold or 0.0),
         decide=DECIDE[kind],
-        flags="\n".join(f"    net.opt.{flag} = {'true' if options[flag] else 'false'};" for flag in FLAGS),
+        flags="\n".join(f"    net.opt.{flag} = {str(value).lower()};" for flag, value in flags_of(options).items()),
         param=PARAM,
         bin=BIN,
         input=options["input"],

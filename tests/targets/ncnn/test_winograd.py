@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx.parser
@@ -13,7 +14,8 @@ pytest.importorskip("ncnn")
 from segc.graph import ir
 from segc.targets.ncnn.lower.lower_graph import lower_graph
 from segc.targets.ncnn.target import NCNN
-from segc.targets.ncnn.trial.winograd63 import FLAG, eligible, results_agree
+from segc.targets.ncnn.trial import winograd63
+from segc.targets.ncnn.trial.winograd63 import FLAG, FLAG43, SUMS, eligible, results_agree
 from segc.targets.protocol import Settings
 
 
@@ -63,3 +65,66 @@ def test_it_is_off_where_it_moves_logits_or_pixels() -> None:
     wrong[0, :2] = 9
     assert results_agree(mask, mask) and not results_agree(mask, wrong)
     assert results_agree(logits[:, :1], logits[:, :1])
+
+
+class Session:
+    """An engine whose error is that of its tiles, in float64 steps; sums and tiles of 2x2 round apart."""
+
+    errors: ClassVar[dict[str, float]] = {}
+    started: ClassVar[list[str]] = []
+
+    def __init__(self, _: str, __: Path, options: dict[str, bool], ___: int) -> None:
+        tiles = "6x6" if options[FLAG] else "4x4" if options.get(FLAG43, True) else "2x2"
+        self.kind = tiles if options.get(SUMS, True) else "sums"
+        self.started.append(self.kind)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(len(self.kind) + 7 * int(self.kind[0], 36))
+        rounding = rng.standard_normal(x.shape) * self.errors[self.kind]
+        result: np.ndarray = x + rounding
+        return result
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("six", "four", "wanted"),
+    [
+        (1e-6, 1e-6, {FLAG: True}),
+        (6e-6, 1e-6, {FLAG: False}),
+        (6e-6, 3e-6, {FLAG: False, FLAG43: False}),
+    ],
+)
+def test_the_largest_tiles_are_taken_that_cost_no_exactness(
+    six: float, four: float, wanted: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = ir.from_model(conv(16, "pads = [1, 1, 1, 1]"))
+    ir.infer_shapes(graph)
+    net, x = lower_graph(graph), np.ones((1, 16, 24, 24))
+    monkeypatch.setattr(winograd63, "IsolatedSession", Session)
+    monkeypatch.setattr(Session, "errors", {"6x6": six, "4x4": four, "2x2": 1e-6, "sums": 1e-6})
+    monkeypatch.setattr(Session, "started", [])
+    assert winograd63.choose_tiles(net, Path(), {FLAG: False}, [x], 1, "measured") == wanted
+    assert Session.started == ["sums", "2x2", "6x6", "4x4"][: 4 - wanted[FLAG]]
+    assert winograd63.choose_tiles(net, Path(), {FLAG: False}, [x], 1, "off") == {FLAG: False, FLAG43: False}
+
+
+def test_masks_are_compared_by_pixels() -> None:
+    mask = np.arange(100, dtype=np.uint8).reshape(1, 10, 10)
+    one, two = mask.copy(), mask.copy()
+    one[0, 0, 0] = two[0, 1, :2] = 200
+    assert winograd63._as_exact([mask], [one], [one]) and winograd63._as_exact([mask], [two], [one])
+    assert not winograd63._as_exact([mask], [one], [two])
+
+
+def test_the_options_reach_the_engine(tmp_path: Path) -> None:
+    model = conv(16, "pads = [1, 1, 1, 1]")
+    x = np.random.default_rng(1).standard_normal((1, 16, 24, 24)).astype(np.float32)
+    results = []
+    for chosen in ("on", "measured", "off"):
+        (tmp_path / chosen).mkdir()
+        emitted = NCNN.emit(model, tmp_path / chosen, Settings(options={"winograd": chosen}, threads=1))
+        results.append(NCNN.load(tmp_path / chosen, emitted.options, 1).run(x))
+        assert emitted.options[FLAG] is (chosen == "on")  # of one convolution, the larger tiles always round more
+    assert 0 < np.abs(results[0] - results[2]).max() < 1e-5 * np.abs(results[2]).max()
