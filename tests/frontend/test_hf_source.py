@@ -123,9 +123,9 @@ def test_a_model_in_the_local_cache_is_found(weighted: Path, tmp_path: Path, mon
     shutil.copytree(weighted, snapshot)
     (tmp_path / "models--segc--tiny" / "refs").mkdir()
     (tmp_path / "models--segc--tiny" / "refs" / "main").write_text("0123")
-    from huggingface_hub import file_download
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(file_download.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     source = open_source("hf:segc/tiny")
     assert source.info.name == "hf:segc/tiny"
     assert source.info.checkpoint is not None
