@@ -46,6 +46,7 @@ from segc.passes.legalize.logic import LegalizeLogic as LegalizeLogic
 from segc.passes.legalize.lower_opset import LowerOpset as LowerOpset
 from segc.passes.legalize.name_dimensions import NameDimensions as NameDimensions
 from segc.passes.legalize.operand_ranks import LegalizeOperandRanks as LegalizeOperandRanks
+from segc.passes.legalize.product_prelu import LegalizeProductPRelu as LegalizeProductPRelu
 from segc.passes.legalize.repeated_operands import LegalizeRepeatedOperands as LegalizeRepeatedOperands
 from segc.passes.legalize.resize import LegalizeResize as LegalizeResize
 from segc.passes.legalize.shape_constants import LegalizeShapeConstants as LegalizeShapeConstants

@@ -347,6 +347,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     "variadic operands repeated": Invariant("no Max or Min is left with too few operands for the runtime"),
     "last axes reduced": Invariant("no reduction is left that the blocks of a kernel break"),
     "folded weights owned": Invariant("weights that a BatchNormalization is folded into have one reader"),
+    "no PRelu behind products": Invariant("no PRelu is left that the runtime fuses into a product wrongly"),
     "operands distinct": Invariant("no arithmetic is left whose operands are the same computed tensor"),
     "shape constants repeated": Invariant("no arithmetic of several sizes and one number is left"),
     "sizes gathered by numbers": Invariant("no Gather of a single size by a vector is left"),

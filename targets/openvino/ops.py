@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import onnx_graphsurgeon as gs
 
+from segc.passes.support.products import behind_product
 from segc.targets.checks import Check, no_subgraph
 
 _OPS = (
@@ -35,7 +36,17 @@ def no_axes_attribute(node: gs.Node) -> str | None:
     return f"axes={list(axes)} are an attribute, which OpenVINO ignores: it reduces all" if axes else None
 
 
+def no_slopes_behind_product(node: gs.Node) -> str | None:
+    """Several slopes are not fused into a matrix product, which takes them for one per column."""
+    return (
+        "several slopes behind a matrix product, which OpenVINO takes for its columns'"
+        if behind_product(node)
+        else None
+    )
+
+
 def capability_table() -> Mapping[str, tuple[Check, ...]]:
     """The checks of each supported op."""
     table: dict[str, tuple[Check, ...]] = dict.fromkeys(_OPS.split(), (no_subgraph,))
+    table["PRelu"] = (no_subgraph, no_slopes_behind_product)
     return {**table, **dict.fromkeys(_AXES_IGNORED, (no_subgraph, no_axes_attribute))}

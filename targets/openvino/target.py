@@ -5,6 +5,7 @@ from __future__ import annotations
 from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
 from segc.passes.legalize.arithmetic import LegalizeArithmetic
 from segc.passes.legalize.floor_division import LegalizeFloorDivision
+from segc.passes.legalize.product_prelu import LegalizeProductPRelu
 from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
 from segc.passes.performance.pad_channels_to_block import PadChannelsToBlock
 from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowConv
@@ -38,6 +39,7 @@ OPENVINO = Target(
         WinogradConv(channels=100, dilated_channels=120, by_products=True),
         LegalizeFloorDivision(),
         LegalizeArithmetic(IGNORED_AXES),
+        LegalizeProductPRelu(),
     ),
     boundary=any_tensor,
     accepts_uint8=True,
