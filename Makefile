@@ -9,7 +9,7 @@ JOBS ?= 2
 # Cells that together need every pass that any cell needs: written by tools/matrix_cover.py
 QUICK := docs/tables/matrix-quick.txt
 
-.PHONY: audit demo endurance test soak test-slow matrix matrix-quick pplnn-check fuzz check docs generated format clean
+.PHONY: audit demo endurance test soak test-slow matrix matrix-elsewhere matrix-quick pplnn-check fuzz check docs generated format clean
 
 demo: $(STAMP)  ## compile the demo model, segment a generated scene and a real photograph
 	$(BIN)/python examples/demo.py --out $(DEMO)
@@ -32,6 +32,10 @@ matrix-quick: $(STAMP)  ## the cells in QUICK, of all targets, static and dynami
 matrix: $(STAMP)  ## the exhaustive run: all 33 families, 660 cells, 20 minutes; before a release
 	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/tables/support-matrix.json \
 		--results docs/tables/pplnn-results.json -o $(MATRIX)
+
+matrix-elsewhere: $(STAMP)  ## 43 models of torchvision, smp, timm and transformers, 860 cells: hours; continues where it stopped
+	nice -n 19 $(BIN)/segc matrix --elsewhere --jobs $(JOBS) --timeout 3600 --state matrix-elsewhere.state \
+		-o docs/tables/elsewhere.md
 
 pplnn-check: $(STAMP)  ## PYPPL=FOLDER: probes, all families and random models in a build of ppl.nn (docs/pplnn.md)
 	-PYTHONPATH=.:$(PYPPL) $(BIN)/python tools/pplnn_probes.py   # what differs is listed; the rest runs all the same

@@ -27,6 +27,10 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--families", nargs="+", metavar="F", help="only these families (default: all 33)")
     p.add_argument("--zoo", action="store_true", help="every config of mmseg's zoo, static logits for ONNX Runtime")
     p.add_argument(
+        "--elsewhere", action="store_true",
+        help="models of torchvision, segmentation-models-pytorch, timm and transformers; --families names some",
+    )  # fmt: skip
+    p.add_argument(
         "--cells",
         type=Path,
         metavar="FILE",
@@ -74,7 +78,8 @@ def main(args: argparse.Namespace) -> int:
             print(f"{job.config}: {good} of {len(cells)} ok{''.join(f'; {r}' for r in reasons)}", flush=True)
 
     result = matrix(
-        families=args.families, zoo=args.zoo, cells=args.cells, targets=args.targets, shapes=args.shapes,
+        families=args.families, zoo=args.zoo, elsewhere=args.elsewhere, cells=args.cells, targets=args.targets,
+        shapes=args.shapes,
         outputs=args.outputs,
         size=arguments.shape(args.size) if args.size else None, jobs=args.jobs, timeout=args.timeout,
         scheduler=args.scheduler, state=args.state, baseline=args.baseline, results=args.results, out=args.out,

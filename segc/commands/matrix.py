@@ -17,6 +17,7 @@ from segc.support_matrix import page, ran_elsewhere, run
 from segc.support_matrix.cells import FAILED, OUTPUTS, SHAPES, Cell, Job
 
 _ZOO_SIZE = (128, 128)
+_ELSEWHERE_SIZE = (64, 64)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def matrix(
     *,
     families: Sequence[str] | None = None,
     zoo: bool = False,
+    elsewhere: bool = False,
     cells: str | Path | None = None,
     targets: Sequence[str] | None = None,
     shapes: Sequence[Literal["static", "dynamic"]] | None = None,
@@ -53,8 +55,10 @@ def matrix(
     """Compile and verify every family for every target, static and dynamic, logits and masks.
 
     families, targets, shapes, outputs: only these, default all. zoo: every config of mmseg's zoo instead, static logits
-    for ONNX Runtime. cells: a text file of the cells to fill instead, a line each: FAMILY TARGET SHAPE OUTPUT.
-    size: (height, width) in pixels, default the config's crop size, with zoo 128x128.
+    for ONNX Runtime. elsewhere: models of torchvision, segmentation-models-pytorch, timm and transformers instead,
+    which `families` names by library or source. cells: a text file of the cells to fill instead, a line each: FAMILY
+    TARGET SHAPE OUTPUT. size: (height, width) in pixels, default the config's crop size, with zoo 128x128, with
+    elsewhere 64x64.
     jobs: processes at a time. timeout: seconds for one config. scheduler: address of a Dask scheduler whose workers run
     the jobs. state: a file that remembers finished configs. baseline: JSON of an earlier result. results: JSON of a
     run on a machine with a GPU or a runtime built from source, for engines that do not run here. out: file for the page
@@ -68,17 +72,20 @@ def matrix(
             because="that is the name of the JSON file beside it", so=f"give {Path(out).with_suffix('.md')}",
         )  # fmt: skip
     before = page.read(Path(baseline)) if baseline is not None else None
-    elsewhere = page.read_all(Path(results)) if results is not None else None
-    asked = _jobs(families, zoo, cells, targets, shapes, outputs, size)
+    ran = page.read_all(Path(results)) if results is not None else None
+    if elsewhere:
+        asked = _jobs_elsewhere(families, zoo or cells is not None, targets, shapes, outputs, size)
+    else:
+        asked = _jobs(families, zoo, cells, targets, shapes, outputs, size)
     found = run.run(
         longest_first(asked, before or []), workers=jobs, timeout=timeout,
         state=None if state is None else Path(state), scheduler=scheduler, done=done,
     )  # fmt: skip
     order = {(job.family, config): index for index, job in enumerate(asked) for config in (job.config, *job.same)}
-    if elsewhere is not None:
-        found = ran_elsewhere.merged(found, *elsewhere)
+    if ran is not None:
+        found = ran_elsewhere.merged(found, *ran)
     found.sort(key=lambda cell: order[cell.family, cell.config])
-    content = page.to_json(found, _command(families, zoo, cells, targets, shapes, outputs, size))
+    content = page.to_json(found, _command(families, zoo, elsewhere, cells, targets, shapes, outputs, size))
     if out is not None:
         data = json.dumps(content, indent=1) + "\n"
         write_all({Path(out).with_suffix(".json"): data.encode(), Path(out): page.page_of(content).encode()})
@@ -87,11 +94,12 @@ def matrix(
 
 
 def _command(
-    families: Sequence[str] | None, zoo: bool, cells: str | Path | None, targets: Sequence[str] | None,
+    families: Sequence[str] | None, zoo: bool, elsewhere: bool, cells: str | Path | None, targets: Sequence[str] | None,
     shapes: Sequence[str] | None, outputs: Sequence[str] | None, size: tuple[int, int] | None,
 ) -> str:  # fmt: skip
     """The part of the command line that affects results."""
-    words = ["segc matrix", *(["--zoo"] if zoo else []), *(["--cells", str(cells)] if cells is not None else [])]
+    kind = [name for name, given in (("--zoo", zoo), ("--elsewhere", elsewhere)) if given]
+    words = ["segc matrix", *kind, *(["--cells", str(cells)] if cells is not None else [])]
     for name, given in (("families", families), ("targets", targets), ("shapes", shapes), ("outputs", outputs)):
         if given:
             words += [f"--{name}", *given]
@@ -104,6 +112,33 @@ def longest_first(jobs: list[Job], before: list[Cell]) -> list[Job]:
     for cell in before:
         seconds[cell.config] += sum(cell.seconds.values())
     return sorted(jobs, key=lambda job: -seconds[job.config])
+
+
+def _jobs_elsewhere(
+    names: Sequence[str] | None, clashes: bool, targets: Sequence[str] | None, shapes: Sequence[str] | None,
+    outputs: Sequence[str] | None, size: tuple[int, int] | None,
+) -> list[Job]:  # fmt: skip
+    """Jobs for models of other libraries. names: of libraries or sources, default all. Raises UsageError."""
+    from segc.support_matrix.elsewhere import ELSEWHERE
+    from segc.targets import registry
+
+    if clashes:
+        raise UsageError(
+            "--elsewhere names other models", code=Code.CONFLICTING_OPTIONS, because="--zoo or --cells is given too",
+            so="leave one of them out",
+        )  # fmt: skip
+    for name in targets or ():
+        registry.get(name)
+    known = {*ELSEWHERE, *ELSEWHERE.values()}
+    if unknown := set(names or ()) - known:
+        raise UsageError(
+            f"there is no library or source '{min(unknown)}' in the matrix", code=Code.UNKNOWN_NAME,
+            because=f"segc knows {', '.join(dict.fromkeys(ELSEWHERE.values()))}, and their models",
+            so=did_you_mean(min(unknown), known),
+        )  # fmt: skip
+    chosen = {name: library for name, library in ELSEWHERE.items() if not names or {name, library} & set(names)}
+    on, sizes, kinds = (tuple(targets or registry.names()), tuple(shapes or SHAPES), tuple(outputs or OUTPUTS))
+    return [Job(library, name, on, sizes, kinds, size or _ELSEWHERE_SIZE) for name, library in chosen.items()]
 
 
 def _jobs(

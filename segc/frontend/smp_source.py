@@ -49,7 +49,7 @@ def open_smp(
         kind="smp", name=folder.name if folder.is_dir() else f"smp:{name}",
         sha256=sha256_of_file(folder / "config.json") if folder.is_dir() else named_model.digest(smp=settings),
         mean=named_model.of_bytes(mean) if scaled else mean, std=named_model.of_bytes(std) if scaled else std,
-        channel_order=prepared["input_space"], in_channels=bands, channels=count,
+        channel_order=prepared["input_space"], in_channels=bands, channels=count, shape=_size(model),
     )  # fmt: skip
     return named_model.source_of(
         info, model, read=read, allow_mismatch=allow_mismatch, given=given, notes=notes,
@@ -126,6 +126,13 @@ def _built(settings: dict[str, Any]) -> nn.Module:
             code=Code.CONFIG_MODEL, because=f"{type(error).__name__}: {said}",
         ) from error  # fmt: skip
     return model
+
+
+def _size(model: nn.Module) -> tuple[int, int]:
+    """The (height, width) that a transformer's embedding of positions is for, or segc's default."""
+    sizes = (getattr(module, "img_size", None) for module in model.modules())
+    found = next((size for size in sizes if isinstance(size, tuple) and len(size) == 2), None)
+    return ModelInfo.shape if found is None else (int(found[0]), int(found[1]))
 
 
 def _preprocessing(encoder: str, given: Given, notes: Notes) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def trace(module: nn.Module, shape: Shape, *, opset: int, dynamic: bool = False)
     if not dynamic:
         return _traced(module, shape, None, opset)
     uneven = _uneven(module, shape)
+    if uneven == shape:
+        _require_other_sizes(module, shape)
     try:
         return _traced(module, (2, *uneven[1:]), (0, 2, 3), opset)  # a batch of 1 would be traced as a constant
     except (CompileError, ShapeError) as error:  # or the model itself takes one image at a time
@@ -92,6 +94,19 @@ def _uneven(module: nn.Module, shape: Shape) -> Shape:
         if accepts(module, (batch, channels, *sides)) is None:
             return (batch, channels, *sides)
     return shape
+
+
+def _require_other_sizes(module: nn.Module, shape: Shape) -> None:
+    """Refuse a model that runs at one size only, such as a transformer with an embedding for each place."""
+    batch, channels, height, width = shape
+    if accepts(module, shape) is not None:
+        return
+    others = [accepts(module, (batch, channels, height + more, width + more)) for more in (64, 128)]
+    if None not in others:
+        raise ShapeError(
+            f"the model runs at {height}x{width} only", code=Code.FIXED_SHAPE,
+            because=f"at {height + 64}x{width + 64}: {others[0]}", so=f"compile with --shape {height}x{width}",
+        )  # fmt: skip
 
 
 def _name_dynamic_dims(model: onnx.ModelProto) -> None:

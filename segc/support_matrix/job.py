@@ -24,6 +24,7 @@ from segc.frontend.model import Source
 from segc.parity.limits import NEAR_TIE, of_matrix
 from segc.parity.reference import reference_of
 from segc.support_matrix.cells import CANNOT, FAILED, HYBRID, OK, Cell, Job
+from segc.support_matrix.elsewhere import written
 
 _REASONS = 3
 
@@ -34,11 +35,12 @@ def run_job(job: Job) -> list[Cell]:
 
     torch.set_num_threads(job.threads)
     cache, cells = CompileCache(), list[Cell]()
-    try:
-        job = replace(job, size=accepted_size(job, cache))
-    except SegcError as refusal:
-        return job.all(CANNOT, _reason(refusal))
     with tempfile.TemporaryDirectory() as folder:
+        source = written(job.config, Path(folder))
+        try:
+            job = replace(job, size=accepted_size(job, cache, source))
+        except SegcError as refusal:
+            return job.all(CANNOT, _reason(refusal))
         traced = ""
         for index, (shape, target, output) in enumerate(job.places()):
             if shape != traced:
@@ -50,7 +52,7 @@ def run_job(job: Job) -> list[Cell]:
             error, agreement = limits(target)
             out = Path(folder) / str(index)
             request = Request(
-                job.config, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
+                source, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
                 threads=job.threads, out=out, **size,
             )  # fmt: skip
             cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, cache=cache)))  # type: ignore[misc]
@@ -106,14 +108,14 @@ def _figures(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def accepted_size(job: Job, cache: CompileCache) -> tuple[int, int]:
+def accepted_size(job: Job, cache: CompileCache, source_name: str | None = None) -> tuple[int, int]:
     """The job's size or, if PyTorch does not run the model at it, the config's crop size.
 
     Raises SourceError if the model cannot be built, ShapeError if PyTorch runs it at neither size.
     """
     from segc.frontend.trace import accepts
 
-    source = open_shared(Request(job.config, mode="whole"), cache)
+    source = open_shared(Request(source_name or job.config, mode="whole"), cache)
     assert source.module is not None
     sizes = dict.fromkeys(size for size in (job.size, source.info.shape) if size is not None)
     failures: dict[str, list[str]] = {}

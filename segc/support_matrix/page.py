@@ -16,8 +16,16 @@ from segc.support_matrix import ran_elsewhere
 from segc.support_matrix.cells import CANNOT, HYBRID, OK, OUTPUTS, SHAPES, Cell
 
 _VERSIONS = (
-    "segc", "torch", "mmsegmentation", "onnx", "onnxruntime", "openvino", "ncnn", "tensorrt-rtx-cu12-bindings",
+    "segc",
+    "torch",
+    "mmsegmentation",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "ncnn",
+    "tensorrt-rtx-cu12-bindings",
 )  # fmt: skip
+_LIBRARIES = ("torchvision", "segmentation-models-pytorch", "timm", "transformers")  # of models from elsewhere
 
 _STEPS = ("export", "passes", "emit", "load", "verify")
 
@@ -72,7 +80,8 @@ def _word(cell: Cell) -> str:
 
 def to_json(cells: Sequence[Cell], command: str) -> dict[str, Any]:
     """All cells, with the command and the package versions that they were made with."""
-    content = {"command": command, "versions": versions(), "cells": [asdict(cell) for cell in cells]}
+    libraries = _LIBRARIES if any(cell.family in _LIBRARIES for cell in cells) else ()
+    content = {"command": command, "versions": versions(libraries), "cells": [asdict(cell) for cell in cells]}
     elsewhere = ran_elsewhere.ran_with(cells)
     return {**content, ran_elsewhere.KEY: elsewhere} if elsewhere else content
 
@@ -108,10 +117,10 @@ def read_all(path: Path) -> tuple[dict[str, Any], list[Cell]]:
         ) from error
 
 
-def versions() -> dict[str, str]:
+def versions(more: Sequence[str] = ()) -> dict[str, str]:
     """The installed versions of the packages that affect the results."""
     found = {}
-    for name in _VERSIONS:
+    for name in (*_VERSIONS, *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
