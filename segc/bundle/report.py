@@ -64,7 +64,7 @@ class FileCase:
     tensor_error: Figure | None
     agreement: Figure | None
     equal: Figure | None
-    rounding: Figure | None = None
+    rounding: Figure | None = field(default=None, metadata=OMITTABLE)
 
 
 @dataclass(frozen=True, kw_only=True)

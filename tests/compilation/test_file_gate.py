@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from segc.bundle import report
 from segc.bundle.manifest import Manifest
+from segc.bundle.typed import decode
 from segc.compilation import file_gate
 from segc.compilation.file_gate import FileCheck
 from segc.errors import Code, ParityError
@@ -111,6 +113,13 @@ def test_near_ties_are_what_the_measured_rounding_explains(bound: float | None, 
     assert (not found.failures, case.agreement, case.equal, case.rounding) == (fine, float(fine), 0.0, bound)
     assert len(asked) == 1 and len(asked[0]) == 4
     assert ("rounding" in case.to_json()) == (bound is not None)
+
+
+def test_a_case_is_read_from_reports_with_and_without_its_rounding() -> None:
+    case = file_gate.FileCase("a", (3, 5), 0.0, 1.0, 1.0)
+    for written in (case, replace(case, rounding=1e-6)):
+        plain = written.to_json()
+        assert decode(report.FileCase, plain, "files").rounding == written.rounding
 
 
 def test_rounding_is_not_measured_where_masks_are_equal_or_it_fails() -> None:
