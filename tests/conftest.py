@@ -8,12 +8,19 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.helpers.order import LONGEST_FIRST
 
 TESTS = Path(__file__).parent
 RANKS = {TESTS / name: at for at, name in enumerate(LONGEST_FIRST)}
+
+# no test may fail because the machine is busy
+hypothesis.settings.register_profile(
+    "busy machines", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machines")
 
 
 def pytest_configure() -> None:

@@ -59,10 +59,10 @@ def open_python(
     given = given or Given()
     meta = getattr(module_file, "meta", {})
     said = meta if isinstance(meta, dict) else {}
-    info = _info(module_file, path, channels)
-    alone = bound(model, said.get("inputs", {}), path.stem)
+    alone = bound(model, _inputs(said, path), path.stem)
     if channels is None and "in_channels" not in said:
-        info = _info(module_file, path, input_channels(alone, given.mean or said.get("mean")))
+        channels = input_channels(alone, given.mean or said.get("mean"))
+    info = _info(module_file, path, channels)
     notes = Notes()
     if checkpoint is not None:
         read = read_checkpoint(checkpoint)
@@ -139,6 +139,17 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
     )
 
 
+def _inputs(meta: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The constants of the model's other inputs. They are read first: the number of channels is found by a run."""
+    inputs = meta.get("inputs", {})
+    if not isinstance(inputs, dict):
+        raise SourceError(
+            f"`meta` of '{path}' is not understood", code=Code.PYTHON_CONTRACT,
+            because=f"inputs is a {type(inputs).__name__}, no dictionary of constants", so=_META_HELP,
+        )  # fmt: skip
+    return inputs
+
+
 def _info(module: ModuleType, path: Path, channels: int | None) -> ModelInfo:
     """channels: in place of meta's."""
     meta = getattr(module, "meta", {})
@@ -183,8 +194,6 @@ def _why_not(info: ModelInfo, meta: dict[str, Any]) -> str | None:
             return f"{key} has {len(values)} numbers, the input {info.in_channels} channels"
     if not all(info.std):
         return "std has a zero"
-    if not isinstance(meta.get("inputs", {}), dict):
-        return f"inputs is a {type(meta['inputs']).__name__}, no dictionary of constants"
     if not callable(meta.get("predict", len)):
         return f"predict is a {type(meta['predict']).__name__}, no function of an image's path"
     if info.channel_order not in ("RGB", "BGR"):

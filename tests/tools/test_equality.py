@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.equality_sources import KINDS, Kind, Made
 from tools import equality
 
-QUICK = ("ONNX: Softmax", "ONNX: class map", "ONNX: side output first", "Python: predict of colour images")
+QUICK = ("ONNX: Softmax", "ONNX: class map", "ONNX: side output first", "Python: predict of grey images")
 
 
 def named(name: str) -> Kind:
