@@ -194,7 +194,7 @@ def test_a_command_that_is_killed_at_any_point_leaves_the_old_or_the_new(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="TensorRT for RTX is built on Linux")
 def test_a_build_that_is_killed_at_any_point_leaves_the_bundle(worker: Worker, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx")
+    pytest.importorskip("tensorrt_rtx_bindings")
     old, folder = tmp_path / "old", tmp_path / "w"
     old.mkdir()
     words = ["compile", str(onnx_file(old)), "--target", "tensorrt", "--defer", "-o", str(old / "b")]
