@@ -133,8 +133,12 @@ def _sources(cone: list[gs.Node]) -> list[gs.Tensor]:
 
 
 def execute_symbolically(x: gs.Tensor, cone: list[gs.Node], root: gs.Node) -> Cells | None:
-    """The output of `root` in cells of `x`; None if it depends on another tensor or an op has no symbolic result."""
+    """The output of `root` in cells of `x`; None if it depends on another tensor or an op has no symbolic result, or if
+    x is too large.
+    """
     height, width = x.shape[2:]
+    if height * width > LARGEST:
+        return None
     start = np.arange(height * width).reshape(height, width)
     known: dict[int, Cells] = {id(x): Cells((0, 1, None, None), (start,), np.ones((height, width)))}
     for node in cone:

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
+from google.protobuf.message import Message
 
 from segc.errors import Code, SourceError
 
@@ -61,6 +62,7 @@ class External:
 def check(model: onnx.ModelProto, path: Path) -> None:
     """Refuse what cannot be a model. Raises SourceError."""
     try:
+        _check_texts(model)
         _check_imports(model)
         _check_functions(model)
         _check_graph(model.graph, _Scope(set(), set()), 0)
@@ -68,6 +70,18 @@ def check(model: onnx.ModelProto, path: Path) -> None:
         raise SourceError(
             f"'{path}' is not a valid ONNX model", code=Code.NOT_ONNX, because=str(unfit), so="export it again"
         ) from unfit
+
+
+def _check_texts(message: Message) -> None:
+    """Every name is text: protobuf hands out bytes where a file has something else."""
+    for field, value in message.ListFields():
+        for part in value if field.is_repeated else (value,):
+            if field.type == field.TYPE_MESSAGE:
+                _check_texts(part)
+            elif field.type == field.TYPE_STRING:
+                _require(isinstance(part, str), f"a {field.name} is not text: {part!r:.60}")
+            else:
+                break
 
 
 def external(tensor: Tensor, path: Path) -> External:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mutants import ATTEMPTS, campaign
+from tests.helpers.mutants import ATTEMPTS, campaign, tried
 
 COUNT = int(os.environ.get("SEGC_MUTANTS", "120"))
 
@@ -22,3 +22,9 @@ def test_every_mutant_is_answered_or_refused(kind: str, tmp_path: Path) -> None:
     assert faults == []
     assert sum(counts.values()) == COUNT
     assert counts["ok" if kind == "image" else "refused"] > 0, counts
+
+
+@pytest.mark.parametrize("seed", [1911, 2659, 2747, 3533])
+def test_mutants_that_were_not_understood_once(seed: int, tmp_path: Path) -> None:
+    """An axis that is not there to split, names that are no text, a map of 12 billion cells."""
+    assert tried("onnx", seed, str(tmp_path)) in ("ok", "refused")

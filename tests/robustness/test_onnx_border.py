@@ -243,3 +243,20 @@ def test_any_cut_of_a_file_is_a_message(tmp_path: Path) -> None:
 
 def test_the_largest_shape_is_judged_in_values() -> None:
     assert LARGEST_TENSOR == 1 << 40
+
+
+@pytest.mark.parametrize("field", ["graph", "node", "tensor", "dimension", "doc"])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, field: str) -> None:
+    model = base()
+    del model.opset_import[1]
+    named = {
+        "graph": lambda name: setattr(model.graph, "name", name),
+        "node": lambda name: setattr(model.graph.node[0], "name", name),
+        "tensor": lambda name: setattr(model.graph.initializer[0], "doc_string", name),
+        "dimension": lambda name: setattr(model.graph.input[0].type.tensor_type.shape.dim[0], "dim_param", name),
+        "doc": lambda name: setattr(model, "doc_string", name),
+    }
+    named[field]("nameqqq")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString().replace(b"nameqqq", b"name\x80qq"))
+    with pytest.raises(SourceError, match="is not text: b'name"):
+        parse_model(tmp_path / "m.onnx")

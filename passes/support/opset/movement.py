@@ -47,6 +47,8 @@ def _split(site: Site) -> OlderNode:
     attrs = dict(node.attrs)
     sizes, parts = site.constant(1, "split sizes"), attrs.pop("num_outputs", None)
     axis = attrs.get("axis", 0)
+    if x.shape is not None and not -len(x.shape) <= axis < len(x.shape):
+        raise RewriteNotApplicable(f"it has no axis {axis} to split")
     side = None if x.shape is None else x.shape[axis]
     if sizes is None and parts is not None:
         if not isinstance(side, int):
