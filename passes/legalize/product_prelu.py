@@ -11,12 +11,12 @@ Must not fire: one slope for all; slopes that are computed, or not finite (0 tim
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE, SINGLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, typed
+from segc.passes.support.builder import Builder, rewrite, standard
+from segc.passes.support.prelu import constant_slopes, two_terms
 from segc.passes.support.products import behind_product
 
 
@@ -36,11 +36,4 @@ class LegalizeProductPRelu(Pass):
 
 def expand(b: Builder) -> gs.Tensor:
     """Build the two terms. Raises RewriteNotApplicable."""
-    x, slope = b.node.inputs
-    typed(x)
-    if not isinstance(slope, gs.Constant):
-        raise RewriteNotApplicable("its slope is not constant")
-    if not np.isfinite(slope.values).all():
-        raise RewriteNotApplicable("a slope is not finite")
-    below = b.op("Mul", "scaled", b.op("Min", "below", x, b.const("zero", 0, x.dtype)), slope)
-    return b.op("Add", "bent", b.op("Relu", "above", x), below)
+    return two_terms(b, constant_slopes(b))

@@ -20,8 +20,9 @@ import onnx_graphsurgeon as gs
 
 from segc.graph.invariants import PORTABLE
 from segc.passes.base import Pass, PassResult
-from segc.passes.support.builder import Builder, RewriteNotApplicable, rewrite, standard, typed
+from segc.passes.support.builder import Builder, rewrite, standard
 from segc.passes.support.costs import CHANNEL_BLOCK
+from segc.passes.support.prelu import constant_slopes, two_terms
 
 
 class ExpandPRelu(Pass):
@@ -40,12 +41,7 @@ class ExpandPRelu(Pass):
 
 def expand(b: Builder) -> gs.Tensor:
     """Build the nodes that replace one PRelu. Raises RewriteNotApplicable."""
-    x, slope = b.node.inputs
-    typed(x)
-    if not isinstance(slope, gs.Constant):
-        raise RewriteNotApplicable("its slope is not constant")
-    if not np.isfinite(slope.values).all():
-        raise RewriteNotApplicable("a slope is not finite")
+    x, slope = b.node.inputs[0], constant_slopes(b)
     if (slopes := _slope_per_channel(x, slope.values)) is not None:
         below = _scale_channels(
             b, "below", b.op("Relu", "turned", _scale_channels(b, "negative", x, -np.ones_like(slopes))), -slopes
@@ -53,8 +49,7 @@ def expand(b: Builder) -> gs.Tensor:
         return b.op("Add", "bent", b.op("Relu", "above", x), below)
     if ((slope.values > 0) & (slope.values <= 1)).all():  # a slope of 0 would make NaN of infinity
         return b.op("Max", "bent", x, b.op("Mul", "scaled", x, slope))
-    below = b.op("Mul", "scaled", b.op("Min", "below", x, b.const("zero", 0, x.dtype)), slope)
-    return b.op("Add", "bent", b.op("Relu", "above", x), below)
+    return two_terms(b, slope)
 
 
 def _slope_per_channel(x: gs.Tensor, slope: np.ndarray) -> np.ndarray | None:

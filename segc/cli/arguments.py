@@ -92,13 +92,18 @@ def add_given(parser: argparse.ArgumentParser) -> None:
         "--dequantize", action="store_true",
         help="compute a quantized ONNX file in float32: what its integers stand for, without their rounding",
     )  # fmt: skip
-    group.add_argument(
-        "--trust-remote-code", action="store_true",
-        help="run the Python code in the folder of an hf: model that transformers has no class for",
-    )  # fmt: skip
+    add_trust(group)
     group.add_argument(
         "--output-values", metavar="V",
         help="what the output holds: logits, probabilities or classes (default: found out)",
+    )  # fmt: skip
+
+
+def add_trust(group: argparse._ActionsContainer) -> None:
+    """Add --trust-remote-code."""
+    group.add_argument(
+        "--trust-remote-code", action="store_true",
+        help="run the Python code in the folder of an hf: model that transformers has no class for",
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def add_parser(commands: Any) -> None:
         "--allow-file-difference", action="store_true",
         help="accept that `segment` differs from the source's own way from a file to a mask",
     )  # fmt: skip
+    arguments.add_trust(p)
     arguments.add_python(p)
     arguments.add_native_limits(p)
     arguments.add_common(p)
@@ -45,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
             min_agreement=args.min_agreement, threads=args.threads,
             memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
             skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
-            python=args.python,            progress=progress,
+            python=args.python, trust_remote_code=args.trust_remote_code, progress=progress,
         )  # fmt: skip
     if args.json:
         cases, files = ([case.to_json() for case in found] for found in (result.cases, result.files))

@@ -60,6 +60,7 @@ def verify(
     skip_transforms: Sequence[str] = (),
     allow_file_difference: bool = False,
     python: bool = False,
+    trust_remote_code: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Compare a bundle's engine with its source on noise and a photograph, or on the user's images.
@@ -67,6 +68,7 @@ def verify(
     images: a file or folder; each image is preprocessed as `segment` does. public_key: a key of minisign, as a file or
     in base64, that must have signed the bundle. memory_limit (GiB), time_limit (seconds): of libraries that look at an
     ONNX source. channels, skip_transforms, allow_file_difference: as at compile time. python: as in `segc.load`.
+    trust_remote_code: as at compile time.
     Raises BundleError (damaged or not signed), SourceError (another source or checkpoint), ParityError (a limit is
     missed).
     """
@@ -83,7 +85,7 @@ def verify(
         opened = open_source(
             source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
             mode=engine.manifest.inference.mode, channels=channels, skipped=tuple(skip_transforms),
-            given=_given(engine.manifest),
+            given=_given(engine.manifest, trust_remote_code),
         )  # fmt: skip
         _require_same(engine.manifest, opened)
         progress("comparing")
@@ -135,13 +137,13 @@ def _reference(manifest: Manifest, opened: Source) -> Callable[[np.ndarray], np.
     return reference
 
 
-def _given(manifest: Manifest) -> Given | None:
+def _given(manifest: Manifest, trust_remote_code: bool) -> Given | None:
     """What the user said about the output at compile time."""
     if manifest.source.kind == "mmseg":
         return None
     return Given(
         classes=manifest.classes, output_name=manifest.source.output, output_values=manifest.source.values,
-        dequantize=bool(manifest.source.dequantized),
+        dequantize=bool(manifest.source.dequantized), trust_remote_code=trust_remote_code,
     )  # fmt: skip
 
 

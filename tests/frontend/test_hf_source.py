@@ -152,6 +152,10 @@ def test_code_in_the_folder_is_refused_unless_asked_for(tmp_path: Path) -> None:
     assert (tmp_path / "ran").exists()
     assert source.module is not None
     assert source.module(torch.rand(1, 3, 64, 64)).shape == (1, 5, 16, 16)
+    made = segc.compile(f"hf:{folder}", out=tmp_path / "b", shape=(64, 64), trust_remote_code=True)
+    with pytest.raises(SourceError, match="Python code of its own folder"):
+        segc.verify(made.path, source=f"hf:{folder}")
+    assert segc.verify(made.path, source=f"hf:{folder}", trust_remote_code=True).cases
 
 
 def test_half_precision_weights_are_widened_and_said(tmp_path: Path) -> None:
