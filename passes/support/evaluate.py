@@ -6,7 +6,7 @@ ONNX Runtime receives weights as inputs, so that no model is serialized together
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,12 @@ def by_reference(node: gs.Node, opset: int) -> list[np.ndarray]:
 
 
 def by_runtime(node: gs.Node, opset: int) -> list[np.ndarray]:
-    """The outputs of a node with constant inputs, by ONNX Runtime. Raises CannotRun."""
+    """The outputs of a node with constant inputs, by ONNX Runtime. Raises CannotRun, for a sequence too."""
     feeds = {t.name: array(t) for t in node.inputs if not t.is_empty()}
-    return list(run_model(one_node(node, opset), feeds).values())
+    found = run_model(one_node(node, opset), feeds)
+    if unknown := [t.name for t in node.outputs if not t.is_empty() and t.name not in found]:
+        raise CannotRun(f"{', '.join(unknown)} holds a sequence")
+    return list(found.values())
 
 
 def array(constant: gs.Constant) -> np.ndarray:
@@ -125,4 +128,13 @@ def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays
         raise
     except Exception as error:  # ONNX Runtime's exception types have no common base
         raise CannotRun(str(error).splitlines()[0][:200]) from error
-    return dict(zip(names, values, strict=True))
+    return dict(tensors(dict(zip(names, values, strict=True))))
+
+
+def tensors(outputs: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """The outputs by name; each tensor of a sequence is one."""
+    for name, value in outputs.items():
+        if isinstance(value, list):
+            yield from tensors({f"{name}[{at}]": each for at, each in enumerate(value)})
+        else:
+            yield name, np.asarray(value)

@@ -51,7 +51,8 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     p.add_argument(
         "--decode", choices=("graph", "host", "auto"),
-        help="where masks are made: in the engine's graph (default), on the host by segc's runtime, or the faster one",
+        help="where masks are made: in the engine's graph (default), on the host by segc's runtime (default for hf:,"
+        " smp: and torchvision: sources), or the faster one",
     )  # fmt: skip
     p.add_argument(
         "--input", choices=("float32", "uint8"), default="float32",

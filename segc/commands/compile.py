@@ -101,7 +101,8 @@ def compile(
     checkpoint: path of a .pth file. allow_mismatch: load the keys that fit, and ignore the others.
     precision: "fp32", or "fp16", "bf16" or "int8" if the target offers it. calibration: folder of images for int8.
     output: "logits" or "mask"; by default logits, except for mmseg models on targets where masks are faster.
-    decode: where masks are made: in the "graph" (default), on the "host" by segc's runtime, or "auto": measure both.
+    decode: where masks are made: in the "graph" (default), on the "host" by segc's runtime (default for models of other
+    libraries), or "auto": measure both.
     input: "float32", normalized, or "uint8" images, which the engine normalizes.
     mode: "whole" or "slide"; by default the config's.
     verify: run the parity gate. max_error, min_agreement: limits other than the target's.

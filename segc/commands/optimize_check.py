@@ -6,7 +6,7 @@ Both files run unchanged in ONNX Runtime, in a child process, on the same random
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,16 +173,7 @@ def run(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> evaluate.Arrays
         raise evaluate.CannotRun(str(error).splitlines()[0][:200]) from error
     except ChildEnded as error:
         raise evaluate.CannotRun(error.reason) from error
-    return dict(_tensors(outputs))
-
-
-def _tensors(outputs: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """The outputs by name; each tensor of a sequence is one."""
-    for name, value in outputs.items():
-        if isinstance(value, list):
-            yield from _tensors({f"{name}[{at}]": each for at, each in enumerate(value)})
-        else:
-            yield name, np.asarray(value)
+    return dict(evaluate.tensors(outputs))
 
 
 class _NoInput(Exception):  # noqa: N818 - caught in this module

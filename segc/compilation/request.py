@@ -11,6 +11,7 @@ from segc.bundle.preprocessing import Gray, Normalize, Rerange
 from segc.compilation import mask_placement
 from segc.compilation.cache import CompileCache
 from segc.errors import Code, ShapeError, UsageError
+from segc.frontend import named
 from segc.frontend.given import Given
 from segc.frontend.model import ModelInfo, Notes, Source
 from segc.frontend.source import open_source
@@ -213,7 +214,14 @@ def with_output(request: Request, target: targets.Target, info: ModelInfo, notes
     """The request with its output: the requested one, or the target's default.
 
     A mask is the default only for mmseg models that run whole: other sources do not say that their output is classes.
+    Masks of library models are made by segc's runtime where the request does not say: the libraries resize logits to
+    the image, and a mask that the graph has made at the network's size can only be resized by nearest neighbour.
     """
+    if request.output == "mask" and request.decode is None and info.kind in named.KINDS:
+        notes.add(
+            "segc's runtime makes the masks, of logits resized to the image; --decode graph puts them in the engine"
+        )
+        return replace(request, decode="host")
     if request.output is not None:
         return request
     if target.output == "logits" or info.kind != "mmseg" or info.mode == "slide":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_NAMED = re.compile(r"(hf|smp|torchvision):(.*)", re.DOTALL)
+KINDS = ("hf", "smp", "torchvision")
+_NAMED = re.compile(rf"({'|'.join(KINDS)}):(.*)", re.DOTALL)
 
 
 def split(source: str | Path) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What an ONNX file and the files beside it say about preprocessing and classes, in the forms in use.
+"""What a file of a model and the files beside it say about preprocessing and classes, in the forms in use.
 
 OpenVINO's ModelAPI writes `model_info mean_values` and its like, for values 0 to 255; QGIS's deepness writes JSON in
 `standardization_mean` and its like, for values 0 to 1; Ultralytics writes `names`. Hugging Face keeps a
@@ -63,13 +63,16 @@ class Described:
 
 
 def described(props: Mapping[str, str], path: Path) -> Described:
-    """What the metadata of the file at `path` says, or else the files beside it."""
+    """What the metadata of the file at `path` says, or else the files in it or beside it.
+
+    props: keys and values in the file; the names of Hugging Face's files are keys of files in it.
+    """
     found = Described()
     for name, read in (("ModelAPI's metadata", _of_model_api), ("deepness's metadata", _of_deepness)):
         if not found.by and read(props, found):
             found.by.append(name)
     if not found.by:
-        _beside(path, found)
+        _of_hugging_face(props, path, found)
     return found
 
 
@@ -95,12 +98,13 @@ def _of_deepness(props: Mapping[str, str], found: Described) -> bool:
     return bool(found.mean or found.classes)
 
 
-def _beside(path: Path, found: Described) -> None:
-    config = _file(path.parent / BESIDE)
+def _of_hugging_face(props: Mapping[str, str], path: Path, found: Described) -> None:
+    config, labels = (
+        _value(props[name]) if name in props else _file(path.parent / name) for name in (BESIDE, "config.json")
+    )
     if isinstance(config, dict):
         found.by.append(BESIDE)
         _of_processor(config, found)
-    labels = _file(path.parent / "config.json")
     if isinstance(labels, dict) and (names := names_of(labels)):
         found.by.append("config.json")
         found.classes = names

@@ -7,10 +7,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from segc.bundle.canonical_json import sha256_of_file
 from segc.errors import CheckpointError, Code, MissingPackageError, SourceError
+from segc.frontend import onnx_metadata
 from segc.frontend.given import Given
 from segc.frontend.model import ModelInfo, Source
 from segc.frontend.model_inputs import more_inputs
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 
 _PICKLED = ("custom_obj_", "opaque_obj_")  # files of an archive that only running code can read
 _DEFAULT = 512  # of a side that the program leaves open
+_EXTRA, _LARGEST = "extra", 1 << 24  # folder of the texts that torch.export.save took; bytes of one that is read
+_NO_PREPROCESSING = (
+    "a program of torch.export says nothing about preprocessing: images are fed as RGB values 0 to 255, unscaled"
+)
+_NO_OWN_WAY = (
+    "masks of files are not compared: a program of torch.export has no way of its own from a file to a mask; a Python"
+    ' file that loads it can name one in meta["predict"]'
+)
 
 
 def is_torchscript(path: Path) -> bool:
@@ -61,7 +71,7 @@ def open_pt2(path: Path, given: Given | None, channels: int | None) -> Source:
     given, notes = given or Given(), []
     program = _loaded(path)
     shape = _image_of(program, path)
-    module = _module(program.module())
+    module = settled(program.module())
     if narrow := sorted({str(t.dtype)[6:] for t in module.state_dict().values() if t.dtype in NARROW}):
         notes.append(
             f"the program is in {' and '.join(narrow)}: the engine, and what it is compared with, compute the same in"
@@ -79,9 +89,39 @@ def open_pt2(path: Path, given: Given | None, channels: int | None) -> Source:
         shape=(fixed[0] or _DEFAULT, fixed[1] or _DEFAULT), batch=shape[0] if isinstance(shape[0], int) else 1,
         mean=(0.0,) * shape[1], std=(1.0,) * shape[1],
     )  # fmt: skip
-    info = given.applied(info)
+    metadata = onnx_metadata.described(_texts(path), path)
+    described = metadata.applied(info, free=fixed == (None, None))
+    info = given.applied(described)
+    if metadata.by:
+        notes.append(metadata.note(described))
+    elif given.mean is None and given.std is None and given.scale is None:
+        notes.append(_NO_PREPROCESSING)
     asked = Asked(given.output_name, given.output_values, len(info.classes))
-    return Source(info, PlainLogits(module, asked).eval(), notes=tuple(notes))
+    return Source(info, PlainLogits(module, asked).eval(), notes=(*notes, _NO_OWN_WAY))
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """The texts that `torch.export.save(..., extra_files=)` put into the file, by name."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for item in archive.infolist():
+            parts = item.filename.split("/", 2)
+            if len(parts) == 3 and parts[1] == _EXTRA and item.file_size <= _LARGEST:
+                found[parts[2]] = archive.read(item).decode(errors="replace")
+    return found
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """The model, whose exported programs, also deep inside it, bear `eval`: they raise where it is called.
+
+    Such a program is neither in training nor in evaluation; torch.export took it as it was.
+    """
+    from torch import fx, nn
+
+    for part in model.modules():
+        if isinstance(part, fx.GraphModule) and "train" in vars(part):
+            part.__dict__.update(train=MethodType(nn.Module.train, part), eval=MethodType(nn.Module.eval, part))
+    return model
 
 
 def _loaded(path: Path) -> torch.export.ExportedProgram:
@@ -149,23 +189,3 @@ def _image_of(program: torch.export.ExportedProgram, path: Path) -> tuple[Any, .
     if others := [name for name in inputs if name not in images]:
         raise more_inputs(path.stem, others)
     return tuple(next(iter(images.values())).shape)
-
-
-def _module(program: nn.Module) -> nn.Module:
-    from torch import nn
-
-    class Program(nn.Module):
-        """An exported program, which is neither in training nor in evaluation."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.program = program
-
-        def train(self, mode: bool = True) -> Program:
-            self.training = mode
-            return self
-
-        def forward(self, x: torch.Tensor) -> Any:
-            return self.program(x)
-
-    return Program()

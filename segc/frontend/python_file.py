@@ -17,6 +17,7 @@ from segc.frontend.given import Given
 from segc.frontend.input_channels import input_channels
 from segc.frontend.model import DEFAULT_SHAPE, ModelInfo, Notes, Source, pair
 from segc.frontend.model_inputs import bound
+from segc.frontend.pt2_file import settled
 from segc.frontend.python_on_files import PythonOnFiles
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _run(path: Path) -> ModuleType:
 
 
 def _model(module: ModuleType, path: Path) -> nn.Module:
-    from torch import nn
+    from torch import export, nn
 
     model: Any = getattr(module, "model", None)
     if model is None and callable(getattr(module, "build_model", None)):
@@ -125,8 +126,10 @@ def _model(module: ModuleType, path: Path) -> nn.Module:
                 where=_line(error, path),
                 so="correct it; it is called without arguments",
             ) from error
+    if isinstance(model, export.ExportedProgram):
+        model = model.module()
     if isinstance(model, nn.Module):
-        return model
+        return settled(model)
     names = [name for name in vars(module) if not name.startswith("_")]
     found = (
         f"'model' is a {type(model).__name__}" if model is not None else f"it defines {', '.join(names) or 'nothing'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,9 +35,12 @@ def open_session(
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def run_once(content: bytes, outputs: list[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Outputs of a serialized model, by a session that gives its memory back. Raises what ONNX Runtime raises."""
-    return [np.asarray(value) for value in open_session(content, arena=False).run(outputs, dict(feeds))]
+def run_once(content: bytes, outputs: list[str], feeds: Mapping[str, np.ndarray]) -> list[Any]:
+    """Outputs of a serialized model, by a session that gives its memory back: arrays, or lists for sequences.
+
+    Raises what ONNX Runtime raises.
+    """
+    return list(open_session(content, arena=False).run(outputs, dict(feeds)))
 
 
 def outputs_of(model: Path | bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -52,7 +52,8 @@ def run_job(job: Job) -> list[Cell]:
             error, agreement = limits(target)
             out = Path(folder) / str(index)
             request = Request(
-                source, target=target, output=output, mode="whole", max_error=error, min_agreement=agreement,
+                source, target=target, output=output, decode="graph" if output == "mask" else None, mode="whole",
+                max_error=error, min_agreement=agreement,
                 threads=job.threads, out=out, **size,
             )  # fmt: skip
             cells.append(_cell(job, target, shape, output, lambda r=request: compile_request(r, cache=cache)))  # type: ignore[misc]

@@ -54,9 +54,23 @@ def test_logits_at_a_quarter_are_resized_to_the_picture_in_one_step(weighted: Pa
     assert segc.load(bundle.path).run(x)["logits"].shape == (1, 5, 16, 24)
 
 
-def test_masks_of_the_host_are_resized_in_one_step_too(weighted: Path, tmp_path: Path) -> None:
-    bundle = segc.compile(f"hf:{weighted}", output="mask", decode="host", out=tmp_path / "bundle")
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino", "ncnn"])
+def test_masks_equal_the_librarys_on_files_unless_the_engine_makes_them(
+    weighted: Path, tmp_path: Path, target: str
+) -> None:
+    pytest.importorskip(target)
+    bundle = segc.compile(f"hf:{weighted}", target=target, output="mask", out=tmp_path / "bundle")
     require_equal(bundle)
+    assert bundle.manifest.output.decode is not None
+    assert any("--decode graph" in note for note in bundle.report["notes"])
+    assert segc.load(bundle.path).run(torch.rand(1, 3, 64, 96).numpy())["mask"].shape == (1, 64, 96)
+    segc.verify(bundle.path, source=f"hf:{weighted}")
+
+
+def test_masks_are_in_the_graph_where_the_user_says_so(weighted: Path, tmp_path: Path) -> None:
+    bundle = segc.compile(f"hf:{weighted}", output="mask", decode="graph", out=tmp_path / "bundle")
+    assert bundle.manifest.output.decode is None
+    assert any("by nearest neighbour" in note and "--decode host" in note for note in bundle.report["notes"])
 
 
 @pytest.mark.parametrize(("name", "settings"), [("mask2former", {}), ("eomt", {"mode": "whole"})])

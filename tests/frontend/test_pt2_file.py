@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import segc
-from segc.errors import CheckpointError, Code, ShapeError, SourceError
+from segc.errors import CheckpointError, Code, ParityError, ShapeError, SourceError
 from segc.frontend.given import Given
 from segc.frontend.source import open_source
 
@@ -130,3 +130,73 @@ def test_a_damaged_file_and_other_misuse_are_refused(fixed: Path, tmp_path: Path
         open_source(fixed, channels=4)
     with pytest.raises(SourceError, match="takes no image"):
         open_source(saved(tmp_path / "flat.pt2", nn.Linear(4, 4), torch.rand(2, 4)))
+
+
+PREPARES = '{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.5], "do_flip_channel_order": true}'
+
+
+def test_preprocessing_lies_in_the_program_or_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt2"
+    program = torch.export.export(Net().eval(), (torch.rand(1, 3, 32, 48),))
+    torch.export.save(program, path, extra_files={"preprocessor_config.json": PREPARES})
+    torch.export.save(program, tmp_path / "b.pt2")
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
+    inside, beside = open_source(path), open_source(tmp_path / "b.pt2")
+    assert inside.info.channel_order == "BGR" and inside.info.mean == pytest.approx((127.5, 102.0, 76.5))
+    assert beside.info.channel_order == "RGB" and beside.info.std == (255.0, 255.0, 255.0)
+    assert all(any("preprocessor_config.json" in note for note in each.notes) for each in (inside, beside))
+
+
+def test_what_a_program_cannot_say_is_said(fixed: Path) -> None:
+    notes = " ".join(open_source(fixed).notes)
+    assert "says nothing about preprocessing" in notes and "masks of files are not compared" in notes
+    assert "says nothing" not in " ".join(open_source(fixed, given=Given(mean=(1.0, 2.0, 3.0))).notes)
+
+
+_LOADS = """
+from pathlib import Path
+import cv2, torch
+from torch import nn
+
+program = torch.export.load(Path(__file__).with_name("any.pt2"))
+class Around(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.program = program.module()
+    def forward(self, x):
+        return self.program(x)
+model = MODEL
+def predict(path):
+    image = cv2.imread(path)[..., ORDER].astype("float32") - 110
+    return model(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()))["out"].argmax(1)[0]
+meta = dict(mean=(110, 110, 110), predict=predict)
+"""
+
+
+@pytest.fixture
+def any_size(tmp_path: Path) -> Path:
+    return saved(tmp_path / "any.pt2", Net(), torch.rand(1, 3, 32, 48), dynamic=True)
+
+
+@pytest.mark.parametrize("model", ["program.module()", "Around()"])
+def test_a_python_file_that_loads_a_program_names_its_own_way(any_size: Path, model: str) -> None:
+    path = any_size.with_name("loads.py")
+    path.write_text(_LOADS.replace("MODEL", model).replace("ORDER", "::-1"))
+    bundle = segc.compile(path, dynamic=True, trace_shape=(32, 48), out=path.with_name("bundle"))
+    (case,) = bundle.report["files"]
+    assert case["equal"] == 1.0 and case["tensor_error"] <= 1e-6
+
+
+def test_a_program_prepared_otherwise_is_refused(any_size: Path) -> None:
+    path = any_size.with_name("loads.py")
+    path.write_text(_LOADS.replace("MODEL", "program.module()").replace("ORDER", "::"))
+    with pytest.raises(ParityError, match="tensor that enters the network differs"):
+        segc.compile(path, dynamic=True, trace_shape=(32, 48), out=path.with_name("bundle"))
+
+
+def test_an_exported_program_is_a_model(any_size: Path) -> None:
+    path = any_size.with_name("plain.py")
+    path.write_text(
+        "from pathlib import Path\nimport torch\nmodel = torch.export.load(Path(__file__).with_name('any.pt2'))\n"
+    )
+    assert open_source(path).module is not None
