@@ -6,7 +6,8 @@
 CAMVID holds `train/images/*.jpg` and `train/labels/*.png` (class numbers; other numbers are ignored). Weights and
 configs lie in --cache (~/.cache/segc-training): NET_camvid.pth and NET_camvid.py, a SOURCE and a --checkpoint of
 `segc compile` at any time, since both are written every --every steps; NET_camvid.state is what a stopped training goes
-on from with the same command. The schedule ends after --steps or --minutes, whichever is first; `segc val` judges.
+on from with the same command. The schedule ends after --steps or --minutes of processor time, whichever
+is first; `segc val` judges.
 
 Weights pretrained on ImageNet are not used. What makes short trainings from scratch learn: decoded images in memory,
 crops of 240x320 at several scales, AdamW with one cycle, weights for rare classes, bfloat16 where the processor has it.
@@ -267,7 +268,7 @@ class Training:
 
     def run(self, images: list[Image], labels: list[Image], batch: int, crop: tuple[int, int], every: int) -> None:
         """Train to the end of the schedule; print the loss and save every `every` steps."""
-        weights, total, start = class_weights(labels).to(self.device), 0.0, time.perf_counter() - self.seconds
+        weights, total, start = class_weights(labels).to(self.device), 0.0, time.process_time() - self.seconds
         self.model.train()
         for x, y in batches(images, labels, batch, crop, seed=self.step):
             done = self.schedule.done(self.step, self.seconds)
@@ -280,7 +281,7 @@ class Training:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
             self.optimiser.step()
-            self.step, self.seconds = self.step + 1, time.perf_counter() - start
+            self.step, self.seconds = self.step + 1, time.process_time() - start
             total += float(loss.detach())
             if self.step % every == 0:
                 print(f"step {self.step}  {done:.0%}  loss {total / every:.3f}  {self.seconds:.0f} s", flush=True)
@@ -304,7 +305,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from these weights where they fit")
     parser.add_argument("--take", default="", metavar="PREFIX", help="of --init, only names that begin so, without it")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of processor time")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", default="240x320", metavar="HxW")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")

@@ -1,8 +1,9 @@
 """Compute convolutions and matrix products in 8-bit integers, with the ranges of their inputs given.
 
 y = Conv(x, w)  ->  y = Conv(DQ(Q(x)), DQ(int8 w)), where Q and DQ are QuantizeLinear and DequantizeLinear: runtimes
-that have integer kernels fuse them into one. x becomes uint8 with one scale, w int8 with a scale for each output
-channel. So do Gemm and MatMul with a constant of rank 2.
+that have integer kernels fuse them into one. x becomes uint8 or int8 with one scale, w int8 with a scale for each
+output channel. So do Gemm and MatMul with a constant of rank 2. Rounding w shifts the mean of y, by (w - int8 w) times
+the mean of x where that is known; the bias takes it back.
 
 Around them, what can stay in integers does: the inputs of additions, concatenations, resizes and pools whose result is
 quantized are quantized too, and a resize or max pool, which makes no new values, keeps the scale of what it reads. A
@@ -24,7 +25,7 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
 from segc.passes.support.dtypes import F32
 from segc.passes.support.edit import Names, protected
-from segc.passes.support.integers import CARRIED, computing
+from segc.passes.support.integers import CARRIED, Form, computing
 
 RESCALED = frozenset({"Resize", "MaxPool"})  # no value of the output lies outside those of the input
 
@@ -33,10 +34,9 @@ RESCALED = frozenset({"Resize", "MaxPool"})  # no value of the output lies outsi
 class Quantize(Pass):
     """Compute in 8-bit integers where ranges are known. Opt-in: it rounds.
 
-    ranges: (tensor, low, high). kept: names of nodes that stay in float32. rounded_outputs: for runtimes that have no
-    integer convolution with a float32 result: outputs become uint8 too, and convolutions before the mask stay in
-    float32 as a whole. Such a runtime has no integer Gemm: see `split_gemms` of segc.passes.support.integers.
-    largest_stride: for runtimes whose integer convolutions are wrong for larger ones; 0 for none.
+    ranges: (tensor, low, high). kept: names of nodes that stay in float32. form: what the runtime has kernels for.
+    per_channel: a scale for each output channel of the weights, otherwise one. means: (tensor, mean of each channel),
+    for correcting biases; empty for leaving them.
     """
 
     name: ClassVar[str] = "quantize"
@@ -44,8 +44,9 @@ class Quantize(Pass):
 
     ranges: tuple[tuple[str, float, float], ...] = ()
     kept: tuple[str, ...] = ()
-    rounded_outputs: bool = True
-    largest_stride: int = 0
+    form: Form = Form()
+    per_channel: bool = True
+    means: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Choose the nodes, then the tensors between them, then insert Q and DQ."""
@@ -53,7 +54,7 @@ class Quantize(Pass):
         if not self.ranges:
             return result
         edit = _Edit(graph, self)
-        nodes = [node for node in computing(graph, self.rounded_outputs) if self._takes(node, edit, result)]
+        nodes = [node for node in computing(graph, self.form) if self._takes(node, edit, result)]
         edit.mark(nodes)
         for node in nodes:
             edit.weights(node)
@@ -65,8 +66,8 @@ class Quantize(Pass):
         if node.name in self.kept:
             result.skip(node, "kept in float32")
             return False
-        if self.largest_stride and max(node.attrs.get("strides", [1])) > self.largest_stride:
-            result.skip(node, f"the runtime computes int8 convolutions of a stride above {self.largest_stride} wrongly")
+        if why := self.form.why_not(node):
+            result.skip(node, why)
             return False
         missing = [t.name for t in edit.needed(node) if t.name not in edit.ranges]
         if missing:
@@ -87,7 +88,9 @@ class _Edit:
     def __init__(self, graph: gs.Graph, how: Quantize) -> None:
         self.graph, self.names, self.outputs = graph, Names(graph), protected(graph)
         self.ranges = {name: (low, high) for name, low, high in how.ranges}
-        self.rounded = how.rounded_outputs
+        self.form, self.per_channel = how.form, how.per_channel
+        self.rounded = how.form.rounded_outputs
+        self.means = {name: np.array(mean) for name, mean in how.means}
         self.marked: dict[int, gs.Variable] = {}
         self.scales: dict[int, tuple[gs.Constant, gs.Constant]] = {}
 
@@ -110,7 +113,7 @@ class _Edit:
             if id(tensor) in self.marked or tensor.name not in self.ranges or tensor.dtype != F32:
                 continue
             self.marked[id(tensor)] = tensor
-            producer = self._carrier(tensor)
+            producer = self._carrier(tensor) if self.form.carried else None
             if producer is not None:
                 pending += [t for t in _values(producer) if isinstance(t, gs.Variable)]
 
@@ -123,6 +126,8 @@ class _Edit:
 
     def _drops(self, tensor: gs.Variable) -> bool:
         """Whether Q does what the Relu that makes the tensor does."""
+        if self.form.signed:
+            return False
         before = tensor.inputs[0].inputs[0]
         read_once = len(before.outputs) == 1 and id(before) not in self.outputs and id(tensor) not in self.outputs
         return read_once and bool(before.inputs) and self.ranges[tensor.name][0] >= 0
@@ -134,7 +139,7 @@ class _Edit:
             return self.scale(producer.inputs[0])
         if id(tensor) not in self.scales:
             low, high = self.ranges[tensor.name]
-            scale, zero = parameters(low, high)
+            scale, zero = (symmetric if self.form.signed else parameters)(low, high)
             self.scales[id(tensor)] = (
                 self.names.constant(tensor, "scale", scale), self.names.constant(tensor, "zero", zero),
             )  # fmt: skip
@@ -145,15 +150,30 @@ class _Edit:
         weight, axis = node.inputs[1], channel_axis(node)
         values = evaluate.array(weight)
         others = tuple(at for at in range(values.ndim) if at != axis)
-        largest = np.abs(values).max(axis=others)
-        scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-        along = scales.reshape([-1 if at == axis else 1 for at in range(values.ndim)])
-        rounded = np.clip(np.rint(values / along), -127, 127).astype(np.int8)
-        node.inputs[1] = self._dequantized(node, "weight", rounded, scales, axis)
+        largest = np.abs(values).max(axis=others if self.per_channel else None, keepdims=True)
+        largest = np.broadcast_to(largest, [n if at == axis else 1 for at, n in enumerate(values.shape)])
+        along = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        rounded, scales = np.clip(np.rint(values / along), -127, 127).astype(np.int8), along.reshape(-1)
+        self._correct(node, values - rounded * along)
+        if self.form.stored_weights:
+            node.inputs[1] = self._dequantized(node, "weight", rounded, scales, axis)
+        else:
+            node.inputs[1] = self.names.constant(node.outputs[0], "weight", rounded * along)
         if len(node.inputs) > 2 and not node.inputs[2].is_empty() and self.rounded:
             scale = np.float64(self.scale(node.inputs[0])[0].values) * scales.astype(np.float64)
             bias = np.rint(evaluate.array(node.inputs[2]) / scale).clip(-(2**31) + 1, 2**31 - 1).astype(np.int32)
             node.inputs[2] = self._dequantized(node, "bias", bias, scale.astype(np.float32), 0)
+
+    def _correct(self, node: gs.Node, lost: np.ndarray) -> None:
+        """Add to the bias of a convolution what rounding its weights takes from the mean of its output."""
+        mean = self.means.get(node.inputs[0].name)
+        if node.op != "Conv" or mean is None:
+            return
+        shift = shift_of(lost, mean, node.attrs.get("group", 1))
+        given = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].is_empty() else None
+        bias = shift if given is None else evaluate.array(given) + shift
+        corrected = self.names.constant(node.outputs[0], "corrected_bias", bias.astype(np.float32))
+        node.inputs = [*node.inputs[:2], corrected]
 
     def _dequantized(self, node: gs.Node, role: str, values: np.ndarray, scales: np.ndarray, axis: int) -> gs.Variable:
         y = node.outputs[0]
@@ -172,7 +192,7 @@ class _Edit:
             source = tensor
             if producer is not None and _cuts_at_zero(producer) and self._drops(tensor):
                 source = producer.inputs[0]
-            small = self.names.variable(tensor, "quantized", np.uint8, tensor.shape)
+            small = self.names.variable(tensor, "quantized", zero.values.dtype.type, tensor.shape)
             back = self.names.variable(tensor, "dequantized", F32, tensor.shape)
             for user in readers.values():
                 user.inputs = [back if t is tensor else t for t in user.inputs]
@@ -191,6 +211,18 @@ def parameters(low: float, high: float) -> tuple[np.float32, np.uint8]:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / 255) or np.float32(1)
     return scale, np.uint8(np.clip(np.rint(-low / float(scale)), 0, 255))
+
+
+def symmetric(low: float, high: float) -> tuple[np.float32, np.int8]:
+    """Scale of int8 for values from low to high, with zero point 0; -128 is not used."""
+    return np.float32(max(-low, high, 0.0) / 127) or np.float32(1), np.int8(0)
+
+
+def shift_of(lost: np.ndarray, mean: np.ndarray, group: int) -> np.ndarray:
+    """The mean that each output channel of a convolution loses: weights (O, I / group, ...) times means (I,)."""
+    summed = lost.reshape(*lost.shape[:2], -1).sum(axis=2)
+    by_group = summed.reshape(group, -1, lost.shape[1])
+    return np.einsum("goi,gi->go", by_group, mean.reshape(group, -1)).reshape(-1)
 
 
 def _cuts_at_zero(node: gs.Node) -> bool:

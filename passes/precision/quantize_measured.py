@@ -27,7 +27,7 @@ from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.precision.quantize import Quantize
 from segc.passes.support.activation_ranges import METHODS, Ranges, activation_ranges
 from segc.passes.support.evaluate import CannotRun
-from segc.passes.support.integers import OPS, computing, split_gemms
+from segc.passes.support.integers import OPS, Form, computing, split_gemms
 from segc.runtime.ort import OrtSession
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class QuantizeMeasured(Pass):
     """Compute in 8-bit integers where the pixels keep their classes. Opt-in: it rounds.
 
     images, held_out: arrays for the graph's only input, to calibrate with and to judge by. agreement: the least share
-    of pixels that must keep their class. rounded_outputs, largest_stride: see quantize. Cost: up to two calibrations, a
+    of pixels that must keep their class. form: what the runtime has kernels for. Cost: up to two calibrations, a
     run of the held-out images for each trial, and where nodes are kept in float32 a run of each node on two images.
     """
 
@@ -59,17 +59,16 @@ class QuantizeMeasured(Pass):
     images: tuple[Any, ...] = ()
     held_out: tuple[Any, ...] = ()
     agreement: float = 0.955
-    rounded_outputs: bool = True
-    largest_stride: int = 0
+    form: Form = Form()
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Measure, then quantize."""
         result = PassResult()
         if not self.images or not self.held_out:
             return result
-        if self.rounded_outputs:
+        if self.form.rounded_outputs:
             result.changes = split_gemms(graph)
-        if not computing(graph, self.rounded_outputs):
+        if not computing(graph, self.form):
             return result
         try:
             chosen, costs = self._chosen(graph)
@@ -111,11 +110,11 @@ class QuantizeMeasured(Pass):
         return best, costs
 
     def _by_method(self, graph: gs.Graph, expected: list[np.ndarray]) -> Iterator[Trial]:
-        model = ir.to_model(graph, functions=False)
+        model = ir.to_model(graph)
         for method in METHODS:
             ranges = activation_ranges(model, self.images, method, OPS)
             yield self._tried(
-                graph, Quantize(_listed(ranges), (), self.rounded_outputs, self.largest_stride), method, expected
+                graph, Quantize(_listed(ranges), (), self.form), method, expected
             )
 
     def _by_kept(
@@ -130,7 +129,7 @@ class QuantizeMeasured(Pass):
 
     def _costs(self, graph: gs.Graph, quantize: Quantize, expected: list[np.ndarray]) -> dict[str, float]:
         """The share of pixels that change their class when one node alone is quantized, by name."""
-        names = [node.name for node in computing(graph, self.rounded_outputs)]
+        names = [node.name for node in computing(graph, self.form)]
         few = self.held_out[:JUDGES_OF_LAYERS]
         costs = {}
         for name in names:
@@ -157,7 +156,7 @@ class QuantizeMeasured(Pass):
 
 def _runs(graph: gs.Graph, images: tuple[Any, ...]) -> Iterator[np.ndarray]:
     """The graph's output for each image, by ONNX Runtime with its integer kernels."""
-    session = OrtSession(ir.to_model(graph, functions=False).SerializeToString(), 0, what="the quantized graph")
+    session = OrtSession(ir.to_model(graph).SerializeToString(), 0, what="the quantized graph")
     for x in images:
         yield session.run(x)
 

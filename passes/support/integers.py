@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_graphsurgeon as gs
 
 from segc.passes.support import evaluate
@@ -13,14 +15,45 @@ CARRIED = frozenset({"Add", "Concat", "Resize", "MaxPool", "AveragePool", "Globa
 OPS = tuple(sorted(COMPUTE | CARRIED | {"Relu", "Clip"}))  # whose tensors need ranges
 
 
-def computing(graph: gs.Graph, rounded_outputs: bool) -> list[gs.Node]:
+@dataclass(frozen=True)
+class Form:
+    """What integers a runtime has kernels for.
+
+    rounded_outputs: there is no integer convolution with a float32 result: outputs become integers too, and
+    convolutions before the mask stay in float32 as a whole. Such a runtime has no integer Gemm: see `split_gemms`.
+    largest_stride: its integer convolutions are wrong for larger ones; 0 for none. signed: values are int8 with zero
+    point 0, otherwise uint8 with any. carried: additions, concatenations, resizes and pools between them are integers
+    too. stored_weights: weights become int8 constants behind DequantizeLinear; otherwise they stay float32 constants,
+    rounded to multiples of their scale. grouped: convolutions of groups of several channels have a scale for each
+    channel. ops: which ones compute.
+    """
+
+    rounded_outputs: bool = True
+    largest_stride: int = 0
+    signed: bool = False
+    carried: bool = True
+    stored_weights: bool = True
+    grouped: bool = True
+    ops: frozenset[str] = COMPUTE
+
+    def why_not(self, node: gs.Node) -> str | None:
+        """Why a node of `computing` stays in float32, or None."""
+        if self.largest_stride and max(node.attrs.get("strides", [1])) > self.largest_stride:
+            return f"the runtime computes int8 convolutions of a stride above {self.largest_stride} wrongly"
+        group = node.attrs.get("group", 1)
+        if not self.grouped and group not in (1, node.inputs[1].shape[0]):
+            return "the runtime has one scale for the channels of a group"
+        return None
+
+
+def computing(graph: gs.Graph, form: Form) -> list[gs.Node]:
     """The nodes that may compute in integers: those above the last convolution, and that itself if its output may be
     float32.
     """
     convolutions = [node for node in graph.nodes if node.op == "Conv"]
     above = _ancestors(convolutions)
-    last = set() if rounded_outputs else {id(node) for node in convolutions}
-    ops = COMPUTE - {"Gemm"} if rounded_outputs else COMPUTE
+    last = set() if form.rounded_outputs else {id(node) for node in convolutions}
+    ops = form.ops - {"Gemm"} if form.rounded_outputs else form.ops
     return [node for node in graph.nodes if id(node) in above | last and node.op in ops and _computes(node)]
 
 

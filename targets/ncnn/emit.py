@@ -15,7 +15,8 @@ from segc.targets.ncnn.files import layer_list
 from segc.targets.ncnn.files.fp16_weights import write_fp16_weights
 from segc.targets.ncnn.files.read_back import read_back, unknown_layers
 from segc.targets.ncnn.files.write import write_bin, write_param
-from segc.targets.ncnn.lower.lower_graph import lower_graph
+from segc.targets.ncnn.lower.lower_graph import lower_graph, verify
+from segc.targets.ncnn.net import int8
 from segc.targets.ncnn.net.net import Net
 from segc.targets.ncnn.net.small_logits import small_logits
 from segc.targets.ncnn.options import WINOGRAD
@@ -33,8 +34,14 @@ def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted
     graph = ir.from_model(model)
     ir.infer_shapes(graph)
     require_batch_of_one(graph)
+    scales = int8.take_scales(graph)
     net = lower_graph(graph)
     _require_installed_layers(net)
+    mask = np.dtype(graph.outputs[0].dtype).kind in "ui"
+    logits = small_logits(net) if mask else None
+    if scales:
+        int8.quantize(net, scales, None if logits is None else logits[0])
+        verify(net)
     write_param(net, directory / PARAM)
     options = _options(graph, net.layers[0].outputs[0].name, net.outputs[0].name, settings)
     inputs = trial_inputs(net, settings.images)
@@ -45,13 +52,14 @@ def emit(model: onnx.ModelProto, directory: Path, settings: Settings) -> Emitted
     read_back(net, directory / PARAM, directory / BIN)
     layer_list.write_layer_list(net, graph, directory / layer_list.FILE)
     beside = None
-    if np.dtype(graph.outputs[0].dtype).kind in "ui" and (found := small_logits(net)) is not None:
-        blob, align_corners = found
+    if logits is not None:
+        blob, align_corners = logits
         if list(graph.outputs[0].shape[-2:]) == list(graph.inputs[0].shape[2:]):
             options["logits"] = blob.name
             beside = LogitsBeside(resize=align_corners is not None, align_corners=bool(align_corners))
     chosen = settings.options.get(WINOGRAD.name, WINOGRAD.default)
-    options |= winograd63.choose_tiles(net, directory, options, inputs, settings.threads, chosen)
+    if not scales:  # integers are exact whatever the tiles
+        options |= winograd63.choose_tiles(net, directory, options, inputs, settings.threads, chosen)
     return Emitted((PARAM, BIN, layer_list.FILE), options, beside)
 
 

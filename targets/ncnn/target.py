@@ -6,6 +6,8 @@ engine runs in a process of its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -15,11 +17,14 @@ from segc.passes.legalize.argmax import LegalizeArgMax
 from segc.passes.legalize.attention import LegalizeAttention
 from segc.passes.legalize.einsum import LegalizeEinsum
 from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
+from segc.passes.support.integers import Form
 from segc.targets.ncnn.emit import emit
 from segc.targets.ncnn.files.example_cpp import write_example
 from segc.targets.ncnn.ops import capability_table
 from segc.targets.ncnn.options import WINOGRAD
 from segc.targets.ncnn.runtime import RUNTIME
+from segc.targets.options.int8 import with_int8
+from segc.targets.protocol import Settings
 from segc.targets.target import Target
 
 # ncnn runs one image at a time, whatever batch the graph was traced with
@@ -31,6 +36,11 @@ LEGALIZE: tuple[Pass, ...] = (
     LegalizeArgMax(),
 )
 
+# Integer convolutions with float32 results; nothing else is faster in integers.
+INT8 = Form(
+    rounded_outputs=False, signed=True, carried=False, stored_weights=False, grouped=False, ops=frozenset({"Conv"})
+)
+
 
 def single_map(tensor: gs.Tensor) -> str | None:
     """Why a tensor cannot enter or leave a segment, or None: it must be the float32 map (1, C, H, W) of one image."""
@@ -38,6 +48,13 @@ def single_map(tensor: gs.Tensor) -> str | None:
         return f"'{tensor.name}' is {tensor.dtype}, not float32"
     is_map = tensor.shape is not None and len(tensor.shape) == 4 and tensor.shape[0] == 1
     return None if is_map else f"'{tensor.name}' is not 1 x C x H x W"
+
+
+def _configured(target: Target, settings: Settings) -> Target:
+    """With int8, Q and DQ are legal: the emitter makes scales of them (net/int8.py)."""
+    if settings.precision != "int8":
+        return target
+    return with_int8(replace(target, ops={**target.ops, "QuantizeLinear": (), "DequantizeLinear": ()}), settings, INT8)
 
 
 NCNN = Target(
@@ -50,7 +67,8 @@ NCNN = Target(
     legalize=LEGALIZE,
     output="mask",  # docs/ncnn.md, "Masks and logits"
     table="targets/ncnn",
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8"),
+    configure=_configured,
     limits={"fp32": (3e-3, 0.998), "fp16": (None, 0.995)},
     isolated=True,
     options=(WINOGRAD,),

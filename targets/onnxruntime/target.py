@@ -9,6 +9,7 @@ from segc.passes.performance.expand_top2 import ExpandTop2
 from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowConv
 from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
 from segc.passes.performance.winograd_conv import WinogradConv
+from segc.passes.support.integers import Form
 from segc.targets.checks import any_tensor
 from segc.targets.onnxruntime.emit import emit
 from segc.targets.onnxruntime.ops import capability_table
@@ -22,7 +23,7 @@ from segc.targets.target import Target
 
 def _configured(target: Target, settings: Settings) -> Target:
     target = with_fp16_types(with_winograd_option(target, settings), settings)
-    return with_int8(target, settings, rounded_outputs=True)
+    return with_int8(target, settings, Form(rounded_outputs=True))
 
 
 ONNXRUNTIME = Target(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segc.passes.support.integers import Form
 from segc.targets.options.int8 import with_int8
 from segc.targets.options.winograd import with_winograd_option, without_winograd
 from segc.targets.protocol import Settings
@@ -18,7 +19,8 @@ def configured(target: Target, settings: Settings) -> Target:
     """The target for a precision. Winograd's intermediate sums are too large for what bfloat16 keeps of a number."""
     if settings.precision == "bf16":
         return without_winograd(target)
-    return with_int8(with_winograd_option(target, settings), settings, rounded_outputs=False, largest_stride=_STRIDE)
+    form = Form(rounded_outputs=False, largest_stride=_STRIDE)
+    return with_int8(with_winograd_option(target, settings), settings, form)
 
 
 def cannot_run(settings: Settings) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from segc.passes.precision.quantize_measured import QuantizeMeasured
+from segc.passes.support.integers import Form
 from segc.targets.options.winograd import without_winograd
 from segc.targets.protocol import Settings
 from segc.targets.target import Target
 
 
-def with_int8(target: Target, settings: Settings, *, rounded_outputs: bool, largest_stride: int = 0) -> Target:
-    """The target with a last pass that quantizes the graph, where the settings ask for it. The others: see the pass.
+def with_int8(target: Target, settings: Settings, form: Form) -> Target:
+    """The target with a last pass that quantizes the graph, where the settings ask for it. form: see `Form`.
 
     WinogradConv is dropped then: runtimes have no integer kernels for what it makes of a convolution.
     """
@@ -19,8 +20,8 @@ def with_int8(target: Target, settings: Settings, *, rounded_outputs: bool, larg
         return target
     given = settings.calibration
     if given is None:  # nothing is known of the source yet
-        step = QuantizeMeasured(rounded_outputs=rounded_outputs, largest_stride=largest_stride)
+        step = QuantizeMeasured(form=form)
     else:
-        step = QuantizeMeasured(given.images, given.held_out, given.agreement, rounded_outputs, largest_stride)
+        step = QuantizeMeasured(given.images, given.held_out, given.agreement, form)
     target = without_winograd(target)
     return replace(target, legalize=(*target.legalize, step))

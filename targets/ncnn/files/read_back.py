@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from segc.errors import Code, CompileError
-from segc.targets.ncnn.files.write import FP16_TAG, FP32_TAG, MAGIC, param_texts
+from segc.targets.ncnn.files.write import FP16_TAG, FP32_TAG, INT8_TAG, MAGIC, param_texts
 from segc.targets.ncnn.net.net import Net
+
+_WIDTHS = {FP32_TAG: 4, FP16_TAG: 2, INT8_TAG: 1}  # bytes of a number, by the tag before the weights
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ def _weight_bytes(net: Net, binary: Path) -> int:
             if weight.tagged:
                 inside = position + 4 <= content.size
                 tag = int(content[position : position + 4].view("<u4")[0]) if inside else -1
-                if tag not in (FP32_TAG, FP16_TAG):
+                if tag not in _WIDTHS:
                     raise _damaged(binary, f"layer '{layer.name}' finds no tag at byte {position}")
-                position, width = position + 4, 2 if tag == FP16_TAG else 4
+                position, width = position + 4, _WIDTHS[tag]
             position += -(-weight.values.size * width // 4) * 4  # padded to four bytes
     return position
 

@@ -13,7 +13,7 @@ from segc.targets.ncnn.net.net import Layer, Net, Param, Weight
 from segc.targets.ncnn.net.params import PARAMS
 
 MAGIC = 7767517  # the first line of every .param file
-FP32_TAG, FP16_TAG = 0, 0x01306B47
+FP32_TAG, FP16_TAG, INT8_TAG = 0, 0x01306B47, 0x000D4B38
 STRING_LIMIT = 255
 MAX_FLOAT16 = 65504.0
 
@@ -76,7 +76,16 @@ def write_bin(net: Net, path: Path, *, fp32_layers: int | None = None) -> None:
 
 
 def write_weight(file: BinaryIO, weight: Weight, *, fp16: bool) -> None:
-    """Write one weight, padded to four bytes. Only tagged weights can be float16; larger values are clipped to it."""
+    """Write one weight, padded to four bytes. Only tagged weights can be float16 or int8.
+
+    Values that float16 cannot hold are clipped to it; int8 values stay int8.
+    """
+    if weight.values.dtype == np.int8:
+        assert weight.tagged
+        file.write(struct.pack("<I", INT8_TAG))
+        file.write(np.ascontiguousarray(weight.values).tobytes())
+        file.write(b"\0" * (-weight.values.size % 4))
+        return
     values = np.ascontiguousarray(weight.values, "<f4").reshape(-1)
     if not weight.tagged:
         file.write(values.data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from segc.targets.ncnn.net.layer_checks import input_shapes, layer_check, map_axes, require_weights
 from segc.targets.ncnn.net.net import Dim, Layer, Shape, require, shape_text
 
@@ -45,8 +47,19 @@ def _convolution(layer: Layer) -> list[Shape]:
             layer.int_param("weight_data_size", 0) == count,
             f"{layer.int_param('weight_data_size', 0)} weights, not {count}",
         )
-        require_weights(layer, count, *[out_channels] * biased)
+        require_weights(layer, count, *[out_channels] * biased, *_scale_counts(layer, out_channels, group))
     return [(out_channels, window_count(height, *rows), window_count(width, *cols))]
+
+
+def _scale_counts(layer: Layer, out_channels: int, group: int) -> list[int]:
+    """The sizes of the scales of an int8 convolution: of its weights, its input, and its output where that is int8."""
+    term = layer.int_param("int8_scale_term", 0)
+    if not term:
+        return []
+    depthwise = layer.type == "ConvolutionDepthWise"
+    require(term % 100 == (1 if depthwise else 2), f"int8_scale_term {term} of {layer.type}")
+    require(layer.weights[0].values.dtype == np.int8, "an int8 convolution with weights of another type")
+    return [group if depthwise else out_channels, 1, *[1] * (term > 100)]
 
 
 @layer_check("Deconvolution", "DeconvolutionDepthWise")

@@ -17,8 +17,8 @@ def _table(text: str) -> ParamTable:
 
 _CONV = _table(
     "num_output:0:i kernel_w:1:i dilation_w:2:i stride_w:3:i pad_left:4:i bias_term:5:i weight_data_size:6:i group:7:i"
-    " activation_type:9:i activation_params:10:F kernel_h:11:i dilation_h:12:i stride_h:13:i pad_top:14:i"
-    " pad_right:15:i pad_bottom:16:i dynamic_weight:19:i"
+    " int8_scale_term:8:i activation_type:9:i activation_params:10:F kernel_h:11:i dilation_h:12:i stride_h:13:i"
+    " pad_top:14:i pad_right:15:i pad_bottom:16:i dynamic_weight:19:i"
 )
 _DECONV = _table(
     "num_output:0:i kernel_w:1:i dilation_w:2:i stride_w:3:i pad_left:4:i bias_term:5:i weight_data_size:6:i group:7:i"

@@ -12,7 +12,7 @@ import pytest
 from segc.graph import ir
 from segc.passes.precision.quantize import Quantize, parameters
 from segc.passes.support import evaluate
-from segc.passes.support.integers import computing, split_gemms
+from segc.passes.support.integers import Form, computing, split_gemms
 from tests.helpers.checks import HEAD20, apply, check_pass, check_untouched, graph_of
 from tests.helpers.quantized_nets import NET, RANGES, ops
 
@@ -24,7 +24,7 @@ def inputs(seed: int = 0) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("rounded", "changes"), [(True, 3), (False, 4)])
 def test_convolutions_and_what_lies_between_become_integers(rounded: bool, changes: int) -> None:
     graph = check_pass(
-        Quantize(RANGES, rounded_outputs=rounded), NET, None, changes=changes, same_outputs=False, atol=1
+        Quantize(RANGES, form=Form(rounded_outputs=rounded)), NET, None, changes=changes, same_outputs=False, atol=1
     )
     assert "Relu" not in ops(graph)  # Q cuts off at 0
     before, after = (evaluate.outputs(each, inputs())["y"] for each in (graph_of(NET), graph))
@@ -60,7 +60,7 @@ def test_products_of_matrices_become_integers(tmp_path: Path) -> None:
         a = Gemm <transB = 1> (x, w, b)  c = MatMul (a, v)  d = Reshape (c, to)  y = Conv (d, u) }"""
     )
     graph = graph_of(text)
-    assert [node.op for node in computing(graph, rounded_outputs=False)] == ["Gemm", "MatMul", "Conv"]
+    assert [node.op for node in computing(graph, Form(rounded_outputs=False))] == ["Gemm", "MatMul", "Conv"]
     assert split_gemms(graph) == 1 and ops(graph)["Gemm"] == 0
     x = {"x": np.random.default_rng(1).uniform(-1, 1, (4, 3)).astype(np.float32)}
     before, split = (evaluate.outputs(each, x)["y"] for each in (graph_of(text), graph))
@@ -110,8 +110,8 @@ def test_convolutions_of_large_strides_stay_in_float32_where_the_runtime_wants_t
     )
     text = text.replace("float[4] scales", "float[4] up = {1, 1, 4, 4}, float[4] scales")
     ranges = (*RANGES, ("d", -7.0, 7.0))
-    assert apply(Quantize(ranges, rounded_outputs=False), graph_of(text)).changes == 5
-    result = apply(Quantize(ranges, rounded_outputs=False, largest_stride=2), graph_of(text))
+    assert apply(Quantize(ranges, form=Form(rounded_outputs=False)), graph_of(text)).changes == 5
+    result = apply(Quantize(ranges, form=Form(rounded_outputs=False, largest_stride=2)), graph_of(text))
     assert result.changes == 4 and "stride above 2 wrongly" in result.skips[0].reason
 
 
