@@ -153,6 +153,8 @@ BROKEN = [
     (layer("Deconvolution", (None, 4, 4), weights=(18,), **CONV), "unknown number of channels"),  # type: ignore[arg-type]
     (layer("DeconvolutionDepthWise", (3, 4, 4), weights=(18,), group=2, **CONV), "in 2 groups"),
     (layer("Deconvolution", (2, 4, 4), weights=(12,), **CONV), "18 weights, not 12"),
+    (layer("Convolution", (3, 4, 4), weights=(18, 2, 1), **CONV, int8_scale_term=1), "int8_scale_term 1"),
+    (layer("Convolution", (3, 4, 4), weights=(18, 2, 1), **CONV, int8_scale_term=2), "weights of another type"),
     (layer("Pooling", (3, 4, 4), adaptive_pooling=1, out_h=2), "adaptive Pooling to [2, 0]"),
 ]  # fmt: skip
 
