@@ -25,7 +25,7 @@ from segc.passes.base import Pass, PassResult
 from segc.passes.support import evaluate
 from segc.passes.support.dtypes import F32
 from segc.passes.support.edit import Names, protected
-from segc.passes.support.integers import CARRIED, Form, computing
+from segc.passes.support.integers import CARRIED, PLAIN, Form, computing
 
 RESCALED = frozenset({"Resize", "MaxPool"})  # no value of the output lies outside those of the input
 
@@ -44,7 +44,7 @@ class Quantize(Pass):
 
     ranges: tuple[tuple[str, float, float], ...] = ()
     kept: tuple[str, ...] = ()
-    form: Form = Form()
+    form: Form = PLAIN
     per_channel: bool = True
     means: tuple[tuple[str, tuple[float, ...]], ...] = ()
 

@@ -27,7 +27,7 @@ from segc.passes.base import Pass, PassResult, Skip
 from segc.passes.precision.quantize import Quantize
 from segc.passes.support.activation_ranges import METHODS, Ranges, activation_ranges
 from segc.passes.support.evaluate import CannotRun
-from segc.passes.support.integers import OPS, Form, computing, split_gemms
+from segc.passes.support.integers import OPS, PLAIN, Form, computing, split_gemms
 from segc.runtime.ort import OrtSession
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class QuantizeMeasured(Pass):
     images: tuple[Any, ...] = ()
     held_out: tuple[Any, ...] = ()
     agreement: float = 0.955
-    form: Form = Form()
+    form: Form = PLAIN
 
     def run(self, graph: gs.Graph) -> PassResult:
         """Measure, then quantize."""
@@ -113,9 +113,7 @@ class QuantizeMeasured(Pass):
         model = ir.to_model(graph)
         for method in METHODS:
             ranges = activation_ranges(model, self.images, method, OPS)
-            yield self._tried(
-                graph, Quantize(_listed(ranges), (), self.form), method, expected
-            )
+            yield self._tried(graph, Quantize(_listed(ranges), (), self.form), method, expected)
 
     def _by_kept(
         self, graph: gs.Graph, best: Trial, costs: dict[str, float], expected: list[np.ndarray]

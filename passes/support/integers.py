@@ -46,6 +46,9 @@ class Form:
         return None
 
 
+PLAIN = Form()
+
+
 def computing(graph: gs.Graph, form: Form) -> list[gs.Node]:
     """The nodes that may compute in integers: those above the last convolution, and that itself if its output may be
     float32.

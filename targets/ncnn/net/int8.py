@@ -73,7 +73,8 @@ def _requantize(net: Net, made: list[Layer], scales: Scales, extracted: set[int]
         """The layers that read the blob or a copy of it; None for the caller."""
         found: list[Layer | None] = [None] if id(blob) in extracted else []
         for layer in readers.get(id(blob), []):
-            found += [one for copy in layer.outputs for one in final_readers(copy)] if layer.type == "Split" else [layer]
+            copies = layer.outputs if layer.type == "Split" else []
+            found += [one for copy in copies for one in final_readers(copy)] if copies else [layer]
         return found
 
     for layer in made:

@@ -38,7 +38,7 @@ class Blob:
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """An array of the .bin file, float32, or int8 where tagged. tagged: a 4-byte tag before it says how it is stored."""
+    """An array of the .bin file, float32 or int8. tagged: a 4-byte tag before it gives its storage type."""
 
     values: np.ndarray
     tagged: bool = False
