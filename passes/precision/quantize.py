@@ -222,7 +222,8 @@ def shift_of(lost: np.ndarray, mean: np.ndarray, group: int) -> np.ndarray:
     """The mean that each output channel of a convolution loses: weights (O, I / group, ...) times means (I,)."""
     summed = lost.reshape(*lost.shape[:2], -1).sum(axis=2)
     by_group = summed.reshape(group, -1, lost.shape[1])
-    return np.einsum("goi,gi->go", by_group, mean.reshape(group, -1)).reshape(-1)
+    shift: np.ndarray = np.einsum("goi,gi->go", by_group, mean.reshape(group, -1)).reshape(-1)
+    return shift
 
 
 def _cuts_at_zero(node: gs.Node) -> bool:
