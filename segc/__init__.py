@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from segc.commands.matrix import matrix as matrix
     from segc.commands.optimize import Optimized as Optimized
     from segc.commands.optimize import optimize as optimize
+    from segc.commands.package import Package as Package
+    from segc.commands.package import package as package
     from segc.commands.run import RunResult as RunResult
     from segc.commands.run import SegmentedImage as SegmentedImage
     from segc.commands.run import run as run
@@ -76,6 +78,7 @@ _MEMBERS = {
     "segc.commands.inspect": ("inspect", "Inspection"),
     "segc.commands.matrix": ("matrix", "MatrixResult"),
     "segc.commands.optimize": ("optimize", "Optimized"),
+    "segc.commands.package": ("package", "Package"),
     "segc.commands.run": ("run", "RunResult", "SegmentedImage"),
     "segc.commands.sbom": ("sbom", "BillOfMaterials"),
     "segc.commands.sign": ("sign", "Signed"),
@@ -98,10 +101,11 @@ _MODULES = {
 __all__ = [
     "Attempt", "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError",
     "Engine", "Explanation", "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult",
-    "MissingPackageError", "Optimized", "ParityError", "Partitioning", "RunResult", "SegcError", "Segmentation",
-    "SegmentedImage", "ShapeError", "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult",
+    "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning", "RunResult", "SegcError",
+    "Segmentation", "SegmentedImage", "ShapeError", "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult",
     "Verification", "__version__", "bench", "build", "compile", "compile_targets", "doctor", "errors", "explain",
-    "inspect", "load", "matrix", "optimize", "passes", "run", "sbom", "sign", "steps", "targets", "val", "verify",
+    "inspect", "load", "matrix", "optimize", "package", "passes", "run", "sbom", "sign", "steps", "targets", "val",
+    "verify",
 ]  # fmt: skip
 
 

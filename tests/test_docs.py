@@ -20,7 +20,10 @@ from PIL import Image
 import segc
 from segc.bundle.store import read_bundle
 from segc.cli import main, parser
+from segc.packaging.web import NPM, VERSION
+from tests.helpers import tiny_bundles
 from tests.helpers.labelled_images import labelled
+from tests.helpers.npm import node_modules
 from tests.helpers.tiny_models import onnx_file, source
 
 ROOT = Path(__file__).parents[1]
@@ -204,6 +207,18 @@ def test_the_commands_of_the_page_on_scores_run(
     assert (tmp_path / "scores" / "val.json").is_file() and (tmp_path / "scores.jsonl").is_file()
     exec(compile(blocks("docs/val.md", "python")[0], "val.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1].startswith("my-model 0.")
+
+
+def test_the_commands_of_the_page_on_packages_for_the_browser_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_bundles.bundle(tmp_path / "my-model")
+    (tmp_path / "node_modules").symlink_to(node_modules())
+    monkeypatch.chdir(tmp_path)
+    install, package, serve = "".join(blocks("docs/web.md", "bash")).splitlines()
+    assert install == f"npm install {NPM}@{VERSION}"
+    run(package)
+    assert serve.split()[-1] == "page" and (tmp_path / "page" / "index.html").is_file()
 
 
 def test_the_op_of_the_ncnn_guide_runs(tmp_path: Path) -> None:

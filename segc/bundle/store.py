@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,9 @@ from segc.bundle.manifest import NAME, FileRecord, Manifest, check_format
 from segc.bundle.report import LARGEST_JSON, REPORT
 from segc.bundle.signature import SIGNATURE, require_signed
 from segc.errors import BundleError, Code, FileError
-from segc.files import claims, folders
-from segc.files.errors import FULL, file_errors
-from segc.files.interrupts import noted
+from segc.files import folders
 from segc.files.regular import read_regular
+from segc.files.whole_folder import Kind, files_below, write_folder
 
 __all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "read_signed", "unlisted", "write_bundle"]
 
@@ -56,24 +53,11 @@ def write_bundle(directory: Path | str, *, force: bool = False) -> Iterator[Stag
     ends the block early (an exception, Ctrl-C) leaves no trace and what existed before untouched.
     Raises FileError (destination refused, disk full, not writable), BundleError (no or an inconsistent manifest).
     """
-    final = Path(directory).resolve()
-    with _file_errors(directory):
-        folders.clear(final)
-        _check_destination(final, force)
-        final.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        with _file_errors(directory):
-            staging = Staging(stack.enter_context(claims.in_the_making(final, Path.mkdir)))
-        errors = partial(_file_errors, directory, needed=partial(_size, staging.directory))
-        with noted():
-            with errors(only=FULL):
-                yield staging
-            with errors():
-                _complete(staging)
-                _check_destination(final, force)
-        with errors():
-            folders.publish(staging.directory, final)
-        _log.info("published %s", final)
+    holder: list[Staging] = []
+    with write_folder(directory, _BUNDLE, lambda _: _complete(holder[0]), force=force) as stage:
+        holder.append(Staging(stage))
+        yield holder[0]
+    _log.info("published %s", Path(directory).resolve())
 
 
 def read_bundle(directory: Path | str, public_key: str | Path | None = None) -> Manifest:
@@ -105,33 +89,7 @@ def read_manifest(directory: Path | str) -> Manifest:
 
 def unlisted(directory: Path, manifest: Manifest) -> list[str]:
     """Files below the bundle that the manifest does not list, sorted."""
-    return sorted(set(_files(directory)) - {NAME, SIGNATURE, *manifest.files})
-
-
-def _check_destination(final: Path, force: bool) -> None:
-    """Refuse to write where something would be lost."""
-    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
-        return
-    if not final.is_dir():
-        raise FileError(
-            f"{final} is a file",
-            code=Code.DESTINATION_TAKEN,
-            because="a bundle is a folder",
-            so="choose another name with -o",
-        )
-    if not force:
-        raise FileError(
-            f"{final} exists already",
-            code=Code.DESTINATION_TAKEN,
-            so="choose another folder with -o, or replace a bundle with --force",
-        )
-    if why := _why_not_ours(final):
-        raise FileError(
-            f"{final} is not replaced",
-            code=Code.DESTINATION_TAKEN,
-            because=why,
-            so="choose another folder with -o, or delete this one yourself",
-        )
+    return sorted(set(files_below(directory)) - {NAME, SIGNATURE, *manifest.files})
 
 
 def _why_not_ours(folder: Path) -> str | None:
@@ -144,7 +102,7 @@ def _why_not_ours(folder: Path) -> str | None:
         known = False
     if not known:
         return f"it holds no {NAME} that segc can read, so it is not a bundle"
-    foreign = [name for name in _files(folder) if name not in ours]
+    foreign = [name for name in files_below(folder) if name not in ours]
     return f"besides a bundle it holds {', '.join(foreign[:3])}" if foreign else None
 
 
@@ -155,23 +113,15 @@ def _complete(staging: Staging) -> None:
     root = staging.directory
     if staging.report is not None:
         (root / REPORT).write_bytes(canonical(staging.report))
-    names = [name for name in _files(root) if name != NAME]
+    names = [name for name in files_below(root) if name != NAME]
     manifest = replace(staging.manifest, files={name: _record(root / name, name) for name in names})
     content = canonical(Manifest.from_json(manifest.to_json()).to_json())
     (root / NAME).write_bytes(content)
-    for name in _files(root):
+    for name in files_below(root):
         _log.debug("wrote %s, %d bytes", name, (root / name).stat().st_size)
-        claims.sync(root / name)
-    claims.sync(root)
 
 
-def _files(root: Path) -> list[str]:
-    """Names of all files, links included, below `root`, sorted."""
-    return sorted(
-        (Path(folder) / name).relative_to(root).as_posix()
-        for folder, below, names in os.walk(root)
-        for name in [*names, *(f for f in below if (Path(folder) / f).is_symlink())]
-    )
+_BUNDLE = Kind("bundle", _why_not_ours)
 
 
 def _manifest_bytes(root: Path) -> bytes:
@@ -266,15 +216,3 @@ def _record(path: Path, name: str) -> FileRecord:
         )
     lasting = canonical({key: part for key, part in value.items() if key != "timings"})
     return FileRecord(sha256=sha256_of(lasting), bytes=len(lasting))
-
-
-def _size(root: Path) -> int:
-    """Bytes of all files below `root`."""
-    return sum((root / name).lstat().st_size for name in _files(root))
-
-
-def _file_errors(
-    directory: Path | str, *, needed: Callable[[], int] | None = None, only: tuple[int, ...] = ()
-) -> AbstractContextManager[None]:
-    """Turn what the system says into a FileError; with `only`, nothing but these error numbers."""
-    return file_errors(f"the bundle {directory}", Path(directory), needed=needed, only=only)

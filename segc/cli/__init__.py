@@ -26,6 +26,7 @@ COMMANDS = (
     "verify",
     "sign",
     "sbom",
+    "package",
     "bench",
     "inspect",
     "targets",

@@ -139,6 +139,12 @@ EXPLANATIONS = {
         "must be two at least, and some dozens make a good engine.",
         "Give a folder with images like those that the model will see.",
     ),
+    Code.PACKAGE: Explanation(
+        "The bundle cannot be packaged for this",
+        "What runs the package cannot do all that the bundle needs in the way segc does it: the engine is of another "
+        "runtime, or the images are decoded or changed in a way that, for example, browsers do not offer.",
+        "Follow the `so` line of the message, or use another kind of package.",
+    ),
     Code.SOURCE: Explanation(
         "The source cannot be used",
         "A fault of a source that no other code describes, mostly from a target or front end of another package.",

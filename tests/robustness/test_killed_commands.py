@@ -19,6 +19,7 @@ from tests.helpers.calls import python, segc
 from tests.helpers.killed_files import SIGNALS, WIDE, factor, fresh, hidden
 from tests.helpers.kills import Worker, each_point
 from tests.helpers.labelled_images import labelled
+from tests.helpers.npm import copied
 from tests.helpers.tiny_bundles import bundle, photograph
 from tests.helpers.tiny_models import onnx_file, source
 
@@ -110,6 +111,23 @@ def scored(folder: Path) -> str:
     return NEW if count else OLD
 
 
+def package_and_bundle(folder: Path) -> None:
+    """An old package, whose page is of another bundle."""
+    copied(folder / "ort")
+    for name in ("old", "b"):
+        bundle(folder / name, source__name=name)
+    words = ["--for", "web", "-o", folder / "page", "--onnxruntime-web", folder / "ort"]
+    assert segc("package", folder / "old", *words).code == 0
+
+
+def packaged(folder: Path) -> str:
+    listed = json.loads((folder / "page" / "segc-package.json").read_text())
+    assert all((folder / "page" / name).is_file() for name in listed["files"])
+    name = json.loads((folder / "page" / "segc.json").read_text())["source"]["name"]
+    assert name == listed["bundle"]["name"]
+    return OLD if name == "old" else NEW
+
+
 MATRIX = ["matrix", "--families", "fcn", "--targets", "onnxruntime", "--state", "state", "-o", "page.md"]
 COMMANDS = {
     "compile": Command(
@@ -121,6 +139,11 @@ COMMANDS = {
         ["val", "b", "--images", "images", "--labels", "labels", "--state", "state", "-o", "scores", "--worst", "2"],
         scores_and_labels,
         scored,
+    ),
+    "package": Command(
+        ["package", "b", "--for", "web", "-o", "page", "--force", "--onnxruntime-web", "ort"],
+        package_and_bundle,
+        packaged,
     ),
     "matrix": Command(
         MATRIX, old_page, pages, {"old, old", "new, old", "new, new"}, "tests.helpers.killed_work:matrix", 9

@@ -20,6 +20,7 @@ ALLOWED = {
     "graph": {"errors", "files", "isolation"},
     "bundle": {"errors", "files", "packages"},
     "isolation": {"errors", "targets"},
+    "packaging": {"bundle", "errors", "files"},
     "passes": {"errors", "graph", "isolation", "packages", "parity", "runtime"},
     "frontend": {"bundle", "errors", "files", "graph", "isolation", "suggestions"},
     "parity": {"errors", "frontend", "graph", "isolation", "passes", "ranges", "runtime", "targets"},
