@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import onnx_graphsurgeon as gs
 
@@ -20,11 +20,15 @@ class Skip:
 
 @dataclass(slots=True)
 class PassResult:
-    """What a pass did. `changes == 0` promises that the graph was not touched. notes: sentences for the user."""
+    """What a pass did. `changes == 0` promises that the graph was not touched. notes: sentences for the user.
+
+    details: of a pass that measures, plain values for report.json.
+    """
 
     changes: int = 0
     skips: list[Skip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def skip(self, node: gs.Node, reason: str) -> None:
         """Record that `node` was recognised and left alone."""

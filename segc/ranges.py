@@ -57,6 +57,7 @@ def _shown(value: float) -> str:
 
 _MOST, _UNBOUNDED = 1e15, 1 << 31
 MOST_THREADS = 1024  # more than any machine runs at once; each takes memory of its own
+POINTS = Range(0, 100, says="points of mIoU, of 100")
 THREADS = Range(0, MOST_THREADS, True, "0 leaves the number to the runtime")
 OPACITY = Range(0, 1, says="0 shows the image alone, 1 the colours alone")
 LIMIT = Range(-_MOST, _MOST)  # of an error or a share; one that nothing reaches refuses everything

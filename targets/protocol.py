@@ -66,12 +66,18 @@ class Images:
 class Calibration:
     """Inputs of an int8 engine: those that its ranges come from, and others that it is judged by.
 
-    agreement: the least share of pixels of each that must keep their class.
+    agreement: the least share of pixels of each that must keep their class. labels: classes of the pixels (N, H, W) of
+    those that judge, negative where they do not count; empty without labels. max_drop: points of mIoU that may be
+    lost. memory: what earlier searches measured. say: called with a sentence for each trial.
     """
 
     images: tuple[np.ndarray, ...]
     held_out: tuple[np.ndarray, ...]
     agreement: float
+    labels: tuple[np.ndarray, ...] = ()
+    max_drop: float | None = None
+    memory: Any = None
+    say: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import onnx
 
 from segc.graph.external_weights import fits_one_file
 from segc.passes.support.evaluate import CannotRun
+from segc.runtime.ort import OrtSession
 
 METHODS = ("minmax", "percentile")  # entropy takes the square of the bins, which a single outlier makes thousands
 Ranges = dict[str, tuple[float, float]]
@@ -48,6 +49,30 @@ def activation_ranges(model: onnx.ModelProto, inputs: Sequence[np.ndarray], meth
             raise CannotRun(str(error).splitlines()[0][:200]) from error
     pairs = {key: (float(np.min(d.range_value[0])), float(np.max(d.range_value[1]))) for key, d in found.items()}
     return {key: pair for key, pair in pairs.items() if np.isfinite(pair).all()}
+
+
+def activation_means(
+    model: onnx.ModelProto, inputs: Sequence[np.ndarray], tensors: Sequence[str]
+) -> dict[str, tuple[float, ...]]:
+    """The mean of each channel of these tensors (N, C, ...), over all inputs. Raises CannotRun, CompileError."""
+    given = model.graph.input[0].name
+    own = {t.name for t in model.graph.output}
+    wanted = sorted(set(tensors) - own - {given})
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    extended.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    if not fits_one_file(extended):
+        raise CannotRun("the model is larger than 2 GB")
+    session = OrtSession(extended.SerializeToString(), 0, what="the graph with its inner values")
+    sums: dict[str, np.ndarray] = {}
+    for x in inputs:
+        found = {given: x, **session.run_named({given: x})}
+        for name in set(tensors):
+            if name in found and found[name].ndim >= 2:
+                values = found[name].astype(np.float64)
+                mean = values.mean(axis=(0, *range(2, values.ndim)))
+                sums[name] = sums.get(name, 0) + mean / len(inputs)
+    return {name: tuple(total.tolist()) for name, total in sorted(sums.items())}
 
 
 def _reader(feeds: list[dict[str, np.ndarray]]) -> object:

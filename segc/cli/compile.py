@@ -38,10 +38,24 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
     p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
     p.add_argument(
-        "--precision", default="fp32", metavar="P", help="fp32 (default), or fp16, bf16 or int8 if the target offers it"
+        "--precision",
+        default="fp32",
+        metavar="P",
+        help="fp32 (default), or fp16, bf16 or int8 if the target offers it; auto: the fastest that keeps the limits",
     )
     p.add_argument(
         "--calibration", metavar="DIR", help="with --precision int8: some dozens of images to calibrate with"
+    )
+    p.add_argument(
+        "--calibration-labels", metavar="DIR",
+        help="labels of those images, by name: judge the engine by mIoU on half of them, and report it by class",
+    )  # fmt: skip
+    p.add_argument(
+        "--max-drop", type=arguments.number("--max-drop", ranges.POINTS), metavar="POINTS",
+        help="with --calibration-labels: the points of mIoU that may be lost; the bundle is not published otherwise",
+    )  # fmt: skip
+    p.add_argument(
+        "--state", metavar="FILE", help="with --precision int8: remember what was measured, and go on where it stopped"
     )
     arguments.add_options(p)
     p.add_argument(
@@ -128,7 +142,8 @@ def _request(args: argparse.Namespace) -> Request:
         hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
         memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
         skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
-        calibration=args.calibration,
+        calibration=args.calibration, calibration_labels=args.calibration_labels, max_drop=args.max_drop,
+        state=args.state,
         given=Given.of(**arguments.given(args)),
     )  # fmt: skip
 
@@ -203,9 +218,20 @@ def _print(bundle: Bundle) -> None:
         console.table(PARITY_HEADERS, [parity_row(case) for case in report["parity"]["cases"]])
     for case in report.get("files") or ():
         print(f"file:    {_file_line(case)}")
+    if labels := report.get("labels"):
+        _print_labels(labels)
     deferred = targets.get(manifest.target.name).deferred_build
     later = deferred is not None and deferred.pending(manifest.target.options)
     print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
+
+
+def _print_labels(labels: dict[str, Any]) -> None:
+    """What rounding costs on labelled images: mIoU, of boundaries, and IoU of each class."""
+    rows = [("all classes", labels["miou"]), ("within 3 px of boundaries", labels["boundary_miou"])]
+    rows += [(one["name"], one["iou"]) for one in labels["classes"]]
+    print(f"labels:  {labels['images']} images; mIoU drops by {labels['drop']:.2f} points")
+    cells = [[name, *("-" if share is None else f"{100 * share:.2f}" for share in pair)] for name, pair in rows]
+    console.table(("IoU", "reference", "engine"), cells)
 
 
 def _file_line(case: dict[str, Any]) -> str:

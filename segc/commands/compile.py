@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from segc.bundle.manifest import Manifest
 from segc.bundle.store import read_bundle
+from segc.commands import auto_precision
 from segc.compilation import steps
 from segc.compilation.cache import CompileCache
 from segc.compilation.request import Request
-from segc.compilation.setup import Progress
+from segc.compilation.setup import Progress, destination
 from segc.frontend.given import Given
 from segc.hybrid.options import Partitioning
 from segc.suggestions import checked_keywords
@@ -32,6 +33,13 @@ def compile_request(
     request: Request, progress: Progress = lambda _: None, cache: CompileCache | None = None
 ) -> Bundle:  # fmt: skip
     """`compile` for a Request. Compiles that share a `cache` open, trace and run their source once."""
+    if request.precision == auto_precision.PRECISION:
+        shared = cache or CompileCache()
+        out = destination(request)
+        report = auto_precision.compile_fastest(
+            request, out, lambda one: compile_request(one, progress, shared), progress
+        )
+        return Bundle(out.resolve(), read_bundle(out), report)
     setup = steps.set_up(request, steps.Journal(progress, cache))
     with steps.guarded(setup), steps.staged(setup) as staging:
         opened = steps.open_source(setup)
@@ -89,6 +97,9 @@ def compile(
     dequantize: bool = False,
     trust_remote_code: bool = False,
     calibration: str | Path | None = None,
+    calibration_labels: str | Path | None = None,
+    max_drop: float | None = None,
+    state: str | Path | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
@@ -99,7 +110,9 @@ def compile(
     shape: fixed (height, width) in pixels, by default the config's crop size. dynamic: any batch, height and width
     instead, traced at `trace_shape`, by default the crop size. shape_range: sizes of a dynamic engine.
     checkpoint: path of a .pth file. allow_mismatch: load the keys that fit, and ignore the others.
-    precision: "fp32", or "fp16", "bf16" or "int8" if the target offers it. calibration: folder of images for int8.
+    precision: "fp32", or "fp16", "bf16" or "int8" if the target offers it; "auto": the fastest of them that keeps the
+    limits. calibration: folder of images for int8. calibration_labels: folder of their labels, to judge half of the
+    images by mIoU. max_drop: points of mIoU that may be lost. state: file that remembers what trials of int8 measured.
     output: "logits" or "mask"; by default logits, except for mmseg models on targets where masks are faster.
     decode: where masks are made: in the "graph" (default), on the "host" by segc's runtime (default for models of other
     libraries), or "auto": measure both.
@@ -130,7 +143,8 @@ def compile(
         min_agreement=min_agreement, hybrid=hybrid, partitioning=partitioning or Partitioning(), out=out, force=force,
         keep_onnx=keep_onnx, dump_ir=dump_ir, check=check, simplify=simplify, threads=threads,
         memory_limit=memory_limit, time_limit=time_limit, channels=channels, skip_transforms=tuple(skip_transforms),
-        allow_file_difference=allow_file_difference, calibration=calibration,
+        allow_file_difference=allow_file_difference, calibration=calibration, calibration_labels=calibration_labels,
+        max_drop=max_drop, state=state,
         given=Given.of(
             mean=mean, std=std, channel_order=channel_order, scale=scale, classes=classes, palette=palette,
             threshold=threshold, output_name=output_name, output_values=output_values,

@@ -82,7 +82,7 @@ def input_of(
 def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:
     """The sample inputs, in the engine's layout; for int8 the images that it was not calibrated with."""
     if request.precision == "int8":
-        return iter(calibration.pictures(request, info, shape[2:]).held_out)
+        return iter(calibration.shown(calibration.pictures(request, info, shape[2:])))
     if request.input == "uint8":
         return sample_inputs.image_inputs(shape)
     return sample_inputs.inputs(shape, info.mean, info.std, info.channel_order)

@@ -14,7 +14,7 @@ import numpy as np
 from segc.bundle.canonical_json import canonical
 from segc.bundle.manifest import Manifest
 from segc.bundle.store import Staging, write_bundle
-from segc.compilation import at_fault, file_gate, manifest_builder, parity_gate
+from segc.compilation import at_fault, file_gate, label_scores, manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
 from segc.compilation.file_gate import FileCheck
 from segc.compilation.lowering import DEQUANTIZE
@@ -50,13 +50,35 @@ def verify(loaded: Loaded) -> Verified:
     ):
         reference = _reference(loaded)
         run = parity_gate.guarded(loaded.session, setup.target.name)
+        watched = label_scores.Watched(reference, info.threshold)
+        engines = {
+            made.shape: label_scores.Watched(
+                parity_gate.masked(run, loaded.decode, info, made.shape, request.threads), info.threshold
+            )
+        }
         cases = parity_gate.cases(
-            reference, lambda size: parity_gate.masked(run, loaded.decode, info, size, request.threads),
+            watched if request.calibration_labels else reference,
+            lambda size: engines.get(size) or parity_gate.masked(run, loaded.decode, info, size, request.threads),
             made.graph, info, request, setup.settings.shape_range,
             rounding.measure(made.source, request.precision, images=request.input == "uint8"), limits.agreement,
         )  # fmt: skip
+        scores = _on_labels(loaded, watched, engines[made.shape])
     seen = reference.seen if isinstance(reference, stored_reference.Recorder) else ()
-    return Verified(cases, limits, seen, _on_files(loaded, limits))
+    return Verified(cases, limits, seen[: len(cases)], _on_files(loaded, limits), scores)
+
+
+def _on_labels(
+    loaded: Loaded, reference: label_scores.Watched, engine: label_scores.Watched
+) -> label_scores.LabelScores | None:
+    """Score the engine and the reference on the labelled images, where some were given."""
+    setup, info = loaded.planned.setup, loaded.planned.source.info
+    given = setup.settings.calibration
+    if given is None or not given.labels:
+        return None
+    words = f"{setup.target.name} {setup.request.precision}"
+    return label_scores.score(
+        reference, engine, given.held_out, given.labels, info.classes, words, setup.request.max_drop
+    )
 
 
 def _on_files(loaded: Loaded, limits: Limits) -> FileCheck:

@@ -11,6 +11,7 @@ import numpy as np
 from segc.bundle.status import Status
 from segc.compilation.engine import Loaded
 from segc.compilation.file_gate import FileCheck
+from segc.compilation.label_scores import LabelScores
 from segc.graph import structure
 from segc.isolation.memory import peak_memory_mb
 from segc.parity import metrics
@@ -25,19 +26,20 @@ STAND_IN = "the legalized graph in ONNX Runtime"  # what the gate compares if th
 class Verified:
     """All comparisons with the reference, and their limits.
 
-    files: `segment` against the source's own code on pictures. seen: inputs and reference outputs, recorded for
-    targets whose engines are verified again on another machine.
+    files: `segment` against the source's own code on pictures. labels: against labels, where some were given.
+    seen: inputs and reference outputs, recorded for targets whose engines are verified again on another machine.
     """
 
     cases: Sequence[metrics.Case]
     limits: Limits
     seen: Sequence[tuple[np.ndarray, np.ndarray]] = ()
     files: FileCheck = field(default_factory=FileCheck)
+    labels: LabelScores | None = None
 
     @property
     def failures(self) -> list[str]:
         """One sentence for each missed limit."""
-        return metrics.failures(list(self.cases), self.limits)
+        return [*metrics.failures(list(self.cases), self.limits), *(self.labels.failures if self.labels else ())]
 
 
 def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
@@ -53,6 +55,8 @@ def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
         **setup.status.to_json(),
         "parity": _parity(reference, setup.target.name, setup.status, verified) if verified.cases else None,
         **({"files": [case.to_json() for case in verified.files.cases]} if verified.files.cases else {}),
+        **({"labels": verified.labels.to_json()} if verified.labels is not None else {}),
+        **({"quantization": details[0]} if (details := [r.details for _, r in made.results if r.details]) else {}),
         "hybrid": loaded.hybrid(),
         "graph": structure.digest(made.graph),
         "ops": {"before": dict(sorted(made.exported.items())), "after": dict(sorted(loaded.ops.items()))},

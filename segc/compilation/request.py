@@ -55,6 +55,9 @@ class Request:
     allow_file_difference: bool = False
     given: Given = field(default_factory=Given)
     calibration: str | Path | None = None
+    calibration_labels: str | Path | None = None
+    max_drop: float | None = None
+    state: str | Path | None = None
 
 
 def require_sane(request: Request, target: targets.Target) -> None:
@@ -122,11 +125,13 @@ def require_sane(request: Request, target: targets.Target) -> None:
 
 def _require_calibration(request: Request) -> None:
     """Refuse int8 without images, images without int8, and int8 where no sizes are known. Raises UsageError."""
+    _require_labels(request)
     if request.precision != "int8":
-        if request.calibration is not None:
+        if request.calibration is not None and request.calibration_labels is None:
             raise UsageError(
                 f"--calibration and --precision {request.precision} exclude each other",
-                code=Code.CONFLICTING_OPTIONS, because="only int8 is calibrated", so="add --precision int8",
+                code=Code.CONFLICTING_OPTIONS, because="only int8 is calibrated",
+                so="add --precision int8, or --calibration-labels for judging by the images",
             )  # fmt: skip
         return
     if request.calibration is None:
@@ -138,6 +143,26 @@ def _require_calibration(request: Request) -> None:
         raise UsageError(
             "--precision int8 and --dynamic exclude each other", code=Code.CONFLICTING_OPTIONS,
             because="an int8 engine is calibrated and judged at one size", so="give --shape",
+        )  # fmt: skip
+
+
+def _require_labels(request: Request) -> None:
+    """Refuse a limit without labels, labels without images or at no fixed size. Raises UsageError."""
+    if request.max_drop is not None:
+        ranges.POINTS.require("--max-drop", request.max_drop)
+    for option, given, needs, there, why in (
+        ("--max-drop", request.max_drop, "--calibration-labels", request.calibration_labels, "mIoU needs labels"),
+        ("--calibration-labels", request.calibration_labels, "--calibration", request.calibration,
+         "labels belong to images"),
+    ):  # fmt: skip
+        if given is not None and there is None:
+            raise UsageError(
+                f"{option} needs {needs}", code=Code.CONFLICTING_OPTIONS, because=why, so=f"add {needs} DIR"
+            )
+    if request.calibration_labels is not None and request.dynamic:
+        raise UsageError(
+            "--calibration-labels and --dynamic exclude each other", code=Code.CONFLICTING_OPTIONS,
+            because="an engine is judged at one size", so="give --shape, and compare dynamic engines with `segc val`",
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from segc.bundle.status import Status
 from segc.compilation import shape_range
 from segc.compilation.cache import CompileCache, NoCache
 from segc.compilation.request import Request, require_sane
+from segc.compilation.search_state import SearchState
 from segc.compilation.settings import settings_of
 from segc.errors import Code, MissingPackageError
 from segc.files import interrupts
@@ -45,8 +46,12 @@ class Setup:
     @property
     def out(self) -> Path:
         """The bundle's folder: the requested one, or NAME-TARGET in the current folder."""
-        request = self.request
-        return Path(f"{stem(request.source)}-{self.target.name}" if request.out is None else request.out)
+        return destination(self.request)
+
+
+def destination(request: Request) -> Path:
+    """The bundle's folder: the requested one, or NAME-TARGET in the current folder."""
+    return Path(f"{stem(request.source)}-{request.target}" if request.out is None else request.out)
 
 
 class Journal:
@@ -63,6 +68,11 @@ class Journal:
         self.passes = hooks.Timing()
         self.masks: dict[str, float] | None = None
         self._progress = progress
+
+    def announce(self, said: str) -> None:
+        """Tell the user what a step has found so far."""
+        interrupts.check()
+        self._progress(said)
 
     @contextmanager
     def step(self, name: str, said: str = "") -> Iterator[None]:
@@ -98,14 +108,14 @@ def settled(setup: Setup, info: ModelInfo, shape: tuple[int, int]) -> Setup:
     images = targets.Images(info.mean, info.std, info.channel_order)
     settings = replace(setup.settings, shape_range=sizes, images=images, threads=request.threads)
     plain = targets.get(request.target)
-    if request.precision == "int8":
+    if request.calibration is not None:
         with setup.journal.step("calibration", "reading the images to calibrate with"):
-            settings = replace(settings, calibration=_calibration(request, plain, info, shape))
+            settings = replace(settings, calibration=_calibration(request, plain, info, shape, setup.journal))
     return replace(setup, settings=settings, target=plain.configure(plain, settings))
 
 
 def _calibration(
-    request: Request, target: targets.Target, info: ModelInfo, shape: tuple[int, int]
+    request: Request, target: targets.Target, info: ModelInfo, shape: tuple[int, int], journal: Journal
 ) -> targets.Calibration:
     """The images of the request, and a limit slightly above that of the parity gate, whose reference is PyTorch."""
     from segc.compilation.calibration import pictures
@@ -113,7 +123,10 @@ def _calibration(
     found = pictures(request, info, shape)
     limit = limits_of(target.limits, request.precision, request.max_error, request.min_agreement).agreement
     images, held_out = (tuple(x for _, x in named) for named in (found.images, found.held_out))
-    return targets.Calibration(images, held_out, limit + _MARGIN)
+    state = None if request.state is None else SearchState(Path(request.state))
+    return targets.Calibration(
+        images, held_out, limit + _MARGIN, found.labels, request.max_drop, state, journal.announce
+    )
 
 
 def runtime_version(target: targets.Target) -> str:

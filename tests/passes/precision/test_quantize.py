@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import onnxruntime
 import pytest
 
 from segc.graph import ir
-from segc.passes.precision.quantize import Quantize, parameters
+from segc.passes.precision.quantize import Quantize, parameters, shift_of, symmetric
 from segc.passes.support import evaluate
 from segc.passes.support.integers import Form, computing, split_gemms
 from tests.helpers.checks import HEAD20, apply, check_pass, check_untouched, graph_of
 from tests.helpers.quantized_nets import NET, RANGES, ops
+
+FLOAT_RESULTS = Form(rounded_outputs=False)
 
 
 def inputs(seed: int = 0) -> dict[str, np.ndarray]:
@@ -125,6 +128,45 @@ def test_what_cannot_be_integers_is_left_alone() -> None:
         a = Conv (x, v)  y = Conv (a, w) }"""
     )
     check_untouched(Quantize((*RANGES, ("a", -1.0, 1.0))), dynamic, None)  # weights that are no constant
+
+
+def test_biases_take_back_the_mean_that_rounded_weights_lose() -> None:
+    """With known means of the inputs, the mean output of each channel is that of the float weights."""
+    graph, x = graph_of(NET), inputs()
+    exact = Quantize((("x", -2.0, 2.0),), form=FLOAT_RESULTS)
+    corrected = Quantize((("x", -2.0, 2.0),), form=FLOAT_RESULTS, means=(("x", (0.5, -0.25, 1.0)),))
+    for kind in (exact, corrected):
+        assert apply(kind, graph_of(NET)).changes == 1
+    lost = np.random.default_rng(0).normal(size=(6, 2, 3, 3))
+    mean = np.array([1.0, 2.0, 3.0, 4.0])
+    shift = shift_of(lost, mean, 2)
+    np.testing.assert_allclose(shift[4], (lost[4].sum(axis=(1, 2)) * mean[2:]).sum())
+    convolution = next(node for node in graph.nodes if node.outputs[0].name == "a")
+    weights, bias = (np.array(t.values) for t in convolution.inputs[1:])
+    apply(corrected, graph)
+    rounded = convolution.inputs[1].inputs[0]
+    integers, scales = (t.values.astype(np.float64) for t in rounded.inputs[:2])
+    gone = weights - integers * scales.reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(
+        convolution.inputs[2].values, bias + gone[:, :, 0, 0] @ np.array([0.5, -0.25, 1.0]), rtol=1e-5
+    )
+    assert evaluate.outputs(graph, x)["y"].shape == (1, 2, 16, 16)
+
+
+def test_one_scale_for_all_weights_of_a_layer() -> None:
+    graph = graph_of(NET)
+    apply(Quantize(RANGES, per_channel=False), graph)
+    convolution = next(node for node in graph.nodes if node.op == "Conv" and len(node.inputs) == 3)
+    np.testing.assert_allclose(convolution.inputs[1].inputs[0].inputs[1].values, [2 / 127] * 4, rtol=1e-6)
+
+
+def test_signed_values_have_zero_point_0_and_keep_the_relu() -> None:
+    graph = graph_of(NET)
+    apply(Quantize(RANGES, form=replace(FLOAT_RESULTS, signed=True)), graph)
+    assert ops(graph)["Relu"] == 1
+    zeros = [node.inputs[2].values for node in graph.nodes if node.op == "QuantizeLinear"]
+    assert zeros and all(zero.dtype == np.int8 and zero == 0 for zero in zeros)
+    assert symmetric(-1.27, 0.5) == (np.float32(0.01), np.int8(0)) and symmetric(0.0, 0.0) == (1, 0)
 
 
 def test_scale_and_zero_point_represent_zero_exactly() -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 
 from segc.passes.precision.quantize_measured import QuantizeMeasured
+from segc.passes.support import evaluate
 from tests.helpers.checks import HEAD20, apply, check_pass, check_untouched, graph_of
 from tests.helpers.quantized_nets import NET, ops
 
@@ -57,3 +61,48 @@ def test_nothing_is_touched_without_images_or_integers() -> None:
 
 def test_images_that_do_not_fit_are_said() -> None:
     check_untouched(QuantizeMeasured(pictures(2, 9), pictures(1)), NET, "not measured")
+
+
+class Notes:
+    """A Memory that lists what it was asked."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], Any] = {}
+        self.kept: list[str] = []
+
+    def recall(self, search: str, what: str) -> Any:
+        return self.known.get((search, what))
+
+    def keep(self, search: str, what: str, found: Any) -> None:
+        self.known[search, what] = found
+        self.kept.append(what)
+
+
+def test_a_search_goes_on_with_what_it_remembers() -> None:
+    memory, said = Notes(), list[str]()
+    step = QuantizeMeasured(pictures(4, 16), pictures(3, 16, 1), agreement=0.95, memory=memory, say=said.append)
+    first = apply(step, graph_of(FINE))
+    measured = list(memory.kept)
+    assert any("; only " in what for what in measured) and any("in float32" in line for line in said)
+    again = apply(step, graph_of(FINE))
+    assert memory.kept == measured and again.details == first.details
+    assert [row["trial"] for row in first.details["trials"]][:2] == ["minmax", "percentile"]
+    by_precision = Counter(row["precision"] for row in first.details["layers"])
+    assert by_precision == {"int8": 1, "fp32": 2}
+    assert all(row["changed_pixels"] is not None for row in first.details["layers"])
+    others = QuantizeMeasured(pictures(4, 16, 5), pictures(3, 16, 1), agreement=0.95, memory=memory)
+    apply(others, graph_of(FINE))
+    assert len(memory.kept) > len(measured)  # other images, another search
+
+
+def test_labels_decide_where_a_drop_is_limited() -> None:
+    """The labels are what the float graph gives: int8 loses, and the limit decides what is good enough."""
+    held_out = pictures(3, 16, 1)
+    labels = tuple(evaluate.outputs(graph_of(FINE), {"x": x})["y"].argmax(1) for x in held_out)
+    lax, strict = (
+        apply(QuantizeMeasured(pictures(4, 16), held_out, 0.0, labels=labels, max_drop=drop), graph_of(FINE))
+        for drop in (100.0, 4.0)
+    )
+    assert len(lax.details["trials"]) == 1 and lax.details["trials"][0]["drop"] > 4
+    assert len(strict.details["trials"]) > 5 and "and mIoU drops by" in strict.notes[0]
+    assert min(row["drop"] for row in strict.details["trials"]) < lax.details["trials"][0]["drop"]
