@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def test_auto_takes_the_fastest_precision_that_keeps_the_limits(
     ms = {"int8": 1.0, "bf16": 2.0, "fp32": 3.0}
     monkeypatch.setattr(
         auto_precision, "_timed",
-        lambda tried, _: [auto_precision.replace(o, milliseconds=ms[o.precision] if o.bundle else None) for o in tried],
+        lambda tried, _: [replace(o, milliseconds=ms[o.precision] if o.bundle else None) for o in tried],
     )  # fmt: skip
     asked: dict[str, Any] = {"target": "openvino", "precision": "auto", "calibration": images}
     first = segc.compile(net, out=tmp_path / "a", **asked)

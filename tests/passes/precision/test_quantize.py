@@ -166,7 +166,10 @@ def test_signed_values_have_zero_point_0_and_keep_the_relu() -> None:
     assert ops(graph)["Relu"] == 1
     zeros = [node.inputs[2].values for node in graph.nodes if node.op == "QuantizeLinear"]
     assert zeros and all(zero.dtype == np.int8 and zero == 0 for zero in zeros)
-    assert symmetric(-1.27, 0.5) == (np.float32(0.01), np.int8(0)) and symmetric(0.0, 0.0) == (1, 0)
+    assert symmetric(-1.27, 0.5) == (np.float32(0.01), np.int8(0)) and symmetric(0.0, 0.0) == (
+        np.float32(1),
+        np.int8(0),
+    )
 
 
 def test_scale_and_zero_point_represent_zero_exactly() -> None:
