@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from segc import targets as targets
     from segc.commands.bench import BenchResult as BenchResult
     from segc.commands.bench import bench as bench
+    from segc.commands.bisect import Bisection as Bisection
+    from segc.commands.bisect import bisect as bisect
     from segc.commands.build import build as build
     from segc.commands.compile import Bundle as Bundle
     from segc.commands.compile import compile as compile
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 
 _MEMBERS = {
     "segc.commands.bench": ("bench", "BenchResult"),
+    "segc.commands.bisect": ("bisect", "Bisection"),
     "segc.commands.build": ("build",),
     "segc.commands.compile": ("compile", "Bundle"),
     "segc.commands.compile_targets": ("compile_targets", "Attempt"),
@@ -99,13 +102,13 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "Attempt", "BenchResult", "BillOfMaterials", "Bundle", "BundleError", "CheckpointError", "CompileError",
-    "Engine", "Explanation", "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult",
+    "Attempt", "BenchResult", "BillOfMaterials", "Bisection", "Bundle", "BundleError", "CheckpointError",
+    "CompileError", "Engine", "Explanation", "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult",
     "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning", "RunResult", "SegcError",
     "Segmentation", "SegmentedImage", "ShapeError", "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult",
-    "Verification", "__version__", "bench", "build", "compile", "compile_targets", "doctor", "errors", "explain",
-    "inspect", "load", "matrix", "optimize", "package", "passes", "run", "sbom", "sign", "steps", "targets", "val",
-    "verify",
+    "Verification", "__version__", "bench", "bisect", "build", "compile", "compile_targets", "doctor", "errors",
+    "explain", "inspect", "load", "matrix", "optimize", "package", "passes", "run", "sbom", "sign", "steps", "targets",
+    "val", "verify",
 ]  # fmt: skip
 
 

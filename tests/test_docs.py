@@ -221,6 +221,19 @@ def test_the_commands_of_the_page_on_packages_for_the_browser_run(
     assert serve.split()[-1] == "page" and (tmp_path / "page" / "index.html").is_file()
 
 
+def test_the_commands_of_the_page_on_differences_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    source(tmp_path, name="my_model.py")
+    monkeypatch.chdir(tmp_path)
+    for line in "".join(blocks("docs/when-numbers-differ.md", "bash")).splitlines():
+        run(line)
+    for code in blocks("docs/when-numbers-differ.md", "python"):
+        exec(compile(code, "when-numbers-differ.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing nothing differs by more than the limits"
+
+
 def test_the_op_of_the_ncnn_guide_runs(tmp_path: Path) -> None:
     pytest.importorskip("ncnn")
     from segc.targets.ncnn.lower import registry as lowerings

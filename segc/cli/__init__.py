@@ -19,6 +19,7 @@ from segc.suggestions import did_you_mean
 
 COMMANDS = (
     "compile",
+    "bisect",
     "build",
     "opt",
     "run",

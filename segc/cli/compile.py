@@ -6,16 +6,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from segc import ranges
 from segc.cli import arguments, console
+from segc.cli import compile_options as options
 
 if TYPE_CHECKING:
     from segc.bundle.manifest import Manifest
     from segc.commands.compile import Bundle
     from segc.commands.compile_targets import Attempt
-    from segc.compilation.request import Request
 
 _DESCRIPTION = """\
 Compile SOURCE for a target. The engine is loaded, run and compared with PyTorch before the bundle is published. A
@@ -29,77 +29,17 @@ def add_parser(commands: Any) -> None:
     p: argparse.ArgumentParser = commands.add_parser(
         "compile", help="compile a model into a verified bundle", description=_DESCRIPTION
     )
-    arguments.add_source(p)
-    p.add_argument(
-        "--target", default="onnxruntime", metavar="T", help="default onnxruntime; several as A,B,C are traced once"
-    )
-    size = p.add_mutually_exclusive_group()
-    size.add_argument("--shape", metavar="HxW", help="fixed input size in pixels (default: the config's crop size)")
-    size.add_argument("--dynamic", action="store_true", help="any batch, height and width")
-    p.add_argument("--trace-shape", metavar="HxW", help="size to trace a dynamic model at (default: the crop size)")
-    p.add_argument(
-        "--precision",
-        default="fp32",
-        metavar="P",
-        help="fp32 (default), or fp16, bf16 or int8 if the target offers it; auto: the fastest that keeps the limits",
-    )
-    p.add_argument(
-        "--calibration", metavar="DIR", help="with --precision int8: some dozens of images to calibrate with"
-    )
-    p.add_argument(
-        "--calibration-labels", metavar="DIR",
-        help="labels of those images, by name: judge the engine by mIoU on half of them, and report it by class",
-    )  # fmt: skip
-    p.add_argument(
-        "--max-drop", type=arguments.number("--max-drop", ranges.POINTS), metavar="POINTS",
-        help="with --calibration-labels: the points of mIoU that may be lost; the bundle is not published otherwise",
-    )  # fmt: skip
-    p.add_argument(
-        "--state", metavar="FILE", help="with --precision int8: remember what was measured, and go on where it stopped"
-    )
-    arguments.add_options(p)
-    p.add_argument(
-        "--output", choices=("logits", "mask"),
-        help="the engine's output: logits (masks of `segment` then equal mmseg's; default except for mmseg models on"
-        " ncnn) or the mask",
-    )  # fmt: skip
-    p.add_argument(
-        "--decode", choices=("graph", "host", "auto"),
-        help="where masks are made: in the engine's graph (default), on the host by segc's runtime (default for hf:,"
-        " smp: and torchvision: sources), or the faster one",
-    )  # fmt: skip
-    p.add_argument(
-        "--input", choices=("float32", "uint8"), default="float32",
-        help="the engine's input: normalized float32 NCHW (default), or uint8 NHWC BGR, normalized in the graph",
-    )  # fmt: skip
-    p.add_argument("--mode", choices=("whole", "slide"), help="inference mode (default: the config's)")
+    options.add(p, several_targets=True)
     p.add_argument("-o", "--out", metavar="DIR", help="the bundle's folder (default: NAME-TARGET)")
     p.add_argument("--force", action="store_true", help="replace an existing bundle")
     p.add_argument("--no-verify", action="store_true", help="skip the parity gate")
-    arguments.add_limits(p)
     p.add_argument("--keep-onnx", action="store_true", help="store the final graph as final.onnx in the bundle")
     p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after each pass that changed it")
     p.add_argument("--check", action="store_true", help="check graph and numbers after each pass (slow)")
     p.add_argument(
-        "--simplify", action=argparse.BooleanOptionalAction, default=False,
-        help="run onnxsim too, and keep its result if a check of the numbers passes (pip install 'segc[simplify]')",
-    )  # fmt: skip
-    p.add_argument(
-        "--no-hybrid", action="store_true",
-        help="refuse a model that the target runs only in part, instead of running the rest in ONNX Runtime",
-    )  # fmt: skip
-    p.add_argument(
-        "--min-segment", type=arguments.number("--min-segment", ranges.COUNT), metavar="N", default=1,
-        help="for a hybrid: the smallest number of nodes in a segment of the target (default 1)",
-    )  # fmt: skip
-    arguments.add_files(p)
-    p.add_argument(
         "--allow-file-difference", action="store_true",
         help="publish the bundle, with a note, though `segment` differs from the source's own way from file to mask",
     )  # fmt: skip
-    arguments.add_given(p)
-    arguments.add_native_limits(p)
-    arguments.add_common(p)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -111,7 +51,10 @@ def main(args: argparse.Namespace) -> int:
         from segc.commands.compile import compile_request
         from segc.commands.compile_targets import compile_targets
 
-        request = _request(args)
+        request = replace(
+            options.request(args), out=args.out, force=args.force, verify=not args.no_verify, keep_onnx=args.keep_onnx,
+            dump_ir=args.dump_ir, check=args.check, allow_file_difference=args.allow_file_difference,
+        )  # fmt: skip
         if len(names) > 1:
             attempts = compile_targets(request, names, progress=progress)
         else:
@@ -123,29 +66,6 @@ def main(args: argparse.Namespace) -> int:
     else:
         _print(bundle)
     return 0
-
-
-def _request(args: argparse.Namespace) -> Request:
-    from segc.compilation.request import Request
-    from segc.frontend.given import Given
-    from segc.hybrid.options import Partitioning
-
-    shape, traced = (arguments.shape(s) if s is not None else None for s in (args.shape, args.trace_shape))
-    return Request(
-        args.source, target=args.target, shape=shape, dynamic=args.dynamic, trace_shape=traced,
-        checkpoint=args.checkpoint, precision=args.precision, output=args.output, decode=args.decode,
-        input=args.input, mode=args.mode,
-        verify=not args.no_verify, max_error=args.max_error, min_agreement=args.min_agreement, out=args.out,
-        force=args.force, keep_onnx=args.keep_onnx, dump_ir=args.dump_ir, check=args.check,
-        simplify=args.simplify, allow_mismatch=args.allow_mismatch, threads=args.threads,
-        options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
-        hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
-        memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
-        skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
-        calibration=args.calibration, calibration_labels=args.calibration_labels, max_drop=args.max_drop,
-        state=args.state,
-        given=Given.of(**arguments.given(args)),
-    )  # fmt: skip
 
 
 def _print_attempts(attempts: Sequence[Attempt], *, as_json: bool) -> int:

@@ -12,6 +12,7 @@ from segc.bundle.store import read_bundle
 from segc.commands import auto_precision
 from segc.compilation import steps
 from segc.compilation.cache import CompileCache
+from segc.compilation.command_line import naming_bisect
 from segc.compilation.request import Request
 from segc.compilation.setup import Progress, destination
 from segc.frontend.given import Given
@@ -41,7 +42,7 @@ def compile_request(
         )
         return Bundle(out.resolve(), read_bundle(out), report)
     setup = steps.set_up(request, steps.Journal(progress, cache))
-    with steps.guarded(setup), steps.staged(setup) as staging:
+    with naming_bisect(request), steps.guarded(setup), steps.staged(setup) as staging:
         opened = steps.open_source(setup)
         exported = steps.export(opened)
         loaded = steps.build_engine(exported, staging.directory)  # lower, plan, emit, load_engine

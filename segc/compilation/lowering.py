@@ -118,10 +118,11 @@ def export(opened: Opened) -> Exported:
     return measured_passes.settle(Exported(setup, source, model, count_ops(model)))
 
 
-def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
+def lower(exported: Exported, *, masks: Masks | None = None, watching: Sequence[Hook] = ()) -> Lowered:
     """Run the target's pipeline on the exported model, and complete the ModelInfo from the graph.
 
-    masks: "graph" or "host", overrides the request's placement. Raises ShapeError, UsageError.
+    masks: "graph" or "host", overrides the request's placement. watching: hooks beside those of the request.
+    Raises ShapeError, UsageError.
     """
     journal, request = exported.setup.journal, exported.setup.request
     memory = native.Limits.of(request.memory_limit, None).memory
@@ -132,7 +133,7 @@ def lower(exported: Exported, *, masks: Masks | None = None) -> Lowered:
         info = exported.source.info
         if masks is not None:  # after the pipeline, the graph has no channels
             info = manifest_builder.with_head(info, graph, journal.notes)
-        results = _run_pipeline(graph, exported, info, masks)
+        results = _run_pipeline(graph, exported, info, masks, watching)
         if masks is None:
             info = manifest_builder.with_head(info, graph, journal.notes)
         require_fitting(graph, memory)
@@ -233,12 +234,12 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
 
 
 def _run_pipeline(
-    graph: gs.Graph, exported: Exported, info: ModelInfo, masks: Masks | None
+    graph: gs.Graph, exported: Exported, info: ModelInfo, masks: Masks | None, watching: Sequence[Hook]
 ) -> list[tuple[str, PassResult]]:
     """Run the passes on the graph, in place. Returns each pass's name and result."""
     try:
         pipeline = _pipeline(exported, info, masks)
-        results = pipeline.run(graph, _hooks(exported, pipeline))
+        results = pipeline.run(graph, [*_hooks(exported, pipeline), *watching])
     except (PipelineError, ValueError) as error:
         raise ShapeError("the graph cannot be specialized", code=Code.FIXED_SHAPE, because=str(error)) from error
     if masks == "graph" and (why := invariants.INVARIANTS["mask output"](graph)):

@@ -75,8 +75,14 @@ def input_of(
     case: metrics.Case, graph: gs.Graph, info: ModelInfo, request: Request, bounds: targets.ShapeRange | None
 ) -> np.ndarray:
     """The input of a case that `cases` returned."""
-    tried = (named for shape in _shapes(graph, info, request, bounds) for named in inputs(shape, info, request))
-    return next(x for name, x in tried if metrics.title(name, x) == case.name)
+    return next(x for name, x in all_inputs(graph, info, request, bounds) if metrics.title(name, x) == case.name)
+
+
+def all_inputs(
+    graph: gs.Graph, info: ModelInfo, request: Request, bounds: targets.ShapeRange | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The inputs that `cases` compares on, with their names, in order."""
+    return (named for shape in _shapes(graph, info, request, bounds) for named in inputs(shape, info, request))
 
 
 def inputs(shape: tuple[int, int, int, int], info: ModelInfo, request: Request) -> Iterator[tuple[str, np.ndarray]]:

@@ -13,6 +13,7 @@ import pytest
 
 import segc
 from segc.cli import COMMANDS, _commands, arguments, parser
+from segc.compilation.command_line import LEFT_OUT
 from segc.compilation.request import Request
 from segc.errors import SegcError, UsageError
 from segc.frontend.given import Given
@@ -28,6 +29,9 @@ RENAMED: dict[str, dict[str, str]] = {
     "compile": {
         "no_verify": "verify", "no_hybrid": "hybrid", "min_segment": "partitioning",
         "skip_transform": "skip_transforms", **OF_TARGETS,
+    },
+    "bisect": {
+        "no_hybrid": "hybrid", "min_segment": "partitioning", "skip_transform": "skip_transforms", **OF_TARGETS,
     },
     "build": OF_TARGETS,
     "run": {"no_overlay": "overlay", "signature": "public_key"},
@@ -48,18 +52,26 @@ def function(command: str) -> Any:
     return getattr(segc, FUNCTIONS[command])
 
 
+def parameters_of(command: str) -> dict[str, inspect.Parameter]:
+    """The parameters of a command's function; for one that takes a Request, the options of compile that it heeds."""
+    found = dict(inspect.signature(function(command)).parameters)
+    if found.pop("request", None) is not None:
+        of_compile = dict(inspect.signature(segc.compile).parameters)
+        found = {name: each for name, each in of_compile.items() if name not in LEFT_OUT} | found
+    return found
+
+
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in LISTINGS])
 def test_command_and_function_have_the_same_options(command: str) -> None:
     renamed = RENAMED.get(command, {})
     typed = {renamed.get(name, name) for name in options(command)}
-    parameters = set(inspect.signature(function(command)).parameters) - ONLY_PYTHON
-    assert typed == parameters
+    assert typed == set(parameters_of(command)) - ONLY_PYTHON
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in LISTINGS])
 def test_plain_defaults_agree(command: str) -> None:
     renamed = RENAMED.get(command, {})
-    parameters = inspect.signature(function(command)).parameters
+    parameters = parameters_of(command)
     for name, action in options(command).items():
         if name in renamed or not action.option_strings or action.default is None:
             continue
@@ -75,7 +87,7 @@ def test_functions_are_typed_keyword_only_and_documented(command: str) -> None:
     parameters = inspect.signature(made).parameters.values()
     assert not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
     assert {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} <= {
-        "source", "bundle", "bundles", "images", "path", "passes",
+        "source", "bundle", "bundles", "images", "path", "passes", "request",
     }  # fmt: skip
     assert hints.keys() == {p.name for p in parameters} | {"return"}
     result = hints["return"]

@@ -1,0 +1,1 @@
+"""Where an engine comes to differ from its source: in which pass, at which node, in the runtime."""
