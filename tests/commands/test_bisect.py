@@ -22,7 +22,7 @@ from segc.commands.compile import compile_request
 from segc.compilation.request import Request
 from segc.errors import Code, FileError, ParityError, UsageError
 from segc.parity import bisect as search
-from segc.passes.base import PassResult
+from segc.passes.base import Pass, PassResult
 from segc.passes.cleanup.fuse_conv_batchnorm import FuseConvBatchnorm
 from segc.passes.performance.expand_prelu import ExpandPRelu
 from segc.runtime.ort import outputs_of
@@ -110,11 +110,11 @@ def test_what_the_table_refuses_is_named(tmp_path: Path) -> None:
     assert found.nodes[0].startswith("Trilu 'Trilu/m'")
 
 
-def wrong_constants(step: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def wrong_constants(step: type[Pass], monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the weights wrong that a pass writes."""
     real: Callable[..., PassResult] = step.run
 
-    def run(self: object, graph: gs.Graph) -> PassResult:
+    def run(self: Pass, graph: gs.Graph) -> PassResult:
         before = {id(tensor) for tensor in graph.tensors().values()}
         result = real(self, graph)
         for node in graph.nodes if result.changes else ():
