@@ -48,6 +48,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--max-pixels", metavar="N", type=arguments.number("--max-pixels", ranges.PIXELS), default=1 << 29,
         help="larger images are not decoded (default 536870912; an image takes about 6 bytes a pixel)",
     )  # fmt: skip
+    parser.add_argument("--state", metavar="FILE", help="remember finished images, and go on where it was stopped")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="spread the images over the workers of this Dask scheduler"
+    )
     arguments.add_python(parser)
     arguments.add_signature(parser)
     arguments.add_common(parser)
@@ -61,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
         result = run(
             args.bundle, args.images, out=args.out, overlay=not args.no_overlay, opacity=args.opacity,
             direct=args.direct, threads=args.threads, max_pixels=args.max_pixels, public_key=args.signature,
-            python=args.python, progress=report,
+            python=args.python, state=args.state, scheduler=args.scheduler, progress=report,
         )  # fmt: skip
     if args.json:
         print(json.dumps(result.to_json(), indent=2))
