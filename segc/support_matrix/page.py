@@ -75,7 +75,7 @@ def _count(cells: Sequence[Cell]) -> str:
 
 def _word(cell: Cell) -> str:
     """The status, and what the engine ran on where it was not here."""
-    return f"{cell.status}, run with {cell.ran_with}" if cell.ran_with else cell.status
+    return f"{cell.status}, run {ran_elsewhere.phrase(cell.ran_with)}" if cell.ran_with else cell.status
 
 
 def to_json(cells: Sequence[Cell], command: str) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def to_json(cells: Sequence[Cell], command: str) -> dict[str, Any]:
 def page_of(content: Mapping[str, Any]) -> str:
     """The page of a result that `to_json` returned."""
     text = page(cells_of(content), content["command"], content["versions"])
-    ran = content.get(ran_elsewhere.KEY, {})
-    return text + "".join(f"\nEngines for `{target}` ran with {words}.\n" for target, words in ran.items())
+    ran = {target: ran_elsewhere.phrase(words) for target, words in content.get(ran_elsewhere.KEY, {}).items()}
+    return text + "".join(f"\nEngines for `{target}` ran {words}.\n" for target, words in ran.items())
 
 
 def cells_of(content: Mapping[str, Any]) -> list[Cell]:
@@ -188,8 +188,8 @@ def _words(cells: Sequence[Cell]) -> str:
     """The reasons of statuses that are neither ok nor failures."""
     found = dict.fromkeys((c.status, c.reason) for c in cells if c.good and c.reason)
     lines = [f"- `{status}`: {reason}." for status, reason in found]
-    elsewhere = dict.fromkeys((c.target, c.ran_with) for c in cells if c.ran_with)
-    lines += [f"- `ok elsewhere`: the engine for `{target}` ran with {words}." for target, words in elsewhere]
+    elsewhere = dict.fromkeys((c.target, ran_elsewhere.phrase(c.ran_with)) for c in cells if c.ran_with)
+    lines += [f"- `ok elsewhere`: the engine for `{target}` ran {words}." for target, words in elsewhere]
     return "\n".join(lines)
 
 

@@ -25,6 +25,11 @@ def ran_with(cells: Sequence[Cell]) -> dict[str, str]:
     return {name: f"{text} on {date.today().isoformat()}" for name, text in described.items() if text}
 
 
+def phrase(words: str) -> str:
+    """'with ppl.nn …' or 'on GPU …'."""
+    return f"{'on' if words.startswith('GPU ') else 'with'} {words}"
+
+
 def merged(cells: Sequence[Cell], content: Mapping[str, Any], found: Sequence[Cell]) -> list[Cell]:
     """The cells; those whose engine did not run here take what `content` found elsewhere for the same graph.
 
@@ -38,5 +43,5 @@ def _taken(cell: Cell, there: Cell | None, words: Mapping[str, str]) -> Cell:
     if there is None or cell.status in (OK, HYBRID) or not cell.good:
         return cell
     if not cell.graph or cell.graph != there.graph or cell.sizes != there.sizes:
-        return replace(cell, reason=f"{cell.reason}; the graph has changed since it ran with {words[cell.target]}")
+        return replace(cell, reason=f"{cell.reason}; the graph has changed since it ran {phrase(words[cell.target])}")
     return replace(there, seconds=cell.seconds, reason=there.reason, ran_with=words[cell.target])
