@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from segc.commands.run import run as run
     from segc.commands.sbom import BillOfMaterials as BillOfMaterials
     from segc.commands.sbom import sbom as sbom
+    from segc.commands.serve import Served as Served
+    from segc.commands.serve import serve as serve
     from segc.commands.sign import Signed as Signed
     from segc.commands.sign import sign as sign
     from segc.commands.val import ValResult as ValResult
@@ -84,6 +86,7 @@ _MEMBERS = {
     "segc.commands.package": ("package", "Package"),
     "segc.commands.run": ("run", "RunResult", "SegmentedImage"),
     "segc.commands.sbom": ("sbom", "BillOfMaterials"),
+    "segc.commands.serve": ("serve", "Served"),
     "segc.commands.sign": ("sign", "Signed"),
     "segc.commands.val": ("val", "ValResult"),
     "segc.commands.verify": ("verify", "Verification"),
@@ -105,10 +108,10 @@ __all__ = [
     "Attempt", "BenchResult", "BillOfMaterials", "Bisection", "Bundle", "BundleError", "CheckpointError",
     "CompileError", "Engine", "Explanation", "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult",
     "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning", "RunResult", "SegcError",
-    "Segmentation", "SegmentedImage", "ShapeError", "ShapeRange", "Signed", "SourceError", "UsageError", "ValResult",
-    "Verification", "__version__", "bench", "bisect", "build", "compile", "compile_targets", "doctor", "errors",
-    "explain", "inspect", "load", "matrix", "optimize", "package", "passes", "run", "sbom", "sign", "steps", "targets",
-    "val", "verify",
+    "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange", "Signed", "SourceError", "UsageError",
+    "ValResult", "Verification", "__version__", "bench", "bisect", "build", "compile", "compile_targets", "doctor",
+    "errors", "explain", "inspect", "load", "matrix", "optimize", "package", "passes", "run", "sbom", "serve", "sign",
+    "steps", "targets", "val", "verify",
 ]  # fmt: skip
 
 

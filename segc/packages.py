@@ -14,6 +14,7 @@ EXTRAS = {
     "fast": ("numba",),
     "sign": ("minisign",),
     "sbom": ("cyclonedx",),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "pycocotools"),
 }
 _CORE = ("numpy", "cv2", "PIL", "rich")
 _EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules}

@@ -24,6 +24,7 @@ from segc.packaging.web import NPM, VERSION
 from tests.helpers import tiny_bundles
 from tests.helpers.labelled_images import labelled
 from tests.helpers.npm import node_modules
+from tests.helpers.servers import served
 from tests.helpers.tiny_models import onnx_file, source
 
 ROOT = Path(__file__).parents[1]
@@ -232,6 +233,34 @@ def test_the_commands_of_the_page_on_differences_run(
     for code in blocks("docs/when-numbers-differ.md", "python"):
         exec(compile(code, "when-numbers-differ.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1] == "nothing nothing differs by more than the limits"
+
+
+def test_the_commands_of_the_page_on_the_server_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi")
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    tiny_bundles.bundle(tmp_path / "my-model")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), tiny_bundles.photograph(40, 60))
+    monkeypatch.chdir(tmp_path)
+    serve, *asks = "".join(blocks("docs/serving.md", "bash")).splitlines()
+    assert serve.startswith("segc serve ") and all(ask.startswith("curl ") for ask in asks)
+    with served(*shlex.split(serve)[2:]) as (_, address):
+        for ask in asks:
+            words = shlex.split(ask.replace("http://127.0.0.1:8000", address))
+            done = subprocess.run([*words, "--silent", "--fail"], capture_output=True)
+            assert done.returncode == 0, done.stderr
+    assert b'"classes"' in done.stdout
+    for name in ("mask.png", "overlay.png"):
+        assert cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED).shape[:2] == (40, 60)
+
+
+def test_the_commands_of_the_page_on_deployment_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("torch", "openvino"):
+        pytest.importorskip(module)
+    source(tmp_path, channels=3, name="my_model.py")
+    monkeypatch.chdir(tmp_path)
+    for line in "".join(blocks("docs/deploy.md", "bash")).splitlines():
+        run(line)
 
 
 def test_the_op_of_the_ncnn_guide_runs(tmp_path: Path) -> None:

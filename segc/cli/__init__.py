@@ -28,6 +28,7 @@ COMMANDS = (
     "sign",
     "sbom",
     "package",
+    "serve",
     "bench",
     "inspect",
     "targets",

@@ -514,6 +514,12 @@ EXPLANATIONS = {
         "numbers would be mixed with numbers that mean something else.",
         "Choose another file with `--state`, or delete this one to begin again.",
     ),
+    Code.NO_PORT: Explanation(
+        "The server cannot listen there",
+        "Another program listens at that port, the address is none of this machine's, or ports below 1024 need more "
+        "rights.",
+        "Choose another `--port` or `--host`; `--port 0` takes a free one and says which.",
+    ),
     Code.COMPILE: Explanation(
         "A step failed",
         "A failure that no other code describes, mostly from a target or front end of another package.",

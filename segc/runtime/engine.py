@@ -30,7 +30,7 @@ from segc.bundle.typed import WrongValue, decode
 from segc.errors import BundleError, Code, CompileError, MissingPackageError, ShapeError, UsageError
 from segc.runtime.guard import runtime_errors
 from segc.runtime.hybrid_session import HybridSession, step
-from segc.runtime.images import MAX_PIXELS, as_loaded, read_image
+from segc.runtime.images import MAX_PIXELS, as_loaded, decode_image, read_image
 from segc.runtime.masks.dispatch import Via, resize_argmax, resize_threshold
 from segc.runtime.own_transforms import Own, load_own
 from segc.runtime.preprocessing import Floats, preprocess, resized
@@ -205,6 +205,10 @@ class Engine:
     def read(self, path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Array:
         """Decode an image file for `segment`, as this model's loader does. Raises FileError, MissingPackageError."""
         return read_image(path, max_pixels, self._loader)
+
+    def decode(self, content: bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Array:
+        """Decode the bytes of an image file for `segment`. name: for messages. Raises as `read` does."""
+        return decode_image(content, name, max_pixels, self._loader)
 
     @property
     def own(self) -> Own:

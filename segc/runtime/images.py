@@ -31,13 +31,20 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS, loader: Loader | 
     file of several pages it is the first one. Raises FileError when the file is missing, no regular file, empty, cut
     off, not an image that is decoded so, or of more than `max_pixels` pixels. Memory: the file and the pixels.
     """
-    how = loader or Loader()
     try:
         content = read_regular(Path(path), _FILE_BYTES + _BYTES_A_PIXEL * max_pixels)
     except OSError as error:
         raise FileError(
             f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because=error.strerror or str(error)
         ) from error
+    return decode_image(content, path, max_pixels, loader)
+
+
+def decode_image(
+    content: bytes, path: Path | str, max_pixels: int = MAX_PIXELS, loader: Loader | None = None
+) -> npt.NDArray[Any]:
+    """What `read_image` gives for a file that holds `content`. path: what messages call it."""
+    how = loader or Loader()
     if not content:
         raise FileError(f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because="the file is empty")
     _require_pixels(path, image_header.size(content), max_pixels)

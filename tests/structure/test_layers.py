@@ -20,6 +20,7 @@ ALLOWED = {
     "graph": {"errors", "files", "isolation"},
     "bundle": {"errors", "files", "packages"},
     "isolation": {"errors", "targets"},
+    "serving": {"bundle", "errors", "runtime"},
     "packaging": {"bundle", "errors", "files"},
     "passes": {"errors", "graph", "isolation", "packages", "parity", "runtime"},
     "frontend": {"bundle", "errors", "files", "graph", "isolation", "suggestions"},

@@ -30,6 +30,7 @@ BY_SUBJECT = {
     "parity": "what is compared is the engine of a whole compile",
     "pipeline": "the order of passes and what hangs on it",
     "runtime": "kernels are compared with each other and with torch",
+    "serving": "what a server does shows in its answers",
     "support_matrix": "cells, jobs and page are one run",
     "validation": "areas, labels and whole evaluations are compared with mmseg's",
     "targets": "a target's table, files and engine are only right together: tests by kind of model",
