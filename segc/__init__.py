@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from segc.commands.explain import explain as explain
     from segc.commands.inspect import Inspection as Inspection
     from segc.commands.inspect import inspect as inspect
+    from segc.commands.kit import Kit as Kit
+    from segc.commands.kit import kit as kit
     from segc.commands.matrix import MatrixResult as MatrixResult
     from segc.commands.matrix import matrix as matrix
     from segc.commands.optimize import Optimized as Optimized
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from segc.errors import ShapeError as ShapeError
     from segc.errors import SourceError as SourceError
     from segc.errors import UsageError as UsageError
+    from segc.golden.result import KitResult as KitResult
     from segc.hybrid.options import Partitioning as Partitioning
     from segc.runtime.engine import Engine as Engine
     from segc.runtime.engine import load as load
@@ -81,6 +84,7 @@ _MEMBERS = {
     "segc.commands.doctor": ("doctor", "Finding"),
     "segc.commands.explain": ("explain", "Explanation"),
     "segc.commands.inspect": ("inspect", "Inspection"),
+    "segc.commands.kit": ("kit", "Kit"),
     "segc.commands.matrix": ("matrix", "MatrixResult"),
     "segc.commands.optimize": ("optimize", "Optimized"),
     "segc.commands.package": ("package", "Package"),
@@ -94,6 +98,7 @@ _MEMBERS = {
         "BundleError", "CheckpointError", "CompileError", "FileError", "LegalityError", "MissingPackageError",
         "ParityError", "SegcError", "ShapeError", "SourceError", "UsageError",
     ),
+    "segc.golden.result": ("KitResult",),
     "segc.hybrid.options": ("Partitioning",),
     "segc.runtime.engine": ("Engine", "load"),
     "segc.runtime.segmentation": ("Segmentation",),
@@ -106,12 +111,12 @@ _MODULES = {
 
 __all__ = [
     "Attempt", "BenchResult", "BillOfMaterials", "Bisection", "Bundle", "BundleError", "CheckpointError",
-    "CompileError", "Engine", "Explanation", "FileError", "Finding", "Inspection", "LegalityError", "MatrixResult",
-    "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning", "RunResult", "SegcError",
-    "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange", "Signed", "SourceError", "UsageError",
-    "ValResult", "Verification", "__version__", "bench", "bisect", "build", "compile", "compile_targets", "doctor",
-    "errors", "explain", "inspect", "load", "matrix", "optimize", "package", "passes", "run", "sbom", "serve", "sign",
-    "steps", "targets", "val", "verify",
+    "CompileError", "Engine", "Explanation", "FileError", "Finding", "Inspection", "Kit", "KitResult", "LegalityError",
+    "MatrixResult", "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning", "RunResult",
+    "SegcError", "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange", "Signed", "SourceError",
+    "UsageError", "ValResult", "Verification", "__version__", "bench", "bisect", "build", "compile", "compile_targets",
+    "doctor", "errors", "explain", "inspect", "kit", "load", "matrix", "optimize", "package", "passes", "run", "sbom",
+    "serve", "sign", "steps", "targets", "val", "verify",
 ]  # fmt: skip
 
 

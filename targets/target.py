@@ -93,6 +93,9 @@ class Target:
     """The model that `emit` gets says of each node which source line it comes from (segc.graph.source_info)."""
     write_extras: Callable[[Path, Manifest], None] = lambda *_: None
     """(directory, manifest): write what else the bundle holds, e.g. an example for users without segc."""
+    kit: Path | None = None
+    """The folder of run.py.txt and, for C++, runner.h.txt and link.cmake.txt: how a golden kit runs engines without
+    segc."""
     wants_reference: bool = False
     """Bundles keep the inputs and outputs of the parity gate, for `segc build` on another machine."""
     deferred_build: DeferredBuild | None = None

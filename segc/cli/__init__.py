@@ -25,6 +25,7 @@ COMMANDS = (
     "run",
     "val",
     "verify",
+    "kit",
     "sign",
     "sbom",
     "package",

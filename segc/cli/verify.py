@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segc.cli import arguments, console
+
+if TYPE_CHECKING:
+    from segc.golden.result import KitResult
 
 _DESCRIPTION = """\
 Check every file of BUNDLE, then compare its engine with the model that it was compiled from. Give SOURCE unless it is a
@@ -22,6 +26,9 @@ def add_parser(commands: Any) -> None:
     p.add_argument("bundle", metavar="BUNDLE")
     arguments.add_source(p, optional=True)
     p.add_argument("--images", metavar="DIR", help="compare on these images (file or folder) instead of noise")
+    p.add_argument(
+        "--kit-result", metavar="FILE", help="judge the result.json of a kit's checker instead (see segc kit)"
+    )
     arguments.add_signature(p)
     arguments.add_limits(p)
     arguments.add_files(p)
@@ -42,12 +49,14 @@ def main(args: argparse.Namespace) -> int:
 
         result = verify(
             args.bundle, source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
-            images=args.images, public_key=args.signature, max_error=args.max_error,
+            images=args.images, kit_result=args.kit_result, public_key=args.signature, max_error=args.max_error,
             min_agreement=args.min_agreement, threads=args.threads,
             memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
             skip_transforms=tuple(args.skip_transform), allow_file_difference=args.allow_file_difference,
             python=args.python, trust_remote_code=args.trust_remote_code, progress=progress,
         )  # fmt: skip
+    if result.kit is not None:
+        return _print_kit(args, result.kit)
     if args.json:
         cases, files = ([case.to_json() for case in found] for found in (result.cases, result.files))
         print(json.dumps({"bundle": args.bundle, "cases": cases, "files": files}, indent=2))
@@ -58,4 +67,22 @@ def main(args: argparse.Namespace) -> int:
         shared = f"{result.hybrid}, " if result.hybrid else ""
         count = f"{len(result.cases)} comparison{'' if len(result.cases) == 1 else 's'}"
         print(f"{args.bundle}: {shared}files intact, {count} within the limits")
+    return 0
+
+
+def _print_kit(args: argparse.Namespace, found: KitResult) -> int:
+    if args.json:
+        print(json.dumps({"bundle": args.bundle, "kit": dataclasses.asdict(found)}, indent=2))
+        return 0
+    rows = [
+        [
+            case.name,
+            "-" if case.relative_error is None else f"{case.relative_error:.2e}",
+            f"{case.agreement:.4%}",
+            f"{case.milliseconds:.1f}",
+        ]
+        for case in found.cases
+    ]
+    console.table(("case", "relative error", "equal pixels", "ms"), rows)
+    print(f"{args.bundle}: within the limits in {found.runtime} on {found.machine or 'another machine'}")
     return 0

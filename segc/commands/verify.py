@@ -11,6 +11,7 @@ import numpy as np
 
 from segc import targets
 from segc.bundle.manifest import Input, Manifest
+from segc.bundle.store import read_bundle
 from segc.compilation import file_gate
 from segc.compilation.file_gate import FileCase
 from segc.compilation.guarded import guarded_libraries
@@ -19,6 +20,8 @@ from segc.frontend.given import Given
 from segc.frontend.model import Source
 from segc.frontend.named import split
 from segc.frontend.source import is_onnx, open_source, zoo_names
+from segc.golden import result
+from segc.golden.result import KitResult
 from segc.parity import metrics, rounding, sample_inputs
 from segc.parity.limits import Limits, by_pixels, limits_of
 from segc.parity.reference import reference_of
@@ -32,7 +35,8 @@ _FREE_SIZE = (384, 640)  # (H, W) for a dynamic engine, rounded up to its diviso
 class Verification:
     """Comparisons within the limits. files: with the source's own way from a file to a mask.
 
-    hybrid: 'hybrid (...)' if two runtimes share the model, else None.
+    hybrid: 'hybrid (...)' if two runtimes share the model, else None. kit: what was found on another machine, which
+    `cases` and `files` are then empty for.
     """
 
     bundle: Path
@@ -40,6 +44,7 @@ class Verification:
     files: tuple[FileCase, ...]
     limits: Limits
     hybrid: str | None
+    kit: KitResult | None = None
 
 
 @checked_keywords
@@ -50,6 +55,7 @@ def verify(
     checkpoint: str | Path | None = None,
     allow_mismatch: bool = False,
     images: str | Path | None = None,
+    kit_result: str | Path | None = None,
     max_error: float | None = None,
     min_agreement: float | None = None,
     public_key: str | Path | None = None,
@@ -65,7 +71,8 @@ def verify(
 ) -> Verification:
     """Compare a bundle's engine with its source on noise and a photograph, or on the user's images.
 
-    images: a file or folder; each image is preprocessed as `segment` does. public_key: a key of minisign, as a file or
+    images: a file or folder; each image is preprocessed as `segment` does. kit_result: judge what the checker of
+    a kit (`segc.kit`) found on another machine instead; nothing runs here. public_key: a key of minisign, as a file or
     in base64, that must have signed the bundle. memory_limit (GiB), time_limit (seconds): of libraries that look at an
     ONNX source. channels, skip_transforms, allow_file_difference: as at compile time. python: as in `segc.load`.
     trust_remote_code: as at compile time.
@@ -73,24 +80,24 @@ def verify(
     missed).
     """
     progress("checking the bundle's files")
+    if kit_result is not None:
+        return _of_kit(Path(bundle), Path(kit_result), public_key, max_error, min_agreement)
     engine = load(bundle, threads=threads, public_key=public_key, python=python)
     own = targets.get(engine.manifest.target.name).limits
     limits = limits_of(own, engine.manifest.precision, max_error, min_agreement)
     if engine.manifest.model.top_k:
         limits = by_pixels(limits)
     progress("opening the source")
-    named = _images(engine, Path(images)) if images is not None else _standard(engine.manifest)
+    named = pictures(engine, Path(images)) if images is not None else standard(engine.manifest)
     of_file = source is not None and is_onnx(source)
     with guarded_libraries(str(source), memory_limit, time_limit) if of_file else nullcontext():
-        opened = open_source(
-            source or _source_name(engine.manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
-            mode=engine.manifest.inference.mode, channels=channels, skipped=tuple(skip_transforms),
-            given=_given(engine.manifest, trust_remote_code),
+        opened = open_same(
+            engine.manifest, source, checkpoint=checkpoint, allow_mismatch=allow_mismatch, channels=channels,
+            skip_transforms=skip_transforms, trust_remote_code=trust_remote_code,
         )  # fmt: skip
-        _require_same(engine.manifest, opened)
         progress("comparing")
         cases = metrics.run_cases(
-            _reference(engine.manifest, opened), lambda x: next(iter(engine.run(x).values())), named,
+            reference_for(engine.manifest, opened), lambda x: next(iter(engine.run(x).values())), named,
             engine.manifest.output.threshold,
             rounding.measure(opened, engine.manifest.precision, images=engine.manifest.input.dtype == "uint8"),
             limits.agreement,
@@ -104,6 +111,38 @@ def verify(
         )
     files = _on_files(engine, opened, limits, allow_file_difference, progress)
     return Verification(Path(bundle), tuple(cases), files, limits, engine.manifest.hybrid)
+
+
+def _of_kit(
+    bundle: Path, path: Path, public_key: str | Path | None, max_error: float | None, min_agreement: float | None
+) -> Verification:
+    """Judge the result file of a kit by the bundle's limits. Raises ParityError, FileError, BundleError."""
+    manifest = read_bundle(bundle, public_key)
+    limits = limits_of(targets.get(manifest.target.name).limits, manifest.precision, max_error, min_agreement)
+    if manifest.model.top_k:
+        limits = by_pixels(limits)
+    found = result.read(path, bundle)
+    if missed := found.failures(limits):
+        raise ParityError(
+            f"in {found.runtime}, on {found.machine or 'a machine'}, the engine does not compute what its source does",
+            code=Code.VERIFY_FAILED, because=missed, where=str(path),
+            so=["try another version of the runtime there, or other options of the target", *metrics.ADVICE[1:]],
+        )  # fmt: skip
+    return Verification(bundle, (), (), limits, manifest.hybrid, found)
+
+
+def open_same(
+    manifest: Manifest, source: str | Path | None, *, checkpoint: str | Path | None, allow_mismatch: bool,
+    channels: int | None, skip_transforms: Sequence[str], trust_remote_code: bool,
+) -> Source:  # fmt: skip
+    """Open what a bundle was compiled from: the source, or the one of its name. Raises SourceError."""
+    opened = open_source(
+        source or _source_name(manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
+        mode=manifest.inference.mode, channels=channels, skipped=tuple(skip_transforms),
+        given=_given(manifest, trust_remote_code),
+    )  # fmt: skip
+    _require_same(manifest, opened)
+    return opened
 
 
 def _on_files(
@@ -125,7 +164,7 @@ def _on_files(
     return found.cases
 
 
-def _reference(manifest: Manifest, opened: Source) -> Callable[[np.ndarray], np.ndarray]:
+def reference_for(manifest: Manifest, opened: Source) -> Callable[[np.ndarray], np.ndarray]:
     """The source's logits for inputs as the engine takes them."""
     if manifest.output.kind == "mask" and opened.info.direct:
         from segc.frontend.logits_model import grown
@@ -154,7 +193,7 @@ def _source_name(manifest: Manifest) -> str:
     raise SourceError(
         f"the bundle was compiled from '{manifest.source.name}', which is not in the zoo",
         code=Code.SOURCE_CHANGED,
-        so="name it: segc verify BUNDLE SOURCE",
+        so="name it after the bundle: BUNDLE SOURCE",
     )
 
 
@@ -179,7 +218,8 @@ def _require_same(manifest: Manifest, source: Source) -> None:
         )
 
 
-def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
+def standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
+    """Noise and the photograph, at the engine's size or a usual one."""
     batch, channels, height, width = manifest.input.shape
     divisor = manifest.input.dynamic.divisor if manifest.input.dynamic else 1
     sides = [s or -(-free // divisor) * divisor for s, free in zip((height, width), _FREE_SIZE, strict=True)]
@@ -189,7 +229,7 @@ def _standard(manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
     return sample_inputs.inputs((batch or 1, channels, sides[0], sides[1]), pre.mean, pre.std, pre.channel_order)
 
 
-def _images(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def pictures(engine: Engine, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """The preprocessed images; for a sliding window, the window in the upper left corner."""
     from segc.runtime.images import find_images
     from segc.runtime.preprocessing import preprocess, resized

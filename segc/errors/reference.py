@@ -406,6 +406,12 @@ EXPLANATIONS = {
         "signed.",
         "Do not use the bundle. Get a copy that is signed, or the public key that belongs to it.",
     ),
+    Code.KIT_OF_ANOTHER_BUNDLE: Explanation(
+        "The result is that of a kit of another bundle",
+        "A kit's checker writes the digest of the bundle that the kit was made from. The bundle was compiled again "
+        "since, or the result belongs to another one.",
+        "Make a kit of this bundle, run its checker again, and give its result file.",
+    ),
     Code.MISSING_PACKAGE: Explanation(
         "A package is missing",
         "A missing package that no other code describes, mostly from a target or front end of another package.",

@@ -7,6 +7,7 @@ engine runs in a process of its own.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -61,6 +62,7 @@ NCNN = Target(
     name="ncnn",
     summary="ncnn, CPU: .param and .bin in stock layers",
     opset=20,
+    kit=Path(__file__).with_name("kit"),
     runtime=RUNTIME,
     ops=capability_table(),
     emit=emit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
 from segc.passes.masks.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.passes.performance.expand_prelu import ExpandPRelu
@@ -30,6 +32,7 @@ ONNXRUNTIME = Target(
     name="onnxruntime",
     summary="ONNX Runtime, CPU: the embedded default",
     opset=20,
+    kit=Path(__file__).with_name("kit"),
     runtime=RUNTIME,
     ops=capability_table(),
     emit=emit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
 from segc.passes.legalize.arithmetic import LegalizeArithmetic
 from segc.passes.legalize.floor_division import LegalizeFloorDivision
@@ -25,6 +27,7 @@ OPENVINO = Target(
     name="openvino",
     summary="OpenVINO, CPU, float32, bfloat16 or int8",
     opset=20,
+    kit=Path(__file__).with_name("kit"),
     runtime=RUNTIME,
     ops=capability_table(),
     emit=emit,

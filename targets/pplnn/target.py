@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ PPLNN = configure(
         summary="PPLNN (OpenPPL's ppl.nn), x86 or CUDA: ONNX of opset 11",
         opset=20,
         file_opset=OPSET,
+        kit=Path(__file__).with_name("kit"),
         runtime=RUNTIME,
         ops={},
         emit=emit,

@@ -36,6 +36,7 @@ RENAMED: dict[str, dict[str, str]] = {
     "build": OF_TARGETS,
     "run": {"no_overlay": "overlay", "signature": "public_key"},
     "serve": {"signature": "public_key"},
+    "kit": {"skip_transform": "skip_transforms"},
     "verify": {"signature": "public_key", "skip_transform": "skip_transforms"},
     "val": {"skip_transform": "skip_transforms"},
 }  # fmt: skip

@@ -23,6 +23,7 @@ BY_SUBJECT = {
     "frontend": "what several front ends share is tested through each of them",
     "diagnosis": "a fault is found by the whole search: tests/commands plants faults and runs it",
     "files": "tests/robustness kills whole commands and fills the disk",
+    "golden": "a kit is what its checkers say: tests/commands makes kits and runs them",
     "graph": "views of a graph and its invariants: passes and pipelines are checked with them in every test",
     "hybrid": "a plan, its parts and its bundle are only right together",
     "isolation": "client, server and fork are one conversation between processes",

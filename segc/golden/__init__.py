@@ -1,0 +1,1 @@
+"""Golden kits: a bundle with inputs, reference outputs and a checker for a machine that has the runtime alone."""
