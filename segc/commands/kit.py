@@ -53,8 +53,8 @@ def kit(
 ) -> Kit:
     """Write a folder that says on another machine whether its engine computes what the model computes.
 
-    The outputs are those of the source, which must be what the bundle was compiled from. images: a file or folder, in place of noise and a photograph. force: replace
-    an earlier kit. The other options are those of `verify`.
+    The outputs are those of the source, which must be what the bundle was compiled from. images: a file or folder, in
+    place of noise and a photograph. force: replace an earlier kit. The other options are those of `verify`.
     Raises BundleError (damaged), UsageError (an engine that runs only with segc), SourceError (another source),
     FileError.
     """
