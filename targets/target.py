@@ -49,6 +49,8 @@ class Target:
     """Settings of this target alone, with their flags on the command line."""
     precisions: tuple[str, ...] = ("fp32",)
     """What `--precision` may ask for; the first is the usual one."""
+    no_precisions: Mapping[str, str] = field(default_factory=dict)
+    """Why the target has not this one, for those of which that is known."""
     configure: Callable[[Target, Settings], Target] = lambda target, _: target
     """(target, settings): the target as these settings want it, e.g. with another table or more passes."""
 

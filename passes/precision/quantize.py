@@ -178,6 +178,8 @@ class _Edit:
     def _dequantized(self, node: gs.Node, role: str, values: np.ndarray, scales: np.ndarray, axis: int) -> gs.Variable:
         y = node.outputs[0]
         given = [self.names.constant(y, role, values), self.names.constant(y, f"{role}_scale", scales)]
+        if self.form.signed:  # such runtimes want the zero point said
+            given.append(self.names.constant(y, f"{role}_zero", np.zeros(scales.shape, values.dtype)))
         out = self.names.variable(y, f"{role}_dequantized", F32, values.shape)
         attrs = {"axis": axis}
         self.graph.nodes.append(gs.Node("DequantizeLinear", out.name, attrs, inputs=given, outputs=[out]))

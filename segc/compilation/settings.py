@@ -28,7 +28,7 @@ def settings_of(
     if precision not in target.precisions:
         raise UsageError(
             f"{target.name} does not offer {precision}", code=Code.UNSUPPORTED_BY_TARGET,
-            because=f"it offers {' and '.join(target.precisions)}", so=f"--precision {' or '.join(target.precisions)}",
+            because=target.no_precisions.get(precision, f"it offers {' and '.join(target.precisions)}"), so=f"--precision {' or '.join(target.precisions)}",
         )  # fmt: skip
     known = {option.name: option for option in target.options}
     for name, value in options.items():

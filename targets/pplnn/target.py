@@ -77,6 +77,7 @@ PPLNN = configure(
         emit=emit,
         table="targets/pplnn/capabilities.json",
         precisions=("fp32", "fp16"),
+        no_precisions={"int8": "PPLNN reads no QuantizeLinear or DequantizeLinear, and its x86 kernels are float32"},
         limits={"fp32": (1.5e-3, 0.999)},  # measured on the legalized graph, without ONNX Runtime's optimizations
         options=(DEVICE,),
         configure=configure,

@@ -1,4 +1,4 @@
-"""The target `tensorrt`: NVIDIA TensorRT, in float32 or float16 by the types in the graph."""
+"""The target `tensorrt`: NVIDIA TensorRT, in float32, float16 or int8 by the types and the Q and DQ in the graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from segc.passes.legalize.unsigned_input import LegalizeUnsignedInput
 from segc.passes.masks.lower_resize_argmax import LowerResizeArgMax
 from segc.passes.masks.lower_resize_argmax_pairwise import LowerResizeArgMaxPairwise
 from segc.passes.masks.widen_uint16_mask import WidenUint16Mask
+from segc.passes.support.integers import Form
 from segc.targets.options.half import HALF, with_fp16_types
+from segc.targets.options.int8 import with_int8
 from segc.targets.protocol import Option, Settings
 from segc.targets.target import Target
 from segc.targets.tensorrt import ops
@@ -36,6 +38,9 @@ TF32 = Option(
     "on: let float32 multiplications round their operands to 10 bits of mantissa, as TensorRT does by default: faster,"
     " and no longer float32",
 )
+# TensorRT takes int8 with zero point 0 only, and biases as float32. What lies between convolutions stays float32: its
+# plans fuse nothing more with Q and DQ there.
+INT8 = Form(rounded_outputs=False, signed=True, carried=False)
 _MASK_LOWERINGS: Mapping[str, Pass] = {
     "auto": LowerResizeArgMaxPairwise(),
     "plain": LowerResizeArgMax(),
@@ -50,7 +55,7 @@ def _configure(target: Target, settings: Settings) -> Target:
     """
     flavor = chosen(settings.options).name
     target = replace(
-        with_fp16_types(target, settings),
+        with_int8(with_fp16_types(target, settings), settings, INT8),
         ops=ops.RTX if flavor == RTX else ops.ENTERPRISE,
         mask_lowering=_MASK_LOWERINGS[settings.options.get("argmax", "auto")],
         runtime=target.runtime.configure(target.runtime, settings.options),
@@ -73,7 +78,7 @@ TENSORRT = Target(
     legalize=(LowerPSAMask(), LegalizeTopK(ops.MAX_TOP_K), WidenUint16Mask(), LegalizeUnsignedInput()),
     table="targets/tensorrt/ops.py",
     mask_lowering=LowerResizeArgMaxPairwise(),
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8"),
     options=(FLAVOR, ARGMAX, HALF, TF32, DEFER),
     configure=_configure,
     cannot_run=cannot_run,

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnx.helper
@@ -19,6 +20,7 @@ import pytest
 
 from tests.helpers.calls import refused, segc, segc_process
 from tests.helpers.op_models import X, model_with
+from tests.helpers.tiny_bundles import photograph
 from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, onnx_file, parsed, source
 
 pytest.importorskip("tensorrt_rtx_bindings")
@@ -231,6 +233,27 @@ def test_half_precision_lies_in_the_types_and_halves_the_engine(tmp_path: Path) 
     assert sizes[1] < 0.7 * sizes[0]
     assert half.report["ops"]["after"]["Cast"] == 2
     assert half.manifest.precision == "fp16"
+
+
+def test_int8_lies_in_q_and_dq_and_the_builder_takes_it(tmp_path: Path) -> None:
+    """int8 with zero point 0 before convolutions, weights with a scale a channel, biases in float32."""
+    (tmp_path / "images").mkdir()
+    for seed in range(5):
+        cv2.imwrite(str(tmp_path / "images" / f"{seed}.png"), photograph(24, 40, seed))
+    bundle = compiled(
+        source(tmp_path), tmp_path / "b", precision="int8", calibration=tmp_path / "images", keep_onnx=True
+    )  # fmt: skip
+    assert "model.engine" in bundle.manifest.files and bundle.manifest.precision == "int8"
+    assert bundle.report["status"] != "ok" and bundle.report["parity"]["ran"] != "tensorrt"
+    assert [case["name"] for case in bundle.report["parity"]["cases"]] == ["1.png 24x40"]
+    graph = ir.from_model(onnx.load(bundle.path / "final.onnx"))
+    convolutions = [node for node in graph.nodes if node.op == "Conv"]
+    for node in convolutions:
+        x, w = (t.inputs[0] for t in node.inputs[:2])
+        assert x.op == w.op == "DequantizeLinear" and x.inputs[2].values.dtype == np.int8 and x.inputs[2].values == 0
+        assert w.inputs[0].values.dtype == np.int8 and w.inputs[1].shape == [node.outputs[0].shape[1]]
+        assert all(t.dtype == np.float32 for t in node.inputs[2:])
+    assert convolutions and {row["precision"] for row in bundle.report["quantization"]["layers"]} == {"int8"}
 
 
 def test_what_only_the_parser_refuses_names_our_node_and_its_words(tmp_path: Path) -> None:
