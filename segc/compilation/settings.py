@@ -26,9 +26,11 @@ def settings_of(
             so=did_you_mean(precision, PRECISIONS) or f"--precision {target.precisions[0]}",
         )
     if precision not in target.precisions:
+        offers = f"it offers {' and '.join(target.precisions)}"
         raise UsageError(
             f"{target.name} does not offer {precision}", code=Code.UNSUPPORTED_BY_TARGET,
-            because=target.no_precisions.get(precision, f"it offers {' and '.join(target.precisions)}"), so=f"--precision {' or '.join(target.precisions)}",
+            because=target.no_precisions.get(precision, offers),
+            so=f"--precision {' or '.join(target.precisions)}",
         )  # fmt: skip
     known = {option.name: option for option in target.options}
     for name, value in options.items():
