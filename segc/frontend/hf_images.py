@@ -6,6 +6,7 @@ follows the Pillow form.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ def prepared(info: ModelInfo, processor: Any, *, whole: bool) -> ModelInfo:
 
     Raises SourceError for what `segment` has no equal of.
     """
-    said = processor.to_dict()
+    said = _heeded(processor)
     if said.get("do_split_image") and not whole:
         raise _cannot(
             processor, "it splits images into overlapping squares (do_split_image)",
@@ -71,6 +72,17 @@ def prepared(info: ModelInfo, processor: Any, *, whole: bool) -> ModelInfo:
         std=tuple(v / by for v in std) if by != 1 / 255 else of_bytes(std),
         channel_order="BGR" if said.get("do_flip_channel_order") else "RGB",
     )  # fmt: skip
+
+
+def _heeded(processor: Any) -> dict[str, Any]:
+    """What the processor says, without the steps that its class has no code for, as MobileViT's has none for a mean."""
+    said: dict[str, Any] = processor.to_dict()
+    code = getattr(type(processor), "_preprocess", None)
+    if code is None or "super" in code.__code__.co_names:  # what it does not name it may hand on
+        return said
+    known = set(inspect.signature(code).parameters)
+    lost = {key for key in ("do_resize", "do_rescale", "do_normalize", "do_center_crop") if key not in known}
+    return {key: value for key, value in said.items() if key not in lost}
 
 
 def _steps(processor: Any, said: Mapping[str, Any], *, split: bool) -> Iterator[Step]:

@@ -45,7 +45,7 @@ def open_hf(
     info = ModelInfo(
         kind="hf", name=folder.name if Path(name).is_dir() else f"hf:{name}",
         sha256=_digest([folder / "config.json", folder / hf_images.FILE]), classes=names_of(config.id2label) or (),
-        shape=_image_size(config), in_channels=channels or int(getattr(config, "num_channels", 3)), direct=True,
+        shape=_image_size(config), in_channels=channels or int(getattr(config, "num_channels", 3)),
     )  # fmt: skip
     info = _prepared(info, processor, given, notes, name, whole=whole)
     model, weights = _model(made, config, folder, checkpoint, allow_mismatch, notes)
@@ -53,8 +53,10 @@ def open_hf(
         weights = read.record()
         notes.add(*named_model.narrow_note(read), *load_into(model, read, allow_mismatch=allow_mismatch).notes())
     info = replace(info, weights="checkpoint", checkpoint=weights) if weights is not None else info
+    head = _head(model, config, processor)
     return named_model.source_of(
-        info, _head(model, config, processor), read=None, allow_mismatch=allow_mismatch, given=given, notes=notes,
+        replace(info, direct=not _resizes(head, info)), head, read=None, allow_mismatch=allow_mismatch, given=given,
+        notes=notes,
         on_files=lambda _: None if processor is None else hf_on_files(model, processor, whole),
     )  # fmt: skip
 
@@ -241,6 +243,19 @@ def _head(model: Any, config: Any, processor: Any) -> nn.Module:
         size = (short, sizes.get("longest_edge") or short)
         _settle_masks(model)
     return QueryHead(model, size)
+
+
+def _resizes(head: nn.Module, info: ModelInfo) -> bool:
+    """Whether the model itself resizes its logits to the image, as UPerNet does: its post-processing resizes again."""
+    from segc.frontend.hf_heads import SemanticHead
+    from segc.frontend.trace import made_of
+
+    if not isinstance(head, SemanticHead):
+        return False
+    try:
+        return made_of(head, (1, info.in_channels, *info.shape)).shape[2:] == info.shape
+    except Exception:  # models raise many kinds at sizes that they do not take; whoever compiles will hear of it
+        return False
 
 
 def _settle_masks(model: Any) -> None:

@@ -97,7 +97,10 @@ def _uneven(module: nn.Module, shape: Shape) -> Shape:
 
 
 def _require_other_sizes(module: nn.Module, shape: Shape) -> None:
-    """Refuse a model that runs at one size only, such as a transformer with an embedding for each place."""
+    """Refuse a model that runs at one size only, such as a transformer with an embedding for each place.
+
+    Refuse too one that takes squares only, because it takes the root of the number of places for both sides.
+    """
     batch, channels, height, width = shape
     if accepts(module, shape) is not None:
         return
@@ -106,6 +109,13 @@ def _require_other_sizes(module: nn.Module, shape: Shape) -> None:
         raise ShapeError(
             f"the model runs at {height}x{width} only", code=Code.FIXED_SHAPE,
             because=f"at {height + 64}x{width + 64}: {others[0]}", so=f"compile with --shape {height}x{width}",
+        )  # fmt: skip
+    more = ((0, 64), (64, 0), (128, 64))
+    oblong = [accepts(module, (batch, channels, height + high, width + wide)) for high, wide in more]
+    if height == width and None not in oblong:
+        raise ShapeError(
+            "the model takes squares only", code=Code.FIXED_SHAPE, because=f"at {height}x{width + 64}: {oblong[0]}",
+            so=f"compile with --shape {height}x{width}",
         )  # fmt: skip
 
 
@@ -124,18 +134,25 @@ def accepts(module: nn.Module, shape: tuple[int, int, int, int]) -> str | None:
 
     Tensors carry no data, which is cheap, unless the module reads values where no rewrite replaces that.
     """
-    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
-
     try:
-        with quiet(), torch.no_grad():
-            try:
-                with FakeTensorMode(allow_non_fake_inputs=True), table.applied():
-                    module(torch.zeros(shape))
-            except (DataDependentOutputException, DynamicOutputShapeException):
-                module(torch.zeros(shape))
+        made_of(module, shape)
     except Exception as error:  # user code may raise anything
         return f"{type(error).__name__}: {_short(error)}"
     return None
+
+
+def made_of(module: nn.Module, shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """What eager PyTorch's `module` gives at `shape`, if possible without data. Raises what the module raises."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+
+    made: torch.Tensor
+    with quiet(), torch.no_grad():
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True), table.applied():
+                made = module(torch.zeros(shape))
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            made = module(torch.zeros(shape))
+    return made
 
 
 def dynamic_limits(module: nn.Module, channels: int) -> tuple[int, tuple[int, int]]:

@@ -190,7 +190,8 @@ class Engine:
         elif self._gives_small_logits():
             mask = self._from_small(x, kept, size, direct or bool(manifest.inference.direct))
         else:
-            y = self._logits_beside(x) if manifest.output.beside is not None else self._forward(x)
+            logits = manifest.output.beside is not None or manifest.output.decode is not None
+            y = self._whole_logits(x) if logits else self._forward(x)
             y = y[..., : kept[0], : kept[1]]
             mask = resize_nearest(y, size) if y.ndim == 2 else self._decide(ArrayRows(y), size)
         return Segmentation(mask, manifest.classes, manifest.palette)
@@ -237,9 +238,11 @@ class Engine:
         via = None if (direct and kept == sides) or kept == sides == size else (sides, kept)
         return self._decide(ArrayRows(logits), size, via)
 
-    def _logits_beside(self, x: Array) -> Array:
-        """The logits (C, h, w) of one image, at the size of the network's input, of an engine that gives masks too."""
-        return np.asarray(self._batches(self._filled(x, self.manifest.preprocessing.pad.value), logits=True)[0])
+    def _whole_logits(self, x: Array) -> Array:
+        """The logits (C, h, w) of one image, of an engine for masks that gives them too, at the size of its input."""
+        x = self._filled(x, self.manifest.preprocessing.pad.value)
+        logits, sides = self._batches(x, logits=True), self._sides(x)
+        return np.asarray((logits if logits.shape[2:] == sides else self._grown_logits(logits, sides))[0])
 
     def _masks(self, logits: Array, size: tuple[int, int]) -> Array:
         """Masks (N, H, W) of the logits of an engine that leaves the decision to this runtime."""
@@ -281,6 +284,9 @@ class Engine:
         """Outputs of a smaller side than the input's, as mmseg's encode_decode resizes them."""
         if self.manifest.output.kind == "mask":
             return np.stack([resize_nearest(mask, size) for mask in y])
+        return self._grown_logits(y, size)
+
+    def _grown_logits(self, y: Array, size: tuple[int, int]) -> Array:
         return np.stack([resize(logits, size, self.manifest.inference.align_corners) for logits in y])
 
     def _batches(self, x: Array, *, logits: bool = False) -> Array:

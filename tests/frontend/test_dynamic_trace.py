@@ -115,3 +115,18 @@ def test_a_size_below_the_declared_range_is_refused_with_the_range(tmp_path: Pat
     least = bundle.manifest.input.limits(2)[0]
     with pytest.raises(ShapeError, match=f"it takes {least} and more pixels"):
         segc.load(bundle.path).run(torch.zeros(1, 3, least - 1, 64).numpy())
+
+
+class Squares(nn.Module):
+    """Takes the root of the number of places for both sides, as transformers' DPT does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.avg_pool2d(x, 8).flatten(2)
+        side = int(y.shape[2] ** 0.5)
+        return y.reshape(*y.shape[:2], side, side)
+
+
+def test_a_model_of_squares_is_refused_where_sizes_change() -> None:
+    with pytest.raises(ShapeError, match=r"(?s)takes squares only.*at 64x128"):
+        trace(Squares(), (1, 3, 64, 64), opset=17, dynamic=True)
+    trace(Squares(), (1, 3, 64, 64), opset=17)

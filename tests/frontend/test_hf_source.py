@@ -21,6 +21,7 @@ from segc.frontend.model import ModelInfo
 from segc.frontend.source import open_source
 from segc.runtime.images import read_image
 from segc.runtime.preprocessing import preprocess
+from segc.support_matrix.elsewhere import written as written_by_matrix
 from tests.helpers.hf_models import MADE, transformers, written
 from tests.helpers.tiny_bundles import photograph
 
@@ -65,6 +66,19 @@ def test_masks_equal_the_librarys_on_files_unless_the_engine_makes_them(
     assert any("--decode graph" in note for note in bundle.report["notes"])
     assert segc.load(bundle.path).run(torch.rand(1, 3, 64, 96).numpy())["mask"].shape == (1, 64, 96)
     segc.verify(bundle.path, source=f"hf:{weighted}")
+
+
+@pytest.mark.parametrize("settings", [{}, {"target": "ncnn", "output": "mask", "decode": "graph"}])
+def test_a_model_that_resizes_its_logits_itself_is_resized_again(settings: dict[str, Any], tmp_path: Path) -> None:
+    bundle = compiled(Path(written_by_matrix("hf:upernet-convnext", tmp_path)[3:]), shape=(64, 64), **settings)
+    require_equal(bundle)
+    assert not bundle.manifest.inference.direct
+
+
+def test_a_mean_that_the_processor_has_no_code_for_is_left_out(tmp_path: Path) -> None:
+    source = open_source(written_by_matrix("hf:mobilevit", tmp_path))
+    assert source.info.mean == (0.0, 0.0, 0.0) and source.info.std == pytest.approx((255.0,) * 3)
+    assert source.info.channel_order == "BGR"
 
 
 def test_masks_are_in_the_graph_where_the_user_says_so(weighted: Path, tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ def test_segment_equals_smps_preprocessing_and_model(bundle: segc.Bundle) -> Non
     assert case["equal"] >= 0.999
 
 
+def test_masks_of_logits_that_nothing_resizes_equal_smps_too(folder: Path, tmp_path: Path) -> None:
+    made = segc.compile(f"smp:{folder}", shape=(64, 96), output="mask", out=tmp_path / "masks")
+    assert made.manifest.output.decode is not None and not made.manifest.output.decode.resize
+    (case,) = made.report["files"]
+    assert case["equal"] >= 0.999
+
+
 def test_weights_of_a_folder_are_safetensors(bundle: segc.Bundle, folder: Path) -> None:
     assert (folder / "model.safetensors").is_file()
     assert bundle.manifest.source.weights == "checkpoint"

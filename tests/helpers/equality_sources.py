@@ -1,7 +1,8 @@
 """Small sources of every kind, each with its project's own way from a picture file to a mask.
 
 mmseg's way is `mmseg.apis.inference_model`, that of ONNX files a few lines of OpenCV and ONNX Runtime, that of Python
-files `meta["predict"]`. Heads are scaled so that every class occurs.
+files `meta["predict"]`, that of models of other libraries what their documentation shows (equality_libraries.py). Heads
+are scaled so that every class occurs.
 """
 
 from __future__ import annotations
@@ -26,22 +27,31 @@ Own = Callable[[Path], np.ndarray]
 
 @dataclass(frozen=True)
 class Made:
-    """A source on disk. own: the project's own function, from a file to class numbers (H, W)."""
+    """A source on disk. own: the project's own function, from a file to class numbers (H, W).
 
-    path: Path
+    fixed: (height, width) of a static engine. dynamic: the sizes are the source's own.
+    """
+
+    path: Path | str
     own: Own
     checkpoint: Path | None = None
     given: Given = field(default_factory=Given)
+    fixed: tuple[int, int] | None = None
+    dynamic: bool = True
 
 
 @dataclass(frozen=True)
 class Kind:
-    """name: for the table. make: writes the source to a folder. channels, dtype: of the pictures it is tried on."""
+    """name: for the table. make: writes the source to a folder. channels, dtype: of the pictures it is tried on.
+
+    needs: modules without which the source cannot be made.
+    """
 
     name: str
     make: Callable[[Path], Made]
     channels: int = 3
     dtype: type[np.generic] = np.uint8
+    needs: tuple[str, ...] = ()
 
 
 def picture(size: tuple[int, int], channels: int, dtype: type[np.generic], seed: int) -> np.ndarray:
@@ -106,8 +116,9 @@ test_dataloader = dict(dataset=dict(type=BaseDataset, pipeline=test_pipeline))
 
 
 def _mmseg(
-    channels: int = 3, text: str = _CONFIG, dtype: type[np.generic] = np.uint8, prefix: str = "", **own: str
-) -> Callable[[Path], Made]:
+    channels: int = 3, text: str = _CONFIG, dtype: type[np.generic] = np.uint8, prefix: str = "",
+    deepspeed: bool = False, **own: str,
+) -> Callable[[Path], Made]:  # fmt: skip
     def make(folder: Path) -> Made:
         values = {"PREPROCESSOR": _COLOUR, "LOADER": "", "STEPS": _RESIZE, "MODE": "mode='whole'",
                   "HEAD": "", "NUMBER": "4", "SIGMOID": "False",
@@ -120,9 +131,20 @@ def _mmseg(
         (folder / "equality_own.py").write_text(_MODULE)
         checkpoint = folder / "weights.pth"
         model = _spread(path, picture((61, 93), channels, dtype, 99), folder, checkpoint, prefix)
+        if deepspeed:
+            _as_deepspeed(checkpoint)
         return Made(path, lambda file: _inferred(model, file), checkpoint)
 
     return make
+
+
+def _as_deepspeed(checkpoint: Path) -> None:
+    """Pack the weights as DeepSpeed's engine saves them: under `module`, beside counters."""
+    import torch
+
+    read = torch.load(checkpoint, weights_only=True)
+    counters = {"ds_config": {"fp16": {"enabled": False}}, "ds_version": "0.17.0", "global_steps": 3}
+    torch.save({"module": read["state_dict"], **counters, "meta": read["meta"]}, checkpoint)
 
 
 def _inferred(model: Any, file: Path) -> np.ndarray:
@@ -240,6 +262,20 @@ def _by_hand(model: Path, file: Path, decide: str, taken: type[np.generic], chan
     return mask.astype(np.int64)
 
 
+def _onnx_of_bfloat16(folder: Path) -> Made:
+    """The file's weights in bfloat16, which it casts to float32."""
+    made = _onnx()(folder)
+    model = onnx.load(made.path)
+    narrow = onnx.TensorProto.BFLOAT16
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.helper.make_tensor(f"{tensor.name}16", narrow, values.shape, values.ravel()))
+        name = tensor.name.removesuffix("16")
+        model.graph.node.insert(0, onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    onnx.save(model, made.path)
+    return made
+
+
 _PREDICT = """
 import torch
 import cv2
@@ -271,7 +307,7 @@ def _python(channels: int, flag: str) -> Callable[[Path], Made]:
         path = python_source(folder, _PREDICT.replace("CHANNELS", str(channels)).replace("FLAG", flag))
         space: dict[str, Any] = {}
         exec(path.read_text(), space)  # the source itself, as its owner runs it
-        return Made(path, lambda file: np.asarray(space["predict"](str(file)), np.int64))
+        return Made(path, lambda file: np.asarray(space["predict"](str(file)), np.int64), dynamic=False)
 
     return make
 
@@ -309,6 +345,7 @@ MMSEG: Sequence[Kind] = (
         _mmseg(NUMBER="2", SIGMOID="True", HEAD="out_channels=1, threshold=0.4,"),
     ),
     Kind("mmseg: checkpoint of torch.compile", _mmseg(prefix="_orig_mod.")),
+    Kind("mmseg: checkpoint of DeepSpeed", _mmseg(deepspeed=True)),
     Kind(
         "mmseg: 16 bits, grey, unchanged",
         _mmseg(1, dtype=np.uint16, LOADER=_RAW, PREPROCESSOR=_plain(1, 30000, 15000)),
@@ -338,6 +375,7 @@ ONNX: Sequence[Kind] = (
         "ONNX: foreground without channels", _onnx("e = Squeeze(s, i) y = Sigmoid(e)", "above", 1, y="float[N,H,W] y")
     ),
     Kind("ONNX: float16", _onnx(half=True)),
+    Kind("ONNX: weights in bfloat16", _onnx_of_bfloat16),
     Kind("ONNX: opset 7, IR 3", _onnx(opset=7, ir=3)),
     Kind(
         "ONNX: side output first",

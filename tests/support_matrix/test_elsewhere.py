@@ -48,6 +48,15 @@ def test_a_model_of_one_size_is_refused_where_sizes_change() -> None:
     assert "runs at 64x64 only" in cell.reason
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hf:mobilevit", "hf:mobilenet-v2"])
+def test_models_that_round_sizes_follow_the_size_of_images(name: str) -> None:
+    """What a trace of one size would get wrong: patches rounded up, and padding by remainders."""
+    pytest.importorskip("transformers")
+    cells = run_job(Job("transformers", name, ("onnxruntime",), ("dynamic",), ("mask",), (64, 64)))
+    assert [(cell.good, cell.reason) for cell in cells] == [(True, "")]
+
+
 def test_unknown_names_and_other_kinds_are_refused() -> None:
     with pytest.raises(UsageError, match="no library or source 'hf:segforme'"):
         matrix(elsewhere=True, families=["hf:segforme"])

@@ -8,18 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.equality_sources import KINDS, Kind, Made
+from tests.helpers.equality_sources import Kind, Made
 from tools import equality
+from tools.equality import KINDS
 
-QUICK = ("ONNX: Softmax", "ONNX: class map", "ONNX: side output first", "Python: predict of grey images")
+QUICK = (
+    "ONNX: Softmax", "ONNX: class map", "ONNX: side output first", "ONNX: weights in bfloat16",
+    "Python: predict of grey images", "transformers: SegFormer",
+)  # fmt: skip
 
 
 def named(name: str) -> Kind:
     return next(kind for kind in KINDS if kind.name == name)
 
 
+def require(kind: Kind) -> None:
+    for module in kind.needs:
+        pytest.importorskip(module)
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_segment_gives_the_projects_own_masks(tmp_path: Path, name: str) -> None:
+    require(named(name))
     line = equality.measure(named(name), ("onnxruntime",), tmp_path)
     assert line.fine and isinstance(line.equal["onnxruntime"], float) and line.classes > 1, line
 
@@ -43,5 +53,6 @@ def test_other_masks_and_refusals_show(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_line_of_the_table(tmp_path: Path, kind: Kind) -> None:
+    require(kind)
     line = equality.measure(kind, equality.TARGETS, tmp_path)
     assert line.fine, line

@@ -20,10 +20,18 @@ from segc.frontend.rewrites.point_head import points_of_symbolic_maps
 from segc.frontend.rewrites.psa_head import forward_of_either_parity
 from segc.frontend.rewrites.shape_as_tensor import sizes_of_a_traced_tensor
 from segc.frontend.rewrites.symbolic_sizes import symbolic_int, upsampled_by_whole_factors
+from segc.frontend.rewrites.transformers_padding import padded_from_sizes, padded_to_patches
 
 MMSEG = Versions("mmseg", (1, 0), (1, 5))
 MMCV = Versions("mmcv", (2, 0), (2, 3))
 MMDET = Versions("mmdet", (3, 0), (3, 4))
+TRANSFORMERS = Versions("transformers", (5, 0), (6, 0))
+SWINS = {
+    "Swin": "transformers.models.swin.modeling_swin:SwinPatchEmbeddings",
+    "Swinv2": "transformers.models.swinv2.modeling_swinv2:Swinv2PatchEmbeddings",
+    "MaskFormerSwin": "transformers.models.maskformer.modeling_maskformer_swin:MaskFormerSwinPatchEmbeddings",
+    "FocalNet": "transformers.models.focalnet.modeling_focalnet:FocalNetPatchEmbeddings",
+}
 
 
 def _whole_adaptive_avg_pool(original: Function) -> Function:
@@ -127,6 +135,45 @@ REWRITES = (
         points_of_symbolic_maps,
         dynamic=True,
         fits=MMSEG,
+    ),
+    Rewrite(
+        "no-caches",
+        "leaves out the caches of transformers' code, which would keep tensors without data, or symbols",
+        "transformers.pytorch_utils",
+        "is_torchdynamo_compiling",  # whose answer is all that this module asks before it uses a cache
+        lambda _: lambda: True,
+        fits=TRANSFORMERS,
+    ),
+    # replaces the name `int` in the module, not the builtin
+    Rewrite(
+        "mobilevit-int",
+        "keeps sizes symbolic that transformers' MobileViT rounds up to whole patches and converts with int()",
+        "transformers.models.mobilevit.modeling_mobilevit",
+        "int",
+        symbolic_int,
+        dynamic=True,
+        fits=TRANSFORMERS,
+    ),
+    Rewrite(
+        "tf-padding",
+        "computes the padding of transformers' MobileNetV2 from the sizes instead of branching on their remainders",
+        "transformers.models.mobilenet_v2.modeling_mobilenet_v2",
+        "apply_tf_padding",
+        padded_from_sizes,
+        dynamic=True,
+        fits=TRANSFORMERS,
+    ),
+    *(
+        Rewrite(
+            f"{name}-padding",
+            f"pads images of transformers' {name} to whole patches from the sizes instead of branching on remainders",
+            owner,
+            "maybe_pad",
+            padded_to_patches,
+            dynamic=True,
+            fits=TRANSFORMERS,
+        )
+        for name, owner in SWINS.items()
     ),
 )
 

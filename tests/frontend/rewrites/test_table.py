@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from segc.frontend import torchvision_import
 from segc.frontend.mmseg_env import import_mmseg
 from segc.frontend.rewrites import table
 from segc.frontend.rewrites.base import Rewrite, Versions, release
@@ -65,6 +66,16 @@ def test_rewrites_name_places_that_the_installed_versions_have() -> None:
         import mmdet.models  # noqa: F401
     except ImportError:
         missing.add(table.MMDET)
+    try:
+        torchvision_import.prepare()
+        import transformers.models.focalnet.modeling_focalnet
+        import transformers.models.maskformer.modeling_maskformer_swin
+        import transformers.models.mobilenet_v2.modeling_mobilenet_v2
+        import transformers.models.mobilevit.modeling_mobilevit
+        import transformers.models.swin.modeling_swin
+        import transformers.models.swinv2.modeling_swinv2  # noqa: F401
+    except ImportError:
+        missing.add(table.TRANSFORMERS)
     for rewrite in (each for each in table.REWRITES if each.fits not in missing):
         owner = rewrite.place()
         assert owner is not None
