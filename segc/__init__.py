@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from segc.commands.compile import compile as compile
     from segc.commands.compile_targets import Attempt as Attempt
     from segc.commands.compile_targets import compile_targets as compile_targets
+    from segc.commands.diff import Difference as Difference
+    from segc.commands.diff import diff as diff
     from segc.commands.doctor import Finding as Finding
     from segc.commands.doctor import doctor as doctor
     from segc.commands.explain import Explanation as Explanation
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from segc.commands.val import val as val
     from segc.commands.verify import Verification as Verification
     from segc.commands.verify import verify as verify
+    from segc.comparing.masks import CaseDiff as CaseDiff
+    from segc.comparing.tensors import TensorDiff as TensorDiff
     from segc.compilation import steps as steps
     from segc.errors import BundleError as BundleError
     from segc.errors import CheckpointError as CheckpointError
@@ -81,6 +85,7 @@ _MEMBERS = {
     "segc.commands.build": ("build",),
     "segc.commands.compile": ("compile", "Bundle"),
     "segc.commands.compile_targets": ("compile_targets", "Attempt"),
+    "segc.commands.diff": ("diff", "Difference"),
     "segc.commands.doctor": ("doctor", "Finding"),
     "segc.commands.explain": ("explain", "Explanation"),
     "segc.commands.inspect": ("inspect", "Inspection"),
@@ -98,6 +103,8 @@ _MEMBERS = {
         "BundleError", "CheckpointError", "CompileError", "FileError", "LegalityError", "MissingPackageError",
         "ParityError", "SegcError", "ShapeError", "SourceError", "UsageError",
     ),
+    "segc.comparing.masks": ("CaseDiff",),
+    "segc.comparing.tensors": ("TensorDiff",),
     "segc.golden.result": ("KitResult",),
     "segc.hybrid.options": ("Partitioning",),
     "segc.runtime.engine": ("Engine", "load"),
@@ -110,13 +117,13 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "Attempt", "BenchResult", "BillOfMaterials", "Bisection", "Bundle", "BundleError", "CheckpointError",
-    "CompileError", "Engine", "Explanation", "FileError", "Finding", "Inspection", "Kit", "KitResult", "LegalityError",
-    "MatrixResult", "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning", "RunResult",
-    "SegcError", "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange", "Signed", "SourceError",
-    "UsageError", "ValResult", "Verification", "__version__", "bench", "bisect", "build", "compile", "compile_targets",
-    "doctor", "errors", "explain", "inspect", "kit", "load", "matrix", "optimize", "package", "passes", "run", "sbom",
-    "serve", "sign", "steps", "targets", "val", "verify",
+    "Attempt", "BenchResult", "BillOfMaterials", "Bisection", "Bundle", "BundleError", "CaseDiff", "CheckpointError",
+    "CompileError", "Difference", "Engine", "Explanation", "FileError", "Finding", "Inspection", "Kit", "KitResult",
+    "LegalityError", "MatrixResult", "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning",
+    "RunResult", "SegcError", "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange", "Signed",
+    "SourceError", "TensorDiff", "UsageError", "ValResult", "Verification", "__version__", "bench", "bisect", "build",
+    "compile", "compile_targets", "diff", "doctor", "errors", "explain", "inspect", "kit", "load", "matrix", "optimize",
+    "package", "passes", "run", "sbom", "serve", "sign", "steps", "targets", "val", "verify",
 ]  # fmt: skip
 
 

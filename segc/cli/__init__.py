@@ -20,6 +20,7 @@ from segc.suggestions import did_you_mean
 COMMANDS = (
     "compile",
     "bisect",
+    "diff",
     "build",
     "opt",
     "run",

@@ -41,7 +41,7 @@ RENAMED: dict[str, dict[str, str]] = {
     "val": {"skip_transform": "skip_transforms"},
 }  # fmt: skip
 PRINTING = {"json", "help", "verbose"}
-ONLY_PRINTING = {"opt": {"skips"}}
+ONLY_PRINTING = {"opt": {"skips"}, "diff": {"all"}}
 ONLY_PYTHON = {"progress", "done", "password"}  # a password is asked for, or in the environment
 
 
@@ -89,7 +89,7 @@ def test_functions_are_typed_keyword_only_and_documented(command: str) -> None:
     parameters = inspect.signature(made).parameters.values()
     assert not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
     assert {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} <= {
-        "source", "bundle", "bundles", "images", "path", "passes", "request",
+        "source", "bundle", "bundles", "images", "path", "passes", "request", "a", "b",
     }  # fmt: skip
     assert hints.keys() == {p.name for p in parameters} | {"return"}
     result = hints["return"]

@@ -21,6 +21,7 @@ BY_SUBJECT = {
     "commands": "a command is its effect on files, which tests of the command line and of bundles show",
     "compilation": "steps of one compile; tests/commands compiles whole models",
     "frontend": "what several front ends share is tested through each of them",
+    "comparing": "what two sides differ in is found by the whole comparison, in tests/commands",
     "diagnosis": "a fault is found by the whole search: tests/commands plants faults and runs it",
     "files": "tests/robustness kills whole commands and fills the disk",
     "golden": "a kit is what its checkers say: tests/commands makes kits and runs them",
