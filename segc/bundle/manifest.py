@@ -40,7 +40,7 @@ class Checkpoint:
 class Source:
     """The compiled source. output, values: of several outputs the one the user chose, and what it holds, if given.
 
-    dequantized: a quantized file was compiled in floats.
+    dequantized: a quantized file was compiled in floats. random_seed: of the random numbers that were drawn once.
     """
 
     kind: str
@@ -51,6 +51,7 @@ class Source:
     output: str | None = field(default=None, metadata=OMITTABLE)
     values: Literal["logits", "probabilities", "classes"] | None = field(default=None, metadata=OMITTABLE)
     dequantized: Literal[True] | None = field(default=None, metadata=OMITTABLE)
+    random_seed: int | None = field(default=None, metadata=OMITTABLE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,8 @@ def _print(bundle: Bundle) -> None:
     if report["status"] != "ok":
         print(f"status:  {report['status']}")
         if risk := _risk(manifest):
-            print(f"risk:    {risk}; compare the engine where it runs: segc verify {bundle.path} SOURCE")
+            check = f"segc {'verify' if manifest.hybrid else 'kit'} {bundle.path} SOURCE"
+            print(f"risk:    {risk}; compare the engine where it runs: {check}{'' if manifest.hybrid else ' -o KIT'}")
     print(f"graph:   {before} nodes -> {after}; {', '.join(f'{k} {v:.1f} s' for k, v in seconds.items())}")
     if report["parity"] is None:
         print("parity:  NOT CHECKED (--no-verify)")

@@ -70,6 +70,10 @@ def add(p: argparse.ArgumentParser, *, several_targets: bool = False) -> None:
         "--min-segment", type=arguments.number("--min-segment", ranges.COUNT), metavar="N", default=1,
         help="for a hybrid: the smallest number of nodes in a segment of the target (default 1)",
     )  # fmt: skip
+    p.add_argument(
+        "--freeze-random", type=arguments.number("--freeze-random", ranges.SEED), metavar="SEED",
+        help="draw the random numbers that the model asks for at inference once, from SEED, the same for every image",
+    )  # fmt: skip
     arguments.add_files(p)
     arguments.add_given(p)
     arguments.add_native_limits(p)
@@ -91,7 +95,8 @@ def request(args: argparse.Namespace) -> Request:
         options=arguments.options(args), shape_range=arguments.shape_range(args.shape_range),
         hybrid=not args.no_hybrid, partitioning=Partitioning(min_nodes=args.min_segment),
         memory_limit=args.memory_limit, time_limit=args.time_limit, channels=args.channels,
-        skip_transforms=tuple(args.skip_transform), calibration=args.calibration,
+        skip_transforms=tuple(args.skip_transform), freeze_random=args.freeze_random,
+        calibration=args.calibration,
         calibration_labels=args.calibration_labels, max_drop=args.max_drop, state=args.state,
         given=Given.of(**arguments.given(args)),
     )  # fmt: skip

@@ -85,6 +85,7 @@ def compile(
     time_limit: float | None = None,
     channels: int | None = None,
     skip_transforms: Sequence[str] = (),
+    freeze_random: int | None = None,
     allow_file_difference: bool = False,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -127,8 +128,8 @@ def compile(
     threads: of the runtime; 0 lets it choose. memory_limit (GiB): of a tensor, and of the child process
     in which libraries look at an ONNX source, default 3/4 of the machine's; time_limit: seconds of one look, default
     600. channels: of images, where the model does not say. skip_transforms: steps of the config's test pipeline that
-    `segment` leaves out. allow_file_difference: publish the bundle, with a note, though `segment` differs from the
-    source's own way from a file to a mask.
+    `segment` leaves out. freeze_random: a seed to draw the model's random numbers from, once. allow_file_difference:
+    publish the bundle, with a note, though `segment` differs from the source's own way from a file to a mask.
     The others are for ONNX files and Python files, and precede what the file or its metadata says. An image's values
     become (value * scale - mean) / std, in channel_order. classes, palette: of all classes in order, or a file with
     one a line or JSON. threshold: of a head with one channel. output_name: of a model with several outputs.
@@ -144,6 +145,7 @@ def compile(
         min_agreement=min_agreement, hybrid=hybrid, partitioning=partitioning or Partitioning(), out=out, force=force,
         keep_onnx=keep_onnx, dump_ir=dump_ir, check=check, simplify=simplify, threads=threads,
         memory_limit=memory_limit, time_limit=time_limit, channels=channels, skip_transforms=tuple(skip_transforms),
+        freeze_random=freeze_random,
         allow_file_difference=allow_file_difference, calibration=calibration, calibration_labels=calibration_labels,
         max_drop=max_drop, state=state,
         given=Given.of(

@@ -12,7 +12,7 @@ import numpy as np
 from segc import targets
 from segc.bundle.manifest import Input, Manifest
 from segc.bundle.store import read_bundle
-from segc.compilation import file_gate
+from segc.compilation import file_gate, randomness
 from segc.compilation.file_gate import FileCase
 from segc.compilation.guarded import guarded_libraries
 from segc.errors import Code, ParityError, SourceError
@@ -135,14 +135,17 @@ def open_same(
     manifest: Manifest, source: str | Path | None, *, checkpoint: str | Path | None, allow_mismatch: bool,
     channels: int | None, skip_transforms: Sequence[str], trust_remote_code: bool,
 ) -> Source:  # fmt: skip
-    """Open what a bundle was compiled from: the source, or the one of its name. Raises SourceError."""
+    """Open what a bundle was compiled from, with its random numbers: the source, or the one of its name.
+
+    Raises SourceError.
+    """
     opened = open_source(
         source or _source_name(manifest), checkpoint=checkpoint, allow_mismatch=allow_mismatch,
         mode=manifest.inference.mode, channels=channels, skipped=tuple(skip_transforms),
         given=_given(manifest, trust_remote_code),
     )  # fmt: skip
     _require_same(manifest, opened)
-    return opened
+    return randomness.settle(opened, manifest.source.random_seed, manifest.input.shape)[0]
 
 
 def _on_files(

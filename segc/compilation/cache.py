@@ -51,7 +51,10 @@ class CompileCache:
 
     def reference(self, source: Source, run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         """The function `run` of the source, with its outputs cached by the content of the input."""
-        kind = type(source.module).__name__  # logits may be resized to the input's size, for masks, or not
+        kind = (
+            type(source.module).__name__,
+            source.info.random_seed,
+        )  # logits may be resized to the input's size, for masks, or not
 
         def remembered(x: np.ndarray) -> np.ndarray:
             output: np.ndarray = self._get(("reference", kind, x.shape, hash(x.tobytes())), lambda: run(x))

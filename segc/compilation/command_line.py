@@ -20,6 +20,7 @@ _VALUES = {
     "target": "--target", "precision": "--precision", "output": "--output", "decode": "--decode", "input": "--input",
     "mode": "--mode", "max_error": "--max-error", "min_agreement": "--min-agreement", "checkpoint": "--checkpoint",
     "threads": "--threads", "memory_limit": "--memory-limit", "time_limit": "--time-limit", "channels": "--channels",
+    "freeze_random": "--freeze-random",
     "calibration": "--calibration", "calibration_labels": "--calibration-labels", "max_drop": "--max-drop",
     "state": "--state",
 }  # fmt: skip

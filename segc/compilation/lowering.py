@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from segc import targets
-from segc.compilation import manifest_builder, measured_passes
+from segc.compilation import manifest_builder, measured_passes, randomness
 from segc.compilation.request import Request, open_fitting, with_output
 from segc.compilation.setup import Setup, settled
 from segc.errors import Code, CompileError, LegalityError, ShapeError, SourceError, UsageError
@@ -97,6 +97,11 @@ def open_source(setup: Setup) -> Opened:
         from segc.frontend.logits_model import grown
 
         source = grown(source)
+    sides = (None, None) if request.dynamic else request.shape or source.info.shape
+    image = (source.info.batch, source.info.in_channels, *sides)
+    source, note = randomness.settle(source, request.freeze_random, image)
+    if note is not None:
+        journal.notes.add(note)
     return Opened(replace(setup, request=request), source)
 
 
@@ -113,6 +118,7 @@ def export(opened: Opened) -> Exported:
     )
     with opened.setup.journal.step("export", f"tracing {info.name} at {shape[0]}x{shape[1]}"):
         model, info = _exported(opened)
+        randomness.require_none(model, opened.setup.request.freeze_random)
         _try_reference(opened)
     setup, source = settled(opened.setup, info, shape), replace(opened.source, info=info)
     return measured_passes.settle(Exported(setup, source, model, count_ops(model)))
@@ -224,7 +230,8 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
         divisor, minimum = journal.cache.limits(lambda: dynamic_limits(module, info.in_channels))
         info = replace(info, divisor=divisor, minimum=minimum)
     traced = journal.cache.traced(
-        (type(module), full, dynamic, opset), lambda: trace(module, full, opset=opset, dynamic=dynamic)
+        (type(module), info.random_seed, full, dynamic, opset),
+        lambda: trace(module, full, opset=opset, dynamic=dynamic),
     )
     journal.notes.add(*traced.notes)
     if isinstance(module, PlainLogits):

@@ -49,6 +49,7 @@ def manifest(
             "output": info.output,
             "values": info.values,
             "dequantized": info.dequantized or None,
+            "random_seed": info.random_seed,
         },
         "target": {
             "name": target.name,

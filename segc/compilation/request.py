@@ -52,6 +52,7 @@ class Request:
     partitioning: Partitioning = field(default_factory=Partitioning)
     channels: int | None = None
     skip_transforms: tuple[str, ...] = ()
+    freeze_random: int | None = None
     allow_file_difference: bool = False
     given: Given = field(default_factory=Given)
     calibration: str | Path | None = None
@@ -110,6 +111,8 @@ def require_sane(request: Request, target: targets.Target) -> None:
             so="give two positive numbers, for example shape=(512, 1024)",
         )
     ranges.THREADS.require("--threads", request.threads)
+    if request.freeze_random is not None:
+        ranges.SEED.require("--freeze-random", request.freeze_random)
     if request.max_error is not None:
         ranges.LIMIT.require("--max-error", request.max_error)
     if request.min_agreement is not None:

@@ -278,6 +278,14 @@ EXPLANATIONS = {
         "processor beside the model.",
         "Give --mean, --std and the like, for images of the engine's size, or change preprocessor_config.json.",
     ),
+    Code.RANDOM_NUMBERS: Explanation(
+        "The model draws random numbers",
+        "Each run of the model gives other results, so an engine cannot be compared with it. Or, with --freeze-random, "
+        "the numbers cannot be drawn once, because how many they are depends on the size of the image, or because an "
+        "op draws them of which segc has no such form.",
+        "Compile with --freeze-random SEED: the numbers are drawn once, the same for every image, for the engine and "
+        "for PyTorch. Where that is refused, give a fixed --shape, or draw them in the model's constructor.",
+    ),
     Code.CHECKPOINT: Explanation(
         "The checkpoint cannot be used",
         "A fault of a checkpoint that no other code describes, mostly from a target or front end of another package.",

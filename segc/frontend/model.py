@@ -36,7 +36,7 @@ class ModelInfo:
     minimum, divisor: of heights and widths a dynamic engine takes.
     direct: logits, of whatever size, are resized to the image in one step.
     output, values: of several outputs the one that the user named, and what it holds. quantized: the graph computes
-    with integers. dequantized: the user asked for floats instead.
+    with integers. dequantized: the user asked for floats instead. random_seed: of random numbers that were drawn once.
     weights: "checkpoint", "random" (fixed seed), or "source" (the file itself holds them).
     """
 
@@ -78,6 +78,7 @@ class ModelInfo:
     values: str | None = None
     quantized: bool = False
     dequantized: bool = False
+    random_seed: int | None = None
     weights: str = "source"
     checkpoint: Mapping[str, str] | None = None
     rewrites: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ REQUESTS: list[dict[str, Any]] = [
     {"shape": (64, 128), "checkpoint": "my weights.pth", "allow_mismatch": True, "precision": "fp16"},
     {"dynamic": True, "trace_shape": (32, 48), "shape_range": ShapeRange((1, 2), (3, 4), (5, 6)), "threads": 2},
     {"output": "mask", "decode": "host", "mode": "whole", "input": "uint8", "simplify": True, "hybrid": False},
-    {"max_error": 0.01, "min_agreement": 0.9, "partitioning": Partitioning(3), "channels": 4},
+    {"max_error": 0.01, "min_agreement": 0.9, "partitioning": Partitioning(3), "channels": 4, "freeze_random": 7},
     {"skip_transforms": ("A", "B"), "memory_limit": 2.0, "time_limit": 60.0, "calibration": "images"},
     {"precision": "int8", "calibration_labels": "labels", "max_drop": 0.5, "state": "file"},
     {"given": Given(mean=(-1.0, 2.5), std=(0.25,), channel_order="BGR", scale=1 / 255, threshold=0.4)},
