@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from segc.bundle.manifest import Manifest
 from segc.bundle.store import read_bundle
 from segc.errors import Code, UsageError
-from segc.packaging import web
+from segc.packaging import ovms, triton, web
 from segc.packaging.folder import write_package
 from segc.suggestions import checked_keywords, did_you_mean
 
-PURPOSES = ("web",)
+PURPOSES = ("web", "triton", "ovms")
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ def package(
     """Make a folder that runs a bundle elsewhere.
 
     purpose: "web" makes a page that runs a bundle of ONNX Runtime in the browser, with the masks of `Engine.segment`;
-    it needs the npm package onnxruntime-web, in node_modules or in the folder `onnxruntime_web`. force: replace an
-    earlier package. Raises BundleError (damaged), UsageError (the bundle cannot be used so), MissingPackageError,
-    FileError.
+    it needs the npm package onnxruntime-web, in node_modules or in the folder `onnxruntime_web`. "triton" makes a model
+    repository for NVIDIA Triton's Python backend, "ovms" a folder for OpenVINO Model Server, of an engine of OpenVINO
+    that takes images and gives masks. force: replace an earlier package. Raises BundleError (damaged), UsageError (the
+    bundle cannot be used so), MissingPackageError, FileError.
     """
     if purpose not in PURPOSES:
         raise UsageError(
@@ -49,10 +51,24 @@ def package(
     root = Path(bundle)
     progress("checking the bundle's files")
     manifest = read_bundle(root)
-    web.check(manifest)
-    runtime = web.find_runtime(onnxruntime_web)
+    fill = _filler(purpose, root, manifest, onnxruntime_web)
     progress("copying")
     with write_package(out, purpose, manifest, force=force) as folder:
-        web.fill(folder, root, manifest, runtime)
+        fill(folder)
     path = Path(out)
     return Package(path, purpose, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
+
+
+def _filler(purpose: str, root: Path, manifest: Manifest, onnxruntime_web: str | Path | None) -> Callable[[Path], None]:
+    """What writes the package into a folder, after all that can be refused is."""
+    if onnxruntime_web is not None and purpose != "web":
+        raise UsageError(
+            "onnxruntime-web is for pages", code=Code.CONFLICTING_OPTIONS, so="omit --onnxruntime-web, or use --for web"
+        )
+    if purpose == "web":
+        web.check(manifest)
+        runtime = web.find_runtime(onnxruntime_web)
+        return lambda folder: web.fill(folder, root, manifest, runtime)
+    chosen = {"triton": triton, "ovms": ovms}[purpose]
+    chosen.check(manifest)
+    return lambda folder: chosen.fill(folder, root, manifest)
