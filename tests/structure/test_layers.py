@@ -21,7 +21,7 @@ ALLOWED = {
     "bundle": {"errors", "files", "packages"},
     "isolation": {"errors", "targets"},
     "serving": {"bundle", "errors", "runtime"},
-    "packaging": {"bundle", "errors", "files"},
+    "packaging": {"bundle", "errors", "files", "serving"},
     "passes": {"errors", "graph", "isolation", "packages", "parity", "runtime"},
     "frontend": {"bundle", "errors", "files", "graph", "isolation", "suggestions"},
     "parity": {"errors", "frontend", "graph", "isolation", "passes", "ranges", "runtime", "targets"},
