@@ -63,6 +63,7 @@ def build(args: argparse.Namespace) -> None:
                 segc.compile(
                     source, checkpoint=checkpoint, target=target, precision=precision, shape=SIZE, output="mask",
                     calibration=images if precision == "int8" else None, verify=not args.no_verify, out=out,
+                    state=args.work / "searches.jsonl" if precision == "int8" else None,
                 )  # fmt: skip
                 print(f"{out}", flush=True)
         if target in PLAIN and not (folder / PLAIN[target]).exists():
@@ -167,6 +168,7 @@ def measure(args: argparse.Namespace) -> None:
     """Interleaved medians of all nets that were built, and the ratios that count."""
     kept = args.work / "table.json"
     rows: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    clock = time.process_time if args.cpu else time.perf_counter
     image = cv2.imread(str(sorted((args.work / "calibration").iterdir())[0]))
     for folder in sorted(path for path in args.work.iterdir() if path.is_dir() and path.name != "calibration"):
         if args.net and folder.name not in args.net.split(","):
@@ -175,15 +177,15 @@ def measure(args: argparse.Namespace) -> None:
         times: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(args.rounds + 2):
             for name, run in runs.items():
-                start = time.perf_counter()
+                start = clock()
                 run(image)
                 if turn >= 2:
-                    times[name].append(1e3 * (time.perf_counter() - start))
+                    times[name].append(1e3 * (clock() - start))
         sizes = {name: _bytes(folder / name) for name in runs if (folder / name).exists()}
         rows[folder.name] = {
             "ms": {name: statistics.median(found) for name, found in times.items()},
             "least_ms": {name: min(found) for name, found in times.items()},
-            "bytes": sizes, "rounds": args.rounds, "threads": args.threads,
+            "bytes": sizes, "rounds": args.rounds, "threads": args.threads, "cpu": args.cpu,
         }  # fmt: skip
         kept.write_text(json.dumps(rows, indent=1))
     print("\n".join(table(rows)))
@@ -254,6 +256,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--targets", type=lambda text: text.split(","), default=list(SEGC))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu", action="store_true", help="time the processor, with --threads 1 on a busy machine")
     parser.add_argument("--no-verify", action="store_true", help="build without the parity gate; `score` judges")
     return parser.parse_args()
 
