@@ -33,8 +33,8 @@ matrix: $(STAMP)  ## the exhaustive run: all 33 families, 660 cells, 20 minutes;
 	$(BIN)/segc matrix --size 128x128 --jobs $(JOBS) --baseline docs/tables/support-matrix.json \
 		--results docs/tables/pplnn-results.json -o $(MATRIX)
 
-matrix-elsewhere: $(STAMP)  ## 43 models of torchvision, smp, timm and transformers, 860 cells: hours; continues where it stopped
-	nice -n 19 $(BIN)/segc matrix --elsewhere --jobs $(JOBS) --timeout 3600 --state matrix-elsewhere.state \
+matrix-elsewhere: $(STAMP)  ## 43 models of torchvision, smp, timm and transformers, masks, 430 cells: about an hour; continues where it stopped
+	nice -n 19 $(BIN)/segc matrix --elsewhere --outputs mask --jobs $(JOBS) --timeout 3600 --state matrix-elsewhere.state \
 		-o docs/tables/elsewhere.md
 
 pplnn-check: $(STAMP)  ## PYPPL=FOLDER: probes, all families and random models in a build of ppl.nn (docs/pplnn.md)

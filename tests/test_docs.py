@@ -263,6 +263,50 @@ def test_the_commands_of_the_page_on_deployment_run(tmp_path: Path, monkeypatch:
         run(line)
 
 
+def test_the_commands_of_the_page_on_sources_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand, but for sizes; what its downloads would bring is made, small and with random weights."""
+    library_sources(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    shown = "".join(blocks("docs/sources.md", "console")).splitlines()
+    lines = [line.removeprefix("$ ").partition("  #")[0].rstrip() for line in shown]
+    downloads = [line.split() for line in lines if not line.startswith("segc ")]
+    assert downloads == [["hf", "download", "nvidia/segformer-b0-finetuned-ade-512-512"]]
+    commands = [line for line in lines if line.startswith("segc compile ")]
+    assert {line.split()[2].split(":")[0] for line in commands} == {"hf", "smp", "torchvision"}
+    for line in commands:
+        run(line.replace("512x512", "64x96").replace("--dynamic", "--dynamic --trace-shape 64x96"))
+        assert read_bundle(line.split()[-1]).source.weights == "checkpoint"
+
+
+def library_sources(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights and folders that the page's commands name, and the model of the download in a cache."""
+    import torch
+
+    from segc.frontend import torchvision_import
+    from segc.frontend.offline import offline
+
+    torchvision_import.prepare()
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    segmentation = pytest.importorskip("torchvision.models.segmentation")
+    pytest.importorskip("transformers")
+    from huggingface_hub import constants
+
+    from tests.helpers.hf_models import written
+
+    cached = folder / "hub" / "models--nvidia--segformer-b0-finetuned-ade-512-512"
+    written("segformer", cached / "snapshots" / "0123", weights=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    torch.manual_seed(0)
+    with offline():
+        torch.save(smp.Unet("resnet34", encoder_weights=None).state_dict(), folder / "weights.pth")
+        saved = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=(16, 8, 8), classes=4)
+        saved.save_pretrained(str(folder / "saved"))
+    lraspp = segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
+    torch.save(lraspp.state_dict(), folder / "lraspp.pth")
+
+
 def test_the_op_of_the_ncnn_guide_runs(tmp_path: Path) -> None:
     pytest.importorskip("ncnn")
     from segc.targets.ncnn.lower import registry as lowerings
