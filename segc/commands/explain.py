@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segc import targets
+from segc.bundle.manifest import NAME
 from segc.errors import Code, UsageError
+from segc.frontend.source import is_onnx
 from segc.suggestions import checked_keywords, did_you_mean
 
 if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from segc.bundle.manifest import Manifest
     from segc.pipeline.follow import Follow
+    from segc.targets.target import Target
+
+Ends = tuple[tuple[str, str | None], ...]  # what is left of a node, and why the target refuses it
 
 
 @dataclass(frozen=True)
@@ -62,17 +70,33 @@ class Explanation:
 
 @checked_keywords
 def explain(
-    what: str, *, target: str, source: str | Path | None = None, shape: tuple[int, int] | None = None
+    what: str,
+    *,
+    target: str | None = None,
+    source: str | Path | None = None,
+    shape: tuple[int, int] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Explanation:
     """Explain an op such as "GridSample" on a target, or with `source` what becomes of a node there.
 
-    what: an op, or the name of a node or of the tensor that it makes. source: an ONNX file, which the target's standard
-    pipeline for logits runs on; shape: (height, width) in pixels to specialize it to. Raises UsageError for what is
-    neither, FileError, SourceError.
+    what: an op, or the name of a node or of the tensor that it makes. source: what `segc.compile` takes, which the
+    target's standard pipeline for logits runs on; or a bundle with a graph, whose target needs not be named. shape:
+    (height, width) in pixels to trace it at, or to specialize a file to. checkpoint: of the source.
+    Raises UsageError for what is neither, BundleError, FileError, SourceError, and what tracing raises.
     """
+    if source is not None and (Path(source) / NAME).is_file():
+        return _of_bundle(what, target, Path(source))
+    if target is None:
+        raise UsageError(
+            "explain needs a target", code=Code.CONFLICTING_OPTIONS,
+            because="only a bundle says itself which it is for", so="--target T; segc targets lists them",
+        )  # fmt: skip
     if source is None:
         return _of_op(_op(what), target)
-    hook, legal = _followed(what, target, Path(source), shape)
+    if is_onnx(source):
+        hook, legal = _followed(what, target, Path(source), shape)
+    else:
+        hook, legal = _traced(what, target, source, shape, checkpoint)
     return _of_op(hook.first, target, Fate(hook.what, tuple(hook.lines()), legal))
 
 
@@ -113,19 +137,16 @@ def _op(name: str) -> str:
         raise UsageError(
             f"there is no op '{name}'", code=Code.UNKNOWN_NAME,
             because="it is in no target's table and not in ONNX",
-            so=[did_you_mean(name, known), "for a node, give the ONNX file that holds it: --source FILE.onnx"],
+            so=[did_you_mean(name, known), "for a node, give the model or the bundle that holds it: --source SOURCE"],
         )  # fmt: skip
     return spelled[name.lower()]
 
 
-def _followed(
-    what: str, target: str, source: Path, shape: tuple[int, int] | None
-) -> tuple[Follow, tuple[tuple[str, str | None], ...]]:
+def _followed(what: str, target: str, source: Path, shape: tuple[int, int] | None) -> tuple[Follow, Ends]:
     """Run the target's pipeline on the file, and ask the table about what is left of the node."""
     from segc.commands.optimize import build, read
     from segc.compilation.guarded import guarded_libraries
     from segc.graph.raise_opset import raise_opset
-    from segc.legality.node_legality import NodeLegality
     from segc.passes.support.newer_opsets import lower_newer
     from segc.pipeline.follow import Follow
 
@@ -141,9 +162,78 @@ def _followed(
             pipeline.run(graph, [hook])
         except ValueError as error:
             raise UsageError("a pass refuses this graph", code=Code.PASS_REFUSES, because=str(error)) from error
-        legality, place = NodeLegality(graph, targets.get(target)), {id(n): at for at, n in enumerate(graph.nodes)}
-        hook.nodes.sort(key=lambda node: place[id(node)])
-        return hook, tuple((f"{node.op} '{node.name}'", legality.why_not(node)) for node in hook.nodes)
+        return hook, _judged(hook, graph, targets.get(target))
+
+
+def _traced(
+    what: str, target: str, source: str | Path, shape: tuple[int, int] | None, checkpoint: str | Path | None
+) -> tuple[Follow, Ends]:
+    """Trace a source, run the target's pipeline on it as a compile does, and ask the table about what is left."""
+    from segc.compilation import steps
+    from segc.compilation.request import Request
+    from segc.pipeline.follow import Follow
+
+    request = Request(source, target=target, shape=shape, checkpoint=checkpoint, output="logits", verify=False)
+    hook = Follow(what)
+    lowered = steps.lower(steps.export(steps.open_source(steps.set_up(request))), watching=[hook])
+    return hook, _judged(hook, lowered.graph, lowered.setup.target)
+
+
+def _judged(hook: Follow, graph: gs.Graph, target: Target) -> Ends:
+    """What is left of a followed node, in the graph's order, each with the reason why the target refuses it."""
+    from segc.legality.node_legality import NodeLegality
+
+    legality, place = NodeLegality(graph, target), {id(n): at for at, n in enumerate(graph.nodes)}
+    hook.nodes.sort(key=lambda node: place[id(node)])
+    return tuple((f"{node.op} '{node.name}'", legality.why_not(node)) for node in hook.nodes)
+
+
+def _of_bundle(what: str, target: str | None, path: Path) -> Explanation:
+    """What the compile of a bundle did with a node: from its report, and from the graph that it keeps.
+
+    Raises UsageError where the bundle is for another target, keeps no graph, or has no such node.
+    """
+    import onnx
+
+    from segc.bundle.report import read_report
+    from segc.bundle.store import read_bundle
+    from segc.graph import ir, source_info
+    from segc.pipeline.follow import find
+
+    manifest = read_bundle(path)
+    if target not in (None, manifest.target.name):
+        raise UsageError(
+            f"'{path}' is for {manifest.target.name}, not {target}", code=Code.CONFLICTING_OPTIONS,
+            so="omit --target, or give the source",
+        )  # fmt: skip
+    kept = next((name for name in ("final.onnx", "model.onnx") if name in manifest.files), None)
+    if kept is None:
+        raise UsageError(
+            f"'{path}' keeps no graph", code=Code.UNSUPPORTED_BY_TARGET,
+            because=f"the files of {manifest.target.name} have no nodes", so="compile with --keep-onnx",
+        )  # fmt: skip
+    graph = ir.from_model(onnx.load(path / kept))
+    node, report = find(graph, what), read_report(path)
+    origin = source_info.of(node)
+    said = [f"{skip['pass']} left it alone: {skip['reason']}" for skip in report["skips"] if skip["node"] == node.name]
+    if origin.made_by:
+        said.insert(0, f"{origin.made_by} made it")
+    if report["hybrid"] is not None:
+        refused = [line for line in report["hybrid"]["refused"] if node.op in line.replace(":", " ").split()]
+        said += [f"{report['hybrid']['summary']}: {line}" for line in refused]
+    op = f"{node.domain}::{node.op}" if node.domain else str(node.op)
+    fate = Fate(f"{op} '{node.name}' in {kept}, {origin}", tuple(said), ((f"{op} '{node.name}'", None),))
+    configured = _configured(manifest)
+    why = None if manifest.segments else configured.why_not(node)
+    return _of_op(op, manifest.target.name, replace(fate, end=((fate.end[0][0], why),)))
+
+
+def _configured(manifest: Manifest) -> Target:
+    """The target with the settings of a bundle."""
+    from segc.targets.protocol import Settings
+
+    plain = targets.get(manifest.target.name)
+    return plain.configure(plain, Settings(precision=manifest.precision, options=manifest.target.settings))
 
 
 def text_of(found: Explanation) -> str:

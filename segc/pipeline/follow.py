@@ -47,7 +47,9 @@ class Follow(Silent):
         self._remember(graph)
 
     def before(self, entry: Entry, graph: gs.Graph) -> None:
-        """Remember the graph."""
+        """Remember the graph; before the first pass find the node, unless `start` did."""
+        if not self.first:
+            self.start(graph)
         self._remember(graph)
 
     def after(self, entry: Entry, graph: gs.Graph, result: PassResult) -> None:

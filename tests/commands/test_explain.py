@@ -9,8 +9,9 @@ import pytest
 
 import segc
 from segc import targets
-from segc.errors import UsageError
+from segc.errors import Code, UsageError
 from segc.targets.checks import condition
+from tests.helpers import tiny_models
 from tests.helpers.calls import refused
 from tests.helpers.calls import segc as command
 from tests.helpers.tiny_models import onnx_file
@@ -18,6 +19,13 @@ from tests.helpers.tiny_models import onnx_file
 GRID = """g (float[1,3,8,12] x, float[1,4,4,2] grid) => (float[1,3,4,4] y) {
     a = Identity(x)  s = GridSample<mode="bilinear">(a, grid)  y = HardSwish(s)
 }"""
+PRELU = """g (float[1,3,8,12] x) => (float[1,2,8,12] y)
+    <float[16,3,1,1] w = {W}, float[16,1,1] slopes = {S}, float[2,16,1,1] v = {V}> {
+    a = Conv(x, w)  b = PRelu(a, slopes)  y = Conv(b, v) }"""
+PRELU = (
+    PRELU.replace("W", ", ".join(map(str, range(48)))).replace("S", ", ".join(["-2"] * 16))
+    .replace("V", ", ".join(["1", "2"] * 16))
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("target", targets.names())
@@ -92,3 +100,38 @@ def test_what_is_unknown_is_refused_with_what_is_close(tmp_path: Path) -> None:
         segc.explain("Conv", target="ncn")
     refused(command("explain", "C102", "--source", tmp_path / "a.onnx"), UsageError.exit_code, "need --target")
     refused(command("explain", "Conv"), UsageError.exit_code, "for an op or a node, name the target")
+
+
+def test_a_node_of_a_traced_source(tmp_path: Path) -> None:
+    pytest.importorskip("ncnn")
+    path = tiny_models.source(tmp_path)
+    done = command("explain", "relu", "--target", "ncnn", "--source", path, "--shape", "16x24")
+    assert done.code == 0, done.err
+    assert "Relu(conv2d)" in done.out and "net.py:15 forward" in done.out
+    assert "no pass changed it" in done.out and "accepted" in done.out
+    refused(command("explain", "relus", "--target", "ncnn", "--source", path), 2, "did you mean")
+
+
+def test_a_node_of_a_bundle(tmp_path: Path) -> None:
+    net = onnx_file(tmp_path, PRELU, name="net.onnx")
+    segc.compile(net, out=tmp_path / "kept", keep_onnx=True)
+    found = segc.explain("b", source=tmp_path / "kept")
+    assert found.target == "onnxruntime" and found.node is not None
+    assert found.node.events == ("expand-prelu made it",)
+    assert "in final.onnx" in found.node.what
+    shown = command("explain", "y", "--source", tmp_path / "kept")
+    assert shown.code == 0 and "Conv on onnxruntime" in shown.out and "accepted" in shown.out
+
+
+def test_what_a_bundle_cannot_say(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    net = onnx_file(tmp_path, PRELU, name="net.onnx")
+    segc.compile(net, target="openvino", out=tmp_path / "bundle")
+    for call, code in (
+        (lambda: segc.explain("b", source=tmp_path / "bundle"), Code.UNSUPPORTED_BY_TARGET),
+        (lambda: segc.explain("b", source=tmp_path / "bundle", target="ncnn"), Code.CONFLICTING_OPTIONS),
+        (lambda: segc.explain("Conv"), Code.CONFLICTING_OPTIONS),
+    ):
+        with pytest.raises(UsageError) as raised:
+            call()
+        assert raised.value.code is code
