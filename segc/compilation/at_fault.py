@@ -77,7 +77,7 @@ def _pattern(loaded: Loaded, x: np.ndarray) -> bisect.Pattern | None:
     setup = made.setup
     if made.plan is not None or setup.request.input == "uint8" or setup.request.precision != "fp32":
         return None
-    model = ir.to_model(made.graph, functions=False)
+    model = ir.to_model(made.graph)
     with setup.journal.step("bisect", "looking for the nodes that the runtime computes wrongly"):
         try:
             run = bisect.in_child(setup.target, setup.settings, setup.request.threads)

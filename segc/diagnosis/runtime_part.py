@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
+import onnx_graphsurgeon as gs
 
 from segc.compilation.lowering import Planned
 from segc.diagnosis.states import Node, nodes_of
@@ -58,7 +59,7 @@ class RuntimePart:
         """What the target runs of the graph on the input `x`: the graph, or each output of its segments of a hybrid."""
         graph, plan = self._planned.graph, self._planned.plan
         if plan is None:
-            yield Engine(ir.to_model(graph, functions=False), x)
+            yield Engine(ir.to_model(graph), x)
             return
         whole = Snapshot.of(graph)
         own = [(at, segment) for at, segment in enumerate(plan.segments) if not segment.on_host]
@@ -68,7 +69,7 @@ class RuntimePart:
         for at, segment in own:
             model = model_of(graph, segment)
             for output in segment.outputs:
-                engine = _with_one_input(model, output.name, values)
+                engine = _with_one_input(model, output.name, values, graph)
                 if engine is not None:
                     yield Engine(*engine, f"segment {at} of the hybrid")
 
@@ -117,7 +118,7 @@ def _named(model: onnx.ModelProto, known: Mapping[str, Node]) -> tuple[Node, ...
 
 
 def _with_one_input(
-    model: onnx.ModelProto, output: str, values: Mapping[str, Array]
+    model: onnx.ModelProto, output: str, values: Mapping[str, Array], graph: gs.Graph
 ) -> tuple[onnx.ModelProto, Array] | None:
     """A segment with one output, its greatest float input left open and the others constant. None without floats."""
     floats = [i.name for i in model.graph.input if values[i.name].dtype == np.float32 and values[i.name].ndim]
@@ -125,6 +126,8 @@ def _with_one_input(
         return None
     given = max(floats, key=lambda name: values[name].size)
     made = onnx.ModelProto.FromString(model.SerializeToString())
+    if not made.functions:
+        ir.add_functions(made, graph)
     for info in list(made.graph.input):
         if info.name != given:
             made.graph.initializer.append(onnx.numpy_helper.from_array(values[info.name], info.name))

@@ -116,8 +116,10 @@ def _emitted(name: str, content: bytes, x: Array, settings: Settings, threads: i
     """In the child: emit, load and run."""
     plain = registry.get(name)
     target = plain.configure(plain, settings)
+    model = onnx.ModelProto.FromString(content)
+    del model.functions[:]  # for ONNX Runtime; the target has these ops
     with TemporaryDirectory() as folder:
-        emitted = target.emit(onnx.ModelProto.FromString(content), Path(folder), settings)
+        emitted = target.emit(model, Path(folder), settings)
         return np.asarray(target.load(Path(folder), emitted.options, threads).run(np.ascontiguousarray(x)))
 
 
@@ -134,9 +136,10 @@ def smallest_pattern(
 ) -> Pattern | None:
     """The smallest part of `model` that `run` computes wrongly on the input `x`; None if no value is wrong.
 
-    model: standard ONNX with one input and one output. limit: relative error, or share of pixels, that counts as wrong.
-    seconds: no new trial starts after them, and what was found until then is returned. refusals: if the runtime refuses
-    the model, look for the part that it refuses; otherwise what it refuses is not judged.
+    model: ONNX with one input, one output, and the bodies of ops that ONNX Runtime does not know. limit: relative error,
+    or share of pixels, that counts as wrong. seconds: no new trial starts after them, and what was found until then is
+    returned. refusals: if the runtime refuses the model, look for the part that it refuses; otherwise what it refuses
+    is not judged.
     progress: called with what is ruled out. keep: called with each smaller part that is found on the way.
     """
     search = _Search(model, x, run, limit, time.monotonic() + seconds, refusals, progress, keep)
@@ -283,6 +286,8 @@ class _Search:
         graph = onnx.helper.make_graph(chosen, "part", [given], [result], kept)
         imports = list(self.model.opset_import)
         made = onnx.helper.make_model(graph, opset_imports=imports, ir_version=self.model.ir_version)
+        ops = {(node.domain, node.op_type) for node in chosen}
+        made.functions.extend(each for each in self.model.functions if (each.domain, each.name) in ops)
         return libraries.infer_shapes(made)
 
     def _fault(self, part: Part) -> Fault | None:

@@ -63,7 +63,12 @@ def shows(found: Bisection) -> subprocess.CompletedProcess[str]:
     ("target", "op", "body", "kind"),
     [
         ("openvino", "ReduceLogSumExp", "l = ReduceLogSumExp<axes=[2], keepdims=1>(b)  c = Sub(b, l)", "another shape"),
-        ("ncnn", "Trilu", "m = Trilu(b)  c = Add(b, m)", "a refusal"),
+        (
+            "ncnn",
+            "Trilu",
+            "p = segc.AdaptiveAvgPool2d<output_size = [5, 5]>(b)  m = Trilu(p)  c = Add(b, m)",
+            "a refusal",
+        ),
     ],
 )
 def test_a_wrong_row_of_a_table_is_found_to_the_node(
@@ -101,6 +106,19 @@ def test_what_pplnn_really_gets_wrong_is_found(
     assert found.stage == "runtime"
     assert found.nodes[-1].startswith(f"{op} ")
     assert shows(found).returncode not in (0, None)
+
+
+def test_ops_of_the_dialect_that_the_target_has_are_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ncnn")
+    text = tiny_models.changed("torch.relu(self.conv(x))", "torch.tril(F.adaptive_avg_pool2d(self.conv(x), (3, 5)))")
+    plant(monkeypatch, "ncnn", "Trilu")
+    request = Request(tiny_models.source(tmp_path, text), target="ncnn", hybrid=False, output="logits", shape=(10, 18))
+    found = segc.bisect(request, out=tmp_path / "out")
+    assert found.stage == "runtime"
+    assert found.nodes[0].startswith("Trilu ") and "net.py:15 forward" in found.nodes[0]
+    assert shows(found).returncode == 1
 
 
 def test_what_the_table_refuses_is_named(tmp_path: Path) -> None:
