@@ -136,10 +136,10 @@ def smallest_pattern(
 ) -> Pattern | None:
     """The smallest part of `model` that `run` computes wrongly on the input `x`; None if no value is wrong.
 
-    model: ONNX with one input, one output, and the bodies of ops that ONNX Runtime does not know. limit: relative error,
-    or share of pixels, that counts as wrong. seconds: no new trial starts after them, and what was found until then is
-    returned. refusals: if the runtime refuses the model, look for the part that it refuses; otherwise what it refuses
-    is not judged.
+    model: ONNX with one input, one output, and the bodies of ops that ONNX Runtime does not know. limit: relative
+    error, or share of pixels, that counts as wrong. seconds: no new trial starts after them, and what was found until
+    then is returned. refusals: if the runtime refuses the model, look for the part that it refuses; otherwise what it
+    refuses is not judged.
     progress: called with what is ruled out. keep: called with each smaller part that is found on the way.
     """
     search = _Search(model, x, run, limit, time.monotonic() + seconds, refusals, progress, keep)
