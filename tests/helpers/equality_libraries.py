@@ -37,7 +37,7 @@ def _spread(run: Callable[[], Any], head: Any, added: Any = None) -> None:
             added.weight.mul_(scale[:, None, None, None])
 
 
-def _hf(model: str, narrow: str | None = None, query: bool = False) -> Callable[[Path], Made]:
+def _hf(model: str, narrow: str | None = None) -> Callable[[Path], Made]:
     """A folder that save_pretrained wrote, in half precision if `narrow` names it; run in float32."""
 
     def make(folder: Path) -> Made:
@@ -52,11 +52,7 @@ def _hf(model: str, narrow: str | None = None, query: bool = False) -> Callable[
         network = made._from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
         example = Image.open(write(picture((61, 93), 3, np.uint8, 99), folder / "spread"))
         inputs = processor(images=example, return_tensors="pt")
-        if query:
-            for parameter in network.class_predictor.parameters():
-                torch.nn.init.normal_(parameter, std=2.0)
-        else:
-            _spread(lambda: network(**inputs).logits, network.decode_head.classifier)
+        _spread(lambda: network(**inputs).logits, network.decode_head.classifier)
         path = folder / "saved"
         (network.to(getattr(torch, narrow)) if narrow else network).save_pretrained(path)
         processor.save_pretrained(path)
@@ -132,7 +128,6 @@ _TRANSFORMERS = ("transformers",)
 LIBRARIES: Sequence[Kind] = (
     Kind("transformers: SegFormer", _hf("segformer"), needs=_TRANSFORMERS),
     Kind("transformers: SegFormer, saved in bfloat16", _hf("segformer", "bfloat16"), needs=_TRANSFORMERS),
-    Kind("transformers: Mask2Former", _hf("mask2former", query=True), needs=_TRANSFORMERS),
     Kind("segmentation-models-pytorch: U-Net", _smp, needs=("segmentation_models_pytorch",)),
     Kind("torchvision: LR-ASPP", _torchvision, needs=("torchvision",)),
 )

@@ -10,7 +10,8 @@ import pytest
 from segc.commands.matrix import matrix
 from segc.errors import UsageError
 from segc.frontend import torchvision_import
-from segc.support_matrix.cells import Job
+from segc.support_matrix import page
+from segc.support_matrix.cells import CANNOT, Job
 from segc.support_matrix.elsewhere import ELSEWHERE, written
 from segc.support_matrix.job import run_job
 
@@ -44,8 +45,9 @@ def test_light_models_compile_for_targets_that_run_here(name: str, module: str) 
 def test_a_model_of_one_size_is_refused_where_sizes_change() -> None:
     pytest.importorskip("transformers")
     (cell,) = run_job(Job("transformers", "hf:eomt", ("onnxruntime",), ("dynamic",), ("logits",), (64, 64)))
-    assert not cell.good
+    assert not cell.good and cell.status == CANNOT
     assert "runs at 64x64 only" in cell.reason
+    assert page.page([cell], "segc matrix --elsewhere", {}).startswith("# Models of other libraries")
 
 
 @pytest.mark.slow
