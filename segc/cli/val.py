@@ -62,6 +62,7 @@ def add_parser(commands: Any) -> None:
         "--max-pixels", metavar="N", type=arguments.number("--max-pixels", ranges.PIXELS), default=1 << 29,
         help="larger images are not decoded (default 536870912)",
     )  # fmt: skip
+    arguments.add_python(p)
     arguments.add_common(p)
 
 
@@ -77,9 +78,8 @@ def main(args: argparse.Namespace) -> int:
             args.bundles, images=args.images, labels=args.labels, dataset=args.dataset,
             ignore_index=args.ignore_index, reduce_zero_label=args.reduce_zero_label, label_map=label_map,
             source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
-            skip_transforms=args.skip_transform,
-            boundary=args.boundary, direct=args.direct, out=args.out, worst=args.worst, state=args.state,
-            scheduler=args.scheduler, threads=args.threads, max_pixels=args.max_pixels, progress=report,
+            skip_transforms=args.skip_transform, boundary=args.boundary, direct=args.direct, python=args.python,
+            out=args.out, worst=args.worst, state=args.state, scheduler=args.scheduler, threads=args.threads, max_pixels=args.max_pixels, progress=report,
         )  # fmt: skip
     if args.json:
         print(json.dumps(result.to_json(), indent=2))

@@ -87,6 +87,7 @@ def val(
     scheduler: str | None = None,
     threads: int = 0,
     max_pixels: int = MAX_PIXELS,
+    python: bool = False,
     progress: Progress = lambda *_: None,
 ) -> ValResult:
     """Evaluate bundles on the images of a folder with the labels of another, or on the dataset of an mmseg config.
@@ -95,9 +96,10 @@ def val(
     count (255). reduce_zero_label: label 0 does not count and the others are one less. label_map: class numbers for
     labels. dataset: config with a test_dataloader, which says all of this itself. source, checkpoint, allow_mismatch,
     skip_transforms: evaluate the model in PyTorch too. boundary: width in pixels of the band on either side of
-    boundaries between classes. direct: as for `segc.run`. out: folder for val.json and pictures of the `worst` images.
-    state: file that remembers finished images. scheduler: address of a Dask scheduler, whose workers read all files
-    under the same paths. progress: called with the number of finished images, of all, and the last one's name.
+    boundaries between classes. direct, python: as for `segc.run`. out: folder for val.json and pictures of the
+    `worst` images. state: file that remembers finished images. scheduler: address of a Dask scheduler, whose workers
+    read all files under the same paths. progress: called with the number of finished images, of all, and the last
+    one's name.
     An image that cannot be used does not stop the others: its error is in the result. Raises SegcError when no image
     can be evaluated, FileError for a state file of another evaluation, and what `segc.load` raises.
     """
@@ -112,7 +114,7 @@ def val(
     matched, rules, notes = _matched(images, labels, dataset, rules, ignore_index is not None, manifest.classes)
     models = Models(
         tuple(map(str, named)), _text(source), _text(checkpoint), allow_mismatch, tuple(skip_transforms), threads,
-        direct,
+        direct, python,
     )  # fmt: skip
     question = Question(models, rules, boundary, max_pixels)
     kept = State(None if state is None else Path(state), question, classes_of(manifest))

@@ -19,7 +19,7 @@ PYTORCH = "PyTorch"
 
 @dataclass(frozen=True)
 class Models:
-    """Bundles and, where `source` is given, its model in PyTorch. threads, direct: as for `segc run`.
+    """Bundles and, where `source` is given, its model in PyTorch. threads, direct, python: as for `segc run`.
 
     skipped: steps of the source's test pipeline that are left out.
     """
@@ -31,6 +31,7 @@ class Models:
     skipped: tuple[str, ...] = ()
     threads: int = 0
     direct: bool = False
+    python: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ def load_all(models: Models) -> tuple[Loaded, ...]:
 
 @cache
 def _load_all(models: Models) -> tuple[Loaded, ...]:
-    loaded = [Loaded(name, load(name, threads=models.threads)) for name in models.bundles]
+    loaded = [Loaded(name, load(name, threads=models.threads, python=models.python)) for name in models.bundles]
     if models.source is not None:
         from segc.validation.pytorch import engine
 

@@ -15,7 +15,7 @@ import segc
 from segc.errors import Code, FileError, SegcError, UsageError
 from tests.helpers.calls import python, segc_process
 from tests.helpers.labelled_images import labelled, predicted
-from tests.helpers.tiny_bundles import bundle
+from tests.helpers.tiny_bundles import bundle, content
 
 
 @pytest.fixture
@@ -237,3 +237,24 @@ def test_the_command_prints_tables_and_ends_with_8_for_images_that_cannot_be_use
     assert done.code == 8 and json.loads(done.out)["errors"][0]["code"] == Code.NO_LABEL and done.err == ""
     done = segc_process("val", tiny, "--images", images, "--labels", labels)
     assert done.code == 8 and "1 image was not evaluated" in done.err
+
+
+class Inverted:
+    """A transform of one's own: the image with black and white exchanged."""
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        return {**results, "img": 255 - results["img"]}
+
+
+def test_transforms_of_ones_own_run_where_that_is_allowed(data: tuple[Path, Path], tmp_path: Path) -> None:
+    images, labels = data
+    step = {"step": "own", "module": __name__, "name": "Inverted", "settings": {}}
+    plain = content()["preprocessing"]
+    own = bundle(tmp_path / "own", preprocessing={**plain, "resize": None, "steps": [step]})
+    with pytest.raises(UsageError) as raised:
+        segc.val(own, images=images, labels=labels)
+    assert raised.value.code == Code.NEEDS_PYTHON
+    (column,) = segc.val(own, images=images, labels=labels, python=True).columns
+    (other,) = segc.val(bundle(tmp_path / "tiny"), images=images, labels=labels).columns
+    assert column.overall.a_acc is not None and other.overall.a_acc is not None
+    assert column.overall.a_acc < 0.6 < other.overall.a_acc  # the darkest channel is taken for the brightest
