@@ -79,7 +79,8 @@ def main(args: argparse.Namespace) -> int:
             ignore_index=args.ignore_index, reduce_zero_label=args.reduce_zero_label, label_map=label_map,
             source=args.source, checkpoint=args.checkpoint, allow_mismatch=args.allow_mismatch,
             skip_transforms=args.skip_transform, boundary=args.boundary, direct=args.direct, python=args.python,
-            out=args.out, worst=args.worst, state=args.state, scheduler=args.scheduler, threads=args.threads, max_pixels=args.max_pixels, progress=report,
+            out=args.out, worst=args.worst, state=args.state, scheduler=args.scheduler, threads=args.threads,
+            max_pixels=args.max_pixels, progress=report,
         )  # fmt: skip
     if args.json:
         print(json.dumps(result.to_json(), indent=2))
