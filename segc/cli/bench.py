@@ -1,4 +1,4 @@
-"""`segc bench`: latency and memory of bundles, run in turns."""
+"""`segc bench`: latency, throughput and memory of bundles, run in turns."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def add_parser(commands: Any) -> None:
     """Register the command."""
     p: argparse.ArgumentParser = commands.add_parser(
-        "bench", help="measure latency and memory of bundles",
-        description="Run bundles in turns, each in a process of its own. Speed is relative to the first bundle.",
+        "bench", help="measure latency, throughput and memory of bundles",
+        description="Run bundles in turns, each in a process of its own. Half of the calls lie between the quartiles."
+        " Speed is relative to the first bundle; a difference within the noise says nothing.",
     )  # fmt: skip
     p.add_argument("bundles", metavar="BUNDLE", nargs="+")
     p.add_argument(
@@ -28,6 +29,22 @@ def add_parser(commands: Any) -> None:
         help="timed runs of each bundle (default 20)",
     )
     p.add_argument("--shape", metavar="HxW", help="input size for dynamic bundles (default 512x512)")
+    p.add_argument(
+        "--batch", type=arguments.number("--batch", ranges.COUNT), metavar="N",
+        help="images of a call (default: those of the engine, or one)",
+    )  # fmt: skip
+    p.add_argument(
+        "--streams", type=arguments.number("--streams", ranges.JOBS), metavar="N",
+        help="measure the throughput too, with so many callers at once",
+    )  # fmt: skip
+    p.add_argument(
+        "--warm-up", type=arguments.number("--warm-up", ranges.TURNS), default=2, metavar="N",
+        help="calls of each bundle that do not count (default 2)",
+    )  # fmt: skip
+    p.add_argument(
+        "--pause", type=arguments.number("--pause", ranges.PAUSE), default=0.0, metavar="S",
+        help="seconds to wait before each turn, for processors that slow down when they are hot (default 0)",
+    )  # fmt: skip
     arguments.add_common(p)
 
 
@@ -37,13 +54,35 @@ def main(args: argparse.Namespace) -> int:
 
     shape = arguments.shape(args.shape) if args.shape is not None else None
     with console.steps(quiet=args.json) as progress:
-        results = bench(args.bundles, runs=args.runs, shape=shape, threads=args.threads, progress=progress)
+        results = bench(
+            args.bundles, runs=args.runs, shape=shape, threads=args.threads, batch=args.batch, streams=args.streams,
+            warm_up=args.warm_up, pause=args.pause, progress=progress,
+        )  # fmt: skip
     if args.json:
         print(json.dumps([r.to_json() for r in results], indent=2))
         return 0
     first = results[0].median_ms
     rows = [[r.bundle, r.engine, "x".join(map(str, r.shape)), *_figures(r, first)] for r in results]
-    console.table(("bundle", "engine", "input", "median ms", "p90 ms", "speed", "load ms", "peak MB"), rows)
+    rate = ["images/s"] if args.streams is not None else []
+    console.table(
+        (
+            "bundle",
+            "engine",
+            "input",
+            "median ms",
+            "quartiles",
+            "p90 ms",
+            "noise",
+            "speed",
+            "load ms",
+            "peak MB",
+            *rate,
+        ),
+        rows,
+    )
+    threads = args.threads or "as many as the runtime chooses"
+    at_once = f"; {args.streams} callers at once for images/s" if args.streams is not None else ""
+    print(f"threads: {threads}{at_once}; processor: {results[0].processor}")
     return 0
 
 
@@ -51,8 +90,11 @@ def _figures(result: BenchResult, first: float) -> list[str]:
     """The figures of one row."""
     return [
         f"{result.median_ms:.1f}",
+        f"{result.q1_ms:.1f}-{result.q3_ms:.1f}",
         f"{result.p90_ms:.1f}",
+        f"{result.noise:.0%}",
         f"{first / result.median_ms:.2f}x",
         f"{result.load_ms:.0f}",
         f"{result.peak_mb:.0f}",
+        *([] if result.images_per_second is None else [f"{result.images_per_second:.1f}"]),
     ]

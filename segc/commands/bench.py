@@ -1,9 +1,10 @@
-"""`segc.bench`: latency and memory of bundles, each in a process of its own; medians of runs in turns."""
+"""`segc.bench`: latency, throughput and memory of bundles, each in a process of its own; runs in turns."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,40 @@ from segc import ranges
 from segc.errors import Code, CompileError
 from segc.isolation.supervisor import Child, ChildEnded
 from segc.parity.sample_inputs import noise
+from segc.runtime.processor import describe
 from segc.suggestions import checked_keywords
 
 _FREE_SIZE = (512, 512)
-_WARM_UP = 2
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Milliseconds per call of the engine on one input, and the peak resident memory of its process in MB."""
+    """Milliseconds per call of the engine on one input, and the peak resident memory of its process in MB.
+
+    q1_ms, q3_ms: quartiles, between which half of the calls lie. threads: asked of the runtime, 0 where it chooses.
+    images_per_second: of `streams` callers at once, or None if they were not asked for. processor: name, cores and
+    instruction sets.
+    """
 
     bundle: str
     engine: str
     shape: tuple[int, ...]
     runs: int
     median_ms: float
+    q1_ms: float
+    q3_ms: float
     p90_ms: float
     load_ms: float
     peak_mb: float
+    threads: int
+    processor: str
+    streams: int | None = None
+    images_per_second: float | None = None
+
+    @property
+    def noise(self) -> float:
+        """Half of the distance between the quartiles, as a share of the median: differences below it say nothing."""
+        return (self.q3_ms - self.q1_ms) / 2 / self.median_ms
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -45,37 +62,63 @@ def bench(
     runs: int = 20,
     shape: tuple[int, int] | None = None,
     threads: int = 0,
+    batch: int | None = None,
+    streams: int | None = None,
+    warm_up: int = 2,
+    pause: float = 0.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[BenchResult]:
     """Measure `runs` calls of each bundle, in turns, so that other load affects all bundles equally.
 
-    shape: (H, W) for dynamic bundles. Raises what `segc.load` raises, or CompileError when a process dies.
+    shape: (H, W) for dynamic bundles. batch: images of a call, by default those of the engine, or one. streams: measure
+    the throughput too, of so many callers at once. warm_up: calls that do not count. pause: seconds before each turn,
+    for processors that slow down when they are hot. Raises what `segc.load` raises, or CompileError when a process
+    dies.
     """
+    ranges.TURNS.require("--warm-up", warm_up)
+    ranges.PAUSE.require("--pause", pause)
+    if batch is not None:
+        ranges.COUNT.require("--batch", batch)
+    if streams is not None:
+        ranges.JOBS.require("--streams", streams)
     ranges.COUNT.require("--runs", runs)
     ranges.THREADS.require("--threads", threads)
-    workers = [_Worker(str(b), shape, threads) for b in bundles]
+    workers = [_Worker(str(b), shape, threads, batch) for b in bundles]
     try:
         for worker in workers:
             progress(f"loading {worker.bundle}")
             worker.start()
         times: list[list[float]] = [[] for _ in workers]
-        for turn in range(runs + _WARM_UP):
-            progress(f"run {turn + 1} of {runs + _WARM_UP}")
+        for turn in range(runs + warm_up):
+            progress(f"run {turn + 1} of {runs + warm_up}")
+            time.sleep(pause)
             for worker, measured in zip(workers, times, strict=True):
                 seconds = worker.ask("run")
-                if turn >= _WARM_UP:
+                if turn >= warm_up:
                     measured.append(seconds * 1e3)
-        return [worker.result(measured) for worker, measured in zip(workers, times, strict=True)]
+        rates = [_rate(worker, streams, runs, progress) for worker in workers]
+        return [
+            worker.result(measured, streams, rate) for worker, measured, rate in zip(workers, times, rates, strict=True)
+        ]
     finally:
         for worker in workers:
             worker.stop()
 
 
+def _rate(worker: _Worker, streams: int | None, runs: int, progress: Callable[[str], None]) -> float | None:
+    """Images a second of so many callers at once, which make `runs` calls each."""
+    if streams is None:
+        return None
+    progress(f"{worker.bundle}: {streams} at once")
+    rate: float = worker.ask(Together(streams, runs))
+    return rate
+
+
 class _Worker:
     """A bundle in a fresh interpreter, so that the memory of the process is that of the engine."""
 
-    def __init__(self, bundle: str, shape: tuple[int, int] | None, threads: int) -> None:
-        self.bundle, self._question = bundle, Load(bundle, shape, threads)
+    def __init__(self, bundle: str, shape: tuple[int, int] | None, threads: int, batch: int | None) -> None:
+        self.bundle, self._question = bundle, Load(bundle, shape, threads, batch)
         self._child = Child("segc.commands.bench", fresh=True)
         self._loaded: dict[str, Any] = {}
 
@@ -92,11 +135,11 @@ class _Worker:
                 because=[ended.reason, *ended.lines],
             ) from ended
 
-    def result(self, times: list[float]) -> BenchResult:
-        p90 = float(np.percentile(times, 90))
+    def result(self, times: list[float], streams: int | None, rate: float | None) -> BenchResult:
+        q1, median, q3, p90 = (float(each) for each in np.percentile(times, (25, 50, 75, 90)))
         return BenchResult(
-            self.bundle, self._loaded["engine"], self._loaded["shape"], len(times), float(np.median(times)), p90,
-            self._loaded["seconds"] * 1e3, self.ask("peak"),
+            self.bundle, self._loaded["engine"], self._loaded["shape"], len(times), median, q1, q3, p90,
+            self._loaded["seconds"] * 1e3, self.ask("peak"), self._question.threads, describe(), streams, rate,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -105,11 +148,20 @@ class _Worker:
 
 @dataclass(frozen=True)
 class Load:
-    """The first question to the child: the bundle to load, and (H, W) for a dynamic input."""
+    """The first question to the child: the bundle to load, (H, W) for a dynamic input, and the images of a call."""
 
     bundle: str
     shape: tuple[int, int] | None
     threads: int
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Together:
+    """A question to the child: how many images a second so many callers at once get, each in so many calls."""
+
+    streams: int
+    runs: int
 
 
 def handler() -> Callable[[Any], object]:
@@ -126,6 +178,7 @@ def handler() -> Callable[[Any], object]:
         seconds = time.perf_counter() - begin
         free = (1, 3, *(asked.shape or _FREE_SIZE))
         size = tuple(s or f for s, f in zip(engine.manifest.input.shape, free, strict=True))
+        size = (asked.batch or size[0], *size[1:])
         loaded[:] = [(engine, noise(size, images=engine.manifest.input.dtype == "uint8"))]
         made = engine.manifest.target
         build = registry.runtime(made.name).build()
@@ -135,12 +188,21 @@ def handler() -> Callable[[Any], object]:
             "seconds": seconds,
         }
 
+    def together(engine: Engine, x: np.ndarray, asked: Together) -> float:
+        with ThreadPoolExecutor(asked.streams) as pool:
+            list(pool.map(engine.run, [x] * asked.streams))  # each caller's first run makes what it needs
+            begin = time.perf_counter()
+            list(pool.map(engine.run, [x] * (asked.streams * asked.runs)))
+            return asked.streams * asked.runs * len(x) / (time.perf_counter() - begin)
+
     def answer(question: Any) -> object:
         if isinstance(question, Load):
             return start(question)
         if question == "peak":
             return peak_memory_mb()
         engine, x = loaded[0]
+        if isinstance(question, Together):
+            return together(engine, x, question)
         begin = time.perf_counter()
         engine.run(x)
         return time.perf_counter() - begin
