@@ -52,6 +52,7 @@ from segc.passes.legalize.resize import LegalizeResize as LegalizeResize
 from segc.passes.legalize.shape_constants import LegalizeShapeConstants as LegalizeShapeConstants
 from segc.passes.legalize.shape_gathers import LegalizeShapeGathers as LegalizeShapeGathers
 from segc.passes.legalize.shared_weights import LegalizeSharedWeights as LegalizeSharedWeights
+from segc.passes.legalize.strided_pointwise import LegalizeStridedPointwise as LegalizeStridedPointwise
 from segc.passes.legalize.top_k import LegalizeTopK as LegalizeTopK
 from segc.passes.legalize.types import LegalizeTypes as LegalizeTypes
 from segc.passes.legalize.unsigned_input import LegalizeUnsignedInput as LegalizeUnsignedInput

@@ -348,6 +348,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     "last axes reduced": Invariant("no reduction is left that the blocks of a kernel break"),
     "folded weights owned": Invariant("weights that a BatchNormalization is folded into have one reader"),
     "no PRelu behind products": Invariant("no PRelu is left that the runtime fuses into a product wrongly"),
+    "no strided pointwise Conv behind parts": Invariant("no strided 1x1 Conv is left whose stride the runtime moves"),
     "operands distinct": Invariant("no arithmetic is left whose operands are the same computed tensor"),
     "shape constants repeated": Invariant("no arithmetic of several sizes and one number is left"),
     "sizes gathered by numbers": Invariant("no Gather of a single size by a vector is left"),

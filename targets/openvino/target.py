@@ -8,6 +8,7 @@ from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
 from segc.passes.legalize.arithmetic import LegalizeArithmetic
 from segc.passes.legalize.floor_division import LegalizeFloorDivision
 from segc.passes.legalize.product_prelu import LegalizeProductPRelu
+from segc.passes.legalize.strided_pointwise import LegalizeStridedPointwise
 from segc.passes.masks.lower_resize_argmax_tiled import LowerResizeArgMaxTiled
 from segc.passes.performance.pad_channels_to_block import PadChannelsToBlock
 from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowConv
@@ -43,6 +44,7 @@ OPENVINO = Target(
         LegalizeFloorDivision(),
         LegalizeArithmetic(IGNORED_AXES),
         LegalizeProductPRelu(),
+        LegalizeStridedPointwise(),
     ),
     boundary=any_tensor,
     accepts_uint8=True,

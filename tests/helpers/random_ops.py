@@ -15,6 +15,7 @@ import onnx.numpy_helper
 
 OPSET = 17
 LEAST, MOST = 2, 9  # of a side
+SHARING = 20_000  # from this seed on, nodes share weights; a model stays the same for its seed
 
 
 class Model:
@@ -22,6 +23,7 @@ class Model:
 
     def __init__(self, seed: int, batch: int | None = None) -> None:
         self.rng = np.random.default_rng(seed)
+        self.sharing = np.random.default_rng([seed, 1]) if seed >= SHARING else None
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         channels = int(self.rng.choice([1, 3, 8, 16, 19, 32]))
@@ -35,7 +37,11 @@ class Model:
         return name
 
     def floats(self, *shape: int) -> str:
-        return self.const(self.rng.standard_normal(shape).astype(np.float32))
+        values = self.rng.standard_normal(shape).astype(np.float32)
+        same = [k.name for k in self.constants if tuple(k.dims) == shape and k.data_type == onnx.TensorProto.FLOAT]
+        if self.sharing is not None and same and self.sharing.random() < 0.7:
+            return str(self.sharing.choice(same))
+        return self.const(values)
 
     def op(self, op: str, *inputs: str, **attributes: Any) -> str:
         name = f"v{len(self.nodes)}"
@@ -74,6 +80,9 @@ def conv(m: Model) -> None:
     sides = tuple((size + 2 * pad - dilation * (side - 1) - 1) // stride + 1 for size in (h, w))
     attributes = {"group": group, "strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [pad] * 4}
     m.give((n, filters, *sides), "Conv", *inputs, **attributes)
+    if m.sharing is not None and m.sharing.random() < 0.5:  # a second reader of the weights
+        other = str(m.sharing.choice(m.same((n, c, h, w))))
+        m.give((n, filters, *sides), "Conv", other, *inputs[1:], **attributes)
 
 
 def unary(m: Model) -> None:

@@ -16,7 +16,7 @@ from tests.helpers.differential import Answer, Question
 from tests.helpers.labelled_targets import run_whole
 from tests.helpers.pplnn_patterns import violations
 
-SEEDS = range(60)
+SEEDS = (*range(60), 419, *range(random_ops.SHARING, random_ops.SHARING + 15))  # 419: a stride that OpenVINO moves
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino", "ncnn"])
@@ -52,3 +52,14 @@ def test_files_for_pplnn_hold_no_pattern_that_it_computes_wrongly(seeds: range) 
 
 def model_shape(model: onnx.ModelProto) -> tuple[int, ...]:
     return tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
+
+
+def test_models_of_later_seeds_share_weights() -> None:
+    models = [random_ops.model(seed) for seed in range(random_ops.SHARING, random_ops.SHARING + 40)]
+    assert sum(shares_weights(model) for model in models) > 5
+    assert not any(shares_weights(random_ops.model(seed)) for seed in range(40))
+
+
+def shares_weights(model: onnx.ModelProto) -> bool:
+    weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+    return len(set(weights)) < len(weights)
