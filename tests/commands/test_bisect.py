@@ -108,6 +108,16 @@ def test_what_pplnn_really_gets_wrong_is_found(
     assert shows(found).returncode not in (0, None)
 
 
+def test_segments_of_a_hybrid_are_searched_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ncnn")
+    body = "h = Hardmax<axis=1>(b)  s = Add(h, b)  m = Trilu(s)  c = Add(m, s)"  # ncnn has no Hardmax
+    plant(monkeypatch, "ncnn", "Trilu")
+    request = Request(source(tmp_path, body), target="ncnn", partitioning=segc.Partitioning(1, 0, 0))
+    found = segc.bisect(request, out=tmp_path / "out")
+    assert (found.stage, found.nodes) == ("runtime", ("Trilu 'Trilu/m', unknown origin",))
+    assert "segment 2 of the hybrid" in found.words
+
+
 def test_ops_of_the_dialect_that_the_target_has_are_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import segc
 from segc.errors import BundleError, Code, FileError, ParityError, SegcError, SourceError, UsageError
+from segc.targets.pplnn.runtime import importable
 from tests.helpers import tiny_bundles, tiny_models
 from tests.helpers.calls import segc as command_line
 
@@ -78,9 +79,11 @@ def test_another_shape_is_said(made: Path, tmp_path: Path) -> None:
     assert "returns shape [1, 2, 8, 12]" in raised.value.details["because"][0]
 
 
-@pytest.mark.parametrize("target", ["openvino", "ncnn"])
+@pytest.mark.parametrize("target", ["openvino", "ncnn", "pplnn"])
 def test_masks_of_other_runtimes(target: str, tmp_path: Path) -> None:
-    pytest.importorskip(target)
+    if target == "pplnn" and not importable():
+        pytest.skip("needs a build of ppl.nn")
+    pytest.importorskip("pyppl" if target == "pplnn" else target)
     source = tiny_models.onnx_file(tmp_path)
     segc.compile(source, target=target, output="mask", out=tmp_path / "bundle")
     segc.kit(tmp_path / "bundle", source=source, out=tmp_path / "kit")
