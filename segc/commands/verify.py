@@ -196,7 +196,7 @@ def _source_name(manifest: Manifest) -> str:
     raise SourceError(
         f"the bundle was compiled from '{manifest.source.name}', which is not in the zoo",
         code=Code.SOURCE_CHANGED,
-        so="name it after the bundle: BUNDLE SOURCE",
+        so="name it after the bundle: segc verify BUNDLE SOURCE, segc kit BUNDLE SOURCE",
     )
 
 

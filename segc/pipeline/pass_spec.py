@@ -1,7 +1,7 @@
 """Passes from text, as the command line writes them: NAME or NAME:option=value,option=value.
 
 The options of a pass are the fields of its dataclass; a value is read as the field's type says: ints, floats, text,
-true and false, none, and tuples in parentheses.
+true and false, none, and in parentheses tuples, and `field=value` parts of an option that is a dataclass.
 """
 
 from __future__ import annotations
@@ -85,8 +85,12 @@ def spelled(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, (tuple, list, frozenset, set)):
+    if isinstance(value, (tuple, list)):
         return f"({','.join(spelled(v) for v in value)})"
+    if isinstance(value, (frozenset, set)):
+        return f"({','.join(sorted(spelled(v) for v in value))})"
+    if dataclasses.is_dataclass(value):
+        return f"({','.join(f'{f.name}={spelled(getattr(value, f.name))}' for f in dataclasses.fields(value))})"
     return str(value)
 
 
@@ -101,6 +105,9 @@ def type_name(wanted: Any) -> str:
         return " | ".join(type_name(t) for t in inner)
     if origin in (tuple, list, frozenset, set):
         return f"({','.join('...' if t is Ellipsis else type_name(t) for t in inner)})"
+    if dataclasses.is_dataclass(wanted):
+        hints = typing.get_type_hints(wanted)
+        return f"({','.join(f'{f.name}={type_name(hints[f.name])}' for f in dataclasses.fields(wanted))})"
     return str(getattr(wanted, "__name__", wanted))
 
 
@@ -132,7 +139,7 @@ def convert(wanted: Any, text: str) -> Any:
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return _first(inner, text)
-    if wanted is type(None) and text.lower() == "none":
+    if wanted in (type(None), Any) and text.lower() == "none":
         return None
     if origin is Literal:
         return next(value for value in inner if str(value) == text) if text in map(str, inner) else _refuse(text)
@@ -145,7 +152,16 @@ def convert(wanted: Any, text: str) -> Any:
         return wanted(text)
     if wanted is str:
         return text
-    return _refuse(text)
+    return _fields(wanted, text) if dataclasses.is_dataclass(wanted) else _refuse(text)
+
+
+def _fields(wanted: Any, text: str) -> Any:
+    if text[:1] + text[-1:] != "()":
+        return _refuse(text)
+    hints, given = typing.get_type_hints(wanted), dict(part.strip().split("=", 1) for part in split(text[1:-1]))
+    if not given.keys() <= {f.name for f in dataclasses.fields(wanted)}:
+        return _refuse(text)
+    return wanted(**{name: convert(hints[name], value) for name, value in given.items()})
 
 
 def _first(wanted: tuple[Any, ...], text: str) -> Any:

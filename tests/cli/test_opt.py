@@ -16,11 +16,12 @@ import pytest
 from segc import targets
 from segc.cli import main
 from segc.commands import optimize
-from segc.errors import CompileError, UsageError
+from segc.errors import Code, CompileError, UsageError
 from segc.graph import raise_opset
 from segc.passes import REGISTRY
 from segc.passes.base import Pass, PassResult
 from segc.passes.cleanup.fold_constants import FoldConstants
+from segc.passes.support.integers import Form
 from segc.pipeline import pass_spec
 from segc.runtime.ort import open_session
 from tests.helpers.calls import refused, segc
@@ -195,6 +196,18 @@ def test_values_of_another_type_are_refused(text: str, monkeypatch: pytest.Monke
     monkeypatch.setitem(REGISTRY, "rich", Rich)
     with pytest.raises(UsageError, match="is not a valid value for option"):
         pass_spec.parse(text)
+
+
+def test_an_option_with_fields_is_typed_field_by_field() -> None:
+    made = pass_spec.parse("quantize:form=(signed=true,ops=(Conv,Gemm))")
+    assert vars(made)["form"] == Form(signed=True, ops=frozenset({"Conv", "Gemm"}))
+
+
+@pytest.mark.parametrize("text", ["x", "(nope=1)", "(signed)", "(signed=maybe)"])
+def test_fields_that_an_option_does_not_have_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="it takes") as error:
+        pass_spec.parse(f"quantize:form={text}")
+    assert error.value.code == Code.PASS_OPTIONS
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
