@@ -37,6 +37,12 @@ def test_tensors_of_a_sequence_are_compared(tmp_path: Path) -> None:
     assert [each.kind for each in found] == ["same", "same"], [each.why for each in found]
 
 
+def test_a_dilated_pool_without_an_older_form_is_no_fault(tmp_path: Path) -> None:
+    names = ("test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",)
+    (found,) = [outcome(case, tmp_path, "pplnn") for case in cases(of=names)]
+    assert found.kind == "same", found.why
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", PIPELINES)
 def test_all_of_them(tmp_path: Path, target: str | None) -> None:

@@ -89,16 +89,21 @@ def _pool(site: Site) -> OlderNode:
 
     Up to opset 21 a window that ceil_mode adds may lie in the padding alone, later it may not: another size.
     """
-    known = ir.static_shape(site.node.outputs[0])
-    if site.node.attrs.get("ceil_mode", 0) and known is not None:
-        _, shape = inferred(site.node, site.opset)[0]
-        if shape is not None and list(shape) != list(known):
-            raise RewriteNotApplicable(f"its result has the shape {shape} in opset {site.opset}")
     attrs = dict(site.node.attrs)
     lacks_dilations = site.older is not None and "dilations" not in site.older.attributes
     if lacks_dilations and all(step == 1 for step in attrs.get("dilations", ())):
         attrs.pop("dilations", None)
-    return OlderNode(site.node.op, older_attributes(site, attrs), list(site.node.inputs))
+    older = older_attributes(site, attrs)
+    known = ir.static_shape(site.node.outputs[0])
+    if attrs.get("ceil_mode", 0) and known is not None:
+        given, site.node.attrs = site.node.attrs, older  # the older op is asked, which may lack an attribute
+        try:
+            _, shape = inferred(site.node, site.opset)[0]
+        finally:
+            site.node.attrs = given
+        if shape is not None and list(shape) != list(known):
+            raise RewriteNotApplicable(f"its result has the shape {shape} in opset {site.opset}")
+    return OlderNode(site.node.op, older, list(site.node.inputs))
 
 
 def _roi_align(site: Site) -> OlderNode:
