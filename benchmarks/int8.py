@@ -31,6 +31,7 @@ import numpy as np
 SIZE = (360, 480)
 SEGC = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8"), "ncnn": ("fp32", "int8")}
 PLAIN = {"onnxruntime": "plain-int8.onnx", "openvino": "plain-int8.xml"}
+PAUSE = 0.1  # seconds: threads of the runtime that ran before spin for a while
 CALIBRATION = 40  # images, evenly over the training split
 Image = np.ndarray
 Run = Callable[[Image], np.ndarray]
@@ -177,6 +178,7 @@ def measure(args: argparse.Namespace) -> None:
         times: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(args.rounds + 2):
             for name, run in runs.items():
+                time.sleep(PAUSE)
                 start = clock()
                 run(image)
                 if turn >= 2:
