@@ -103,28 +103,32 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 NET = """g (float[1,3,H,W] x) => (float[1,4,H,W] y)
     <float[6,3,3,3] w = {WEIGHTS}, float[4,6,1,1] v = {MORE}> {
-    a = Conv <pads = [1, 1, 1, 1]> (x, w)  b = Relu(a)  y = Conv(b, v) }"""
+    a = Conv <pads = [1, 1, 1, 1], strides = [STRIDE, STRIDE]> (x, w)  b = Relu(a)  y = Conv(b, v) }"""
 
 
-def net(folder: Path) -> Path:
-    """Three channels to four classes, with weights that make no ties."""
+def net(folder: Path, stride: int) -> Path:
+    """Three channels to four classes, with weights that make no ties; of a stride the output is smaller."""
     random = np.random.default_rng(7)
     weights, more = (", ".join(f"{x:.6f}" for x in random.standard_normal(count)) for count in (6 * 27, 24))
-    return onnx_file(folder, NET.replace("WEIGHTS", weights).replace("MORE", more))
+    text = NET.replace("WEIGHTS", weights).replace("MORE", more).replace("STRIDE", str(stride))
+    return onnx_file(folder, text if stride == 1 else text.replace("4,H,W] y", "4,H2,W2] y"))
 
 
 def compiled(kind: str, folder: Path) -> Path:
     """A bundle of this kind for ONNX Runtime."""
     asked: dict[str, dict[str, Any]] = {
         "graph mask": {"output": "mask", "dynamic": True},
+        "half": {"output": "mask", "decode": "host", "dynamic": True},
         "images": {"output": "mask", "input": "uint8", "shape": (48, 64)},
     }
     folder.mkdir()
-    made = segc.compile(net(folder), out=folder / "plain", **asked.get(kind, {"dynamic": True}))
+    made = segc.compile(
+        net(folder, 2 if kind == "half" else 1), out=folder / "plain", **asked.get(kind, {"dynamic": True})
+    )
     return made.path if kind in asked else rewritten(made.path, folder / "b", changed(made.manifest, kind))
 
 
-@pytest.mark.parametrize("kind", ["whole", "slide", "host-mask", "graph mask", "images"])
+@pytest.mark.parametrize("kind", ["whole", "slide", "host-mask", "graph mask", "half", "images"])
 def test_masks_in_a_browser_are_those_of_python(open_page: Any, tmp_path: Path, kind: str) -> None:
     source = compiled(kind, tmp_path / "bundle")
     page, engine = open_page(source), segc.load(source)

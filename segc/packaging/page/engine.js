@@ -21,7 +21,7 @@ export class Engine {
     this.network = run;
     const { inference, output } = manifest;
     this.how = { alignCorners: inference.align_corners, threshold: output.threshold };
-    this.givesLogits = output.kind === "logits" || Boolean(output.decode?.resize);
+    this.givesLogits = output.kind === "logits" || output.decode !== null;
   }
 
   /** The class of each pixel. @param {Image} image 8 bits, BGR @returns {Promise<Mask>} */
@@ -33,7 +33,7 @@ export class Engine {
       const dims = [1, made.height, made.width, made.channels];
       const given = await this.network({ data: Uint8Array.from(made.data), dims });
       const kept = /** @type {Size} */ ([made.height, made.width]);
-      return this.givesLogits ? this.fromLogits(logitsOf(given), kept, kept, size) : resizeMask(this.maskOf(given), size);
+      return this.givesLogits ? this.fromLogits(logitsOf(given), kept, kept, size) : resizeMask(maskOf(given), size);
     }
     const x = preprocess(image, preprocessing);
     if (inference.mode === "slide") return decide(cropped(await this.slide(x), x.kept), size, this.how);
@@ -41,7 +41,7 @@ export class Engine {
     const given = await this.network({ data: filled.data, dims: [1, x.channels, filled.height, filled.width] });
     const sides = /** @type {Size} */ ([filled.height, filled.width]);
     if (this.givesLogits) return this.fromLogits(logitsOf(given), sides, x.kept, size);
-    const mask = resizeMask(this.maskOf(given), sides);
+    const mask = resizeMask(maskOf(given), sides);
     return resizeMask(croppedMask(mask, x.kept), size);
   }
 
@@ -52,13 +52,6 @@ export class Engine {
     const whole = equal(kept, sides);
     if (small && whole && (inference.direct || equal(kept, size))) return decide(logits, size, this.how);
     return decide(cropped(resizeLogits(logits, sides, this.how.alignCorners), kept), size, this.how);
-  }
-
-  /** The network's own, or that of its logits at their own size. @param {{data: any, dims: readonly number[]}} given @returns {Mask} */
-  maskOf(given) {
-    if (this.manifest.output.decode === null) return { data: given.data, height: given.dims[1], width: given.dims[2] };
-    const logits = logitsOf(given);
-    return decide(logits, [logits.height, logits.width], this.how);
   }
 
   /** Averaged logits of overlapping patches. @param {ReturnType<typeof preprocess>} x @returns {Promise<Logits>} */
@@ -137,6 +130,11 @@ function add(sums, counts, patch, top, left, height, width) {
 /** @param {{data: any, dims: readonly number[]}} given @returns {Logits} */
 function logitsOf({ data, dims }) {
   return { data, channels: dims[1], height: dims[2], width: dims[3] };
+}
+
+/** @param {{data: any, dims: readonly number[]}} given @returns {Mask} */
+function maskOf({ data, dims }) {
+  return { data, height: dims[1], width: dims[2] };
 }
 
 /** @param {Mask} mask @param {Size} size @returns {Mask} */
