@@ -150,6 +150,28 @@ def test_a_real_photograph(open_page: Any, tmp_path: Path) -> None:
     assert np.mean(found == want) >= 0.9999
 
 
+def test_the_picture_that_was_chosen_last_is_shown(open_page: Any, tmp_path: Path) -> None:
+    source = compiled("whole", tmp_path / "bundle")
+    page, engine = open_page(source), segc.load(source)
+    for name, size in (("a.png", (700, 900)), ("b.png", (61, 93))):
+        cv2.imwrite(str(tmp_path / name), photograph(*size))
+        page.page.set_input_files("#file", str(tmp_path / name))
+    page.page.wait_for_function("() => window.segc.mask()?.width === 93", timeout=SECONDS * 1000)
+    height, width, data = page.page.evaluate(MASK)
+    want = engine.segment(engine.read(tmp_path / "b.png")).mask
+    np.testing.assert_array_equal(np.array(data).reshape(height, width), want)
+
+
+def test_the_model_may_be_loaded_anew_while_it_works(open_page: Any, tmp_path: Path) -> None:
+    page = open_page(compiled("whole", tmp_path / "bundle"))
+    cv2.imwrite(str(tmp_path / "a.png"), photograph(700, 900))
+    page.page.set_input_files("#file", str(tmp_path / "a.png"))
+    page.page.evaluate("document.getElementById('provider').dispatchEvent(new Event('change'))")
+    page.page.wait_for_selector("#file:not([disabled])", timeout=SECONDS * 1000)
+    cv2.imwrite(str(tmp_path / "b.png"), photograph(61, 93))
+    assert page.segment(tmp_path / "b.png").shape == (61, 93)
+
+
 def test_what_is_no_image_is_said(open_page: Any, tmp_path: Path) -> None:
     page = open_page(compiled("whole", tmp_path / "bundle"))
     (tmp_path / "x.png").write_text("no image")

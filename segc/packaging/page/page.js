@@ -21,8 +21,9 @@ const canvas = element("canvas", HTMLCanvasElement);
 let model;
 /** @type {Worker | undefined} */
 let worker;
-/** @type {((message: any) => void) | undefined} */
-let answer;
+/** Questions to the worker that are not answered yet, by number. @type {Map<number, (message: any) => void>} */
+const open = new Map();
+let asked = 0;
 /** @type {{pixels: ImageData, mask: {data: Uint8Array | Uint16Array, height: number, width: number}} | undefined} */
 let shown;
 let filming = 0;
@@ -34,28 +35,41 @@ function say(text, wrong = false) {
 }
 
 /** Ask the worker, and wait for what it says. @param {any} message @param {Transferable[]} [transfer] @returns {Promise<any>} */
-function asked(message, transfer = []) {
+function ask(message, transfer = []) {
   return new Promise((resolve, reject) => {
-    answer = (given) => (given.error ? reject(new Error(given.error)) : resolve(given));
-    worker?.postMessage(message, transfer);
+    const number = ++asked;
+    open.set(number, (given) => {
+      open.delete(number);
+      if (given.error) reject(new Error(given.error));
+      else resolve(given);
+    });
+    worker?.postMessage({ ...message, number }, transfer);
   });
 }
 
+/** @param {string} error */
+function giveUp(error) {
+  for (const answer of [...open.values()]) answer({ error });
+}
+
 async function load() {
+  stop();
   worker?.terminate();
+  giveUp("the model is loaded anew");
   model = undefined;
   const mine = new Worker("worker.js", { type: "module" });
   worker = mine;
-  mine.onmessage = ({ data }) => answer?.(data);
-  mine.onerror = (event) => answer?.({ error: event.message || "the worker could not be started" });
+  mine.onmessage = ({ data }) => open.get(data.number)?.(data);
+  mine.onerror = (event) => giveUp(event.message || "the worker could not be started");
   say("Loading the model …");
   try {
-    model = (await asked({ load: { provider: provider.value } })).loaded;
+    model = (await ask({ load: { provider: provider.value } })).loaded;
     if (worker !== mine || !model) return;
     document.title = model.name;
     file.disabled = camera.disabled = false;
     say(`${model.name}: choose an image${model.threads ? "" : " (one thread: the server does not isolate the page)"}`);
   } catch (error) {
+    if (worker !== mine) return; // another one is being loaded
     say(`The model cannot be loaded: ${text(error)}`, true);
   }
 }
@@ -77,7 +91,7 @@ function pixelsOf(source, width, height) {
 async function segment(pixels) {
   const { width, height } = pixels;
   const rgba = pixels.data.slice();
-  const { mask, milliseconds } = await asked({ segment: { rgba, height, width } }, [rgba.buffer]);
+  const { mask, milliseconds } = await ask({ segment: { rgba, height, width } }, [rgba.buffer]);
   shown = { pixels, mask };
   draw();
   count(mask);

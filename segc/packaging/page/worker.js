@@ -30,19 +30,20 @@ async function fetched(name) {
 }
 
 self.onmessage = async ({ data }) => {
+  const { number } = data; // the page tells answers apart by it
   try {
     if (data.load) {
       engine = load(data.load);
       const { manifest } = await engine;
-      self.postMessage({ loaded: { classes: manifest.classes, palette: manifest.palette, name: manifest.source.name, threads: self.crossOriginIsolated } });
+      self.postMessage({ number, loaded: { classes: manifest.classes, palette: manifest.palette, name: manifest.source.name, threads: self.crossOriginIsolated } });
       return;
     }
     const { rgba, height, width } = data.segment;
     const start = performance.now();
     const mask = await (await /** @type {Promise<Engine>} */ (engine)).segment(bgr(rgba, height, width));
-    self.postMessage({ mask, milliseconds: performance.now() - start }, { transfer: [mask.data.buffer] });
+    self.postMessage({ number, mask, milliseconds: performance.now() - start }, { transfer: [mask.data.buffer] });
   } catch (error) {
-    self.postMessage({ error: String(error instanceof Error ? error.message : error) });
+    self.postMessage({ number, error: String(error instanceof Error ? error.message : error) });
   }
 };
 
