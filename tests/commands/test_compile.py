@@ -386,7 +386,7 @@ def test_a_disk_that_is_really_full_is_reported_and_left_clean(tmp_path: Path, t
 
 
 REQUESTS = {
-    "precision": (["--target", "ncnn", "--precision", "int8"], ["ncnn does not offer int8", "--precision fp32"]),
+    "precision": (["--target", "ncnn", "--precision", "bf16"], ["ncnn does not offer bf16", "--precision fp32"]),
     "unknown precision": (["--precision", "fp7"], ["no precision 'fp7'", "fp32"]),
     "threads": (["--threads", "-2"], ["--threads -2", "0 leaves the number to the runtime"]),
     "target": (["--target", "onnxruntim"], ["no target 'onnxruntim'", "did you mean onnxruntime"]),

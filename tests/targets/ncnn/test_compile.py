@@ -7,8 +7,10 @@ import subprocess
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
@@ -23,9 +25,12 @@ from segc import targets
 from segc.compilation.request import Request, with_output
 from segc.errors import CompileError, LegalityError, ParityError
 from segc.frontend.model import ModelInfo, Notes
+from segc.parity import bisect
 from segc.passes.base import Pass, PassResult
 from segc.targets import registry
 from segc.targets.ncnn.files.example_cpp import main_cpp, write_example
+from segc.targets.protocol import Settings
+from segc.targets.target import Target
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
 CMAKE_DIR = "NCNN_CMAKE_DIR"  # where ncnnConfig.cmake lies: builds and runs the example, see docs/ncnn.md
@@ -116,7 +121,18 @@ def test_an_engine_that_computes_otherwise_is_not_published(tmp_path: Path, monk
     def wrong(file: object, weight: object, *, fp16: bool) -> None:
         right(file, type(weight)(-weight.values, weight.tagged), fp16=fp16)  # type: ignore
 
+    def in_this_process(target: Target, settings: Settings, threads: int) -> bisect.Run:
+        """A child would write right weights."""
+
+        def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+            folder = Path(mkdtemp(dir=tmp_path))
+            emitted = target.emit(model, folder, settings)
+            return np.asarray(target.load(folder, emitted.options, threads).run(x))
+
+        return run
+
     monkeypatch.setattr(write, "write_weight", wrong)
+    monkeypatch.setattr(bisect, "in_child", in_this_process)
     with pytest.raises(ParityError, match="misses the parity limits") as raised:
         segc.compile(onnx_file(tmp_path), target="ncnn", out=tmp_path / "b")
     assert not (tmp_path / "b").exists()
