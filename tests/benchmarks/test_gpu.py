@@ -139,6 +139,7 @@ def test_a_wrong_engine_is_no_ok(kit: Path, tmp_path: Path) -> None:
     assert cell["status"] == "failed" and "limits" in cell["reason"] and cell["error"] > 0.1
 
 
+@pytest.mark.slow
 def test_a_crash_costs_its_row_only(kit: Path, tmp_path: Path) -> None:
     found = measured(kit, tmp_path, *ENGINES, fault=f"crash {sha_of(kit, 1, tmp_path)}")
     failed = {tuple(row["job"]): row["failed"] for row in found["rows"] if "failed" in row}
@@ -147,12 +148,14 @@ def test_a_crash_costs_its_row_only(kit: Path, tmp_path: Path) -> None:
     assert next(cell for cell in found["cells"] if cell["shape"] == "static")["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_where_one_engine_does_not_load_nothing_else_is_tried(kit: Path, tmp_path: Path) -> None:
     found = measured(kit, tmp_path, fault="refuse")
     assert found["loads"] is False and "UNSUPPORTED_CC" in found["why_not"] and len(found["rows"]) == 1
     assert len(measured(kit, tmp_path)["rows"]) == 1  # also when it goes on
 
 
+@pytest.mark.slow
 def test_after_its_time_nothing_new_begins(kit: Path, tmp_path: Path) -> None:
     assert measured(kit, tmp_path, "--seconds", "0")["rows"] == []
 
