@@ -91,7 +91,8 @@ def find_runtime(given: str | Path | None) -> Path:
             return folder
     where = str(given) if given else "node_modules of this folder or one above it"
     raise MissingPackageError(
-        f"{NPM} is not there", code=Code.OPTIONAL_PACKAGE, because=f"there is no package.json of it in {where}",
+        f"the npm package {NPM} is not installed", code=Code.OPTIONAL_PACKAGE,
+        because=f"there is no package.json of it in {where}",
         so=_install(),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 import segc
 from tests.helpers.npm import node_modules
@@ -148,6 +149,31 @@ def test_a_real_photograph(open_page: Any, tmp_path: Path) -> None:
     engine = segc.load(source)
     found, want = open_page(source).segment(photo), engine.segment(engine.read(photo)).mask
     assert np.mean(found == want) >= 0.9999
+
+
+def test_grey_palette_and_turned_pictures_give_the_masks_of_python(open_page: Any, tmp_path: Path) -> None:
+    source = compiled("whole", tmp_path / "bundle")
+    page, engine = open_page(source), segc.load(source)
+    photo = Pillow.fromarray(photograph(161, 293))
+    turned = Pillow.Exif()
+    turned[0x0112] = 6  # orientation: a quarter turn
+    photo.convert("L").save(tmp_path / "grey.png")
+    photo.quantize(64).save(tmp_path / "palette.png")
+    photo.save(tmp_path / "turned.jpg", exif=turned)
+    for name in ("grey.png", "palette.png", "turned.jpg"):
+        page.page.evaluate("document.getElementById('legend').replaceChildren()")
+        found, want = page.segment(tmp_path / name), engine.segment(engine.read(tmp_path / name)).mask
+        assert found.shape == want.shape and np.mean(found == want) >= 0.9999, name
+
+
+@pytest.mark.parametrize(("name", "says"), [("deep.png", "16 bits"), ("clear.png", "transparent pixels")])
+def test_what_a_browser_decodes_otherwise_is_said(open_page: Any, tmp_path: Path, name: str, says: str) -> None:
+    page = open_page(compiled("whole", tmp_path / "bundle"))
+    photo = photograph(61, 93)
+    cv2.imwrite(str(tmp_path / "deep.png"), photo.astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / "clear.png"), np.dstack([photo, np.full((61, 93), 100, np.uint8)]))
+    page.segment(tmp_path / name)
+    page.page.wait_for_function("(says) => document.getElementById('status').textContent.includes(says)", arg=says)
 
 
 def test_the_picture_that_was_chosen_last_is_shown(open_page: Any, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def without(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "code", "says"),
     [
-        (without("package.json"), Code.OPTIONAL_PACKAGE, "onnxruntime-web is not there"),
+        (without("package.json"), Code.OPTIONAL_PACKAGE, "the npm package onnxruntime-web is not installed"),
         (without(f"dist/{RUNTIME[2]}"), Code.NOT_FOUND, f"has no dist/{RUNTIME[2]}"),
         (lambda folder: (folder / "package.json").write_text("{"), Code.UNREADABLE, "cannot be read"),
         (lambda folder: (folder / "package.json").write_text("[]"), Code.UNREADABLE, "cannot be read"),

@@ -127,6 +127,15 @@ function count(mask) {
   legend.replaceChildren(...rows);
 }
 
+/** Why a browser may decode a file to other colours than OpenCV does; "" if nothing speaks for it. @param {File} given @param {ImageData} pixels */
+async function whyColoursDiffer(given, pixels) {
+  const head = new Uint8Array(await given.slice(0, 25).arrayBuffer());
+  const png = head[0] === 0x89 && head[1] === 0x50;
+  if (png && head[24] === 16) return "The image has 16 bits: browsers round them to 8 in a way of their own";
+  const clear = pixels.data.some((value, at) => at % 4 === 3 && value < 255);
+  return clear ? "The image has transparent pixels: browsers change their colours" : "";
+}
+
 async function chosen() {
   stop();
   const given = file.files?.[0];
@@ -135,9 +144,9 @@ async function chosen() {
   try {
     const bitmap = await createImageBitmap(given, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
     const pixels = pixelsOf(bitmap, bitmap.width, bitmap.height);
-    const clear = pixels.data.some((value, at) => at % 4 === 3 && value < 255);
+    const doubt = await whyColoursDiffer(given, pixels);
     await segment(pixels);
-    if (clear) say(`${line.textContent}. The image has transparent pixels: browsers change their colours`);
+    if (doubt) say(`${line.textContent}. ${doubt}`);
   } catch (error) {
     say(`${given.name}: ${text(error)}`, true);
   }
