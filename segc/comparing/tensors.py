@@ -12,6 +12,7 @@ import onnx
 import onnx.helper
 
 from segc.comparing.side import origins
+from segc.diagnosis.states import unequal
 from segc.isolation import native
 from segc.pipeline.first_difference import difference
 from segc.runtime.ort import outputs_of
@@ -157,12 +158,4 @@ def _error(one: Array, other: Array) -> float:
 
 def _real(model: onnx.ModelProto, wrong: set[str], equal: set[str]) -> set[str]:
     """The wrong tensors from which a wrong output is computed, through wrong and unmatched ones only."""
-    made = {name: node for node in model.graph.node for name in node.output}
-    waiting = [output.name for output in model.graph.output if output.name not in equal]
-    seen = set[str]()
-    while waiting:
-        name = waiting.pop()
-        if name not in seen and name in made:
-            seen.add(name)
-            waiting += [each for each in made[name].input if each not in equal]
-    return seen & wrong if any(output.name in wrong for output in model.graph.output) else set()
+    return unequal(model, equal) & wrong if any(output.name in wrong for output in model.graph.output) else set()

@@ -170,6 +170,13 @@ def _first(model: onnx.ModelProto, wrong: set[str], equal: set[str]) -> str | No
     A tensor with a new meaning under its old name, such as the result of a Conv that took in a BatchNormalization, is
     no fault: what is computed from it is equal again.
     """
+    reached = unequal(model, equal)
+    ordered = [name for node in model.graph.node for name in node.output if name in reached & wrong]
+    return ordered[0] if ordered else None
+
+
+def unequal(model: onnx.ModelProto, equal: set[str]) -> set[str]:
+    """The tensors that an output is computed from, the outputs too, without passing through one that is equal."""
     made = {name: node for node in model.graph.node for name in node.output}
     waiting = [output.name for output in model.graph.output if output.name not in equal]
     seen = set[str]()
@@ -178,8 +185,7 @@ def _first(model: onnx.ModelProto, wrong: set[str], equal: set[str]) -> str | No
         if name not in seen and name in made:
             seen.add(name)
             waiting += [each for each in made[name].input if each not in equal]
-    ordered = [name for node in model.graph.node for name in node.output if name in seen & wrong]
-    return ordered[0] if ordered else None
+    return seen
 
 
 def _closure(snapshot: Snapshot, value: str, known: set[str]) -> onnx.ModelProto:
@@ -210,5 +216,5 @@ def _closure(snapshot: Snapshot, value: str, known: set[str]) -> onnx.ModelProto
     return made_model
 
 
-__all__ = ["CannotRun", "Node", "Region", "State", "States", "first_wrong", "nodes_of", "region"]
+__all__ = ["CannotRun", "Node", "Region", "State", "States", "first_wrong", "nodes_of", "region", "unequal"]
 CannotRun = evaluate.CannotRun
