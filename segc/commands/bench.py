@@ -19,6 +19,7 @@ from segc.runtime.processor import describe
 from segc.suggestions import checked_keywords
 
 _FREE_SIZE = (512, 512)
+SPIN = 0.1  # seconds: after a run, threads of ONNX Runtime wait for work and take time from whoever runs next
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def bench(
 ) -> list[BenchResult]:
     """Measure `runs` calls of each bundle, in turns, so that other load affects all bundles equally.
 
+    Between two bundles it waits until the threads of the runtime that ran before no longer spin.
+
     shape: (H, W) for dynamic bundles. batch: images of a call, by default those of the engine, or one. streams: measure
     the throughput too, of so many callers at once. warm_up: calls that do not count. pause: seconds before each turn,
     for processors that slow down when they are hot. Raises what `segc.load` raises, or CompileError when a process
@@ -93,6 +96,8 @@ def bench(
             progress(f"run {turn + 1} of {runs + warm_up}")
             time.sleep(pause)
             for worker, measured in zip(workers, times, strict=True):
+                if len(workers) > 1:
+                    time.sleep(SPIN)
                 seconds = worker.ask("run")
                 if turn >= warm_up:
                     measured.append(seconds * 1e3)
