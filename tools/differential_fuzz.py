@@ -4,9 +4,9 @@
 
 Prints each seed that is wrong or ended its process, and the counts at the end. Exit code 1 if there is one. --state: a
 file that keeps the answers of finished batches, so that an interrupted run goes on where it stopped. A model is the
-same for the same seed: `tests.helpers.differential.model_of(KIND, SEED, TARGET)` gives it. From seed 20,000 on
-convolutions share weights. Wrong is what is much
-further from float64 than ONNX Runtime is (`tests.helpers.differential.distance`).
+same for the same seed: `tests.helpers.differential.model_of(KIND, SEED, TARGET)` gives it. From seed 20,000 on,
+convolutions share weights. Wrong is what is much further from float64 than ONNX Runtime is
+(`tests.helpers.differential.distance`).
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def check(
     if nearest and (seen := [case.equal for case in cases if case.equal is not None]):
         notes.append(
             f"`segment` resizes the engine's masks by nearest neighbour: {seen[0]:.2%} of a picture's pixels equal the "
-            "source's own mask; --decode host gives all"
+            "source's own mask; with --decode host it resizes the logits, as the source does"
         )
     return FileCheck(tuple(cases), tuple(_failures(cases, limits, nearest)), tuple(notes))
 

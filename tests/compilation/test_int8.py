@@ -182,6 +182,8 @@ def test_auto_takes_the_fastest_precision_that_keeps_the_limits(
     assert any("is the fastest that keeps the limits: int8 " in note for note in second.report["notes"])
     assert segc.load(tmp_path / "b").segment(photograph(24, 40)).mask.shape == (24, 40)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    ms["fp32"] = 1.04  # as fast as int8, but for noise
+    assert segc.compile(net, out=tmp_path / "c", **asked).manifest.precision == "fp32"
 
 
 def test_auto_times_engines_and_refuses_what_it_cannot_time(net: Path, tmp_path: Path) -> None:
