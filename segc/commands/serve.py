@@ -57,13 +57,7 @@ def serve(
         ("--max-pixels", max_pixels, ranges.PIXELS),
     ):  # fmt: skip
         range_.require(name, value)
-    given = [bundles] if isinstance(bundles, str | Path) else list(bundles)
-    named = {Path(bundle).resolve().name: bundle for bundle in given}
-    if not given or len(named) < len(given):
-        raise UsageError(
-            "each bundle needs a name of its own", code=Code.CONFLICTING_OPTIONS,
-            because="models are called as the folders of their bundles", so="rename one of the folders",
-        )  # fmt: skip
+    named = _named([bundles] if isinstance(bundles, str | Path) else list(bundles))
     try:
         import uvicorn
 
@@ -89,6 +83,19 @@ def serve(
         progress(f"serving {', '.join(engines)} at http://{host}:{socket.getsockname()[1]}; Ctrl-C ends it")
         asyncio.run(_run(uvicorn.Server(config), [socket]))
     return Served(tuple(engines), gate.admissions)
+
+
+def _named(bundles: Sequence[str | Path]) -> dict[str, str | Path]:
+    """The bundles by the names of their folders. Raises UsageError."""
+    named = {Path(bundle).resolve().name: bundle for bundle in bundles}
+    if not bundles:
+        raise UsageError("there is no bundle to serve", code=Code.CONFLICTING_OPTIONS, so="name one or more")
+    if len(named) < len(bundles):
+        raise UsageError(
+            "each bundle needs a name of its own", code=Code.CONFLICTING_OPTIONS,
+            because="models are called as the folders of their bundles", so="rename one of the folders",
+        )  # fmt: skip
+    return named
 
 
 async def _run(server: object, sockets: list[object]) -> None:

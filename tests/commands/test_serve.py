@@ -49,6 +49,11 @@ def test_bundles_of_one_name_are_refused(tmp_path: Path) -> None:
     assert error.value.code == Code.CONFLICTING_OPTIONS
 
 
+def test_no_bundle_at_all_is_refused() -> None:
+    with pytest.raises(UsageError, match="there is no bundle to serve"):
+        segc.serve([])
+
+
 @pytest.mark.parametrize(("name", "value"), [("--queue", "-1"), ("--port", "70000"), ("--timeout", "nan")])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, name: str, value: str) -> None:
     done = command("serve", tmp_path, name, value)

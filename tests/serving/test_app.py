@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -180,53 +180,48 @@ def held() -> Iterator[tuple[Engine, threading.Event, threading.Event]]:
         go.set()
 
 
+async def while_working(asked: Asked, working: threading.Event, then: Callable[[Any], Awaitable[None]]) -> list[int]:
+    """The statuses of a request that is worked on and of those that `then` sends meanwhile, by a client."""
+    codes: list[int] = []
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(asked.app), base_url="http://x") as client:
+
+        async def one() -> None:
+            codes.append((await client.post("/segment", content=png())).status_code)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(one)
+            await anyio.to_thread.run_sync(working.wait)
+            client.one, client.group = one, group
+            await then(client)
+    return codes
+
+
 def test_requests_beyond_the_queue_are_told_to_come_later() -> None:
     with held() as (engine, working, go):
-        asked = Asked({"b": engine}, Gate(1, 1, 20))
+        answers: dict[str, Any] = {}
 
-        async def ask() -> tuple[list[int], Any, int]:
-            codes: list[int] = []
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(asked.app), base_url="http://x") as client:
+        async def then(client: Any) -> None:
+            client.group.start_soon(client.one)
+            await anyio.sleep(0)
+            while (ready := await client.get("/health/ready")).status_code == 200:
+                await anyio.sleep(0)
+            answers.update(ready=ready, refused=await client.post("/segment", content=png()))
+            go.set()
 
-                async def one() -> None:
-                    codes.append((await client.post("/segment", content=png())).status_code)
-
-                async with anyio.create_task_group() as group:
-                    group.start_soon(one)
-                    await anyio.to_thread.run_sync(working.wait)
-                    group.start_soon(one)
-                    await anyio.sleep(0)
-                    while (ready := await client.get("/health/ready")).status_code == 200:
-                        await anyio.sleep(0)
-                    refused = await client.post("/segment", content=png())
-                    go.set()
-            assert ready.json() == {"status": "busy"}
-            return codes, refused, ready.status_code
-
-        codes, refused, ready = anyio.run(ask)
-    assert codes == [200, 200] and ready == 503
-    assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        codes = anyio.run(while_working, Asked({"b": engine}, Gate(1, 1, 20)), working, then)
+    assert codes == [200, 200]
+    assert answers["ready"].status_code == 503 and answers["ready"].json() == {"status": "busy"}
+    assert answers["refused"].status_code == 429 and answers["refused"].headers["retry-after"] == "1"
 
 
 def test_a_request_that_waits_too_long_is_given_up() -> None:
     with held() as (engine, working, go):
-        asked = Asked({"b": engine}, Gate(1, 1, 0.2))
 
-        async def ask() -> list[int]:
-            codes: list[int] = []
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(asked.app), base_url="http://x") as client:
+        async def then(client: Any) -> None:
+            await client.one()
+            go.set()
 
-                async def one() -> None:
-                    codes.append((await client.post("/segment", content=png())).status_code)
-
-                async with anyio.create_task_group() as group:
-                    group.start_soon(one)
-                    await anyio.to_thread.run_sync(working.wait)
-                    await one()
-                    go.set()
-            return codes
-
-        assert anyio.run(ask) == [503, 200]
+        assert anyio.run(while_working, Asked({"b": engine}, Gate(1, 1, 0.2)), working, then) == [503, 200]
 
 
 def test_many_requests_at_once_get_their_own_masks(engine: Engine) -> None:
