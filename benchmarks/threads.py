@@ -2,9 +2,9 @@
 
     python benchmarks/threads.py BUNDLE... [--threads N] [--callers 1,2,4,8] [--seconds S] [--shape HxW]
 
---threads: threads of the runtime (0: its own choice). ONNX Runtime and ncnn compute in the caller's thread: use 1 to
-compare numbers of callers. OpenVINO's threads belong to the engine: use as many as the machine has cores. With a tiny
-model, the script would measure the calls and not the runtime: use one that takes some milliseconds, on an idle machine.
+The engine is loaded for that number of callers (`callers` of segc.load). --threads: that compute one call (0: the
+runtime's own choice); use 1 to compare numbers of callers. With a tiny model, the script would measure the calls and
+not the runtime: use one that takes some milliseconds, on an idle machine.
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ def main() -> None:
     counts = [int(count) for count in args.callers.split(",")]
     print("bundle", *(f"{count} callers" for count in counts), "wrong", sep="\t")
     for path in args.bundles:
-        engine = segc.load(path, threads=args.threads)
+        engines = [segc.load(path, threads=args.threads, callers=count) for count in counts]
+        engine = engines[0]
         height, width = (
             fixed or free for fixed, free in zip(engine.manifest.input.shape[2:], shape(args.shape), strict=True)
         )
         x = np.random.default_rng(0).standard_normal((1, 3, height, width)).astype(np.float32)
-        rates = [measured(engine, x, count, args.seconds) for count in counts]
+        rates = [measured(one, x, count, args.seconds) for one, count in zip(engines, counts, strict=True)]
         print(path, *(f"{rate:.1f}/s" for rate, _ in rates), sum(wrong for _, wrong in rates), sep="\t", flush=True)
 
 

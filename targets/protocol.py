@@ -143,7 +143,10 @@ class Runtime:
     package: None where no package index has the runtime. build: the version or commit of such a runtime, or "" if it is
     not on this machine.
     multi_io: engines may have several inputs and outputs, and `load` gives a NamedSession.
-    concurrent: several threads may call one session at the same time. Otherwise an Engine calls it from one at a time.
+    concurrent: several threads may call one session at the same time, and what it computes at a time grows with them.
+    Otherwise an Engine loads a session for each of its `callers`, and calls each from one thread at a time.
+    load_for(directory, options, threads, callers): instead of `load`, where one session serves several callers at a
+    time only if that is said when it is loaded. threads: for each caller.
     configure(runtime, options): the runtime as the user's options of the target want it, e.g. with another package.
     options: a dataclass of what `load` reads from a bundle, in the types of segc.bundle.typed; a bundle with others is
     refused before the runtime sees them. None: any.
@@ -154,5 +157,6 @@ class Runtime:
     build: Callable[[], str] = lambda: ""
     multi_io: bool = False
     concurrent: bool = False
+    load_for: Callable[[Path, Mapping[str, Any], int, int], Session] | None = None
     configure: Callable[[Runtime, Mapping[str, str]], Runtime] = lambda runtime, _: runtime
     options: type | None = None

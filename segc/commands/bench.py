@@ -101,9 +101,11 @@ def bench(
                 seconds = worker.ask("run")
                 if turn >= warm_up:
                     measured.append(seconds * 1e3)
+        peaks = [worker.ask("peak") for worker in workers]  # before engines for several callers take memory too
         rates = [_rate(worker, streams, runs, progress) for worker in workers]
         return [
-            worker.result(measured, streams, rate) for worker, measured, rate in zip(workers, times, rates, strict=True)
+            worker.result(measured, peak, streams, rate)
+            for worker, measured, peak, rate in zip(workers, times, peaks, rates, strict=True)
         ]
     finally:
         for worker in workers:
@@ -140,11 +142,11 @@ class _Worker:
                 because=[ended.reason, *ended.lines],
             ) from ended
 
-    def result(self, times: list[float], streams: int | None, rate: float | None) -> BenchResult:
+    def result(self, times: list[float], peak: float, streams: int | None, rate: float | None) -> BenchResult:
         q1, median, q3, p90 = (float(each) for each in np.percentile(times, (25, 50, 75, 90)))
         return BenchResult(
             self.bundle, self._loaded["engine"], self._loaded["shape"], len(times), median, q1, q3, p90,
-            self._loaded["seconds"] * 1e3, self.ask("peak"), self._question.threads, describe(), streams, rate,
+            self._loaded["seconds"] * 1e3, peak, self._question.threads, describe(), streams, rate,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -175,7 +177,7 @@ def handler() -> Callable[[Any], object]:
     from segc.runtime.engine import Engine, load
     from segc.targets import registry
 
-    loaded: list[tuple[Engine, np.ndarray]] = []
+    loaded: list[tuple[Load, Engine, np.ndarray]] = []
 
     def start(asked: Load) -> dict[str, Any]:
         begin = time.perf_counter()
@@ -184,7 +186,7 @@ def handler() -> Callable[[Any], object]:
         free = (1, 3, *(asked.shape or _FREE_SIZE))
         size = tuple(s or f for s, f in zip(engine.manifest.input.shape, free, strict=True))
         size = (asked.batch or size[0], *size[1:])
-        loaded[:] = [(engine, noise(size, images=engine.manifest.input.dtype == "uint8"))]
+        loaded[:] = [(asked, engine, noise(size, images=engine.manifest.input.dtype == "uint8"))]
         made = engine.manifest.target
         build = registry.runtime(made.name).build()
         return {
@@ -193,7 +195,9 @@ def handler() -> Callable[[Any], object]:
             "seconds": seconds,
         }
 
-    def together(engine: Engine, x: np.ndarray, asked: Together) -> float:
+    def together(asked: Together) -> float:
+        first, _, x = loaded[0]
+        engine = load(first.bundle, threads=first.threads, callers=asked.streams)
         with ThreadPoolExecutor(asked.streams) as pool:
             list(pool.map(engine.run, [x] * asked.streams))  # each caller's first run makes what it needs
             begin = time.perf_counter()
@@ -205,9 +209,9 @@ def handler() -> Callable[[Any], object]:
             return start(question)
         if question == "peak":
             return peak_memory_mb()
-        engine, x = loaded[0]
         if isinstance(question, Together):
-            return together(engine, x, question)
+            return together(question)
+        _, engine, x = loaded[0]
         begin = time.perf_counter()
         engine.run(x)
         return time.perf_counter() - begin

@@ -67,11 +67,11 @@ def serve(
         raise packages.missing(error) or error from error
     from segc.runtime.engine import load
 
-    engines = {}
+    engines, at_once = {}, at_once or max(1, (os.cpu_count() or 2) // 2)
     for name, bundle in named.items():
         progress(f"loading {name}")
-        engines[name] = load(bundle, threads=threads, public_key=public_key, python=python)
-    gate = Gate(at_once or max(1, (os.cpu_count() or 2) // 2), queue, timeout)
+        engines[name] = load(bundle, threads=threads, callers=at_once, public_key=public_key, python=python)
+    gate = Gate(at_once, queue, timeout)
     app = application(engines, gate, Limits(max_bytes, max_pixels, timeout))
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=int(timeout) + 1, server_header=False

@@ -61,10 +61,12 @@ def start(task: str, argument: str, output: IO[bytes], *, own_group: bool = True
     if fresh or not CAN_FORK:
         return FreshProcess(task, output, own_group)
     for _ in range(2):  # the server may have died
+        server = _server(task)
         try:
-            child = _server(task).fork(argument, output)
+            child = server.fork(argument, output)
         except (OSError, EOFError) as error:
             _log.warning("the server of %s cannot fork: %s", task, error or "it ended")
+            _forget(task, server)  # a killed process can seem alive for some time after its socket has closed
             continue
         _log.debug("child %d started: a fork for %s", child.number, task)
         return child
@@ -211,6 +213,13 @@ def _server(task: str) -> Server:
         if server is None or server.owner != os.getpid() or not server.alive:
             server = _servers[task] = Server(task)
         return server
+
+
+def _forget(task: str, server: Server) -> None:
+    """Let the next child of a task come from a new server. Other threads may have started one already."""
+    with _lock:
+        if _servers.get(task) is server:
+            del _servers[task]
 
 
 def environment() -> dict[str, str]:

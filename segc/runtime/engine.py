@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +37,7 @@ from segc.runtime.own_transforms import Own, load_own
 from segc.runtime.preprocessing import Floats, preprocess, resized
 from segc.runtime.resize import ArrayRows, Mask, Rows, resize, resize_nearest
 from segc.runtime.segmentation import Segmentation
-from segc.runtime.sessions import OneAtATime
+from segc.runtime.sessions import Pool
 from segc.runtime.slide import SlidingRows
 from segc.suggestions import checked_keywords
 from segc.targets.protocol import LogitsSession, Runtime, Session
@@ -48,33 +49,50 @@ _log = logging.getLogger(__name__)
 
 @checked_keywords
 def load(
-    path: Path | str, *, threads: int = 0, public_key: str | Path | None = None, python: bool = False
-) -> Engine:  # fmt: skip
-    """Verify a bundle and load it into its runtime. threads: 0 leaves the number to the runtime.
+    path: Path | str,
+    *,
+    threads: int = 0,
+    callers: int = 1,
+    public_key: str | Path | None = None,
+    python: bool = False,
+) -> Engine:
+    """Verify a bundle and load it into its runtime.
 
+    threads: that compute one call, 0 leaves the number to the runtime. callers: how many threads will use the engine at
+    the same time; more may, but what is computed at a time need not grow further. Runtimes that need it get memory for
+    each caller.
     public_key: a key of minisign, as a file or in base64, that must have signed the bundle.
     python: run the transforms of one's own that the bundle names (`preprocessing.steps`), which imports their modules.
     Raises BundleError (damaged, incomplete, or not signed), MissingPackageError (runtime not installed), CompileError
     (the runtime refuses the engine). Cost: one pass over the files, and whatever the runtime does.
     """
     ranges.THREADS.require("threads", threads)
+    ranges.JOBS.require("callers", callers)
     root, manifest = Path(path), read_bundle(path, public_key)
-    made, settings = manifest.target, manifest.target.settings
+    made, settings, use = manifest.target, manifest.target.settings, _Use(threads, callers)
     own = load_own(manifest.preprocessing.chain, allowed=python, where=str(root))
     if not manifest.segments:
         where = f"{root}, made with {made.name} {made.runtime}"
-        return Engine(manifest, _load(root, made.name, made.options, settings, threads, where)[1], threads, own)
+        return Engine(manifest, _load(root, made.name, made.options, settings, use, where)[1], threads, own)
     steps = []
     for at, part in enumerate(manifest.segments):
         where = f"{root}, made with {part.target} {part.runtime}"
-        runtime, session = _load(root / part.directory, part.target, part.options, settings, threads, where)
+        runtime, session = _load(root / part.directory, part.target, part.options, settings, use, where)
         inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (part.inputs, part.outputs))
         steps.append(step(f"segment {at} ({part.target})", runtime.multi_io, session, inputs, outputs))
     return Engine(manifest, HybridSession(steps, manifest.input.name, manifest.output.name), threads, own)
 
 
+@dataclass(frozen=True)
+class _Use:
+    """How an engine will be used, see `load`."""
+
+    threads: int
+    callers: int
+
+
 def _load(
-    directory: Path, name: str, options: Mapping[str, Any], settings: Mapping[str, str], threads: int, where: str
+    directory: Path, name: str, options: Mapping[str, Any], settings: Mapping[str, str], use: _Use, where: str
 ) -> tuple[Runtime, Session]:
     """Load the files that one target wrote into `directory`. where: the bundle, in words."""
     from segc import targets
@@ -97,14 +115,23 @@ def _load(
     start = time.perf_counter()
     with runtime_errors(f"{name} cannot load the engine", Code.ENGINE_LOAD, where=where):
         try:
-            session = runtime.load(directory, options, threads)
+            session = _session(runtime, directory, options, use)
         except ImportError as error:
             named, so = (package.distribution, package.install) if package is not None else (name, ())
             raise MissingPackageError(
                 f"{named} cannot be imported", code=Code.RUNTIME_BROKEN, because=str(error), where=where, so=so
             ) from error
     _log.info("%s loaded %s in %.3f s", name, directory, time.perf_counter() - start)
-    return runtime, session if runtime.concurrent else OneAtATime(session)
+    return runtime, session
+
+
+def _session(runtime: Runtime, directory: Path, options: Mapping[str, Any], use: _Use) -> Session:
+    """What several threads may call at the same time."""
+    if runtime.load_for is not None:
+        return runtime.load_for(directory, options, use.threads, use.callers)
+    if runtime.concurrent:
+        return runtime.load(directory, options, use.threads)
+    return Pool([runtime.load(directory, options, use.threads) for _ in range(use.callers)])
 
 
 def _require_options(runtime: Runtime, name: str, options: Mapping[str, Any], where: str) -> None:
@@ -126,9 +153,10 @@ def _require_options(runtime: Runtime, name: str, options: Mapping[str, Any], wh
 class Engine:
     """A bundle ready to run, in any number of threads at once: results are those of calls one after the other.
 
-    ONNX Runtime, OpenVINO and ncnn run calls side by side; the calls of other runtimes wait for each other. Memory for
-    intermediate results grows with the calls that run at the same time. An engine belongs to the process that loaded
-    it: after a fork the child loads its own (UsageError says so), because the threads of a runtime do not come along.
+    It computes as many calls at a time as `callers` of segc.load says; ONNX Runtime and ncnn as many as come. Memory
+    for intermediate results grows with the calls that run at the same time. An engine belongs to the process that
+    loaded it: after a fork the child loads its own (UsageError says so), because the threads of a runtime do not come
+    along.
     """
 
     def __init__(self, manifest: Manifest, session: Session, threads: int = 0, own: Own | None = None) -> None:

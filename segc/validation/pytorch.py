@@ -13,7 +13,7 @@ from segc.frontend.model import ModelInfo, Source
 from segc.frontend.source import open_source
 from segc.parity.reference import reference_of
 from segc.runtime.engine import Engine
-from segc.runtime.sessions import OneAtATime
+from segc.runtime.sessions import Pool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ def engine(models: Models, beside: Manifest) -> Engine:
         models.source, checkpoint=models.checkpoint, allow_mismatch=models.allow_mismatch, mode=beside.inference.mode,
         channels=beside.input.shape[1], skipped=models.skipped,
     )  # fmt: skip
-    return Engine(_manifest(opened, beside), OneAtATime(_Session(opened, models.threads)), models.threads)
+    return Engine(_manifest(opened, beside), Pool([_Session(opened, models.threads)]), models.threads)
 
 
 class _Session:

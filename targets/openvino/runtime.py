@@ -22,15 +22,21 @@ FILES = ("model.xml", "model.bin")
 
 
 class OvSession:
-    """A compiled model, for any number of threads: each run has an infer request of its own meanwhile."""
+    """A compiled model, for any number of threads: each run has an infer request of its own meanwhile.
 
-    def __init__(self, path: Path, options: Mapping[str, Any], threads: int) -> None:
+    threads: that compute one run; 0: the plugin's choice. callers: runs that are computed at the same time. They share
+    weights; each has its own threads, which the plugin calls a stream.
+    """
+
+    def __init__(self, path: Path, options: Mapping[str, Any], threads: int, callers: int = 1) -> None:
         import openvino
 
         with _first_use:
             openvino.Type.f32.to_dtype()
         core = openvino.Core()
-        settings: dict[str, Any] = {**options, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+        settings: dict[str, Any] = {**options, **({"INFERENCE_NUM_THREADS": threads * callers} if threads else {})}
+        if callers > 1:
+            settings["NUM_STREAMS"] = callers
         with runtime_errors("OpenVINO cannot load the engine", Code.ENGINE_LOAD, where=path.name):
             self._compiled = core.compile_model(path, "CPU", settings)
         self._idle = [self._compiled.create_infer_request()]  # append and pop are atomic
@@ -61,7 +67,12 @@ class OvSession:
 
 def load(directory: Path, options: Mapping[str, Any], threads: int) -> NamedSession:
     """The engine that `emit` wrote into `directory`."""
-    return OvSession(directory / FILES[0], options, threads)
+    return load_for(directory, options, threads, 1)
+
+
+def load_for(directory: Path, options: Mapping[str, Any], threads: int, callers: int) -> NamedSession:
+    """The same, for runs of several callers at a time."""
+    return OvSession(directory / FILES[0], options, threads, callers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,5 +83,10 @@ class Options:
 
 
 RUNTIME = Runtime(
-    load, Package("openvino", "openvino", extra="openvino"), multi_io=True, concurrent=True, options=Options
+    load,
+    Package("openvino", "openvino", extra="openvino"),
+    multi_io=True,
+    concurrent=True,
+    load_for=load_for,
+    options=Options,
 )

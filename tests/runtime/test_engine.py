@@ -16,7 +16,7 @@ from segc import targets
 from segc.errors import BundleError, CompileError, MissingPackageError, SegcError, ShapeError, UsageError
 from segc.runtime.engine import Engine, load
 from segc.runtime.resize import resize, resize_argmax
-from segc.runtime.sessions import OneAtATime
+from segc.runtime.sessions import Pool
 from segc.targets import registry
 from segc.targets.protocol import Package, Runtime
 from tests.helpers.tiny_bundles import LOGITS, MASK, Recorder, bundle, content, manifest, model, photograph
@@ -441,7 +441,7 @@ class Beside(Recorder):
 @pytest.mark.parametrize("serial", [False, True])
 def test_an_engine_for_masks_that_gives_logits_too_is_segmented_by_them(serial: bool) -> None:
     output = {"name": "y", "kind": "mask", "dtype": "uint8", "channels": 3, "threshold": None, "decode": None}
-    session: Any = OneAtATime(Beside()) if serial else Beside()
+    session: Any = Pool([Beside()]) if serial else Beside()
     given, image = Engine(manifest(output={**output, "beside": {"resize": True}}), session), photograph(40, 56)
     planes = image[..., ::-1].transpose(2, 0, 1).astype(np.float32)
     expected = resize(planes[:, ::2, ::2], (40, 56), False).argmax(0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 
 import segc
 from segc import targets
+from segc.runtime.sessions import Pool
 from segc.targets.protocol import Runtime
 from tests.helpers.calls import python
 from tests.helpers.target_bundles import CASES, SIZE, TARGETS
@@ -22,12 +23,13 @@ from tests.helpers.tiny_bundles import Recorder, bundle, photograph
 THREADS, IMAGES = 8, 40
 
 
+@pytest.mark.parametrize("callers", [1, 3])
 @pytest.mark.parametrize(("target", "kind"), CASES)
 def test_threads_that_share_an_engine_get_what_one_gets(
-    target: str, kind: str, bundle_of: Callable[[str, str], Path]
+    target: str, kind: str, callers: int, bundle_of: Callable[[str, str], Path]
 ) -> None:
     """Every call has another size, but where the engine has one size only; two threads never hold the same image."""
-    engine = segc.load(bundle_of(target, kind), threads=1)
+    engine = segc.load(bundle_of(target, kind), threads=1, callers=callers)
     images = [photograph(20 + 3 * at % 17, 30 + 5 * at % 23, seed=at) for at in range(IMAGES)]
     tensors = [noise(at, SIZE if kind == "hybrid" else (16 + at % 9, 20 + at % 7)) for at in range(IMAGES)]
     kept = engine.manifest.output.kind
@@ -47,31 +49,60 @@ def noise(seed: int, size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((1, 3, *size)).astype(np.float32)
 
 
-def test_a_runtime_that_is_not_concurrent_is_called_by_one_thread_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("concurrent", "callers", "want"), [(False, 1, 1), (False, 3, 3), (True, 1, 6)])
+def test_a_session_of_a_runtime_that_is_not_concurrent_is_called_by_one_thread_at_a_time(
+    concurrent: bool, callers: int, want: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The engine has a session for each of its callers; each call waits until as many as can are inside."""
+    together = threading.Barrier(want)
     inside, most = 0, 0
 
-    def slow(x: np.ndarray) -> np.ndarray:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        time.sleep(0.01)
-        inside -= 1
-        return x
+    class Slow:
+        inside = 0
+
+        def run(self, x: np.ndarray) -> np.ndarray:
+            nonlocal inside, most
+            self.inside, inside = self.inside + 1, inside + 1
+            assert self.inside == 1 or concurrent
+            most = max(most, inside)
+            together.wait(60)
+            self.inside, inside = self.inside - 1, inside - 1
+            return x
 
     path = bundle(tmp_path / "b", target={"name": "private", "runtime": "1", "options": {}, "settings": {}})
     monkeypatch.setattr(targets, "runtime_names", lambda: ["private"])
-    for concurrent in (False, True):
-        runtime = Runtime(lambda *_: Recorder(slow), concurrent=concurrent)
-        monkeypatch.setattr(targets, "runtime", lambda _, runtime=runtime: runtime)
-        engine, most = segc.load(path), 0
-        threads = [threading.Thread(target=engine.run, args=(noise(at, (4, 4)),)) for at in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert (most > 1) is concurrent
+    monkeypatch.setattr(targets, "runtime", lambda _: Runtime(lambda *_: Slow(), concurrent=concurrent))
+    engine = segc.load(path, callers=callers)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(engine.run, [noise(at, (4, 4)) for at in range(6)]))
+    assert most == want
+
+
+@pytest.mark.skipif("openvino" not in TARGETS, reason="OpenVINO is not installed")
+def test_openvino_gets_threads_for_each_caller(bundle_of: Callable[[str, str], Path]) -> None:
+    import openvino
+
+    from segc.targets.openvino.runtime import OvSession
+
+    for callers in (1, 2):
+        session = OvSession(bundle_of("openvino", "whole") / "model.xml", {}, 1, callers)
+        compiled: openvino.CompiledModel = session._compiled
+        streams = min(callers, os.cpu_count() or 1)  # the plugin makes no more of them
+        assert compiled.get_property("NUM_STREAMS") == streams
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == streams
+
+
+def test_a_session_that_fails_serves_the_next_caller() -> None:
+    def fail(x: np.ndarray) -> np.ndarray:
+        if not x.any():
+            raise ValueError("nothing in it")
+        return x
+
+    pool = Pool([Recorder(fail)])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="nothing in it"):
+            pool.run(np.zeros((1, 1), np.float32))
+        assert pool.run(np.ones((1, 1), np.float32)).all()
 
 
 FORK = """
