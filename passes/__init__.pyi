@@ -72,6 +72,7 @@ from segc.passes.performance.expand_prelu import ExpandPRelu as ExpandPRelu
 from segc.passes.performance.expand_top2 import ExpandTop2 as ExpandTop2
 from segc.passes.performance.hoist_conv_above_resize import HoistConvAboveResize as HoistConvAboveResize
 from segc.passes.performance.pad_channels_to_block import PadChannelsToBlock as PadChannelsToBlock
+from segc.passes.performance.resize_channels_last import ResizeChannelsLast as ResizeChannelsLast
 from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowConv as SinkUpsampleBelowConv
 from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat as SplitConvOverConcat
 from segc.passes.performance.winograd_conv import WinogradConv as WinogradConv

@@ -8,6 +8,7 @@ from segc.passes.cleanup.split_batchnorm import SplitBatchnorm
 from segc.passes.masks.lower_resize_argmax_cells import LowerResizeArgMaxCells
 from segc.passes.performance.expand_prelu import ExpandPRelu
 from segc.passes.performance.expand_top2 import ExpandTop2
+from segc.passes.performance.resize_channels_last import ResizeChannelsLast
 from segc.passes.performance.sink_upsample_below_conv import SinkUpsampleBelowConv
 from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
 from segc.passes.performance.winograd_conv import WinogradConv
@@ -37,7 +38,14 @@ ONNXRUNTIME = Target(
     ops=capability_table(),
     emit=emit,
     table="targets/onnxruntime/target.py",
-    legalize=(SinkUpsampleBelowConv(), SplitConvOverConcat(), WinogradConv(), ExpandPRelu(), ExpandTop2()),
+    legalize=(
+        SinkUpsampleBelowConv(),
+        SplitConvOverConcat(),
+        WinogradConv(),
+        ExpandPRelu(),
+        ExpandTop2(),
+        ResizeChannelsLast(),
+    ),
     mask_lowering=LowerResizeArgMaxCells(),
     skipped_passes=frozenset({SplitBatchnorm.name}),  # 7 % of CGNet's time, but it magnifies the rounding
     boundary=any_tensor,
