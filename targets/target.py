@@ -95,6 +95,8 @@ class Target:
     """The model that `emit` gets says of each node which source line it comes from (segc.graph.source_info)."""
     write_extras: Callable[[Path, Manifest], None] = lambda *_: None
     """(directory, manifest): write what else the bundle holds, e.g. an example for users without segc."""
+    program: Path | None = None
+    """The folder of runner.hpp and link.cmake: how the C++ program of a bundle runs engines."""
     kit: Path | None = None
     """The folder of run.py.txt and, for C++, runner.h.txt and link.cmake.txt: how a golden kit runs engines without
     segc."""

@@ -22,6 +22,7 @@ from segc.compilation.report import Verified, of_compile
 from segc.compilation.setup import Setup
 from segc.errors import Code, FileError, ParityError
 from segc.files.whole import write_whole
+from segc.packaging.program import write_program
 from segc.parity import metrics, sample_inputs, stored_reference
 from segc.parity.limits import Limits, by_pixels, limits_of
 from segc.runtime.engine import Engine
@@ -143,6 +144,8 @@ def publish(staging: Staging, loaded: Loaded, verified: Verified) -> dict[str, A
     _require_parity(loaded, verified, report)
     staging.manifest = _manifest(loaded)
     target.write_extras(staging.directory, staging.manifest)
+    if target.program is not None and not staging.manifest.segments:
+        write_program(staging.directory, target.program)
     return report
 
 

@@ -20,7 +20,6 @@ from segc.passes.legalize.einsum import LegalizeEinsum
 from segc.passes.performance.split_conv_over_concat import SplitConvOverConcat
 from segc.passes.support.integers import Form
 from segc.targets.ncnn.emit import emit
-from segc.targets.ncnn.files.example_cpp import write_example
 from segc.targets.ncnn.ops import capability_table
 from segc.targets.ncnn.options import WINOGRAD
 from segc.targets.ncnn.runtime import RUNTIME
@@ -62,6 +61,7 @@ NCNN = Target(
     name="ncnn",
     summary="ncnn, CPU: .param and .bin in stock layers",
     opset=20,
+    program=Path(__file__).with_name("cpp"),
     kit=Path(__file__).with_name("kit"),
     runtime=RUNTIME,
     ops=capability_table(),
@@ -76,5 +76,4 @@ NCNN = Target(
     options=(WINOGRAD,),
     source_info=True,
     boundary=single_map,
-    write_extras=write_example,
 )

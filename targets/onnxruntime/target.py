@@ -33,6 +33,7 @@ ONNXRUNTIME = Target(
     name="onnxruntime",
     summary="ONNX Runtime, CPU: the embedded default",
     opset=20,
+    program=Path(__file__).with_name("cpp"),
     kit=Path(__file__).with_name("kit"),
     runtime=RUNTIME,
     ops=capability_table(),

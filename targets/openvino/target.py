@@ -28,6 +28,7 @@ OPENVINO = Target(
     name="openvino",
     summary="OpenVINO, CPU, float32, bfloat16 or int8",
     opset=20,
+    program=Path(__file__).with_name("cpp"),
     kit=Path(__file__).with_name("kit"),
     runtime=RUNTIME,
     ops=capability_table(),

@@ -71,6 +71,7 @@ PPLNN = configure(
         summary="PPLNN (OpenPPL's ppl.nn), x86 or CUDA: ONNX of opset 11",
         opset=20,
         file_opset=OPSET,
+        program=Path(__file__).with_name("cpp"),
         kit=Path(__file__).with_name("kit"),
         runtime=RUNTIME,
         ops={},

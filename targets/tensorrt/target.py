@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from segc.passes.base import Pass
 from segc.passes.dialect.lower_psa_mask import LowerPSAMask
@@ -71,6 +72,7 @@ def _risk(settings: Settings) -> str:
 TENSORRT = Target(
     name="tensorrt",
     summary="NVIDIA TensorRT: engines for NVIDIA GPUs, built without one by TensorRT for RTX",
+    program=Path(__file__).with_name("cpp"),
     opset=20,
     runtime=RUNTIME,
     ops=ops.RTX,

@@ -1,5 +1,5 @@
 """The files of an ncnn bundle.
 
 write: .param and .bin. read_back: compares them with the net. fp16_weights: which weights are stored as float16.
-layer_list: layers.txt, the source line of each layer. example_cpp: the C++ example.
+layer_list: layers.txt, the source line of each layer.
 """
