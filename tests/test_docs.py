@@ -21,7 +21,7 @@ import segc
 from segc.bundle.store import read_bundle
 from segc.cli import main, parser
 from segc.packaging.web import NPM, VERSION
-from tests.helpers import tiny_bundles
+from tests.helpers import cpp, tiny_bundles
 from tests.helpers.labelled_images import labelled
 from tests.helpers.npm import node_modules
 from tests.helpers.servers import served
@@ -120,6 +120,30 @@ def run(line: str) -> None:
         return
     assert words[0] == "segc"
     assert main(words[1:]) == 0, line
+
+
+def test_the_commands_of_the_cpp_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand, with the folder of the installed ONNX Runtime; the page's code is compiled with the program."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("torch")
+    if shutil.which("cmake") is None or cpp.CXX is None:
+        pytest.skip("there is no CMake, or no C++ compiler")
+    monkeypatch.chdir(tmp_path)
+    source(tmp_path, name="my_model.py")
+    photo = cv2.resize(cv2.imread(str(ROOT / "segc" / "data" / "natural.jpg")), (97, 61))
+    cv2.imwrite("photo.png", photo)
+    lines = "".join(blocks("docs/cpp.md", "bash")).splitlines()
+    assert [line.split()[0] for line in lines] == ["segc", "cmake", "cmake", "build/segment"]
+    run(lines[0])
+    main_cpp = tmp_path / "bundle" / "cpp" / "main.cpp"
+    head, body = blocks("docs/cpp.md", "cpp")[0].split("\n\n", 1)
+    main_cpp.write_text(f"{main_cpp.read_text()}\n{head}\nint embedded() {{\n{body}return mask.at(0, 0);\n}}\n")
+    folder = str(Path(onnxruntime.__file__).parent / "capi")
+    for line in lines[1:]:
+        quick = " -DSEGC_OPENCV=OFF -DCMAKE_BUILD_TYPE=None" if line.startswith("cmake -S") else ""
+        subprocess.run(shlex.split(line.replace("ONNXRUNTIME_FOLDER", folder) + quick), check=True, capture_output=True)
+    mask = segc.load("bundle").segment(photo).mask
+    np.testing.assert_array_equal(np.asarray(Image.open("mask.png")), mask)
 
 
 def test_the_commands_of_the_tutorial_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

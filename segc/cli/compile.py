@@ -112,13 +112,15 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
 
 def _print(bundle: Bundle) -> None:
     from segc import targets
+    from segc.packaging.program import FOLDER
 
     manifest, report = bundle.manifest, bundle.report
     for note in report["notes"]:
         print(f"note: {note}")
     size = sum(f.bytes for f in manifest.files.values()) / 1e6
     seconds = report["timings"]["seconds"]
-    print(f"bundle:  {bundle.path} ({size:.1f} MB, {', '.join(manifest.files)})")
+    names = dict.fromkeys(f"{FOLDER}/" if name.startswith(f"{FOLDER}/") else name for name in manifest.files)
+    print(f"bundle:  {bundle.path} ({size:.1f} MB, {', '.join(names)})")
     engine = f"{manifest.target.name} {manifest.target.runtime}"
     made = "" if manifest.output.decode is None else ", made by segc's runtime"
     image = ", uint8 images" if manifest.input.dtype == "uint8" else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +22,9 @@ def compiled(source: Path, out: Path, *more: str | Path) -> Path:
     """Compile a file that includes segc.hpp; `more` are further arguments. Returns `out`."""
     assert CXX is not None
     command = [CXX, *FLAGS, f"-I{SHARED}", *map(str, more), str(source), "-o", str(out)]
-    done = subprocess.run([part for part in command if not part.startswith("-l")] + _libraries(command),
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return out
-
-
-def _libraries(command: Sequence[str]) -> list[str]:
-    """Libraries come after what needs them."""
-    return [part for part in command if part.startswith("-l")]
 
 
 class Refused(Exception):  # noqa: N818 - what the library answers, not a failure of the test
@@ -66,7 +59,9 @@ class Probe:
         """The network's input float32 (C, H, W) of uint8 (H, W) or (H, W, c), and the rows and columns kept."""
         shape = (*image.shape, 1)[:3]
         made, out = _ints(0, 0, 0, 0, 0), np.empty(most, np.float32)
-        self._call("probe_preprocess", manifest, _data(np.ascontiguousarray(image)), _ints(*shape), made, _data(out), most)
+        self._call(
+            "probe_preprocess", manifest, _data(np.ascontiguousarray(image)), _ints(*shape), made, _data(out), most
+        )
         sizes = list(made)
         return out[: int(np.prod(sizes[:3]))].reshape(sizes[:3]), sizes[3:]
 

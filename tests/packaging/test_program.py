@@ -90,10 +90,11 @@ def pictures(folder: Path) -> list[Path]:
     exif[0x112] = 6
     saves: list[Callable[[Path, np.ndarray], object]] = [
         lambda path, photo: cv2.imwrite(f"{path}.png", photo), lambda path, photo: cv2.imwrite(f"{path}.bmp", photo),
-        lambda path, photo: cv2.imwrite(f"{path}.ppm", photo), lambda path, photo: cv2.imwrite(f"{path}.pgm", photo[..., 0]),
+        lambda path, photo: cv2.imwrite(f"{path}.ppm", photo),
+        lambda path, photo: cv2.imwrite(f"{path}.pgm", photo[..., 0]),
         lambda path, photo: Pillow.fromarray(photo).convert("P").save(f"{path}.png"),
         lambda path, photo: cv2.imwrite(f"{path}.png", photo[..., 1]),
-        lambda path, photo: cv2.imwrite(f"{path}.png", np.uint16(photo) << 8),
+        lambda path, photo: cv2.imwrite(f"{path}.png", photo.astype(np.uint16) * 256),
         lambda path, photo: Pillow.fromarray(photo).save(f"{path}.png", exif=exif),
         lambda path, photo: cv2.imwrite(f"{path}.png", np.dstack([photo, photo[..., 0]])),
         lambda path, photo: Pillow.fromarray(photo).save(f"{path}.png", optimize=True),
@@ -113,7 +114,9 @@ def variants(target: str, folder: Path) -> dict[str, Path]:
         preprocessing__mean=[120.0, 110.0, 100.0], preprocessing__std=[60.0, 50.0, 40.0],
     ).preprocessing  # fmt: skip
     host = dataclasses.replace(read_bundle(made["host-mask"]), preprocessing=how)
-    made["resized"] = target_bundles.rewritten(made["whole"], folder / "resized", dataclasses.replace(whole, preprocessing=how))
+    made["resized"] = target_bundles.rewritten(
+        made["whole"], folder / "resized", dataclasses.replace(whole, preprocessing=how)
+    )
     made["host-mask resized"] = target_bundles.rewritten(made["host-mask"], folder / "host-resized", host)
     direct = dataclasses.replace(whole.inference, direct=True)
     made["direct"] = target_bundles.rewritten(

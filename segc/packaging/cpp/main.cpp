@@ -10,7 +10,6 @@
 
 #include "runner.hpp"
 
-
 #include <cstdlib>
 #include <iostream>
 

@@ -139,8 +139,8 @@ private:
         };
         std::array<uint32_t, 64> w;
         for (size_t i = 0; i < 16; i++) {
-            w[i] = uint32_t(block_[4 * i]) << 24 | uint32_t(block_[4 * i + 1]) << 16 | uint32_t(block_[4 * i + 2]) << 8 |
-                   block_[4 * i + 3];
+            w[i] = uint32_t(block_[4 * i]) << 24 | uint32_t(block_[4 * i + 1]) << 16 |
+                   uint32_t(block_[4 * i + 2]) << 8 | block_[4 * i + 3];
         }
         for (size_t i = 16; i < 64; i++) {
             const uint32_t s0 = turned(w[i - 15], 7) ^ turned(w[i - 15], 18) ^ w[i - 15] >> 3;
@@ -450,7 +450,8 @@ public:
     }
 
     [[noreturn]] void refuse(const std::string& wanted) const {
-        throw Error(Kind::bundle, "segc.json cannot be used: " + (name_.empty() ? "the file" : name_) + ", needed: " + wanted);
+        throw Error(Kind::bundle,
+                    "segc.json cannot be used: " + (name_.empty() ? "the file" : name_) + ", needed: " + wanted);
     }
 
 private:
@@ -539,7 +540,8 @@ inline Step read_step(const Field& field) {
     if (has("interpolation")) {
         step.interpolation = field.at("interpolation").text({"nearest", "bilinear", "bicubic", "area", "lanczos"});
     }
-    step.pillow = name == "pillow resize" || (has("backend") && field.at("backend").text({"cv2", "pillow"}) == "pillow");
+    step.pillow =
+        name == "pillow resize" || (has("backend") && field.at("backend").text({"cv2", "pillow"}) == "pillow");
     if (has("keep_ratio")) step.keep_ratio = field.at("keep_ratio").truth();
     if (name == "resize" || name == "pillow resize") {
         if (has("scale")) step.size = field.at("scale").pair();
@@ -590,8 +592,9 @@ inline Step read_step(const Field& field) {
         return std::find(kinds.begin(), kinds.end(), step.interpolation) != kinds.end();
     };
     if (!(step.pillow ? can({"nearest", "bilinear", "bicubic", "lanczos"}) : can({"nearest", "bilinear"}))) {
-        throw Error(Kind::unsupported, std::string("the preprocessing resizes with ") + (step.pillow ? "Pillow" : "OpenCV") +
-                                           "'s interpolation '" + step.interpolation + "', which this program cannot do");
+        throw Error(Kind::unsupported, std::string("the preprocessing resizes with ") +
+                                           (step.pillow ? "Pillow" : "OpenCV") + "'s interpolation '" +
+                                           step.interpolation + "', which this program cannot do");
     }
     return step;
 }
@@ -640,11 +643,14 @@ inline OutputSpec read_output(const Field& field) {
     field.at("dtype").text({!output.mask ? "float32" : output.channels <= 256 ? "uint8" : "uint16"});
     output.has_threshold = !field.at("threshold").is_null();
     if (output.has_threshold) output.threshold = field.at("threshold").number();
-    if (output.channels == 1 && !output.has_threshold) field.at("threshold").refuse("a number for a head with one channel");
+    if (output.channels == 1 && !output.has_threshold)
+        field.at("threshold").refuse("a number for a head with one channel");
     output.decode = field.has("decode");
     output.beside = field.has("beside");
-    if ((output.decode || output.beside) && (!output.mask || output.decode == output.beside)) field.refuse("one of the two");
-    if (output.decode || output.beside) output.resize = field.at(output.decode ? "decode" : "beside").at("resize").truth();
+    if ((output.decode || output.beside) && (!output.mask || output.decode == output.beside))
+        field.refuse("one of the two");
+    if (output.decode || output.beside)
+        output.resize = field.at(output.decode ? "decode" : "beside").at("resize").truth();
     return output;
 }
 
@@ -653,7 +659,8 @@ inline void read_preprocessing(const Field& field, Manifest* made) {
     const size_t channels = static_cast<size_t>(made->input.channels);
     made->mean = field.at("mean").numbers();
     made->std = field.at("std").numbers();
-    if (made->mean.size() != channels || made->std.size() != channels) field.refuse("a mean and a std for each channel");
+    if (made->mean.size() != channels || made->std.size() != channels)
+        field.refuse("a mean and a std for each channel");
     for (double std : made->std)
         if (std == 0) field.at("std").refuse("numbers other than 0");
     if (field.has("table")) {
@@ -714,7 +721,8 @@ inline void read_inference(const Field& field, Manifest* made) {
 
 // Relative, below the folder, and with plain separators.
 inline bool is_inside(const std::string& name) {
-    if (name.empty() || name[0] == '/' || name.find_first_of(std::string("\\:\0", 3)) != std::string::npos) return false;
+    if (name.empty() || name[0] == '/' || name.find_first_of(std::string("\\:\0", 3)) != std::string::npos)
+        return false;
     std::stringstream parts(name + "/");
     for (std::string part; std::getline(parts, part, '/');)
         if (part.empty() || part == "." || part == "..") return false;
@@ -802,7 +810,8 @@ inline Manifest read_manifest(const std::string& folder) {
     const Json json = JsonReader(text).read();
     const Field files = Field(json, "").at("files");
     for (const std::string& name : files.keys()) {
-        if (!detail::is_inside(name)) throw Error(Kind::bundle, "segc.json lists a file outside of the bundle: " + name);
+        if (!detail::is_inside(name))
+            throw Error(Kind::bundle, "segc.json lists a file outside of the bundle: " + name);
         if (name != "report.json" && name.compare(0, 4, "cpp/") != 0) detail::check_file(folder, name, files.at(name));
     }
     return made;
@@ -815,7 +824,9 @@ struct Image {
     int height = 0, width = 0, channels = 0;
     std::variant<std::vector<uint8_t>, std::vector<float>, std::vector<double>> data;
 
-    size_t count() const { return static_cast<size_t>(height) * static_cast<size_t>(width) * static_cast<size_t>(channels); }
+    size_t count() const {
+        return static_cast<size_t>(height) * static_cast<size_t>(width) * static_cast<size_t>(channels);
+    }
     const std::vector<uint8_t>& bytes() const { return std::get<std::vector<uint8_t>>(data); }
     std::vector<uint8_t>& bytes() { return std::get<std::vector<uint8_t>>(data); }
 };
@@ -825,7 +836,8 @@ namespace detail {
 inline void require_size(int64_t height, int64_t width, int64_t most) {
     if (height < 1 || width < 1) throw Error(Kind::file, "the image has no pixels");
     if (height > kMostSide || width > kMostSide || height * width > most) {
-        throw Error(Kind::file, "the image is too large: " + std::to_string(width) + "x" + std::to_string(height) + " pixels");
+        throw Error(Kind::file,
+                    "the image is too large: " + std::to_string(width) + "x" + std::to_string(height) + " pixels");
     }
 }
 
@@ -875,7 +887,9 @@ inline int orientation_of(const Bytes& tiff) {
     try {
         const bool little = tiff.starts_with("II*\0", 4);
         if (!little && !tiff.starts_with("MM\0*", 4)) return 1;
-        const auto number = [&](size_t at, size_t count) { return little ? tiff.little(at, count) : tiff.big(at, count); };
+        const auto number = [&](size_t at, size_t count) {
+            return little ? tiff.little(at, count) : tiff.big(at, count);
+        };
         const size_t directory = number(4, 4);
         const size_t entries = number(directory, 2);
         for (size_t i = 0; i < entries; i++) {
@@ -893,7 +907,7 @@ inline int orientation_of(const Bytes& tiff) {
 inline Image oriented(const Image& image, int orientation) {
     if (orientation <= 1) return image;
     const bool swaps = orientation >= 5;  // rows become columns
-    const bool up = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;    // from the last row
+    const bool up = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;  // from the last row
     const bool left = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;  // the last column
     Image made = blank<uint8_t>(swaps ? image.width : image.height, swaps ? image.height : image.width, image.channels);
     const size_t channels = static_cast<size_t>(image.channels);
@@ -902,8 +916,9 @@ inline Image oriented(const Image& image, int orientation) {
         for (int x = 0; x < made.width; x++, to += channels) {
             const int from_row = up ? image.height - 1 - (swaps ? x : y) : (swaps ? x : y);
             const int from_column = left ? image.width - 1 - (swaps ? y : x) : (swaps ? y : x);
-            const size_t from = (static_cast<size_t>(from_row) * static_cast<size_t>(image.width) +
-                                 static_cast<size_t>(from_column)) * channels;
+            const size_t from =
+                (static_cast<size_t>(from_row) * static_cast<size_t>(image.width) + static_cast<size_t>(from_column)) *
+                channels;
             std::memcpy(to, image.bytes().data() + from, channels);
         }
     }
@@ -981,7 +996,8 @@ private:
     void need(int count) {
         while (held_ < count) {
             const uint64_t byte = at_ < source_.size() ? source_.big(at_, 1) : 0;
-            if (at_ >= source_.size() + 8) fail();  // zeros stand behind the end, for codes shorter than what is looked at
+            if (at_ >= source_.size() + 8)
+                fail();  // zeros stand behind the end, for codes shorter than what is looked at
             at_++;
             buffer_ |= byte << held_;
             held_ += 8;
@@ -1070,7 +1086,9 @@ private:
             if (found >= 16) {
                 if (found == 16 && i == 0) fail();
                 value = found == 16 ? lengths[static_cast<size_t>(i - 1)] : uint8_t(0);
-                times = found == 16 ? 3 + static_cast<int>(bits(2)) : found == 17 ? 3 + static_cast<int>(bits(3)) : 11 + static_cast<int>(bits(7));
+                times = found == 16   ? 3 + static_cast<int>(bits(2))
+                        : found == 17 ? 3 + static_cast<int>(bits(3))
+                                      : 11 + static_cast<int>(bits(7));
             }
             if (i + times > literals + distances) fail();
             for (; times > 0; times--) lengths[static_cast<size_t>(i++)] = value;
@@ -1082,9 +1100,11 @@ private:
     void compressed(size_t size) {
         static const uint16_t length_base[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
                                                  31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-        static const uint8_t length_extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-        static const uint16_t distance_base[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
-                                                   193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+        static const uint8_t length_extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                                 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+        static const uint16_t distance_base[30] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
+                                                   33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
+                                                   1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
         while (true) {
             const int found = symbol(literals_);
             if (found == 256) return;
@@ -1121,7 +1141,9 @@ struct Decoded {
 struct PngHeader {
     int width = 0, height = 0, depth = 0, colour = 0, interlaced = 0;
     size_t samples() const { return colour == 2 ? 3 : colour == 4 ? 2 : colour == 6 ? 4 : 1; }
-    size_t line(int pixels) const { return (static_cast<size_t>(pixels) * samples() * static_cast<size_t>(depth) + 7) / 8; }
+    size_t line(int pixels) const {
+        return (static_cast<size_t>(pixels) * samples() * static_cast<size_t>(depth) + 7) / 8;
+    }
 };
 
 // The four filters of PNG, in place. stride: bytes of a pixel, at least 1.
@@ -1161,9 +1183,10 @@ public:
         made.alpha = head_.colour >= 4;
         made.deep = head_.depth == 16;
         // x, y of the first pixel and the steps to the next, of each pass
-        static const int adam7[7][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
+        static const int adam7[7][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
+                                        {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
         static const int whole[1][4] = {{0, 0, 1, 1}};
-        const int(*passes)[4] = head_.interlaced ? adam7 : whole;
+        const int (*passes)[4] = head_.interlaced ? adam7 : whole;
         const int count = head_.interlaced ? 7 : 1;
         size_t size = 0;
         for (int i = 0; i < count; i++) {
@@ -1256,7 +1279,8 @@ private:
         const size_t entry = head_.colour == 3 ? 3 * static_cast<size_t>(png_sample(head_, line, first)) : 0;
         if (head_.colour == 3 && entry + 3 > palette_.size()) fail("a colour is not in its palette");
         for (size_t c = 0; c < 3; c++) {
-            to[2 - c] = head_.colour == 3 ? palette_[entry + c] : static_cast<uint8_t>(png_sample(head_, line, first + c));
+            to[2 - c] =
+                head_.colour == 3 ? palette_[entry + c] : static_cast<uint8_t>(png_sample(head_, line, first + c));
         }
     }
 
@@ -1272,7 +1296,8 @@ inline Decoded read_bmp(const Bytes& source, int64_t most) {
     const size_t start = source.little(10, 4), head = source.little(14, 4);
     const uint32_t bits = head >= 40 ? source.little(28, 2) : 0, compression = head >= 40 ? source.little(30, 4) : 0;
     if (head < 40 || compression != 0 || (bits != 8 && bits != 24 && bits != 32)) {
-        throw Error(Kind::unsupported, "the image is a BMP of a kind that this program does not read: convert it to PNG");
+        throw Error(Kind::unsupported,
+                    "the image is a BMP of a kind that this program does not read: convert it to PNG");
     }
     const int64_t width = static_cast<int32_t>(source.little(18, 4)), down = static_cast<int32_t>(source.little(22, 4));
     const int64_t height = down < 0 ? -down : down;
@@ -1344,7 +1369,8 @@ inline JpegFacts jpeg_facts(const Bytes& source) {
     try {
         for (size_t at = 2; facts.scan == 0 && source.big(at, 1) == 0xFF;) {
             const uint32_t marker = source.big(at + 1, 1);
-            if (marker == 0xFF || marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8)) {  // filling, or without a length
+            if (marker == 0xFF || marker == 0x01 ||
+                (marker >= 0xD0 && marker <= 0xD8)) {  // filling, or without a length
                 at += marker == 0xFF ? 1 : 2;
                 continue;
             }
@@ -1370,7 +1396,8 @@ inline Decoded read_jpeg(const uint8_t* content, size_t size, int64_t most) {
     if (channels == 4) throw Error(Kind::unsupported, "the image is a JPEG in CMYK: convert it to RGB");
     static const uint8_t end[] = {0xFF, 0xD9};
     const JpegFacts facts = jpeg_facts(Bytes(content, size));
-    const bool whole = facts.scan > 0 && std::search(content + facts.scan, content + size, end, end + 2) != content + size;
+    const bool whole =
+        facts.scan > 0 && std::search(content + facts.scan, content + size, end, end + 2) != content + size;
     if (!whole) throw Error(Kind::file, "the image is cut off: its end marker is missing");
     const int wanted = channels == 1 ? 1 : 3;
     const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
@@ -1427,13 +1454,15 @@ inline Image decode_image(const std::vector<uint8_t>& content, const Manifest& h
 #endif
     detail::Decoded decoded = detail::decode(content, most);
     if (how.decoder == "pillow" && (decoded.deep || (decoded.alpha && decoded.image.channels == 1))) {
-        throw Error(Kind::unsupported, "the model's images are read by Pillow, which reads 16 bits and grey with alpha otherwise");
+        throw Error(Kind::unsupported,
+                    "the model's images are read by Pillow, which reads 16 bits and grey with alpha otherwise");
     }
     const bool grey = how.loader_color.compare(0, 4, "gray") == 0;
     if (grey && decoded.image.channels != 1) {
         throw Error(Kind::unsupported, "the model takes grey images, this one has colours: convert it to grey");
     }
-    if (how.loader_color.find("ignore") == std::string::npos) decoded.image = detail::oriented(decoded.image, decoded.orientation);
+    if (how.loader_color.find("ignore") == std::string::npos)
+        decoded.image = detail::oriented(decoded.image, decoded.orientation);
     if (grey || decoded.image.channels == 3) return decoded.image;
     Image made = detail::blank<uint8_t>(decoded.image.height, decoded.image.width, 3);
     for (size_t i = 0; i < made.count(); i++) made.bytes()[i] = decoded.image.bytes()[i / 3];
@@ -1455,7 +1484,8 @@ namespace detail {
 
 inline const std::vector<uint8_t>& eight_bits(const Image& image, const char* what) {
     if (const auto* bytes = std::get_if<std::vector<uint8_t>>(&image.data)) return *bytes;
-    throw Error(Kind::unsupported, std::string(what) + " of numbers that are not of 8 bits, which this program cannot do");
+    throw Error(Kind::unsupported,
+                std::string(what) + " of numbers that are not of 8 bits, which this program cannot do");
 }
 
 // For each output position, two positions of the input and their weights of 11 bits, as OpenCV has them.
@@ -1508,9 +1538,11 @@ inline Image resize_bilinear(const Image& image, int height, int width) {
     std::array<std::vector<int>, 2> rows{std::vector<int>(wide), std::vector<int>(wide)};
     std::array<int, 2> held{-1, -1};
     const auto fill = [&](int y, std::vector<int>* row) {
-        const uint8_t* line = image.bytes().data() + static_cast<size_t>(y) * static_cast<size_t>(image.width) * channels;
+        const uint8_t* line =
+            image.bytes().data() + static_cast<size_t>(y) * static_cast<size_t>(image.width) * channels;
         for (size_t x = 0, to = 0; x < static_cast<size_t>(width); x++) {
-            const uint8_t *low = line + static_cast<size_t>(across.low[x]) * channels, *high = line + static_cast<size_t>(across.high[x]) * channels;
+            const uint8_t *low = line + static_cast<size_t>(across.low[x]) * channels,
+                          *high = line + static_cast<size_t>(across.high[x]) * channels;
             for (size_t c = 0; c < channels; c++) (*row)[to++] = low[c] * across.first[x] + high[c] * across.second[x];
         }
     };
@@ -1544,7 +1576,8 @@ inline Image picked(const Image& image, const std::vector<int>& rows, const std:
             const size_t channels = static_cast<size_t>(image.channels);
             for (int row : rows) {
                 for (int column : columns) {
-                    const size_t pixel = static_cast<size_t>(row) * static_cast<size_t>(image.width) + static_cast<size_t>(column);
+                    const size_t pixel =
+                        static_cast<size_t>(row) * static_cast<size_t>(image.width) + static_cast<size_t>(column);
                     to = std::copy_n(data.data() + pixel * channels, channels, to);
                 }
             }
@@ -1615,7 +1648,8 @@ inline PillowWeights pillow_weights(int side, int out, int at, const std::string
 // One direction of Pillow's resampling of 8 bits.
 inline Image pillow_convolved(const Image& image, int out, const std::string& kind, bool across) {
     const int side = across ? image.width : image.height;
-    Image made = across ? blank<uint8_t>(image.height, out, image.channels) : blank<uint8_t>(out, image.width, image.channels);
+    Image made =
+        across ? blank<uint8_t>(image.height, out, image.channels) : blank<uint8_t>(out, image.width, image.channels);
     const size_t channels = static_cast<size_t>(image.channels), line = static_cast<size_t>(image.width) * channels;
     const size_t made_line = static_cast<size_t>(made.width) * channels, step = across ? channels : line;
     const size_t lines = across ? static_cast<size_t>(image.height) : 1, inner = across ? channels : line;
@@ -1623,7 +1657,8 @@ inline Image pillow_convolved(const Image& image, int out, const std::string& ki
         const PillowWeights taps = pillow_weights(side, out, at, kind);
         for (size_t y = 0; y < lines; y++) {
             const uint8_t* from = image.bytes().data() + y * line + static_cast<size_t>(taps.first) * step;
-            uint8_t* to = made.bytes().data() + y * made_line + static_cast<size_t>(at) * (across ? channels : made_line);
+            uint8_t* to =
+                made.bytes().data() + y * made_line + static_cast<size_t>(at) * (across ? channels : made_line);
             for (size_t c = 0; c < inner; c++) {
                 int64_t sum = int64_t(1) << 21;
                 for (size_t k = 0; k < taps.weights.size(); k++) sum += from[c + k * step] * taps.weights[k];
@@ -1654,7 +1689,8 @@ inline Image resize_pillow(const Image& image, int height, int width, const std:
 
 // A side in pixels, refused where an image would be too large.
 inline int side_of(double side) {
-    if (!(side < static_cast<double>(kMostSide))) throw Error(Kind::shape, "the preprocessing makes an image that is too large");
+    if (!(side < static_cast<double>(kMostSide)))
+        throw Error(Kind::shape, "the preprocessing makes an image that is too large");
     return std::max(1, static_cast<int>(side));
 }
 
@@ -1663,16 +1699,19 @@ inline int up_to_multiple(int side, int divisor) {
 }
 
 inline Image to_size(const Image& image, std::array<int, 2> size, const Step& step) {
-    if (int64_t(size[0]) * size[1] > kMostPixels) throw Error(Kind::shape, "the preprocessing makes an image that is too large");
+    if (int64_t(size[0]) * size[1] > kMostPixels)
+        throw Error(Kind::shape, "the preprocessing makes an image that is too large");
     if (step.pillow) return resize_pillow(image, size[0], size[1], step.interpolation);
-    return step.interpolation == "nearest" ? resize_nearest(image, size[0], size[1]) : resize_bilinear(image, size[0], size[1]);
+    return step.interpolation == "nearest" ? resize_nearest(image, size[0], size[1])
+                                           : resize_bilinear(image, size[0], size[1]);
 }
 
 // mmcv's size (height, width) for a scale (width, height).
 inline std::array<int, 2> resized_size(const Image& image, std::array<int, 2> scale, bool keep_ratio) {
     if (!keep_ratio) return {scale[1], scale[0]};
     const double longer = std::max(scale[0], scale[1]), shorter = std::min(scale[0], scale[1]);
-    const double factor = std::min(longer / std::max(image.height, image.width), shorter / std::min(image.height, image.width));
+    const double factor =
+        std::min(longer / std::max(image.height, image.width), shorter / std::min(image.height, image.width));
     return {side_of(image.height * factor + 0.5), side_of(image.width * factor + 0.5)};
 }
 
@@ -1768,7 +1807,10 @@ inline Image padded(const Image& image, const Step& step) {
                 const int row = padded_from(y, image.height, step.mode);
                 for (int x = 0; x < wide; x++) {
                     const int column = padded_from(x, image.width, step.mode);
-                    const size_t pixel = row < 0 || column < 0 ? 0 : static_cast<size_t>(row) * static_cast<size_t>(image.width) + static_cast<size_t>(column);
+                    const size_t pixel =
+                        row < 0 || column < 0
+                            ? 0
+                            : static_cast<size_t>(row) * static_cast<size_t>(image.width) + static_cast<size_t>(column);
                     for (size_t c = 0; c < channels; c++) {
                         const double value = step.values[given == 1 ? 0 : std::min(c, given - 1)];
                         const bool outside = row < 0 || column < 0;
@@ -1814,7 +1856,8 @@ Image mapped(const Image& image, int channels, Function function) {
 inline Image normalized_step(const Image& image, const Step& step) {
     const size_t channels = static_cast<size_t>(image.channels);
     if ((step.mean.size() != channels && step.mean.size() != 1) || (step.swap && channels != 3)) {
-        throw Error(Kind::shape, "the step 'normalize' cannot take an image of " + std::to_string(channels) + " channels");
+        throw Error(Kind::shape,
+                    "the step 'normalize' cannot take an image of " + std::to_string(channels) + " channels");
     }
     return mapped<float>(image, image.channels, [&](const std::vector<double>& pixel, size_t c) {
         const size_t own = step.mean.size() == 1 ? 0 : c;
@@ -1826,8 +1869,8 @@ inline Image normalized_step(const Image& image, const Step& step) {
 
 inline Image grayed(const Image& image, const Step& step) {
     if (static_cast<size_t>(image.channels) != step.weights.size()) {
-        throw Error(Kind::shape, "the step 'gray' mixes " + std::to_string(step.weights.size()) + " channels, the image has " +
-                                     std::to_string(image.channels));
+        throw Error(Kind::shape, "the step 'gray' mixes " + std::to_string(step.weights.size()) +
+                                     " channels, the image has " + std::to_string(image.channels));
     }
     return mapped<double>(image, step.channels, [&](const std::vector<double>& pixel, size_t) {
         double sum = 0;
@@ -1855,7 +1898,8 @@ inline Image reranged(const Image& image, const Step& step) {
             using T = std::conditional_t<std::is_same_v<Given, float>, float, double>;
             const auto [least, most] = std::minmax_element(data.begin(), data.end());
             const T low = *least, range = static_cast<T>(*most) - low;
-            if (!(*least < *most)) throw Error(Kind::shape, "the image has one value only, the model stretches its values to a range");
+            if (!(*least < *most))
+                throw Error(Kind::shape, "the image has one value only, the model stretches its values to a range");
             Image made = blank<T>(image.height, image.width, image.channels);
             std::vector<T>& to = std::get<std::vector<T>>(made.data);
             const T width = static_cast<T>(step.high - step.low), start = static_cast<T>(step.low);
@@ -1869,7 +1913,8 @@ inline Image transformed(Image image, const std::vector<Step>& steps) {
     for (const Step& step : steps) {
         if (step.name == "resize") image = resized(image, step);
         if (step.name == "resize to multiple") {
-            image = to_size(image, {up_to_multiple(image.height, step.divisor), up_to_multiple(image.width, step.divisor)}, step);
+            image = to_size(
+                image, {up_to_multiple(image.height, step.divisor), up_to_multiple(image.width, step.divisor)}, step);
         }
         if (step.name == "resize shortest edge") image = resized_shortest_edge(image, step);
         if (step.name == "pillow resize") image = to_size(image, pillow_size(image, step), step);
@@ -1889,7 +1934,8 @@ struct Planes {
     std::vector<float> data;
 
     float* row(int c, int y) {
-        return data.data() + (static_cast<size_t>(c) * static_cast<size_t>(height) + static_cast<size_t>(y)) * static_cast<size_t>(width);
+        return data.data() + (static_cast<size_t>(c) * static_cast<size_t>(height) + static_cast<size_t>(y)) *
+                                 static_cast<size_t>(width);
     }
     const float* row(int c, int y) const { return const_cast<Planes*>(this)->row(c, y); }
 };
@@ -1922,7 +1968,8 @@ inline Prepared preprocess(const Image& given, const Manifest& how) {
     const Image image = detail::transformed(given, how.steps);
     const int channels = static_cast<int>(how.mean.size());
     if (image.channels != 1 && image.channels != channels) {
-        throw Error(Kind::shape, "the image has " + std::to_string(image.channels) + " channels, the model takes " + std::to_string(channels));
+        throw Error(Kind::shape, "the image has " + std::to_string(image.channels) + " channels, the model takes " +
+                                     std::to_string(channels));
     }
     int high = image.height, wide = image.width;
     if (how.pad_size[0] > 0) {
@@ -1948,7 +1995,8 @@ inline Prepared preprocess(const Image& given, const Manifest& how) {
                 for (int y = 0; y < image.height; y++) {
                     float* row = made.x.row(c, y);
                     for (int x = 0; x < image.width; x++, at += step) {
-                        row[x] = how.table.empty() ? (static_cast<float>(*at) - mean) / std : how.table[own][static_cast<uint8_t>(*at)];
+                        row[x] = how.table.empty() ? (static_cast<float>(*at) - mean) / std
+                                                   : how.table[own][static_cast<uint8_t>(*at)];
                     }
                 }
             }
@@ -1959,10 +2007,10 @@ inline Prepared preprocess(const Image& given, const Manifest& how) {
 
 // ------------------------------------------------------------------------------------------- masks from small logits
 //
-// A cell is the set of output pixels that are interpolated from the same input pixels, its corners. Where one class wins
-// at all corners of a cell, it wins in the whole cell. Elsewhere only classes can win whose largest corner reaches the
-// greatest smallest corner of any class, and only those are interpolated; where too many can, all are, with the columns
-// in an order that vector instructions can read. docs/masks.md says why that is exact.
+// A cell is the set of output pixels that are interpolated from the same input pixels, its corners. Where one class
+// wins at all corners of a cell, it wins in the whole cell. Elsewhere only classes can win whose largest corner reaches
+// the greatest smallest corner of any class, and only those are interpolated; where too many can, all are, with the
+// columns in an order that vector instructions can read. docs/masks.md says why that is exact.
 
 // Classes of pixels; `wide` holds them where there are more than 256 classes.
 struct Mask {
@@ -2019,7 +2067,8 @@ struct TorchTaps {
             float from = static_cast<float>(at);
             if (side != out && align_corners) from = step * static_cast<float>(at);
             if (side != out && !align_corners) {
-                from = static_cast<float>(std::max(scale * static_cast<double>(static_cast<float>(at) + 0.5f) - 0.5, 0.0));
+                from =
+                    static_cast<float>(std::max(scale * static_cast<double>(static_cast<float>(at) + 0.5f) - 0.5, 0.0));
             }
             low.push_back(std::min(static_cast<int>(from), side - 1));
             high.push_back(side == out ? at : std::min(low.back() + 1, side - 1));
@@ -2071,8 +2120,11 @@ inline Planes lerp_rows(const Planes& x, const TorchTaps& taps, int first, int b
 class ResizedRows : public Rows {
 public:
     ResizedRows(Rows* source, int high, int wide, int height, int width, bool align_corners)
-        : Rows(source->channels, height, width), source_(source), keeps_rows_(source->height == high),
-          keeps_columns_(source->width == wide), down_(source->height, high, align_corners),
+        : Rows(source->channels, height, width),
+          source_(source),
+          keeps_rows_(source->height == high),
+          keeps_columns_(source->width == wide),
+          down_(source->height, high, align_corners),
           across_(source->width, wide, align_corners) {}
 
     Planes rows(int low, int high) override {
@@ -2137,7 +2189,8 @@ inline Axis composed(const Axis& first, const Axis& then) {
             for (size_t j = 0; j < 2; j++) {
                 const int source = std::min(first.low[middle] + static_cast<int>(j), first.side - 1);
                 offsets[i][2 * k + j] = source - made.low[i];
-                products[i][2 * k + j] = static_cast<double>(then.weight[k][i]) * static_cast<double>(first.weight[j][middle]);
+                products[i][2 * k + j] =
+                    static_cast<double>(then.weight[k][i]) * static_cast<double>(first.weight[j][middle]);
                 taps = std::max(taps, source - made.low[i] + 1);
             }
         }
@@ -2221,7 +2274,8 @@ private:
             const int column = at(begins, j) + k;
             const bool there = column < at(begins, j + 1);
             if (there) slots[static_cast<size_t>(column)] = slot - base + j - left;
-            for (size_t m = 0; m < weight.size(); m++) slot_weights[m].push_back(there ? weight[m][static_cast<size_t>(column)] : 0.f);
+            for (size_t m = 0; m < weight.size(); m++)
+                slot_weights[m].push_back(there ? weight[m][static_cast<size_t>(column)] : 0.f);
         }
         runs.push_back({start + left, slot, right - left});
     }
@@ -2232,8 +2286,14 @@ template <typename Class, int Taps>
 class RowFiller {
 public:
     RowFiller(const Planes& x, int first, const Axis& rows, const Columns& columns, Class* out)
-        : x_(x), first_(first), rows_(rows), columns_(columns), out_(out), classes_(x.channels),
-          width_(static_cast<size_t>(x.width)), wide_(columns.low.size()) {}
+        : x_(x),
+          first_(first),
+          rows_(rows),
+          columns_(columns),
+          out_(out),
+          classes_(x.channels),
+          width_(static_cast<size_t>(x.width)),
+          wide_(columns.low.size()) {}
 
     // The classes of the largest values in output rows begin to end; whether all logits that were read are finite.
     bool argmax(int begin, int end) {
@@ -2257,7 +2317,8 @@ public:
             if (!usable) {
                 this->dense(false, r, stop);
             } else if (!dense) {
-                for (int o = r; o < stop; o++) std::copy(line_.begin(), line_.end(), out_ + static_cast<size_t>(o) * wide_);
+                for (int o = r; o < stop; o++)
+                    std::copy(line_.begin(), line_.end(), out_ + static_cast<size_t>(o) * wide_);
                 for (size_t n = 0; n < count; n++) fill_cell(y, n, r, stop);
             }
             r = stop;
@@ -2273,7 +2334,8 @@ public:
         int held = -1;
         for (int r = begin; r < end; r++) {
             const int y = row_low(r);
-            for (int k = 0; k < Taps && y != held; k++) interpolate_line(std::min(y + k, x_.height - 1), flat[static_cast<size_t>(k)].data());
+            for (int k = 0; k < Taps && y != held; k++)
+                interpolate_line(std::min(y + k, x_.height - 1), flat[static_cast<size_t>(k)].data());
             held = y;
             for (size_t i = 0; i < wide_; i++) {
                 float value = flat[0][i] * down(0, r);
@@ -2354,9 +2416,11 @@ private:
             const int32_t first = win_[0][column];
             bool same = true;
             for (int m = 0; m < Taps; m++)
-                for (int k = 0; k < Taps; k++) same &= win_[static_cast<size_t>(k)][std::min(column + m, last)] == first;
+                for (int k = 0; k < Taps; k++)
+                    same &= win_[static_cast<size_t>(k)][std::min(column + m, last)] == first;
             if (same) {
-                for (int i = columns_.cell_out[j]; i < columns_.cell_out[j + 1]; i++) line_[static_cast<size_t>(i)] = static_cast<Class>(first);
+                for (int i = columns_.cell_out[j]; i < columns_.cell_out[j + 1]; i++)
+                    line_[static_cast<size_t>(i)] = static_cast<Class>(first);
             } else {
                 mixed_[count++] = static_cast<int32_t>(j);
             }
@@ -2432,18 +2496,22 @@ private:
                 for (int k = 0; k < Taps; k++) {
                     const float* line = x_.row(c, std::min(y + k, last_row));
                     float total = line[column] * columns_.weight[0][static_cast<size_t>(i)];
-                    for (int m = 1; m < Taps; m++) total += line[std::min(column + m, last_column)] * columns_.weight[static_cast<size_t>(m)][static_cast<size_t>(i)];
+                    for (int m = 1; m < Taps; m++)
+                        total += line[std::min(column + m, last_column)] *
+                                 columns_.weight[static_cast<size_t>(m)][static_cast<size_t>(i)];
                     flat[static_cast<size_t>(k)] = total;
                 }
                 for (size_t r = 0; r < rows; r++) {
                     float value = flat[0] * down(0, begin + static_cast<int>(r));
-                    for (int k = 1; k < Taps; k++) value += flat[static_cast<size_t>(k)] * down(k, begin + static_cast<int>(r));
+                    for (int k = 1; k < Taps; k++)
+                        value += flat[static_cast<size_t>(k)] * down(k, begin + static_cast<int>(r));
                     const bool above = value > best[r];
                     best[r] = above ? value : best[r];
                     win[r] = above ? c : win[r];
                 }
             }
-            for (size_t r = 0; r < rows; r++) out_[(static_cast<size_t>(begin) + r) * wide_ + static_cast<size_t>(i)] = static_cast<Class>(win[r]);
+            for (size_t r = 0; r < rows; r++)
+                out_[(static_cast<size_t>(begin) + r) * wide_ + static_cast<size_t>(i)] = static_cast<Class>(win[r]);
         }
     }
 
@@ -2455,7 +2523,8 @@ private:
         dense_best_.resize(kGroup * most);
         dense_win_.resize(kGroup * most);
         for (size_t t = 0; t + 1 < columns_.tiles.size(); t++) {
-            const Columns::Run *first = &columns_.runs[columns_.tiles[t].run], *last = &columns_.runs[columns_.tiles[t + 1].run - 1];
+            const Columns::Run *first = &columns_.runs[columns_.tiles[t].run],
+                               *last = &columns_.runs[columns_.tiles[t + 1].run - 1];
             const size_t count = static_cast<size_t>(last->slot + last->count - first->slot);
             std::array<int, Taps> held;
             held.fill(-1);
@@ -2474,7 +2543,8 @@ private:
                 for (int o = r; o < stop; o++) {
                     Class* to = out_ + static_cast<size_t>(o) * wide_;
                     const int32_t* win = dense_win_.data() + static_cast<size_t>(o - r) * most;
-                    for (size_t i = static_cast<size_t>(columns_.tiles[t].column); i < static_cast<size_t>(columns_.tiles[t + 1].column); i++) {
+                    for (size_t i = static_cast<size_t>(columns_.tiles[t].column);
+                         i < static_cast<size_t>(columns_.tiles[t + 1].column); i++) {
                         to[i] = static_cast<Class>(win[columns_.slots[i]]);
                     }
                 }
@@ -2483,7 +2553,9 @@ private:
         }
     }
 
-    float* line(int c, size_t slot) { return lines_.data() + (static_cast<size_t>(c) * Taps + slot) * static_cast<size_t>(columns_.most); }
+    float* line(int c, size_t slot) {
+        return lines_.data() + (static_cast<size_t>(c) * Taps + slot) * static_cast<size_t>(columns_.most);
+    }
 
     // Input row `row` of class c at all slots of the runs first to last.
     void interpolate_row(int c, int row, const Columns::Run* first, const Columns::Run* last, float* out) {
@@ -2544,7 +2616,8 @@ private:
     }
 
     // Lets class c win in output row r where it exceeds the best so far; NaN exceeds everything but NaN.
-    void update(int c, const std::array<size_t, Taps>& line_of, int r, bool finite, size_t count, float* best, int32_t* win) {
+    void update(int c, const std::array<size_t, Taps>& line_of, int r, bool finite, size_t count, float* best,
+                int32_t* win) {
         std::array<const float*, Taps> lines;
         std::array<float, Taps> share;
         for (size_t k = 0; k < Taps; k++) {
@@ -2567,7 +2640,8 @@ private:
         for (size_t i = 0; i < wide_; i++) {
             const int low = columns_.low[i];
             float total = line[low] * columns_.weight[0][i];
-            for (int k = 1; k < Taps; k++) total += line[std::min(low + k, last)] * columns_.weight[static_cast<size_t>(k)][i];
+            for (int k = 1; k < Taps; k++)
+                total += line[std::min(low + k, last)] * columns_.weight[static_cast<size_t>(k)][i];
             out[i] = total;
         }
     }
@@ -2595,7 +2669,8 @@ void split_among_threads(int threads, const std::vector<int>& low, int begin, in
     std::vector<int> bounds{begin};
     for (int i = 1; i < parts; i++) {
         const int cut = begin + static_cast<int>(int64_t(end - begin) * i / parts);
-        const int start = static_cast<int>(std::lower_bound(low.begin(), low.end(), low[static_cast<size_t>(cut)]) - low.begin());
+        const int start =
+            static_cast<int>(std::lower_bound(low.begin(), low.end(), low[static_cast<size_t>(cut)]) - low.begin());
         if (start > bounds.back() && start < end) bounds.push_back(start);
     }
     bounds.push_back(end);
@@ -2623,11 +2698,13 @@ void run_in_strips(Rows* source, const Axis& rows, int columns, int threads, Str
     const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     threads = static_cast<int>(std::min<int64_t>(threads > 0 ? threads : cores, 1 + work / kWorkPerThread));
     if (const Planes* whole = source->whole()) {
-        split_among_threads(threads, rows.low, 0, rows.out(), [&](int begin, int end) { strip(*whole, 0, begin, end); });
+        split_among_threads(threads, rows.low, 0, rows.out(),
+                            [&](int begin, int end) { strip(*whole, 0, begin, end); });
         return;
     }
     const int taps = static_cast<int>(rows.weight.size());
-    const int most = static_cast<int>(std::max<int64_t>(taps, kBandBytes / (4 * int64_t(source->channels) * source->width)));
+    const int most =
+        static_cast<int>(std::max<int64_t>(taps, kBandBytes / (4 * int64_t(source->channels) * source->width)));
     for (int begin = 0; begin < rows.out();) {
         const int first = rows.low[static_cast<size_t>(begin)];
         const auto beyond = std::upper_bound(rows.low.begin(), rows.low.end(), first + most - taps);
@@ -2673,7 +2750,8 @@ template <typename Class>
 void plain_mask(Rows* source, const MaskJob& job, std::vector<Class>* out) {
     std::unique_ptr<ResizedRows> middle;
     if (job.via != nullptr) {
-        middle = std::make_unique<ResizedRows>(source, job.via->size[0], job.via->size[1], job.via->kept[0], job.via->kept[1], job.align_corners);
+        middle = std::make_unique<ResizedRows>(source, job.via->size[0], job.via->size[1], job.via->kept[0],
+                                               job.via->kept[1], job.align_corners);
         source = middle.get();
     }
     ResizedRows rows(source, job.height, job.width, job.height, job.width, job.align_corners);
@@ -2719,7 +2797,8 @@ bool cell_mask(Rows* source, const Axis& rows, const Axis& cols, const MaskJob& 
 
 inline Axis whole_axis(int side, int out, const MaskJob& job, size_t at) {
     if (job.via == nullptr) return axis_of(side, out, job.align_corners);
-    return composed(axis_of(side, job.via->size[at], job.align_corners), axis_of(job.via->kept[at], out, job.align_corners));
+    return composed(axis_of(side, job.via->size[at], job.align_corners),
+                    axis_of(job.via->kept[at], out, job.align_corners));
 }
 
 template <typename Class>
@@ -2771,7 +2850,8 @@ struct NetworkOutput {
     size_t count() const {
         uint64_t made = 1;
         for (int64_t side : shape) {
-            if (side < 0 || side > kMostPixels) throw Error(Kind::engine, "the engine gives an output of a size without sense");
+            if (side < 0 || side > kMostPixels)
+                throw Error(Kind::engine, "the engine gives an output of a size without sense");
             made *= static_cast<uint64_t>(side);
             if (made > uint64_t(1) << 40) throw Error(Kind::engine, "the engine gives an output that is too large");
         }
@@ -2819,7 +2899,8 @@ public:
             return decide(&windows, image, nullptr);
         }
         const detail::Planes x = filled(made.x);
-        if (output.from_logits()) return from_logits(logits_of(run(as_input(x))), {x.height, x.width}, {made.height, made.width}, image);
+        if (output.from_logits())
+            return from_logits(logits_of(run(as_input(x))), {x.height, x.width}, {made.height, made.width}, image);
         return of_mask(run(as_input(x)), {x.height, x.width}, {made.height, made.width}, image);
     }
 
@@ -2831,8 +2912,11 @@ private:
     class Sliding : public detail::Rows {
     public:
         Sliding(Engine* engine, const Prepared& made)
-            : Rows(engine->manifest_.output.channels, made.height, made.width), engine_(engine), x_(made.x),
-              tops_(starts(made.x.height, 0)), lefts_(starts(made.x.width, 1)),
+            : Rows(engine->manifest_.output.channels, made.height, made.width),
+              engine_(engine),
+              x_(made.x),
+              tops_(starts(made.x.height, 0)),
+              lefts_(starts(made.x.width, 1)),
               sums_(detail::make_planes(channels, 0, made.x.width)) {}
 
         detail::Planes rows(int low, int high) override {
@@ -2841,7 +2925,8 @@ private:
             detail::Planes made = detail::make_planes(channels, high - low, width);
             for (int c = 0; c < channels; c++) {
                 for (int y = low; y < high; y++) {
-                    const float *sum = sums_.row(c, y - first_), *count = counts_.data() + static_cast<size_t>(y - first_) * line();
+                    const float *sum = sums_.row(c, y - first_),
+                                *count = counts_.data() + static_cast<size_t>(y - first_) * line();
                     float* to = made.row(c, y - low);
                     for (int i = 0; i < width; i++) to[i] = sum[i] / count[i];
                 }
@@ -2867,7 +2952,8 @@ private:
             detail::Planes kept = detail::make_planes(channels, sums_.height - gone, x_.width);
             for (int c = 0; c < channels; c++)
                 for (int y = 0; y < kept.height; y++) std::copy_n(sums_.row(c, y + gone), x_.width, kept.row(c, y));
-            counts_.erase(counts_.begin(), counts_.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(gone) * line()));
+            counts_.erase(counts_.begin(),
+                          counts_.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(gone) * line()));
             sums_ = std::move(kept);
             first_ += gone;
         }
@@ -2911,7 +2997,8 @@ private:
         const Image made = detail::transformed(image, manifest_.steps);
         const InputSpec& wanted = manifest_.input;
         if (made.height != wanted.height.low || made.width != wanted.width.low || made.channels != 3) {
-            throw Error(Kind::shape, "the engine takes images of " + std::to_string(wanted.width.low) + "x" + std::to_string(wanted.height.low) + " pixels");
+            throw Error(Kind::shape, "the engine takes images of " + std::to_string(wanted.width.low) + "x" +
+                                         std::to_string(wanted.height.low) + " pixels");
         }
         NetworkInput x;
         x.images = detail::eight_bits(made, "an engine for images");
@@ -2926,7 +3013,8 @@ private:
         const OutputSpec& output = manifest_.output;
         const bool small = output.mask ? output.resize : manifest_.direct;
         if (!small) {
-            const detail::Planes whole = detail::cropped(detail::resized_planes(logits, sides[0], sides[1], manifest_.align_corners), kept[0], kept[1]);
+            const detail::Planes whole = detail::cropped(
+                detail::resized_planes(logits, sides[0], sides[1], manifest_.align_corners), kept[0], kept[1]);
             detail::PlaneRows rows(whole);
             return decide(&rows, image, nullptr);
         }
@@ -2939,15 +3027,18 @@ private:
 
     Mask decide(detail::Rows* rows, const Image& image, const detail::Via* via) {
         const bool threshold = manifest_.output.has_threshold && rows->channels == 1;
-        return detail::decide(rows, {image.height, image.width, manifest_.align_corners, via, threshold, manifest_.output.threshold, threads_});
+        return detail::decide(rows, {image.height, image.width, manifest_.align_corners, via, threshold,
+                                     manifest_.output.threshold, threads_});
     }
 
     // A mask of an engine, resized by nearest neighbour: to the network's input, cropped, to the image.
     Mask of_mask(const NetworkOutput& made, Size sides, Size kept, const Image& image) {
-        if (made.shape.size() != 3 || made.shape[0] < 1 || made.shape[1] < 1 || made.shape[2] < 1 || made.classes.empty()) {
+        if (made.shape.size() != 3 || made.shape[0] < 1 || made.shape[1] < 1 || made.shape[2] < 1 ||
+            made.classes.empty()) {
             throw Error(Kind::engine, "the engine gives no mask (N, H, W), which the bundle promises");
         }
-        const Size own{static_cast<int>(made.shape[1]), static_cast<int>(made.shape[2])}, size{image.height, image.width};
+        const Size own{static_cast<int>(made.shape[1]), static_cast<int>(made.shape[2])},
+            size{image.height, image.width};
         std::array<std::vector<size_t>, 2> from;
         for (size_t axis = 0; axis < 2; axis++) {
             for (int64_t at = 0; at < size[axis]; at++) {
@@ -2976,7 +3067,8 @@ private:
     detail::Planes patch(const detail::Planes& x) {
         const detail::Planes full = filled(x);
         const detail::Planes logits = logits_of(run(as_input(full)));
-        return detail::cropped(detail::resized_planes(logits, full.height, full.width, manifest_.align_corners), x.height, x.width);
+        return detail::cropped(detail::resized_planes(logits, full.height, full.width, manifest_.align_corners),
+                               x.height, x.width);
     }
 
     // Padded to the right and bottom to a size that the engine takes.
@@ -2990,8 +3082,9 @@ private:
     static int accepted(int side, const Range& range, int divisor, const char* name) {
         const int wanted = detail::up_to_multiple(std::max(side, range.low), divisor);
         if (range.high > 0 && wanted > range.high) {
-            throw Error(Kind::shape, std::string("the ") + name + " " + std::to_string(side) + " is outside of what the engine takes, " +
-                                         std::to_string(range.low) + " to " + std::to_string(range.high) + " pixels");
+            throw Error(Kind::shape, std::string("the ") + name + " " + std::to_string(side) +
+                                         " is outside of what the engine takes, " + std::to_string(range.low) + " to " +
+                                         std::to_string(range.high) + " pixels");
         }
         return wanted;
     }
@@ -3011,8 +3104,10 @@ private:
         x.floats.resize(floats * static_cast<size_t>(least));
         x.images.resize(images * static_cast<size_t>(least));
         for (int n = 1; n < least; n++) {
-            std::copy_n(x.floats.begin(), floats, x.floats.begin() + static_cast<std::ptrdiff_t>(floats * static_cast<size_t>(n)));
-            std::copy_n(x.images.begin(), images, x.images.begin() + static_cast<std::ptrdiff_t>(images * static_cast<size_t>(n)));
+            std::copy_n(x.floats.begin(), floats,
+                        x.floats.begin() + static_cast<std::ptrdiff_t>(floats * static_cast<size_t>(n)));
+            std::copy_n(x.images.begin(), images,
+                        x.images.begin() + static_cast<std::ptrdiff_t>(images * static_cast<size_t>(n)));
         }
         return network_.run(x, manifest_.output.beside);
     }
@@ -3020,9 +3115,11 @@ private:
     // The logits of the first image.
     detail::Planes logits_of(const NetworkOutput& made) const {
         const int channels = manifest_.output.channels;
-        const bool good = made.shape.size() == 4 && made.shape[0] >= 1 && made.shape[1] == channels && made.shape[2] >= 1 && made.shape[3] >= 1;
+        const bool good = made.shape.size() == 4 && made.shape[0] >= 1 && made.shape[1] == channels &&
+                          made.shape[2] >= 1 && made.shape[3] >= 1;
         if (!good || made.logits.size() != made.count()) {
-            throw Error(Kind::engine, "the engine gives no logits (N, " + std::to_string(channels) + ", H, W), which the bundle promises");
+            throw Error(Kind::engine, "the engine gives no logits (N, " + std::to_string(channels) +
+                                          ", H, W), which the bundle promises");
         }
         detail::Planes logits{channels, static_cast<int>(made.shape[2]), static_cast<int>(made.shape[3]), {}};
         const size_t count = made.count() / static_cast<size_t>(made.shape[0]);
@@ -3035,7 +3132,8 @@ private:
     const int threads_;
 };
 
-// --------------------------------------------------------------------------------------------------------- PNG of masks
+// --------------------------------------------------------------------------------------------------------- PNG of
+// masks
 
 namespace detail {
 
@@ -3120,7 +3218,8 @@ inline std::vector<uint8_t> png_of(const Mask& mask, const Manifest& manifest) {
         for (int shift = 24; shift >= 0; shift -= 8) head.push_back(static_cast<uint8_t>(side >> shift));
     const uint8_t rest[] = {static_cast<uint8_t>(wide ? 16 : 8), static_cast<uint8_t>(wide ? 0 : 3), 0, 0, 0};
     head.insert(head.end(), rest, rest + 5);
-    for (size_t i = 0; i < std::min<size_t>(manifest.palette.size(), 256); i++) std::copy_n(manifest.palette[i].begin(), 3, colours.begin() + static_cast<std::ptrdiff_t>(3 * i));
+    for (size_t i = 0; i < std::min<size_t>(manifest.palette.size(), 256); i++)
+        std::copy_n(manifest.palette[i].begin(), 3, colours.begin() + static_cast<std::ptrdiff_t>(3 * i));
     raw.reserve(static_cast<size_t>(height) * (static_cast<size_t>(width) * (wide ? 2 : 1) + 1));
     for (int y = 0; y < mask.height; y++) {
         raw.push_back(y == 0 ? 0 : 2);  // each byte less the one above, which makes repeats of 0

@@ -25,11 +25,13 @@ public:
         ncnn::Mat input(static_cast<int>(x.shape[3]), static_cast<int>(x.shape[2]), static_cast<int>(x.shape[1]));
         const size_t plane = x.floats.size() / static_cast<size_t>(x.shape[1]);
         for (int c = 0; c < input.c; c++) {  // channels may be padded
-            std::copy_n(x.floats.begin() + static_cast<std::ptrdiff_t>(plane * static_cast<size_t>(c)), plane, static_cast<float*>(input.channel(c)));
+            std::copy_n(x.floats.begin() + static_cast<std::ptrdiff_t>(plane * static_cast<size_t>(c)), plane,
+                        static_cast<float*>(input.channel(c)));
         }
         ncnn::Extractor extractor = net_.create_extractor();
         ncnn::Mat made;
-        if (extractor.input(options_.at("input").c_str(), input) || extractor.extract(options_.at(logits ? "logits" : "output").c_str(), made)) {
+        if (extractor.input(options_.at("input").c_str(), input) ||
+            extractor.extract(options_.at(logits ? "logits" : "output").c_str(), made)) {
             throw segc::Error(segc::Kind::engine, "the ncnn engine fails");
         }
         return taken(made, logits ? 3 : std::stoi(options_.at("rank")));
@@ -53,7 +55,8 @@ private:
         std::vector<float> values;
         const size_t plane = static_cast<size_t>(made.w) * static_cast<size_t>(made.h);
         for (int c = 0; c < made.c; c++) {
-            const float* first = made.dims == 3 ? static_cast<const float*>(made.channel(c)) : static_cast<const float*>(made);
+            const float* first =
+                made.dims == 3 ? static_cast<const float*>(made.channel(c)) : static_cast<const float*>(made);
             values.insert(values.end(), first, first + plane);
         }
         output.take(values.data());

@@ -57,8 +57,8 @@ struct OrtFunctions {
                       const char* const* outputs, size_t, OrtValue**);
     OrtStatus* (*create_options)(OrtSessionOptions**);
     OrtStatus* (*set_threads)(OrtSessionOptions*, int);
-    OrtStatus* (*create_tensor)(const OrtMemoryInfo*, void* data, size_t bytes, const int64_t* shape, size_t rank, int type,
-                                OrtValue**);
+    OrtStatus* (*create_tensor)(const OrtMemoryInfo*, void* data, size_t bytes, const int64_t* shape, size_t rank,
+                                int type, OrtValue**);
     OrtStatus* (*data)(OrtValue*, void**);
     OrtStatus* (*type)(const OrtTensorTypeAndShapeInfo*, int*);
     OrtStatus* (*rank)(const OrtTensorTypeAndShapeInfo*, size_t*);
@@ -84,7 +84,8 @@ class Runner : public segc::Network {
 public:
     Runner(const std::string& bundle, const segc::Manifest& manifest, int threads)
         : ort_(table()), input_(manifest.input.name), output_(manifest.output.name) {
-        if (manifest.target != "onnxruntime") throw segc::Error(segc::Kind::usage, "the bundle is for " + manifest.target);
+        if (manifest.target != "onnxruntime")
+            throw segc::Error(segc::Kind::usage, "the bundle is for " + manifest.target);
         env_ = made<OrtEnv>(ort_.release_env, [&](OrtEnv** out) { return ort_.create_env(kLogErrors, "segc", out); });
         const auto options = made<OrtSessionOptions>(ort_.release_options, ort_.create_options);
         check(ort_.set_threads(options.get(), threads));
@@ -93,8 +94,8 @@ public:
         session_ = made<OrtSession>(ort_.release_session, [&](OrtSession** out) {
             return ort_.create_session(env_.get(), name.c_str(), options.get(), out);
         });
-        memory_ = made<OrtMemoryInfo>(
-            ort_.release_memory, [&](OrtMemoryInfo** out) { return ort_.create_memory(kArena, kDefault, out); });
+        memory_ = made<OrtMemoryInfo>(ort_.release_memory,
+                                      [&](OrtMemoryInfo** out) { return ort_.create_memory(kArena, kDefault, out); });
     }
 
     segc::NetworkOutput run(const segc::NetworkInput& x, bool) override {

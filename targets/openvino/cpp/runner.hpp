@@ -13,7 +13,8 @@ public:
         for (const auto& option : manifest.options) {
             check(ov_core_set_property(core.get(), "CPU", option.first.c_str(), option.second.c_str()));
         }
-        if (threads > 0) check(ov_core_set_property(core.get(), "CPU", "INFERENCE_NUM_THREADS", std::to_string(threads).c_str()));
+        if (threads > 0)
+            check(ov_core_set_property(core.get(), "CPU", "INFERENCE_NUM_THREADS", std::to_string(threads).c_str()));
         const std::string path = bundle + "/model.xml";
         model_ = made<ov_compiled_model_t>(ov_compiled_model_free, [&](ov_compiled_model_t** out) {
             return ov_core_compile_model_from_file(core.get(), path.c_str(), "CPU", 0, out);

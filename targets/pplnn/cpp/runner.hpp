@@ -14,19 +14,22 @@ public:
         const segc::Json json = segc::JsonReader(std::string(content.begin(), content.end())).read();
         const segc::Field settings(json, "pplnn.json");
         if (settings.at("device").text() != "x86") {
-            throw segc::Error(segc::Kind::unsupported, "the engine is for the device " + settings.at("device").text() + ", this program runs x86");
+            throw segc::Error(segc::Kind::unsupported, "the engine is for the device " + settings.at("device").text() +
+                                                           ", this program runs x86");
         }
 #ifndef _WIN32
         if (threads > 0) setenv("OMP_NUM_THREADS", std::to_string(threads).c_str(), 1);  // read at the first run
 #endif
         const segc::Field x86 = settings.at("x86");
         ppl::nn::x86::EngineOptions options;
-        options.mm_policy = x86.at("mm_policy").text({"MM_MRU", "MM_COMPACT"}) == "MM_MRU" ? ppl::nn::x86::MM_MRU : ppl::nn::x86::MM_COMPACT;
+        options.mm_policy = x86.at("mm_policy").text({"MM_MRU", "MM_COMPACT"}) == "MM_MRU" ? ppl::nn::x86::MM_MRU
+                                                                                           : ppl::nn::x86::MM_COMPACT;
         options.disable_avx512 = x86.at("disable_avx512").truth();
         options.disable_avx_fma3 = x86.at("disable_avx_fma3").truth();
         engine_.reset(ppl::nn::x86::EngineFactory::Create(options));
         if (!engine_) fail("EngineFactory::Create");
-        check("Configure", engine_->Configure(ppl::nn::x86::ENGINE_CONF_GRAPH_FUSION, x86.at("graph_fusion").truth() ? 1u : 0u));
+        check("Configure",
+              engine_->Configure(ppl::nn::x86::ENGINE_CONF_GRAPH_FUSION, x86.at("graph_fusion").truth() ? 1u : 0u));
         builder_.reset(ppl::nn::onnx::RuntimeBuilderFactory::Create());
         if (!builder_) fail("RuntimeBuilderFactory::Create");
         check("LoadModel", builder_->LoadModel((bundle + "/" + settings.at("model").text({"model.onnx"})).c_str()));
@@ -48,7 +51,8 @@ public:
         check("Run", runtime_->Run());
         const ppl::nn::Tensor* made = runtime_->GetOutputTensor(0);
         segc::NetworkOutput output;
-        for (uint32_t i = 0; i < made->GetShape()->GetDimCount(); i++) output.shape.push_back(made->GetShape()->GetDim(i));
+        for (uint32_t i = 0; i < made->GetShape()->GetDimCount(); i++)
+            output.shape.push_back(made->GetShape()->GetDim(i));
         if (made->GetShape()->GetDataType() == ppl::common::DATATYPE_INT64) {
             take<int64_t>(*made, ppl::common::DATATYPE_INT64, &output);
         } else {
@@ -58,7 +62,9 @@ public:
     }
 
 private:
-    [[noreturn]] static void fail(const std::string& call) { throw segc::Error(segc::Kind::engine, "PPLNN reports an error: " + call); }
+    [[noreturn]] static void fail(const std::string& call) {
+        throw segc::Error(segc::Kind::engine, "PPLNN reports an error: " + call);
+    }
     static void check(const char* call, ppl::common::RetCode status) {
         if (status != ppl::common::RC_SUCCESS) fail(std::string(call) + ": " + ppl::common::GetRetCodeStr(status));
     }

@@ -12,9 +12,11 @@ public:
     Runner(const std::string& bundle, const segc::Manifest& manifest, int) {
         if (manifest.target != "tensorrt") throw segc::Error(segc::Kind::usage, "the bundle is for " + manifest.target);
         if (manifest.options.count("deferred") > 0) {
-            throw segc::Error(segc::Kind::bundle, "the engine is not built yet: segc build, on the machine with the GPU");
+            throw segc::Error(segc::Kind::bundle,
+                              "the engine is not built yet: segc build, on the machine with the GPU");
         }
-        const std::vector<uint8_t> plan = segc::read_file(bundle + "/model.engine", segc::Kind::bundle, int64_t(1) << 40);
+        const std::vector<uint8_t> plan =
+            segc::read_file(bundle + "/model.engine", segc::Kind::bundle, int64_t(1) << 40);
         runtime_.reset(nvinfer1::createInferRuntime(log_));
         if (runtime_) engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
         if (engine_) context_.reset(engine_->createExecutionContext());
@@ -86,7 +88,8 @@ private:
     static size_t size_of(nvinfer1::DataType type) {
         switch (type) {
             case nvinfer1::DataType::kUINT8: return 1;
-            case nvinfer1::DataType::kFLOAT: case nvinfer1::DataType::kINT32: return 4;
+            case nvinfer1::DataType::kFLOAT:
+            case nvinfer1::DataType::kINT32: return 4;
             case nvinfer1::DataType::kINT64: return 8;
             default: segc::NetworkOutput::refuse_type();
         }
@@ -114,7 +117,8 @@ private:
     std::unique_ptr<nvinfer1::IRuntime> runtime_;
     std::unique_ptr<nvinfer1::ICudaEngine> engine_;
     std::unique_ptr<nvinfer1::IExecutionContext> context_;
-    std::unique_ptr<std::remove_pointer_t<cudaStream_t>, cudaError_t (*)(cudaStream_t)> stream_{nullptr, cudaStreamDestroy};
+    std::unique_ptr<std::remove_pointer_t<cudaStream_t>, cudaError_t (*)(cudaStream_t)> stream_{nullptr,
+                                                                                                cudaStreamDestroy};
     Memory given_, taken_;
     std::string input_, output_;
 };

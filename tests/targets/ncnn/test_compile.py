@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +12,6 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
-from tests.helpers.tiny_bundles import manifest as tiny_manifest
 from tests.helpers.tiny_configs import config
 from tests.helpers.tiny_models import CONV, DYNAMIC_CONV, onnx_file
 
@@ -28,12 +25,10 @@ from segc.frontend.model import ModelInfo, Notes
 from segc.parity import bisect
 from segc.passes.base import Pass, PassResult
 from segc.targets import registry
-from segc.targets.ncnn.files.example_cpp import main_cpp, write_example
 from segc.targets.protocol import Settings
 from segc.targets.target import Target
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
-CMAKE_DIR = "NCNN_CMAKE_DIR"  # where ncnnConfig.cmake lies: builds and runs the example, see docs/ncnn.md
 
 
 @pytest.mark.parametrize("output", ["logits", "mask"])
@@ -43,7 +38,7 @@ def test_bundles_are_verified_and_run(output: str, precision: str, tmp_path: Pat
         onnx_file(tmp_path), target="ncnn", output=output, precision=precision, out=tmp_path / "b", threads=1
     )
     assert bundle.report["parity"]["failures"] == [] and len(bundle.report["parity"]["cases"]) == 2
-    assert {"model.param", "model.bin", "layers.txt", "example/main.cpp"} <= set(bundle.manifest.files)
+    assert {"model.param", "model.bin", "layers.txt", "cpp/main.cpp"} <= set(bundle.manifest.files)
     made = segc.load(bundle.path, threads=1).run(X)
     shape = (2, 2, 8, 12) if output == "logits" else (2, 8, 12)
     assert made[output].shape == shape and made[output].dtype == (np.float32 if output == "logits" else np.uint8)
@@ -163,41 +158,3 @@ def test_a_wrong_graph_is_not_the_fault_of_the_runtime(tmp_path: Path, monkeypat
     said = str(raised.value)
     assert "ONNX Runtime misses the limits on the same graph" in said and "ncnn is not at fault" in said
     assert "--dump-ir DIR --check" in said
-
-
-def test_no_example_leaves_a_step_of_the_preprocessing_out(tmp_path: Path) -> None:
-    write_example(tmp_path, tiny_manifest(preprocessing__steps=[{"step": "gamma", "gamma": 1.2}]))
-    assert not any(tmp_path.iterdir())
-
-
-def test_the_example_says_what_the_manifest_says(tmp_path: Path) -> None:
-    bundle = segc.compile(
-        onnx_file(tmp_path, DYNAMIC_CONV), target="ncnn", dynamic=True, output="mask", out=tmp_path / "b"
-    )
-    text = (bundle.path / "example" / "main.cpp").read_text()
-    assert text == main_cpp(bundle.manifest)
-    assert "kHeight = 0;" in text and "kChannels = 2;" in text and "net.opt.use_bf16_storage = false;" in text
-    assert (
-        f'extractor.input("{bundle.manifest.target.options["input"]}"' in text
-        and "return (int)output.row(y)[x];" in text
-    )
-
-
-@pytest.mark.skipif(CMAKE_DIR not in os.environ, reason=f"{CMAKE_DIR} names no build of ncnn")
-@pytest.mark.parametrize("output", ["logits", "mask"])
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_the_example_compiles_and_its_mask_equals_ours(output: str, dynamic: bool, tmp_path: Path) -> None:
-    source = onnx_file(tmp_path, DYNAMIC_CONV if dynamic else CONV)
-    bundle = segc.compile(source, target="ncnn", output=output, dynamic=dynamic, out=tmp_path / "b")
-    build = tmp_path / "build"
-    configure = ["cmake", "-S", str(bundle.path / "example"), "-B", str(build), f"-Dncnn_DIR={os.environ[CMAKE_DIR]}"]
-    for command in (configure, ["cmake", "--build", str(build)]):
-        subprocess.run(command, check=True, capture_output=True)
-    height, width = (11, 9) if dynamic else (8, 12)
-    image = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    (tmp_path / "i.ppm").write_bytes(f"P6\n{width} {height}\n255\n".encode() + image[..., ::-1].tobytes())
-    run = [str(build / "segment"), str(bundle.path), str(tmp_path / "i.ppm"), str(tmp_path / "m.pgm"), "1"]
-    subprocess.run(run, check=True, capture_output=True)
-    content = (tmp_path / "m.pgm").read_bytes()
-    mask = np.frombuffer(content[-height * width :], np.uint8).reshape(height, width)
-    np.testing.assert_array_equal(mask, segc.load(bundle.path, threads=1).segment(image).mask)
