@@ -135,13 +135,15 @@ def test_the_commands_of_the_cpp_page_run(tmp_path: Path, monkeypatch: pytest.Mo
     lines = "".join(blocks("docs/cpp.md", "bash")).splitlines()
     assert [line.split()[0] for line in lines] == ["segc", "cmake", "cmake", "build/segment"]
     run(lines[0])
-    main_cpp = tmp_path / "bundle" / "cpp" / "main.cpp"
     head, body = blocks("docs/cpp.md", "cpp")[0].split("\n\n", 1)
-    main_cpp.write_text(f"{main_cpp.read_text()}\n{head}\nint embedded() {{\n{body}return mask.at(0, 0);\n}}\n")
+    (tmp_path / "own.cpp").write_text(f"{head}\nint main() {{\n{body}return mask.at(0, 0);\n}}\n")
+    cpp.compiled(tmp_path / "own.cpp", tmp_path / "own.o", "-c", "-Ibundle/cpp")
     folder = str(Path(onnxruntime.__file__).parent / "capi")
     for line in lines[1:]:
         quick = " -DSEGC_OPENCV=OFF -DCMAKE_BUILD_TYPE=None" if line.startswith("cmake -S") else ""
-        subprocess.run(shlex.split(line.replace("ONNXRUNTIME_FOLDER", folder) + quick), check=True, capture_output=True)
+        words = shlex.split(line.replace("ONNXRUNTIME_FOLDER", folder) + quick)
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     mask = segc.load("bundle").segment(photo).mask
     np.testing.assert_array_equal(np.asarray(Image.open("mask.png")), mask)
 

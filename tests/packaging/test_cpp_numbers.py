@@ -136,7 +136,7 @@ def png(array: np.ndarray, mode: str | None = None, kind: str = "PNG", **options
 
 
 def assembled(size: tuple[int, int], kind: tuple[int, int, int], raw: bytes) -> bytes:
-    """A PNG of (height, width), (depth, colour, interlaced) and unfiltered lines, of kinds that Pillow does not write."""
+    """A PNG of (height, width), (depth, colour, interlaced) and unfiltered lines: kinds that Pillow does not write."""
     head = struct.pack(">IIBBBBB", size[1], size[0], kind[0], kind[1], 0, 0, kind[2])
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
     body = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)

@@ -104,9 +104,14 @@ def pictures(folder: Path) -> list[Path]:
     return sorted(folder.glob("picture-*"))
 
 
+def few_variants(target: str, folder: Path) -> dict[str, Path]:
+    """Bundles for whole images, sliding windows, and masks from small logits."""
+    return {kind: target_bundles.bundle(target, kind, folder) for kind in ("whole", "slide", "host-mask")}
+
+
 def variants(target: str, folder: Path) -> dict[str, Path]:
     """Bundles of every way from an image to a mask."""
-    made = {kind: target_bundles.bundle(target, kind, folder) for kind in ("whole", "slide", "host-mask")}
+    made = few_variants(target, folder)
     whole = read_bundle(made["whole"])
     how = tiny_bundles.manifest(
         preprocessing__resize={"scale": [50, 44], "keep_ratio": True},
@@ -136,9 +141,20 @@ def variants(target: str, folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino", "ncnn"])
 def test_masks_are_those_of_python_byte_for_byte(segment: Segment, target: str, tmp_path: Path) -> None:
     where(target)
+    require_equal_masks(segment, target, few_variants(target, tmp_path), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino", "ncnn"])
+def test_masks_of_every_kind_of_bundle_are_those_of_python(segment: Segment, target: str, tmp_path: Path) -> None:
+    where(target)
+    require_equal_masks(segment, target, variants(target, tmp_path), tmp_path)
+
+
+def require_equal_masks(segment: Segment, target: str, bundles: dict[str, Path], tmp_path: Path) -> None:
     files = pictures(tmp_path)
     assert len(files) == 10
-    for name, bundle in variants(target, tmp_path).items():
+    for name, bundle in bundles.items():
         masks = [tmp_path / f"{path.stem}-{name}-mask.png" for path in files]
         words = [word for pair in zip(files, masks, strict=True) for word in pair]
         done = segment(target, "--threads", 2, bundle, *words)
