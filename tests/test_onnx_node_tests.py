@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from segc import targets
+from segc.commands.optimize import optimize
 from tests.helpers.onnx_backend import cases, counts, outcome
 
 PIPELINES = (None, *targets.names())
@@ -35,6 +37,13 @@ def test_tensors_of_a_sequence_are_compared(tmp_path: Path) -> None:
     names = ("test_split_to_sequence_nokeepdims", "test_if_seq")
     found = [outcome(case, tmp_path) for case in cases(of=names)]
     assert [each.kind for each in found] == ["same", "same"], [each.why for each in found]
+
+
+def test_a_file_whose_only_output_is_a_sequence_is_checked_after_each_pass(tmp_path: Path) -> None:
+    (case,) = cases(of=("test_if_seq",))
+    onnx.save(case.model, tmp_path / "given.onnx")
+    made = optimize(tmp_path / "given.onnx", check=True, out=tmp_path / "out.onnx")
+    assert [judged.error for judged in made.written] == [0.0]
 
 
 def test_a_dilated_pool_without_an_older_form_is_no_fault(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ outweigh the additional interpolation and additions.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -43,10 +44,16 @@ class HoistConvAboveResize(Pass):
     invalidates = REVEALED
 
     def run(self, graph: gs.Graph) -> PassResult:
-        """Rewrite each convolution where it stands."""
-        protected_ids = protected(graph)
-        sites = [node for node in standard(graph, "Conv") if _reads_resize(node)]
-        return rewrite(graph, sites, lambda b: _Hoist(b, protected_ids).build(), PassResult())
+        """Rewrite each convolution where it stands, and again those that then stand behind another Resize."""
+        changes = 0
+        while True:
+            protected_ids = protected(graph)
+            sites = [node for node in standard(graph, "Conv") if _reads_resize(node)]
+            result = rewrite(graph, sites, lambda b, kept=protected_ids: _Hoist(b, kept).build(), PassResult())
+            changes += result.changes
+            if not result.changes:
+                return replace(result, changes=changes)
+            graph.cleanup()  # what was moved still reads the map above it, and counts as a user
 
 
 def _reads_resize(conv: gs.Node) -> bool:
@@ -130,6 +137,7 @@ class _Hoist:
         given = [] if bias is None else [bias]
         made = self.b.op("Conv", role, x, self.b.const(f"{role}_weights", weights), *given, **self.conv.attrs)
         made.dtype, made.shape = x.dtype, [x.shape[0], int(weights.shape[0]), *x.shape[2:]]
+        made.inputs[0].name = f"{HoistConvAboveResize.name}/{made.name}"  # by which it is skipped where it stays
         return made
 
     def _sizes(self, role: str, sizes: gs.Tensor) -> gs.Tensor:

@@ -217,7 +217,7 @@ class CheckNumerics(Silent):
     tolerance: float | None = None
     figures: dict[int, float] = field(default_factory=dict)
     limit: float = 0.0
-    _baseline: list[np.ndarray] = field(default_factory=list)
+    _baseline: dict[str, np.ndarray] = field(default_factory=dict)  # by output, a sequence's tensors by their own names
     _before: Snapshot | None = None
 
     def before(self, entry: Entry, graph: gs.Graph) -> None:
@@ -233,10 +233,11 @@ class CheckNumerics(Silent):
             return
         now = Snapshot.of(graph)
         outputs = self._run(now, f"the graph cannot be run after {entry}")
-        if [(o.shape, o.dtype) for o in outputs] != [(o.shape, o.dtype) for o in self._baseline]:
+        pairs = (self._baseline.values(), outputs.values())
+        if [(o.shape, o.dtype) for o in pairs[0]] != [(o.shape, o.dtype) for o in pairs[1]]:
             self._baseline = outputs
             return
-        error = max((largest_difference(a, b)[1] for a, b in zip(self._baseline, outputs, strict=True)), default=0.0)
+        error = max((largest_difference(a, b)[1] for a, b in zip(*pairs, strict=True)), default=0.0)
         self.figures[entry.index] = error
         if error > self.limit:
             raise CompileError(
@@ -247,16 +248,15 @@ class CheckNumerics(Silent):
                 so="rerun with --dump-ir to see the graph before and after",
             )
 
-    def _run(self, snapshot: Snapshot, what: str) -> list[np.ndarray]:
+    def _run(self, snapshot: Snapshot, what: str) -> dict[str, np.ndarray]:
         feeds = {i.name: self.feeds[i.name] for i in snapshot.model.graph.input if i.name in self.feeds}
         try:
-            return list(snapshot.run(feeds).values())
+            return dict(snapshot.run(feeds))
         except evaluate.CannotRun as error:
             raise CompileError(what, code=Code.NUMBERS_DIFFER, because=f"ONNX Runtime says: {error}") from error
 
     def _limit(self, snapshot: Snapshot) -> float:
-        names = [o.name for o in snapshot.model.graph.output]
-        return max(1e-5, 20 * rounding(snapshot, self.feeds, dict(zip(names, self._baseline, strict=True))))
+        return max(1e-5, 20 * rounding(snapshot, self.feeds, self._baseline))
 
     def _where(self, now: Snapshot) -> str:
         """The first tensor that this pass left with other numbers."""

@@ -34,8 +34,9 @@ def attention_over_sizes(original: Callable[..., torch.Tensor]) -> Callable[...,
         if (padding := kwargs.get("key_padding_mask")) is not None:
             value = value.masked_fill(padding[..., None], 0.0)
         value = value.unflatten(2, (attention.num_heads, -1))
-        out = _attended(value, sizes, _places(attention, query, kwargs["reference_points"], sizes), attention, query)
-        out = attention.output_proj(out)
+        weights = attention.attention_weights(query).unflatten(2, (attention.num_heads, -1)).softmax(-1)
+        places = _places(attention, query, kwargs["reference_points"], sizes)
+        out = attention.output_proj(attended(value, sizes, places, weights))
         mixed: torch.Tensor = out if attention.batch_first else out.permute(1, 0, 2)
         result: torch.Tensor = attention.dropout(mixed) + identity
         return result
@@ -48,20 +49,24 @@ def _places(attention: Any, query: torch.Tensor, points: torch.Tensor, sizes: Se
     shape = (attention.num_heads, attention.num_levels, attention.num_points, 2)
     offsets: torch.Tensor = attention.sampling_offsets(query).unflatten(2, shape)
     if points.shape[-1] == 2:
-        sides = torch.stack([torch.stack([_number(w), _number(h)]) for h, w in sizes]).to(query.device)
-        return points[:, :, None, :, None, :] + offsets / sides[None, None, None, :, None, :]
+        return points[:, :, None, :, None, :] + offsets / sides(sizes, query)[None, None, None, :, None, :]
     middle, extent = points[:, :, None, :, None, :2], points[:, :, None, :, None, 2:]
     places: torch.Tensor = middle + offsets / attention.num_points * extent * 0.5
     return places
 
 
-def _attended(
-    value: torch.Tensor, sizes: Sequence[Size], places: torch.Tensor, attention: Any, query: torch.Tensor
-) -> torch.Tensor:
-    """value (N, keys, heads, d) sampled at `places` and summed by the attention's weights: (N, queries, heads * d)."""
+def sides(sizes: Sequence[Size], like: torch.Tensor) -> torch.Tensor:
+    """Widths and heights as an int64 tensor (levels, 2) on the device of `like`."""
+    return torch.stack([torch.stack([_number(w), _number(h)]) for h, w in sizes]).to(like.device)
+
+
+def attended(value: torch.Tensor, sizes: Sequence[Size], places: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """value (N, keys, heads, d) sampled at `places` and summed by weights (N, queries, heads, levels * points).
+
+    places: (N, queries, heads, levels, points, 2), as shares of the sides. Gives (N, queries, heads * d).
+    """
     batch, _, heads, depth = value.shape
-    queries = query.shape[1]
-    weights: torch.Tensor = attention.attention_weights(query).unflatten(2, (heads, -1)).softmax(-1)
+    queries = weights.shape[1]
     grids = 2 * places - 1
     sampled = []
     for level, (values, (height, width)) in enumerate(zip(torch.split(value, _areas(sizes), 1), sizes, strict=True)):
@@ -102,9 +107,9 @@ def pixel_decoder_of_sizes(_original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _reference_points(decoder: Any, feat: torch.Tensor, level: int) -> torch.Tensor:
     """The centres of a map's cells as shares of its sides, (h * w, 2)."""
-    sides = torch.stack([_number(feat.shape[3]), _number(feat.shape[2])]).to(feat.device)
+    extent = sides([tuple(feat.shape[2:])], feat)[0]
     points: torch.Tensor = decoder.point_generator.single_level_grid_priors(feat.shape[2:], level, device=feat.device)
-    shares: torch.Tensor = points / (sides * decoder.strides[level])
+    shares: torch.Tensor = points / (extent * decoder.strides[level])
     return shares
 
 

@@ -21,6 +21,8 @@ from segc.frontend.rewrites.psa_head import forward_of_either_parity
 from segc.frontend.rewrites.shape_as_tensor import sizes_of_a_traced_tensor
 from segc.frontend.rewrites.symbolic_sizes import symbolic_int, upsampled_by_whole_factors
 from segc.frontend.rewrites.transformers_padding import padded_from_sizes, padded_to_patches
+from segc.frontend.rewrites.transformers_patches import cut_into_patches, put_back
+from segc.frontend.rewrites.transformers_queries import attention_of_sizes, points_of_sizes, positions_of_sizes
 
 MMSEG = Versions("mmseg", (1, 0), (1, 5))
 MMCV = Versions("mmcv", (2, 0), (2, 3))
@@ -31,6 +33,13 @@ SWINS = {
     "Swinv2": "transformers.models.swinv2.modeling_swinv2:Swinv2PatchEmbeddings",
     "MaskFormerSwin": "transformers.models.maskformer.modeling_maskformer_swin:MaskFormerSwinPatchEmbeddings",
     "FocalNet": "transformers.models.focalnet.modeling_focalnet:FocalNetPatchEmbeddings",
+}
+
+MOBILEVITV2 = "transformers.models.mobilevitv2.modeling_mobilevitv2:MobileViTV2Layer"
+MASK2FORMER = "transformers.models.mask2former.modeling_mask2former"
+POSITIONS = {
+    "Mask2Former": f"{MASK2FORMER}:Mask2FormerSinePositionEmbedding",
+    "MaskFormer": "transformers.models.maskformer.modeling_maskformer:MaskFormerSinePositionEmbedding",
 }
 
 
@@ -137,6 +146,24 @@ REWRITES = (
         fits=MMSEG,
     ),
     Rewrite(
+        "mask2former-points",
+        "counts the cells of the maps of transformers' Mask2Former from their sizes",
+        f"{MASK2FORMER}:Mask2FormerPixelDecoderEncoderOnly",
+        "get_reference_points",
+        points_of_sizes,
+        dynamic=True,
+        fits=TRANSFORMERS,
+    ),
+    Rewrite(
+        "mask2former-attention",
+        "samples the deformable attention of transformers' Mask2Former from sizes that are no constants",
+        f"{MASK2FORMER}:Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention",
+        "forward",
+        attention_of_sizes,
+        dynamic=True,
+        fits=TRANSFORMERS,
+    ),
+    Rewrite(
         "no-caches",
         "leaves out the caches of transformers' code, which would keep tensors without data, or symbols",
         "transformers.pytorch_utils",
@@ -152,6 +179,22 @@ REWRITES = (
         "int",
         symbolic_int,
         dynamic=True,
+        fits=TRANSFORMERS,
+    ),
+    Rewrite(
+        "mobilevitv2-unfolding",
+        "cuts transformers' MobileViTV2 into patches by moving axes instead of by gathers",
+        MOBILEVITV2,
+        "unfolding",
+        cut_into_patches,
+        fits=TRANSFORMERS,
+    ),
+    Rewrite(
+        "mobilevitv2-folding",
+        "puts the patches of transformers' MobileViTV2 back by moving axes instead of by Col2Im",
+        MOBILEVITV2,
+        "folding",
+        put_back,
         fits=TRANSFORMERS,
     ),
     Rewrite(
@@ -174,6 +217,18 @@ REWRITES = (
             fits=TRANSFORMERS,
         )
         for name, owner in SWINS.items()
+    ),
+    *(
+        Rewrite(
+            f"{name}-positions",
+            f"divides the places of transformers' {name} by the sizes instead of by the last place, a slice",
+            owner,
+            "forward",
+            positions_of_sizes,
+            dynamic=True,
+            fits=TRANSFORMERS,
+        )
+        for name, owner in POSITIONS.items()
     ),
 )
 
@@ -208,11 +263,13 @@ def applied(*, dynamic: bool = False) -> Iterator[Applied]:
 def _replace(stack: ExitStack, owner: Any, rewrite: Rewrite, fired: list[str]) -> None:
     """Replace the attribute until the stack unwinds, which deletes one that was inherited or a builtin."""
     original = getattr(owner, rewrite.attribute, None) or _builtin(rewrite.attribute)
-    if rewrite.attribute in vars(owner):
-        stack.callback(setattr, owner, rewrite.attribute, original)
+    own = vars(owner).get(rewrite.attribute)
+    if own is not None:
+        stack.callback(setattr, owner, rewrite.attribute, own)
     else:
         stack.callback(delattr, owner, rewrite.attribute)
-    setattr(owner, rewrite.attribute, _recording(rewrite, original, fired))
+    made = _recording(rewrite, original, fired)
+    setattr(owner, rewrite.attribute, staticmethod(made) if isinstance(own, staticmethod) else made)
 
 
 def _builtin(name: str) -> Function:

@@ -69,9 +69,12 @@ def test_rewrites_name_places_that_the_installed_versions_have() -> None:
     try:
         torchvision_import.prepare()
         import transformers.models.focalnet.modeling_focalnet
+        import transformers.models.mask2former.modeling_mask2former
+        import transformers.models.maskformer.modeling_maskformer
         import transformers.models.maskformer.modeling_maskformer_swin
         import transformers.models.mobilenet_v2.modeling_mobilenet_v2
         import transformers.models.mobilevit.modeling_mobilevit
+        import transformers.models.mobilevitv2.modeling_mobilevitv2
         import transformers.models.swin.modeling_swin
         import transformers.models.swinv2.modeling_swinv2  # noqa: F401
     except ImportError:

@@ -39,6 +39,21 @@ def test_a_convolution_goes_to_the_small_side(resize: str) -> None:
     assert graph.nodes[0].outputs[0].shape == [1, 4, 3, 2]
 
 
+def test_a_convolution_goes_above_two_resizes() -> None:
+    body = f"r = Resize <{LINEAR}> (x, , two)  s = Resize <{LINEAR}> (r, , two)  y = Conv (s, w, b)"
+    graph = check_pass(HoistConvAboveResize(), text(body, out="float[1,4,12,8] y"), None, changes=2, atol=1e-5)
+    assert [node.op for node in graph.nodes] == ["Conv", "Resize", "Resize"]
+
+
+def test_a_convolution_that_stays_behind_the_next_resize_is_named() -> None:
+    body = f"r = Resize <{LINEAR}> (x, , half)  s = Resize <{LINEAR}> (r, , two)  y = Conv (s, w)"
+    graph = graph_of(text(body, "8,8,1,1", given="float[1,8,6,4] x", out="float[1,8,6,4] y"))
+    result = apply(HoistConvAboveResize(), graph)
+    assert [node.op for node in graph.nodes] == ["Resize", "Conv", "Resize"]
+    (skip,) = result.skips  # so that --check knows why a convolution still reads a Resize
+    assert result.changes == 1 and skip.node == graph.nodes[1].name and "saves less" in skip.reason
+
+
 def test_what_is_resized_is_taken_out_of_a_concat() -> None:
     body = f"r = Resize <{LINEAR}> (x, , two)  c = Concat <axis = 1> (p, r, q)  y = Conv (c, w, b)"
     given = "float[1,512,3,2] x, float[1,3,6,4] p, float[1,2,6,4] q"
