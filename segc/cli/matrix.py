@@ -25,7 +25,11 @@ def add_parser(commands: Any) -> None:
         "matrix", help="compile and verify all families for all targets", description=_DESCRIPTION
     )
     p.add_argument("--families", nargs="+", metavar="F", help="only these families (default: all 33)")
-    p.add_argument("--zoo", action="store_true", help="every config of mmseg's zoo, static logits for ONNX Runtime")
+    p.add_argument(
+        "--zoo",
+        action="store_true",
+        help="every config of mmseg's zoo, static logits for ONNX Runtime; --families names configs or folders",
+    )
     p.add_argument(
         "--elsewhere", action="store_true",
         help="models of torchvision, segmentation-models-pytorch, timm and transformers; --families names some",

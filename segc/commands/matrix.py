@@ -55,14 +55,14 @@ def matrix(
     """Compile and verify every family for every target, static and dynamic, logits and masks.
 
     families, targets, shapes, outputs: only these, default all. zoo: every config of mmseg's zoo instead, static logits
-    for ONNX Runtime. elsewhere: models of torchvision, segmentation-models-pytorch, timm and transformers instead,
-    which `families` names by library or source. cells: a text file of the cells to fill instead, a line each: FAMILY
-    TARGET SHAPE OUTPUT. size: (height, width) in pixels, default the config's crop size, with zoo 128x128, with
-    elsewhere 64x64.
-    jobs: processes at a time. timeout: seconds for one config. scheduler: address of a Dask scheduler whose workers run
-    the jobs. state: a file that remembers finished configs. baseline: JSON of an earlier result. results: JSON of a
-    run on a machine with a GPU or a runtime built from source, for engines that do not run here. out: file for the page
-    in Markdown, JSON beside it. done: called after each config. Raises UsageError, FileError.
+    for ONNX Runtime, where `families` names configs or their folders. elsewhere: models of torchvision,
+    segmentation-models-pytorch, timm and transformers instead, which `families` names by library or source. cells: a
+    text file of the cells to fill instead, a line each: FAMILY TARGET SHAPE OUTPUT. size: (height, width) in pixels,
+    default the config's crop size, with zoo 128x128, with elsewhere 64x64. jobs: processes at a time. timeout: seconds
+    for one config. scheduler: address of a Dask scheduler whose workers run the jobs. state: a file that remembers
+    finished configs. baseline: JSON of an earlier result. results: JSON of a run on a machine with a GPU or a runtime
+    built from source, for engines that do not run here. out: file for the page in Markdown, JSON beside it. done:
+    called after each config. Raises UsageError, FileError.
     """
     ranges.JOBS.require("--jobs", jobs)
     ranges.SECONDS.require("--timeout", timeout)
@@ -145,10 +145,8 @@ def _jobs(
     families: Sequence[str] | None, zoo: bool, cells: str | Path | None, targets: Sequence[str] | None,
     shapes: Sequence[str] | None, outputs: Sequence[str] | None, size: tuple[int, int] | None,
 ) -> list[Job]:  # fmt: skip
-    from segc.frontend.source import zoo_names
     from segc.support_matrix.chosen_cells import read as read_cells
     from segc.support_matrix.families import FAMILIES
-    from segc.support_matrix.same_models import same_models
     from segc.targets import registry
 
     if cells is not None:
@@ -166,9 +164,7 @@ def _jobs(
     for name in targets or ():
         registry.get(name)  # an unknown name stops here, with the close ones
     if zoo:
-        names = zoo_names()
-        same = same_models(names)
-        chosen = {config: names[config].parent.name for config in same}
+        chosen, same = _of_zoo(families)
         every: tuple[tuple[str, ...], ...] = (("onnxruntime",), ("static",), ("logits",))
         size = size or _ZOO_SIZE
     else:
@@ -183,3 +179,23 @@ def _jobs(
     given = (targets, shapes, outputs)
     on, sizes, kinds = (tuple(asked or default) for asked, default in zip(given, every, strict=True))
     return [Job(family, config, on, sizes, kinds, size, same=same.get(config, ())) for config, family in chosen.items()]
+
+
+def _of_zoo(wanted: Sequence[str] | None) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Config -> its folder, and config -> others that build its model. wanted: configs or folders, default all."""
+    from segc.frontend.source import zoo_names
+    from segc.support_matrix.same_models import same_models
+
+    names = zoo_names()
+    same = same_models(names)
+    folders = {config: names[config].parent.name for config in same}
+    known = {*names, *folders.values()}
+    if unknown := set(wanted or ()) - known:
+        raise UsageError(
+            f"there is no config or folder '{min(unknown)}' in the zoo", code=Code.UNKNOWN_NAME,
+            because=f"mmseg's zoo has {len(names)} configs in {len(set(folders.values()))} folders",
+            so=did_you_mean(min(unknown), known),
+        )  # fmt: skip
+    if wanted:
+        folders = {config: folder for config, folder in folders.items() if {config, folder, *same[config]} & {*wanted}}
+    return folders, same

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from segc.cli import main
+from segc.commands.matrix import matrix
 from segc.errors import FileError, UsageError
 from segc.frontend.source import zoo_names
 from segc.support_matrix import job as matrix_job
@@ -127,6 +128,23 @@ def test_the_zoo_knows_which_configs_build_the_same_model() -> None:
     assert "fcn_r50-d8_4xb2-80k_cityscapes-512x1024" in groups["fcn_r50-d8_4xb2-40k_cityscapes-512x1024"]
     assert "fcn_r50-d8_4xb2-40k_cityscapes-769x769" in groups  # align_corners differs
     assert sum(1 + len(same) for same in groups.values()) == len(chosen)
+
+
+def test_configs_and_folders_of_the_zoo_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmseg")
+    first, same, other = (
+        f"fcn_r50-d8_4xb{rest}"
+        for rest in ("2-40k_cityscapes-512x1024", "2-80k_cityscapes-512x1024", "4-20k_voc12aug-512x512")
+    )
+    unet = "unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024"
+    few = {name: zoo_names()[name] for name in (first, same, other, unet)}
+    monkeypatch.setattr("segc.frontend.source.zoo_names", lambda: few)
+    asked: list[Job] = []
+    monkeypatch.setattr(run, "run", lambda jobs, **_: asked.extend(jobs) or [])
+    matrix(zoo=True, families=["unet", same])
+    assert [(each.config, each.same) for each in asked] == [(first, (same,)), (unet, ())]
+    with pytest.raises(UsageError, match="no config or folder 'unett' in the zoo"):
+        matrix(zoo=True, families=["unett"])
 
 
 def test_a_baseline_excuses_what_was_not_good_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 import torch
 
 from segc.frontend import torchvision_import
+from segc.frontend.hf_heads import QueryHead
 from segc.frontend.rewrites.table import POSITIONS
 from segc.frontend.rewrites.transformers_queries import attention_of_sizes, points_of_sizes, positions_of_sizes
+from segc.frontend.trace import trace
+from segc.passes.support import evaluate
+from segc.support_matrix.elsewhere import written
 
 torchvision_import.prepare()
 pytest.importorskip("transformers")
@@ -69,3 +74,29 @@ def test_attention_is_the_librarys(coordinates: int) -> None:
     torch.testing.assert_close(got, wanted)
     torch.testing.assert_close(same, weights)
     assert wanted.std() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hf:mask2former", "hf:maskformer"])
+def test_one_trace_is_right_for_all_sizes(name: str, tmp_path: Path) -> None:
+    """The matrix' models on a ResNet, which is traced in a tenth of the time that a Swin takes."""
+    from transformers import AutoConfig, ResNetConfig
+    from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentation
+    from transformers.models.maskformer.modeling_maskformer import MaskFormerForInstanceSegmentation
+
+    model = {"hf:mask2former": Mask2FormerForUniversalSegmentation, "hf:maskformer": MaskFormerForInstanceSegmentation}
+    config = AutoConfig.from_pretrained(written(name, tmp_path).removeprefix("hf:"))
+    config.backbone_config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    head = QueryHead(model[name](config).eval(), None)
+    traced = trace(head, (1, 3, 64, 128), opset=20, dynamic=True)
+    assert traced.notes == ()
+    for shape in ((1, 3, 64, 96), (2, 3, 97, 65), (3, 3, 128, 160)):
+        image = torch.randn(shape)
+        with torch.no_grad():
+            wanted = head(image)
+        (got,) = evaluate.run_model(traced.model, {"input": image.numpy()}).values()
+        torch.testing.assert_close(torch.from_numpy(got), wanted, atol=1e-5, rtol=0)
