@@ -46,14 +46,16 @@ class HoistConvAboveResize(Pass):
     def run(self, graph: gs.Graph) -> PassResult:
         """Rewrite each convolution where it stands, and again those that then stand behind another Resize."""
         changes = 0
-        while True:
-            protected_ids = protected(graph)
-            sites = [node for node in standard(graph, "Conv") if _reads_resize(node)]
-            result = rewrite(graph, sites, lambda b, kept=protected_ids: _Hoist(b, kept).build(), PassResult())
+        while (result := _once(graph)).changes:
             changes += result.changes
-            if not result.changes:
-                return replace(result, changes=changes)
             graph.cleanup()  # what was moved still reads the map above it, and counts as a user
+        return replace(result, changes=changes)
+
+
+def _once(graph: gs.Graph) -> PassResult:
+    protected_ids = protected(graph)
+    sites = [node for node in standard(graph, "Conv") if _reads_resize(node)]
+    return rewrite(graph, sites, lambda b: _Hoist(b, protected_ids).build(), PassResult())
 
 
 def _reads_resize(conv: gs.Node) -> bool:

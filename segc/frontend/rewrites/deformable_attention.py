@@ -107,7 +107,7 @@ def pixel_decoder_of_sizes(_original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _reference_points(decoder: Any, feat: torch.Tensor, level: int) -> torch.Tensor:
     """The centres of a map's cells as shares of its sides, (h * w, 2)."""
-    extent = sides([tuple(feat.shape[2:])], feat)[0]
+    extent = sides([(feat.shape[2], feat.shape[3])], feat)[0]
     points: torch.Tensor = decoder.point_generator.single_level_grid_priors(feat.shape[2:], level, device=feat.device)
     shares: torch.Tensor = points / (extent * decoder.strides[level])
     return shares
