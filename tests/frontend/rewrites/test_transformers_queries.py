@@ -87,9 +87,9 @@ def test_one_trace_is_right_for_all_sizes(name: str, tmp_path: Path) -> None:
     model = {"hf:mask2former": Mask2FormerForUniversalSegmentation, "hf:maskformer": MaskFormerForInstanceSegmentation}
     config = AutoConfig.from_pretrained(written(name, tmp_path).removeprefix("hf:"))
     config.backbone_config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )  # fmt: skip
+        embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic"
+    )
+    config.backbone_config.out_features = ["stage1", "stage2", "stage3", "stage4"]
     torch.manual_seed(0)
     head = QueryHead(model[name](config).eval(), None)
     traced = trace(head, (1, 3, 64, 128), opset=20, dynamic=True)
