@@ -62,9 +62,9 @@ def main() -> None:
 
     found = palette_indices(masks / "scene_mask.png")
     print(f"\nmIoU on the generated scene, which the model has never seen: {mean_iou(scene.mask, found):.3f}")
-    print(f"report:      {bundle / 'report.json'}")
     for name in ("scene", "photograph"):
         print(f"{name + ':':<12} mask {masks / f'{name}_mask.png'}, overlay {masks / f'{name}_overlay.png'}")
+    print(f"report:      {bundle / 'report.html'}, for a browser")
 
 
 def palette_indices(path: Path) -> np.ndarray:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from segc.commands.optimize import optimize as optimize
     from segc.commands.package import Package as Package
     from segc.commands.package import package as package
+    from segc.commands.report import ReportPage as ReportPage
+    from segc.commands.report import report as report
     from segc.commands.run import RunResult as RunResult
     from segc.commands.run import SegmentedImage as SegmentedImage
     from segc.commands.run import run as run
@@ -90,6 +92,7 @@ _MEMBERS = {
     "segc.commands.explain": ("explain", "Explanation"),
     "segc.commands.inspect": ("inspect", "Inspection"),
     "segc.commands.kit": ("kit", "Kit"),
+    "segc.commands.report": ("report", "ReportPage"),
     "segc.commands.matrix": ("matrix", "MatrixResult"),
     "segc.commands.optimize": ("optimize", "Optimized"),
     "segc.commands.package": ("package", "Package"),
@@ -120,10 +123,10 @@ __all__ = [
     "Attempt", "BenchResult", "BillOfMaterials", "Bisection", "Bundle", "BundleError", "CaseDiff", "CheckpointError",
     "CompileError", "Difference", "Engine", "Explanation", "FileError", "Finding", "Inspection", "Kit", "KitResult",
     "LegalityError", "MatrixResult", "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning",
-    "RunResult", "SegcError", "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange", "Signed",
-    "SourceError", "TensorDiff", "UsageError", "ValResult", "Verification", "__version__", "bench", "bisect", "build",
-    "compile", "compile_targets", "diff", "doctor", "errors", "explain", "inspect", "kit", "load", "matrix", "optimize",
-    "package", "passes", "run", "sbom", "serve", "sign", "steps", "targets", "val", "verify",
+    "ReportPage", "RunResult", "SegcError", "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange",
+    "Signed", "SourceError", "TensorDiff", "UsageError", "ValResult", "Verification", "__version__", "bench", "bisect",
+    "build", "compile", "compile_targets", "diff", "doctor", "errors", "explain", "inspect", "kit", "load", "matrix",
+    "optimize", "package", "passes", "report", "run", "sbom", "serve", "sign", "steps", "targets", "val", "verify",
 ]  # fmt: skip
 
 

@@ -109,6 +109,19 @@ class SkippedSite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemorySample:
+    """Memory of the process in MB, resident and its peak until then, so many seconds after the compile began.
+
+    step: the step that begins or ends there.
+    """
+
+    seconds: Number
+    step: str
+    resident_mb: Count
+    peak_mb: Count
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timings:
     """Seconds by step and by pass, milliseconds of each placement of the mask, and peak memory."""
 
@@ -117,13 +130,35 @@ class Timings:
     pipeline: tuple[Number, ...]
     decode: Mapping[str, Number] | None
     peak_memory_mb: Number
+    memory: tuple[MemorySample, ...] | None = field(default=None, metadata=OMITTABLE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledClass:
+    """IoU of a class, from 0 to 1: of the reference and of the engine; None where neither labels nor masks have it."""
+
+    name: str
+    iou: tuple[Number | None, Number | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Scores on labelled images, of the reference and of the engine; see segc.compilation.label_scores."""
+
+    images: Count
+    limit: Number | None
+    drop: Number
+    miou: tuple[Number | None, Number | None]
+    boundary_miou: tuple[Number | None, Number | None]
+    classes: tuple[LabelledClass, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All of report.json. status_kind, status_reason: the same as status, for programs.
 
-    graph: SHA-256 of the structure of the lowered graph; see segc.graph.structure.
+    graph: SHA-256 of the structure of the lowered graph; see segc.graph.structure. labels: scores on labelled images.
+    quantization: what int8 measured. auto: what --precision auto tried.
     """
 
     status: str
@@ -131,6 +166,9 @@ class Report:
     status_reason: str | None
     parity: Parity | None
     files: tuple[FileCase, ...] | None = field(default=None, metadata=OMITTABLE)
+    labels: Labels | None = field(default=None, metadata=OMITTABLE)
+    quantization: Mapping[str, Any] | None = field(default=None, metadata=OMITTABLE)
+    auto: tuple[Mapping[str, Any], ...] | None = field(default=None, metadata=OMITTABLE)
     hybrid: Hybrid | None
     graph: str
     ops: Ops

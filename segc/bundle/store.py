@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = ["Manifest", "Staging", "read_bundle", "read_manifest", "read_signed",
 
 _log = logging.getLogger(__name__)
 
+PAGE = "report.html"  # made of the bundle's files, and made anew by `segc report`
 _DAMAGED = "copy the bundle again or compile the model again"
 
 
@@ -37,12 +38,14 @@ _DAMAGED = "copy the bundle again or compile the model again"
 class Staging:
     """A bundle in the making: put files into `directory`, and set `manifest` before the block ends.
 
-    `report` becomes report.json. `manifest.files` is filled in from what lies in the directory.
+    `report` becomes report.json. `manifest.files` is filled in from what lies in the directory. page: called with the
+    folder once segc.json is in it; what it returns becomes report.html, which the manifest does not list.
     """
 
     directory: Path
     manifest: Manifest | None = None
     report: Mapping[str, Any] | None = None
+    page: Callable[[Path], bytes] | None = None
 
 
 @contextmanager
@@ -89,14 +92,14 @@ def read_manifest(directory: Path | str) -> Manifest:
 
 def unlisted(directory: Path, manifest: Manifest) -> list[str]:
     """Files below the bundle that the manifest does not list, sorted."""
-    return sorted(set(files_below(directory)) - {NAME, SIGNATURE, *manifest.files})
+    return sorted(set(files_below(directory)) - {NAME, SIGNATURE, PAGE, *manifest.files})
 
 
 def _why_not_ours(folder: Path) -> str | None:
     """Why deleting `folder` might lose something that segc did not write, or None."""
     try:
         value = json.loads(read_regular(folder / NAME, LARGEST_JSON))
-        ours = {NAME, SIGNATURE, *value["files"]}
+        ours = {NAME, SIGNATURE, PAGE, *value["files"]}
         known = isinstance(value["format"], int)
     except (FileError, OSError, ValueError, KeyError, TypeError, RecursionError):
         known = False
@@ -113,10 +116,12 @@ def _complete(staging: Staging) -> None:
     root = staging.directory
     if staging.report is not None:
         (root / REPORT).write_bytes(canonical(staging.report))
-    names = [name for name in files_below(root) if name != NAME]
+    names = [name for name in files_below(root) if name not in (NAME, PAGE)]
     manifest = replace(staging.manifest, files={name: _record(root / name, name) for name in names})
     content = canonical(Manifest.from_json(manifest.to_json()).to_json())
     (root / NAME).write_bytes(content)
+    if staging.page is not None:
+        (root / PAGE).write_bytes(staging.page(root))
     for name in files_below(root):
         _log.debug("wrote %s, %d bytes", name, (root / name).stat().st_size)
 

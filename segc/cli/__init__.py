@@ -32,6 +32,7 @@ COMMANDS = (
     "package",
     "serve",
     "bench",
+    "report",
     "inspect",
     "targets",
     "passes",

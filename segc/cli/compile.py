@@ -112,6 +112,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
 
 def _print(bundle: Bundle) -> None:
     from segc import targets
+    from segc.bundle.store import PAGE
     from segc.packaging.program import FOLDER
 
     manifest, report = bundle.manifest, bundle.report
@@ -145,6 +146,7 @@ def _print(bundle: Bundle) -> None:
         _print_labels(labels)
     deferred = targets.get(manifest.target.name).deferred_build
     later = deferred is not None and deferred.pending(manifest.target.options)
+    print(f"report:  {bundle.path / PAGE}")
     print(f"next:    segc {'build' if later else 'run'} {bundle.path}{'' if later else ' IMAGE -o out'}")
 
 

@@ -23,6 +23,7 @@ from segc.bundle.store import write_bundle
 from segc.commands.bench import SPIN
 from segc.compilation.request import Request
 from segc.errors import Code, SegcError, UsageError
+from segc.reporting.page import written
 from segc.runtime.engine import load
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def compile_fastest(
         assert fastest.bundle is not None
         shutil.copytree(fastest.bundle.path, staging.directory, dirs_exist_ok=True)
         said = f"{fastest.precision} is the fastest that keeps the limits: {'; '.join(map(_words, timed))}"
-        staging.manifest = fastest.bundle.manifest
+        staging.manifest, staging.page = fastest.bundle.manifest, written
         staging.report = report = {
             **fastest.bundle.report, "notes": [*fastest.bundle.report["notes"], said],
             "auto": [one.to_json() for one in timed],

@@ -31,6 +31,7 @@ from segc.legality.report import refused_by_runtime
 from segc.parity import metrics, stored_reference
 from segc.parity.limits import Limits, combined
 from segc.parity.ort_stand_in import stand_in
+from segc.reporting.page import written
 from segc.runtime.engine import Engine
 from segc.suggestions import checked_keywords
 from segc.targets.protocol import Session, Settings
@@ -81,6 +82,7 @@ def build(
             verified = _verified(staging.directory / stored_reference.NAME, session, manifest, limits)
         seconds["verify"] = time.perf_counter() - start
         staging.report = report = of_build(before, target.name, status, seconds, verified)
+        staging.page = written
         staging.manifest = replace(
             manifest,
             target=replace(manifest.target, runtime=runtime, options=emitted.options, settings=settings.options),

@@ -45,6 +45,7 @@ def compile_request(
     with naming_bisect(request), steps.guarded(setup), steps.staged(setup) as staging:
         opened = steps.open_source(setup)
         exported = steps.export(opened)
+        steps.record(exported)
         loaded = steps.build_engine(exported, staging.directory)  # lower, plan, emit, load_engine
         del exported  # its weights
         verified = steps.verify(loaded)

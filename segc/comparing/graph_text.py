@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import onnx
 import onnx.helper
 
-from segc.comparing.side import origins
+from segc.graph.source_info import origins
 
 
 def op_counts(a: onnx.ModelProto, b: onnx.ModelProto) -> dict[str, tuple[int, int]]:

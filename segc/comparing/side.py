@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from segc.compilation import steps
 from segc.compilation.lowering import HOST
 from segc.compilation.request import Request
 from segc.frontend.source import is_onnx
-from segc.graph import libraries, source_info
-from segc.graph.source_info import Origin
+from segc.graph import ir, libraries
 from segc.isolation import native
 from segc.parity.reference import reference_of
 from segc.runtime.engine import load
@@ -63,11 +62,6 @@ def is_closed(what: str | Path) -> bool:
     return (Path(what) / NAME).is_file() or is_onnx(what)
 
 
-def origins(model: onnx.ModelProto) -> Mapping[str, Origin]:
-    """Where each tensor's node comes from."""
-    return {name: source_info.read(node) for node in model.graph.node for name in node.output if name}
-
-
 def _bundle(path: Path, threads: int) -> Side:
     manifest = read_bundle(path)
     engine = load(path, threads=threads)
@@ -103,6 +97,7 @@ def _source(what: str | Path, shape: tuple[int, int] | None, checkpoint: str | P
     model = source.onnx_model
     if model is None:
         model = steps.export(opened).model
+        ir.complete_functions(model)
     info = source.info
     run = reference_of(source) if source.onnx_model is None else _runs(source.onnx_model)
     sizes = opened.shape if source.onnx_model is None else info.fixed

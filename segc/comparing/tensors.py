@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import onnx.helper
 
-from segc.comparing.side import origins
+from segc.comparing.matching import matched, nudged
 from segc.diagnosis.states import unequal
+from segc.graph.source_info import origins
 from segc.isolation import native
 from segc.pipeline.first_difference import difference
 from segc.runtime.ort import outputs_of
@@ -22,7 +23,6 @@ Verdict = Literal["equal", "rounding", "differs", "another meaning"]
 _LEAST = 1e-5  # relative error that sums in another order always explain
 _TIMES = 20.0  # times what moving the input by its last bit does
 _BYTES = 1 << 28  # of the tensors that are kept at once
-_KINDS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,6 @@ class TensorDiff:
     verdict: Verdict
 
 
-def matched(a: onnx.ModelProto, b: onnx.ModelProto) -> dict[str, str]:
-    """Tensors of B -> those of A that belong to them, in B's order: of the same name, else the last of an origin.
-
-    Passes rename and fuse: nodes that come from one line and module end in the same tensor before and after.
-    """
-    mine, theirs = _floats(a), _floats(b)
-    found = {name: name for name in theirs if name in mine}
-    ends = [_ends(model, names) for model, names in ((a, mine), (b, theirs))]
-    taken = set(found)
-    for origin, name in ends[1].items():
-        other = ends[0].get(origin)
-        if name not in found and other is not None and other not in taken:
-            found[name] = other
-    found |= _outputs(a, b)
-    order = {name: at for at, name in enumerate(theirs)}
-    return dict(sorted(found.items(), key=lambda pair: order.get(pair[0], len(order))))
-
-
 def compared(a: onnx.ModelProto, b: onnx.ModelProto, x: Array) -> list[TensorDiff]:
     """All tensors that belong together, in B's order, on the input `x`. Raises what ONNX Runtime raises."""
     pairs = matched(a, b)
@@ -71,7 +53,7 @@ def compared(a: onnx.ModelProto, b: onnx.ModelProto, x: Array) -> list[TensorDif
     for names in _batches(b, list(pairs)):
         was = _run(a, x, [pairs[name] for name in names])
         now = _run(b, x, names)
-        moved = _run(a, _nudged(x), [pairs[name] for name in names])
+        moved = _run(a, nudged(x), [pairs[name] for name in names])
         for name in names:
             one, other = was[pairs[name]], now[name]
             rounded = max(_LEAST, _TIMES * _error(one, moved[pairs[name]]))
@@ -85,34 +67,6 @@ def compared(a: onnx.ModelProto, b: onnx.ModelProto, x: Array) -> list[TensorDif
         where = str(origin.get(name, "")) or "unknown origin"
         made.append(TensorDiff(pairs[name], name, ops.get(name, ""), where, shape, error, limit, verdict))
     return made
-
-
-def _floats(model: onnx.ModelProto) -> dict[str, None]:
-    """Names of inner float tensors, in order."""
-    infos = (*model.graph.value_info, *model.graph.output)
-    kinds = {info.name: info.type.tensor_type.elem_type for info in infos}
-    written = [name for node in model.graph.node for name in node.output if name]
-    return dict.fromkeys(name for name in written if kinds.get(name) in _KINDS)
-
-
-def _ends(model: onnx.ModelProto, names: Mapping[str, None]) -> dict[tuple[str, str], str]:
-    """The last tensor of each line and module."""
-    found: dict[tuple[str, str], str] = {}
-    for name, origin in origins(model).items():
-        if name in names and (origin.source or origin.scope):
-            found[origin.source, origin.scope] = name
-    return found
-
-
-def _outputs(a: onnx.ModelProto, b: onnx.ModelProto) -> dict[str, str]:
-    """The outputs, where both are floats."""
-    pairs = zip(b.graph.output, a.graph.output, strict=False)
-    kinds = (onnx.TensorProto.FLOAT,)
-    return {
-        one.name: other.name
-        for one, other in pairs
-        if one.type.tensor_type.elem_type in kinds and other.type.tensor_type.elem_type in kinds
-    }
 
 
 def _batches(model: onnx.ModelProto, names: Sequence[str]) -> Iterator[list[str]]:
@@ -138,15 +92,6 @@ def _run(model: onnx.ModelProto, x: Array, names: Sequence[str]) -> dict[str, Ar
     asked.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(names))
     made: dict[str, Array] = native.call(outputs_of, asked.SerializeToString(), {model.graph.input[0].name: x})
     return made
-
-
-def _nudged(x: Array) -> Array:
-    """Every float moved by its last bit, up or down."""
-    if x.dtype.kind != "f":
-        return x
-    up = np.random.default_rng(0).integers(0, 2, x.shape).astype(bool)
-    moved = np.where(up, np.nextafter(x, np.float32(np.inf)), np.nextafter(x, np.float32(-np.inf)))
-    return np.asarray(moved, x.dtype)
 
 
 def _error(one: Array, other: Array) -> float:

@@ -287,6 +287,8 @@ def _hooks(exported: Exported, pipeline: Pipeline) -> list[Hook]:
     request, source, journal = exported.setup.request, exported.source, exported.setup.journal
     journal.passes = hooks.Timing()  # restarted: only the last lowering counts
     found: list[Hook] = [journal.passes]
+    if journal.evidence is not None:
+        found.append(journal.evidence.changes)
     if request.dump_ir is not None:
         found.append(hooks.DumpIR(Path(request.dump_ir)))
     if request.check:

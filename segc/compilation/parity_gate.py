@@ -35,17 +35,18 @@ def cases(
     bounds: targets.ShapeRange | None,
     rounding: Callable[[np.ndarray], float | None] | None = None,
     agreement: float = 0.0,
+    see: Callable[[str, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
 ) -> list[metrics.Case]:
     """Compare engine and reference on noise and the photograph, at every size of the gate.
 
     engine(size): the bundle's function for inputs of this (height, width). bounds: the engine's range of sizes.
-    rounding, agreement: see `metrics.run_cases`.
+    rounding, agreement, see: see `metrics.run_cases`.
     """
     return [
         case
         for shape in _shapes(graph, info, request, bounds)
         for case in metrics.run_cases(
-            reference, engine(shape[2:]), inputs(shape, info, request), info.threshold, rounding, agreement
+            reference, engine(shape[2:]), inputs(shape, info, request), info.threshold, rounding, agreement, see
         )
     ]
 

@@ -6,14 +6,17 @@ import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segc.bundle.canonical_json import canonical
+from segc.bundle.evidence import EVIDENCE
 from segc.bundle.manifest import Manifest
 from segc.bundle.store import Staging, write_bundle
+from segc.bundle.typed import encode
 from segc.compilation import at_fault, file_gate, label_scores, manifest_builder, parity_gate
 from segc.compilation.engine import Loaded
 from segc.compilation.file_gate import FileCheck
@@ -25,6 +28,7 @@ from segc.files.whole import write_whole
 from segc.packaging.program import write_program
 from segc.parity import metrics, sample_inputs, stored_reference
 from segc.parity.limits import Limits, by_pixels, limits_of
+from segc.reporting.page import written
 from segc.runtime.engine import Engine
 from segc.runtime.own_transforms import load_own
 
@@ -62,10 +66,17 @@ def verify(loaded: Loaded) -> Verified:
             lambda size: engines.get(size) or parity_gate.masked(run, loaded.decode, info, size, request.threads),
             made.graph, info, request, setup.settings.shape_range,
             rounding.measure(made.source, request.precision, images=request.input == "uint8"), limits.agreement,
+            _see(loaded),
         )  # fmt: skip
         scores = _on_labels(loaded, watched, engines[made.shape])
     seen = reference.seen if isinstance(reference, stored_reference.Recorder) else ()
     return Verified(cases, limits, seen[: len(cases)], _on_files(loaded, limits), scores)
+
+
+def _see(loaded: Loaded) -> Callable[[str, np.ndarray, np.ndarray, np.ndarray], None] | None:
+    """What draws the cases for the bundle's page."""
+    evidence, info = loaded.planned.setup.journal.evidence, loaded.planned.source.info
+    return None if evidence is None else partial(evidence.see, info=info)
 
 
 def _on_labels(
@@ -140,6 +151,10 @@ def publish(staging: Staging, loaded: Loaded, verified: Verified) -> dict[str, A
     for said in (manifest_builder.resize_note, manifest_builder.window_note):
         if (note := said(made.source.info, made.graph)) is not None:
             setup.journal.notes.add(note)
+    if setup.journal.evidence is not None:
+        found = setup.journal.evidence.finish(loaded)
+        (staging.directory / EVIDENCE).write_bytes(canonical(encode(found)))
+        staging.page = written
     staging.report = report = of_compile(loaded, verified)
     _require_parity(loaded, verified, report)
     staging.manifest = _manifest(loaded)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from segc.bundle.status import Status
+from segc.bundle.typed import encode
 from segc.compilation.engine import Loaded
 from segc.compilation.file_gate import FileCheck
 from segc.compilation.label_scores import LabelScores
@@ -74,6 +75,7 @@ def of_compile(loaded: Loaded, verified: Verified) -> dict[str, Any]:
             if journal.masks is None
             else {placement: round(ms, 3) for placement, ms in journal.masks.items()},
             "peak_memory_mb": peak_memory_mb(),
+            **({"memory": [encode(sample) for sample in journal.memory]} if journal.memory else {}),
         },
     }
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segc import targets
+from segc.bundle.report import MemorySample
 from segc.bundle.status import Status
 from segc.compilation import shape_range
 from segc.compilation.cache import CompileCache, NoCache
@@ -20,8 +22,12 @@ from segc.errors import Code, MissingPackageError
 from segc.files import interrupts
 from segc.frontend.model import ModelInfo, Notes
 from segc.frontend.named import stem
+from segc.isolation.memory import peak_memory_mb, resident_memory_mb
 from segc.parity.limits import limits_of
 from segc.pipeline import hooks
+
+if TYPE_CHECKING:
+    from segc.compilation.evidence import Recorder
 
 Progress = Callable[[str], None]
 
@@ -59,6 +65,7 @@ class Journal:
 
     progress: called with a sentence before each step. cache: shared by several compiles of one source. seconds: time of
     each step. passes: time of each pass. masks: milliseconds of each placement of the mask, if they were measured.
+    memory: of this process where steps begin and end. evidence: collects what the page of the bundle shows, if any.
     """
 
     def __init__(self, progress: Progress = lambda _: None, cache: CompileCache | None = None) -> None:
@@ -67,7 +74,10 @@ class Journal:
         self.seconds: dict[str, float] = {}
         self.passes = hooks.Timing()
         self.masks: dict[str, float] | None = None
+        self.memory: list[MemorySample] = []
+        self.evidence: Recorder | None = None
         self._progress = progress
+        self._began = time.perf_counter()
 
     def announce(self, said: str) -> None:
         """Tell the user what a step has found so far."""
@@ -80,12 +90,20 @@ class Journal:
         if said:
             self._progress(said)
         interrupts.check()
+        self._sample(name)
         start = time.perf_counter()
         yield
+        self._sample(name)
         interrupts.check()
         seconds = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         _log.info("step %s: %.3f s", name, seconds)
+
+    def _sample(self, step: str) -> None:
+        seconds = round(time.perf_counter() - self._began, 3)
+        resident = resident_memory_mb()
+        if resident:
+            self.memory.append(MemorySample(seconds=seconds, step=step, resident_mb=resident, peak_mb=peak_memory_mb()))
 
 
 def set_up(request: Request, journal: Journal | None = None) -> Setup:

@@ -11,6 +11,7 @@ child process first::
     with segc.steps.guarded(setup), segc.steps.staged(setup) as staging:
         opened = segc.steps.open_source(setup)
         exported = segc.steps.export(opened)
+        segc.steps.record(exported)  # for the page in the bundle; may be left out
         lowered = segc.steps.lower(exported)
         planned = segc.steps.plan(lowered)
         emitted = segc.steps.emit(planned, staging.directory)
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 from segc.compilation.cache import CompileCache
 from segc.compilation.engine import Emitted, Loaded, build_engine, emit, faster_masks, load_engine
+from segc.compilation.evidence import record
 from segc.compilation.guarded import guarded
 from segc.compilation.lowering import Exported, Lowered, Opened, Planned, export, lower, open_source, plan
 from segc.compilation.publication import publish, staged, verify
@@ -34,5 +36,5 @@ from segc.compilation.setup import Journal, Setup, set_up
 __all__ = [
     "CompileCache", "Emitted", "Exported", "Journal", "Loaded", "Lowered", "Opened", "Planned", "Request", "Setup",
     "Verified", "build_engine", "emit", "export", "faster_masks", "guarded", "load_engine", "lower", "open_source",
-    "plan", "publish", "set_up", "staged", "verify",
+    "plan", "publish", "record", "set_up", "staged", "verify",
 ]  # fmt: skip

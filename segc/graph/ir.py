@@ -109,6 +109,15 @@ def add_functions(model: onnx.ModelProto, graph: gs.Graph) -> None:
     model.functions.extend(dialect.function(op, graph.opset) for op in sorted(ops))
 
 
+def complete_functions(model: onnx.ModelProto) -> None:
+    """Add the reference bodies of the dialect ops that `model` uses and has no body for."""
+    known = {(function.domain, function.name) for function in model.functions}
+    ops = {node.op_type for node in model.graph.node if node.domain == dialect.DOMAIN}
+    opset = next((each.version for each in model.opset_import if each.domain in STANDARD), 0)
+    wanted = sorted(op for op in ops if (dialect.DOMAIN, op) not in known)
+    model.functions.extend(dialect.function(op, opset) for op in wanted)
+
+
 def nodes(graph: gs.Graph) -> Iterator[gs.Node]:
     """All nodes, including those of subgraphs (If, Loop, Scan)."""
     for node in graph.nodes:

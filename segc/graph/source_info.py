@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -37,6 +38,11 @@ def read(node: onnx.NodeProto) -> Origin:
     if own := {field: props[key] for key, field in _KEYS.items() if key in props}:
         return Origin(**own)
     return Origin(source_line(props.get("pkg.torch.onnx.stack_trace", "")), _scope(props))
+
+
+def origins(model: onnx.ModelProto) -> Mapping[str, Origin]:
+    """Where the node of each tensor comes from."""
+    return {name: read(node) for node in model.graph.node for name in node.output if name}
 
 
 def write(node: onnx.NodeProto, origin: Origin) -> None:

@@ -154,11 +154,12 @@ def run_cases(
     threshold: float | None,
     rounding: Callable[[Array], float | None] | None = None,
     agreement: float = 0.0,
+    see: Callable[[str, Array, Array, Array], None] | None = None,
 ) -> list[Case]:
     """Run the reference and the engine on each input, and compare.
 
     rounding: measures the logit error that rounding explains; called where less than `agreement` of the pixels are
-    equal.
+    equal. see: called with the case's name, the input, and the outputs of both.
     """
     cases = []
     for name, x in named_inputs:
@@ -167,6 +168,8 @@ def run_cases(
         if rounding is not None and case.agreement < agreement:
             case = compare(title(name, x), wanted, output, threshold, rounding=rounding(x))
         cases.append(case)
+        if see is not None:
+            see(case.name, x, wanted, output)
         error = "no logits" if case.relative_error is None else f"relative error {case.relative_error:.2e}"
         _log.info("compared %s: %s, %.4f%% of the pixels equal", case.name, error, 100 * case.agreement)
     return cases

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from segc.errors import Code, CompileError, FileError
 from segc.files.whole import write_whole
-from segc.graph import ir, libraries
+from segc.graph import ir, libraries, source_info
 from segc.graph.invariants import INVARIANTS, Invariant
 from segc.parity.difference import largest_difference
 from segc.passes.base import PassResult
@@ -104,6 +104,24 @@ class DumpIR(Silent):
 def text(graph: gs.Graph) -> str:
     """The graph as ONNX text; weights appear as inputs of their type, so that it stays readable."""
     return str(onnx.printer.to_text(ir.weightless_model(graph, limit=64)))
+
+
+def node_lines(graph: gs.Graph) -> list[str]:
+    """One line a node: what it makes, its op with attributes, what it reads, and where it comes from."""
+
+    def named(tensor: gs.Tensor) -> str:
+        if isinstance(tensor, gs.Constant):
+            return f"{np.dtype(tensor.dtype).name}{list(tensor.shape)}"
+        return str(tensor.name)
+
+    def line(node: gs.Node) -> str:
+        plain = ", ".join(f"{k}={v}" for k, v in sorted(node.attrs.items()) if isinstance(v, int | float | str | list))
+        origin = str(source_info.of(node))
+        where = "" if origin in ("", "unknown origin") else f"  # {origin}"
+        shown = f"<{plain}>" if plain else ""
+        return f"{', '.join(map(named, node.outputs))} = {node.op}{shown}({', '.join(map(named, node.inputs))}){where}"
+
+    return [line(node) for node in graph.nodes]
 
 
 @dataclass

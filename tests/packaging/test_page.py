@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,16 +16,14 @@ import pytest
 from PIL import Image as Pillow
 
 import segc
+from tests.helpers import browser as chromium
 from tests.helpers.npm import node_modules
 from tests.helpers.target_bundles import changed, rewritten
 from tests.helpers.tiny_bundles import photograph
 from tests.helpers.tiny_models import onnx_file
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(not chromium.CHROMIUM, reason="Chromium is not installed")
 
 SECONDS = 120
 MASK = "(() => { const mask = window.segc.mask(); return [mask.height, mask.width, [...mask.data]]; })()"
@@ -47,10 +44,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tool:
-        opened = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with chromium.opened() as found:
+        yield found
 
 
 @dataclass

@@ -33,6 +33,7 @@ BY_SUBJECT = {
     "pipeline": "the order of passes and what hangs on it",
     "runtime": "kernels are compared with each other and with torch",
     "packaging": "a package is right as a whole, in the browser or server that it is for",
+    "reporting": "a page is what a browser makes of it",
     "serving": "what a server does shows in its answers",
     "support_matrix": "cells, jobs and page are one run",
     "validation": "areas, labels and whole evaluations are compared with mmseg's",

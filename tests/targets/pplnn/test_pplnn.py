@@ -65,7 +65,7 @@ def test_a_file_in_the_measured_region(tmp_path: Path, device: str) -> None:
     assert bundle.report["status"].startswith("emitted, not run: the module pyppl.nn is not installed")
     assert bundle.report["parity"]["ran"] == "the legalized graph in ONNX Runtime"
     engine = {name for name in bundle.manifest.files if not name.startswith("cpp/")}
-    assert engine == {"model.onnx", "pplnn.json", "README.md", "report.json"}
+    assert engine == {"model.onnx", "pplnn.json", "README.md", "evidence.json", "report.json"}
 
 
 def test_unknown_sizes_keep_their_names(tmp_path: Path) -> None:
