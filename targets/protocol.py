@@ -136,6 +136,27 @@ class Package:
 
 
 @dataclass(frozen=True)
+class LayerTime:
+    """What one layer of a runtime takes. of: names of nodes or tensors of the emitted graph that it computes."""
+
+    name: str
+    op: str
+    of: tuple[str, ...]
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Layers in running order, and a sentence that says how their time was measured."""
+
+    layers: tuple[LayerTime, ...]
+    method: str
+
+
+Profile = Callable[[Path, Mapping[str, Any], int, Mapping[str, np.ndarray], int], LayerTimes]
+
+
+@dataclass(frozen=True)
 class Runtime:
     """How the engines of one target are loaded and run: all that running a bundle needs to know of the target.
 
@@ -150,6 +171,7 @@ class Runtime:
     configure(runtime, options): the runtime as the user's options of the target want it, e.g. with another package.
     options: a dataclass of what `load` reads from a bundle, in the types of segc.bundle.typed; a bundle with others is
     refused before the runtime sees them. None: any.
+    profile(directory, options, threads, inputs, runs): times of layers on inputs by name. None: not offered.
     """
 
     load: Callable[[Path, Mapping[str, Any], int], Session]
@@ -160,3 +182,4 @@ class Runtime:
     load_for: Callable[[Path, Mapping[str, Any], int, int], Session] | None = None
     configure: Callable[[Runtime, Mapping[str, str]], Runtime] = lambda runtime, _: runtime
     options: type | None = None
+    profile: Profile | None = None

@@ -1,4 +1,4 @@
-"""Write docs/schemas: the JSON Schemas of segc.json and report.json, from the dataclasses that read the files.
+"""Write docs/schemas: the JSON Schemas of the JSON files of a bundle, from the dataclasses that read the files.
 
     PYTHONPATH=. python tools/schemas.py
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from segc.bundle.canonical_json import canonical
+from segc.bundle.evidence import Evidence
 from segc.bundle.manifest import FORMAT, Manifest
 from segc.bundle.report import Report
 from segc.bundle.typed import LARGEST, Matching, Within, members
@@ -79,11 +80,20 @@ def report_schema() -> dict[str, Any]:
     return {"$schema": DIALECT, "title": "report.json", **schema(Report)}
 
 
-SCHEMAS = {"segc.schema.json": manifest_schema, "report.schema.json": report_schema}
+def evidence_schema() -> dict[str, Any]:
+    """Of evidence.json."""
+    return {"$schema": DIALECT, "title": "evidence.json", **schema(Evidence)}
+
+
+SCHEMAS = {
+    "segc.schema.json": manifest_schema,
+    "report.schema.json": report_schema,
+    "evidence.schema.json": evidence_schema,
+}
 
 
 def main() -> None:
-    """Write both."""
+    """Write all."""
     FOLDER.mkdir(exist_ok=True)
     for name, make in SCHEMAS.items():
         (FOLDER / name).write_bytes(canonical(make()))

@@ -67,13 +67,24 @@ class PassText:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeOrigin:
+    """A node of the engine's graph, the first tensor that it writes, and the line and module that it comes from."""
+
+    name: str
+    tensor: str
+    line: str
+    module: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All of evidence.json. layers_note: why there are no layers, or what was compared."""
+    """All of evidence.json. layers_note: why there are no layers, or what was compared. nodes: in running order."""
 
     pictures: tuple[CasePictures, ...] = ()
     layers: tuple[Layer, ...] = ()
     layers_note: str = ""
     passes: tuple[PassText, ...] = ()
+    nodes: tuple[NodeOrigin, ...] = ()
 
 
 def read_evidence(bundle: Path) -> Evidence:

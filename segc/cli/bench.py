@@ -11,6 +11,10 @@ from segc.cli import arguments, console
 
 if TYPE_CHECKING:
     from segc.commands.bench import BenchResult
+    from segc.runtime.layer_times import EngineProfile
+
+
+_SHOWN = 20  # modules, and layers
 
 
 def add_parser(commands: Any) -> None:
@@ -45,6 +49,10 @@ def add_parser(commands: Any) -> None:
         "--pause", type=arguments.number("--pause", ranges.PAUSE), default=0.0, metavar="S",
         help="seconds to wait before each turn, for processors that slow down when they are hot (default 0)",
     )  # fmt: skip
+    p.add_argument(
+        "--profile", action="store_true",
+        help="measure each layer too, with the module of the model that it comes from (ONNX Runtime, OpenVINO, ncnn)",
+    )  # fmt: skip
     arguments.add_common(p)
 
 
@@ -56,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     with console.steps(quiet=args.json) as progress:
         results = bench(
             args.bundles, runs=args.runs, shape=shape, threads=args.threads, batch=args.batch, streams=args.streams,
-            warm_up=args.warm_up, pause=args.pause, progress=progress,
+            warm_up=args.warm_up, pause=args.pause, profile=args.profile, progress=progress,
         )  # fmt: skip
     if args.json:
         print(json.dumps([r.to_json() for r in results], indent=2))
@@ -83,7 +91,28 @@ def main(args: argparse.Namespace) -> int:
     threads = args.threads or "as many as the runtime chooses"
     at_once = f"; {args.streams} callers at once for images/s" if args.streams is not None else ""
     print(f"threads: {threads}{at_once}; processor: {results[0].processor}")
+    for result in results:
+        if result.profile is not None:
+            _print_profile(result.bundle, result.profile)
     return 0
+
+
+def _print_profile(bundle: str, profile: EngineProfile) -> None:
+    """The modules and the layers that take longest."""
+    print(f"{bundle}: {profile.method} All layers together: {profile.total_ms:.2f} ms")
+    modules: dict[str, float] = {}
+    for layer in profile.layers:
+        modules[layer.module or "-"] = modules.get(layer.module or "-", 0.0) + layer.ms
+    total = profile.total_ms or 1.0
+    slowest = sorted(modules.items(), key=lambda row: -row[1])[:_SHOWN]
+    console.table(("module", "ms", "share"), [[name, f"{ms:.3f}", f"{ms / total:.1%}"] for name, ms in slowest])
+    layers = sorted(profile.layers, key=lambda layer: -layer.ms)[:_SHOWN]
+    console.table(
+        ("layer", "op", "ms", "share", "from"),
+        [[each.name, each.op, f"{each.ms:.3f}", f"{each.ms / total:.1%}", each.origin or "-"] for each in layers],
+    )
+    if len(profile.layers) > _SHOWN:
+        print(f"... and {len(profile.layers) - _SHOWN} more; --json has all")
 
 
 def _figures(result: BenchResult, first: float) -> list[str]:

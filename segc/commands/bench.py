@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from segc import ranges
 from segc.errors import Code, CompileError
 from segc.isolation.supervisor import Child, ChildEnded
 from segc.parity.sample_inputs import noise
+from segc.runtime.layer_times import EngineProfile
 from segc.runtime.processor import describe
 from segc.suggestions import checked_keywords
 
@@ -27,7 +28,8 @@ class BenchResult:
     """Milliseconds per call of the engine on one input, and the peak resident memory of its process in MB.
 
     q1_ms, q3_ms: quartiles, between which half of the calls lie. threads: asked of the runtime, 0 where it chooses.
-    images_per_second: of `streams` callers at once, or None if they were not asked for. processor: name, cores and
+    images_per_second: of `streams` callers at once, or None if they were not asked for. profile: of layers, likewise.
+    processor: name, cores and
     instruction sets.
     """
 
@@ -45,6 +47,7 @@ class BenchResult:
     processor: str
     streams: int | None = None
     images_per_second: float | None = None
+    profile: EngineProfile | None = None
 
     @property
     def noise(self) -> float:
@@ -53,7 +56,8 @@ class BenchResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "shape": list(self.shape)}
+        plain = {**asdict(self), "shape": list(self.shape)}
+        return plain if self.profile is not None else {k: v for k, v in plain.items() if k != "profile"}
 
 
 @checked_keywords
@@ -67,6 +71,7 @@ def bench(
     streams: int | None = None,
     warm_up: int = 2,
     pause: float = 0.0,
+    profile: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[BenchResult]:
     """Measure `runs` calls of each bundle, in turns, so that other load affects all bundles equally.
@@ -75,8 +80,8 @@ def bench(
 
     shape: (H, W) for dynamic bundles. batch: images of a call, by default those of the engine, or one. streams: measure
     the throughput too, of so many callers at once. warm_up: calls that do not count. pause: seconds before each turn,
-    for processors that slow down when they are hot. Raises what `segc.load` raises, or CompileError when a process
-    dies.
+    for processors that slow down when they are hot. profile: measure each layer too, last.
+    Raises what `segc.load` raises, UsageError for a runtime that has no profile, or CompileError when a process dies.
     """
     ranges.TURNS.require("--warm-up", warm_up)
     ranges.PAUSE.require("--pause", pause)
@@ -103,13 +108,22 @@ def bench(
                     measured.append(seconds * 1e3)
         peaks = [worker.ask("peak") for worker in workers]  # before engines for several callers take memory too
         rates = [_rate(worker, streams, runs, progress) for worker in workers]
-        return [
+        found = [
             worker.result(measured, peak, streams, rate)
             for worker, measured, peak, rate in zip(workers, times, peaks, rates, strict=True)
         ]
+        if not profile:
+            return found
+        return [replace(one, profile=_profile(w, runs, progress)) for one, w in zip(found, workers, strict=True)]
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _profile(worker: _Worker, runs: int, progress: Callable[[str], None]) -> EngineProfile:
+    progress(f"{worker.bundle}: profiling")
+    made: EngineProfile = worker.ask(Layers(runs))
+    return made
 
 
 def _rate(worker: _Worker, streams: int | None, runs: int, progress: Callable[[str], None]) -> float | None:
@@ -171,10 +185,18 @@ class Together:
     runs: int
 
 
+@dataclass(frozen=True)
+class Layers:
+    """A question to the child: the time of each layer, medians of so many runs."""
+
+    runs: int
+
+
 def handler() -> Callable[[Any], object]:
     """See segc.isolation.child. Loads a bundle, then answers "run" with seconds and "peak" with MB."""
     from segc.isolation.memory import peak_memory_mb
     from segc.runtime.engine import Engine, load
+    from segc.runtime.layer_times import measured
     from segc.targets import registry
 
     loaded: list[tuple[Load, Engine, np.ndarray]] = []
@@ -211,7 +233,9 @@ def handler() -> Callable[[Any], object]:
             return peak_memory_mb()
         if isinstance(question, Together):
             return together(question)
-        _, engine, x = loaded[0]
+        asked, engine, x = loaded[0]
+        if isinstance(question, Layers):
+            return measured(Path(asked.bundle), engine.manifest, x, asked.threads, question.runs)
         begin = time.perf_counter()
         engine.run(x)
         return time.perf_counter() - begin

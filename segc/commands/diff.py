@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segc import ranges
-from segc.comparing import graph_text, masks, tensors
+from segc.comparing import graph_text, masks, matching, tensors
 from segc.comparing.masks import CaseDiff
 from segc.comparing.side import Side, is_closed, open_side
 from segc.comparing.tensors import TensorDiff
@@ -126,7 +126,7 @@ def _graphs(
     if a.model is None or b.model is None:
         return [], {}, "", [f"{name} keeps no graph: compile it with --keep-onnx to compare inside" for name in lacking]
     progress("comparing inner tensors")
-    pairs = tensors.matched(a.model, b.model)
+    pairs = matching.matched(a.model, b.model)
     ops = graph_text.op_counts(a.model, b.model)
     text = graph_text.difference(a.model, b.model, (a.name, b.name), pairs)
     if a.takes != b.takes:

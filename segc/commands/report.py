@@ -60,12 +60,11 @@ def _profiles(path: Path) -> list[dict[str, Any]]:
     value = _read(path)
     kinds = {"sha256": str, "engine": str, "method": str, "total_ms": float, "layers": list}
     inner = {"name": str, "op": str, "origin": str, "module": str, "ms": float}
-    good = isinstance(value, list) and all(
-        _has(one, kinds) and all(_has(layer, inner) for layer in one["layers"]) for one in value
-    )
+    found: list[Any] = [one.get("profile") for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    good = found and all(_has(one, kinds) and all(_has(layer, inner) for layer in one["layers"]) for one in found)
     if not good:
         raise _unusable(path, "segc bench --profile --json", "it has no list of profiles with times of layers")
-    return list(value)
+    return found
 
 
 def _scores(path: Path) -> dict[str, Any]:

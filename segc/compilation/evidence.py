@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
-from segc.bundle.evidence import CasePictures, Evidence, Layer, Panel, PassText
+from segc.bundle.evidence import CasePictures, Evidence, Layer, NodeOrigin, Panel, PassText
 from segc.compilation import layer_errors
+from segc.graph import source_info
 from segc.parity.metrics import mask_of
 from segc.pipeline.hooks import Silent, node_lines
 
@@ -117,8 +118,15 @@ class Recorder:
             with loaded.planned.setup.journal.step("report"):
                 layers, note = layer_errors.after(loaded, self._before)
         return Evidence(
-            pictures=tuple(self._pictures), layers=layers, layers_note=note, passes=tuple(self.changes.texts)
-        )
+            pictures=tuple(self._pictures), layers=layers, layers_note=note, passes=tuple(self.changes.texts),
+            nodes=tuple(map(_node, loaded.planned.graph.nodes)),
+        )  # fmt: skip
+
+
+def _node(node: gs.Node) -> NodeOrigin:
+    origin = source_info.of(node)
+    tensor = next((each.name for each in node.outputs if each.name), "")
+    return NodeOrigin(name=node.name or "", tensor=tensor, line=origin.source, module=origin.scope)
 
 
 def record(exported: Exported) -> None:

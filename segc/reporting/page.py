@@ -26,7 +26,7 @@ def render(
 ) -> bytes:
     """The page about these bundles, as columns in this order.
 
-    profiles: entries of `segc bench --profile --json`. scores: contents of val.json. Raises BundleError, FileError.
+    profiles: those in `segc bench --profile --json`. scores: contents of val.json. Raises BundleError, FileError.
     """
     style, script = _part("report.css"), _part("report.js")
     made = _template().render(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import segc
+from segc import targets
 from segc.commands.bench import BenchResult
 from segc.errors import Code, UsageError
+from segc.hybrid.options import Partitioning
+from segc.runtime.layer_times import measured
 from segc.runtime.processor import describe
+from segc.targets import registry
+from segc.targets.openvino.target import OPENVINO
 from tests.helpers import tiny_bundles
 from tests.helpers.calls import segc as command_line
+from tests.helpers.tiny_models import onnx_file, source
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +80,57 @@ def test_a_processor_is_described_as_its_system_does(tmp_path: Path) -> None:
 def test_noise_is_a_share_of_the_median() -> None:
     made = BenchResult("b", "e", (1,), 4, 10.0, 9.0, 12.0, 13.0, 1.0, 1.0, 0, "p")
     assert made.noise == 0.15
+
+
+NET = """g (float[1,3,16,24] x) => (float[1,4,16,24] y)
+    <float[4,3,1,1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3},
+     float[4,4,1,1] v = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}> {
+    a = Conv(x, w)  b = Relu(a)  c = HardSigmoid(b)  y = Conv(c, v) }"""
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino", "ncnn"])
+def test_layers_are_measured_and_named_by_the_model(tmp_path: Path, target: str) -> None:
+    pytest.importorskip(target)
+    path = segc.compile(_traced(tmp_path), target=target, out=tmp_path / "b").path
+    (found,) = segc.bench([path], runs=2, warm_up=0, profile=True)
+    profile = found.profile
+    assert profile is not None
+    convolutions = [each for each in profile.layers if each.op in ("Conv", "FusedConv", "Convolution")]
+    assert [each.module for each in convolutions] in (["module", "module.head"], ["module.conv", "module.head"])
+    assert all("net.py:" in each.origin and each.ms >= 0 for each in convolutions)
+    assert profile.total_ms == pytest.approx(sum(each.ms for each in profile.layers))
+    assert profile.sha256 == segc.load(path).manifest.to_json()["sha256"]
+    assert found.to_json()["profile"]["layers"][0].keys() == {"name", "op", "origin", "module", "ms"}
+
+
+def _traced(folder: Path) -> Path:
+    pytest.importorskip("torch")
+    return source(folder)
+
+
+def test_segments_are_measured_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    without = dataclasses.replace(OPENVINO, ops={op: row for op, row in OPENVINO.ops.items() if op != "HardSigmoid"})
+    monkeypatch.setattr(targets, "get", lambda name: without if name == "openvino" else registry.get(name))
+    path = segc.compile(
+        onnx_file(tmp_path, NET), target="openvino", out=tmp_path / "b", partitioning=Partitioning(work_per_byte=0)
+    ).path
+    (found,) = segc.bench([path], runs=1, warm_up=0, profile=True)
+    assert found.profile is not None
+    ops = [each.op for each in found.profile.layers]
+    assert "HardSigmoid" in ops and len(ops) >= 3
+    assert "OpenVINO" in found.profile.method and "ONNX Runtime" in found.profile.method
+
+
+def test_a_runtime_without_a_profile_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = registry.runtime("onnxruntime")
+    monkeypatch.setattr(targets, "runtime", lambda name: dataclasses.replace(plain, profile=None))
+    with pytest.raises(UsageError) as raised:
+        measured(bundle, segc.load(bundle).manifest, np.zeros((1, 3, 8, 8), np.float32), 1, 1)
+    assert raised.value.code is Code.UNSUPPORTED_BY_TARGET
+
+
+def test_the_command_shows_the_slowest(bundle: Path) -> None:
+    shown = command_line("bench", bundle, "--runs", "1", "--shape", "8x8", "--profile")
+    assert shown.code == 0, shown.err
+    assert "All layers together: " in shown.out and "layer\top\tms\tshare\tfrom" in shown.out

@@ -35,7 +35,15 @@ def test_the_command_prints_the_path(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "{}", "[1]", json.dumps([{**PROFILE, "total_ms": "1"}]), json.dumps([{**PROFILE, "layers": [{}]}])],
+    [
+        "{",
+        "{}",
+        "[1]",
+        "[]",
+        json.dumps([PROFILE]),
+        json.dumps([{"profile": {**PROFILE, "total_ms": "1"}}]),
+        json.dumps([{"profile": {**PROFILE, "layers": [{}]}}]),
+    ],
 )
 def test_other_files_are_no_profiles(bundle: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "p.json").write_text(content)

@@ -86,7 +86,7 @@ def shown(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
     """The page of both, with a profile and scores."""
     folder = tmp_path_factory.mktemp("page")
     digest = read_bundle(bundles[0]).to_json()["sha256"]
-    (folder / "profile.json").write_text(json.dumps([{**PROFILE, "sha256": digest}]))
+    (folder / "profile.json").write_text(json.dumps([{"profile": {**PROFILE, "sha256": digest}}]))
     (folder / "val.json").write_text(json.dumps(SCORES))
     made = segc.report(
         bundles, profile=[folder / "profile.json"], scores=[folder / "val.json"], out=folder / "report.html"
