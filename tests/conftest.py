@@ -5,6 +5,7 @@ pytest-xdist hands out whole files in the order of the tests: what takes longest
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -24,7 +25,8 @@ hypothesis.settings.load_profile("busy machines")
 
 
 def pytest_configure() -> None:
-    """Heed interrupts, which tests raise: a shell starts its background jobs with SIGINT ignored."""
+    """Keep no traces, and heed interrupts, which tests raise: shells start background jobs with SIGINT ignored."""
+    os.environ["SEGC_CACHE"] = ""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

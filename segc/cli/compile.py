@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segc.cli import arguments, console
 from segc.cli import compile_options as options
+from segc.traces import watch
 
 if TYPE_CHECKING:
     from segc.bundle.manifest import Manifest
@@ -35,6 +36,9 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--no-verify", action="store_true", help="skip the parity gate")
     p.add_argument("--keep-onnx", action="store_true", help="store the final graph as final.onnx in the bundle")
     p.add_argument("--dump-ir", metavar="DIR", help="write the graph as text after each pass that changed it")
+    p.add_argument(
+        "--no-cache", action="store_true", help="trace anew, and keep no trace (segc doctor shows what is kept)"
+    )
     p.add_argument("--check", action="store_true", help="check graph and numbers after each pass (slow)")
     p.add_argument(
         "--allow-file-difference", action="store_true",
@@ -47,6 +51,7 @@ def main(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(name.strip() for name in args.target.split(",")))
     with console.steps(quiet=args.json) as progress:
         progress("starting")
+        keep = not args.no_cache and watch.begin() is not None
         arguments.prepare_libraries(args.source)
         from segc.commands.compile import compile_request
         from segc.commands.compile_targets import compile_targets
@@ -56,9 +61,9 @@ def main(args: argparse.Namespace) -> int:
             dump_ir=args.dump_ir, check=args.check, allow_file_difference=args.allow_file_difference,
         )  # fmt: skip
         if len(names) > 1:
-            attempts = compile_targets(request, names, progress=progress)
+            attempts = compile_targets(request, names, cache=keep, progress=progress)
         else:
-            bundle = compile_request(request, progress)
+            bundle = compile_request(request, progress, keep=keep)
     if len(names) > 1:
         return _print_attempts(attempts, as_json=args.json)
     if args.json:

@@ -17,6 +17,7 @@ def add_parser(commands: Any) -> None:
     p: argparse.ArgumentParser = commands.add_parser(
         "doctor", help="show which targets and sources work on this machine"
     )
+    p.add_argument("--clear-cache", action="store_true", help="delete the traces that segc compile keeps")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -24,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
     """Try every target and source, and print the findings. The exit code is 0 whatever they are."""
     from segc.commands.doctor import doctor
 
-    found = doctor()
+    found = doctor(clear_cache=args.clear_cache)
     if args.json:
         content = {"segc": __version__, "python": platform.python_version(), "findings": [asdict(f) for f in found]}
         print(json.dumps(content, indent=2))

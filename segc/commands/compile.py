@@ -19,6 +19,7 @@ from segc.frontend.given import Given
 from segc.hybrid.options import Partitioning
 from segc.suggestions import checked_keywords
 from segc.targets.protocol import ShapeRange
+from segc.traces.use import kept_traces
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,21 @@ class Bundle:
 
 
 def compile_request(
-    request: Request, progress: Progress = lambda _: None, cache: CompileCache | None = None
-) -> Bundle:  # fmt: skip
-    """`compile` for a Request. Compiles that share a `cache` open, trace and run their source once."""
+    request: Request, progress: Progress = lambda _: None, cache: CompileCache | None = None, *, keep: bool = False
+) -> Bundle:
+    """`compile` for a Request. Compiles that share a `cache` open, trace and run their source once.
+
+    keep: use traces that are kept on disk, and keep this one.
+    """
     if request.precision == auto_precision.PRECISION:
         shared = cache or CompileCache()
         out = destination(request)
         report = auto_precision.compile_fastest(
-            request, out, lambda one: compile_request(one, progress, shared), progress
+            request, out, lambda one: compile_request(one, progress, shared, keep=keep), progress
         )
         return Bundle(out.resolve(), read_bundle(out), report)
     setup = steps.set_up(request, steps.Journal(progress, cache))
-    with naming_bisect(request), steps.guarded(setup), steps.staged(setup) as staging:
+    with naming_bisect(request), kept_traces(setup, keep), steps.guarded(setup), steps.staged(setup) as staging:
         opened = steps.open_source(setup)
         exported = steps.export(opened)
         steps.record(exported)
@@ -103,6 +107,7 @@ def compile(
     calibration_labels: str | Path | None = None,
     max_drop: float | None = None,
     state: str | Path | None = None,
+    cache: bool = False,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """Compile a source for a target, and publish the bundle after its engine was compared with PyTorch.
@@ -136,7 +141,8 @@ def compile(
     one a line or JSON. threshold: of a head with one channel. output_name: of a model with several outputs.
     output_values: what it holds, where segc finds out something else. dequantize: compute a quantized ONNX file in
     float32. trust_remote_code: run the Python code in the folder of a transformers model.
-    progress: called with a sentence before each step.
+    cache: use the trace of an earlier run where nothing that it was made from has changed, and keep this one; for
+    processes that have not imported torch yet. progress: called with a sentence before each step.
     Raises SegcError; then nothing is published. docs/bundle.md describes the bundle.
     """
     request = Request(
@@ -155,4 +161,4 @@ def compile(
             dequantize=dequantize, trust_remote_code=trust_remote_code,
         ),
     )  # fmt: skip
-    return compile_request(request, progress)
+    return compile_request(request, progress, keep=cache)

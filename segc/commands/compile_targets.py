@@ -29,32 +29,36 @@ class Attempt:
 
 
 def compile_targets(
-    request: Request, targets: Sequence[str], *, progress: Progress = lambda _: None
-) -> list[Attempt]:  # fmt: skip
+    request: Request, targets: Sequence[str], *, cache: bool = False, progress: Progress = lambda _: None
+) -> list[Attempt]:
     """Compile the source of `request` for each of the targets, in this order. A target that refuses stops no other.
 
     request: its own target is ignored. Its options go to the targets that have them, its `out` is the start of the
-    folders' names: OUT-TARGET. progress: called with a sentence before each step.
+    folders' names: OUT-TARGET. cache: as for `compile`. progress: called with a sentence before each step.
     Raises SegcError if nothing can be compiled for any target: the source cannot be opened, a target or an option is
     unknown, or no target is named.
     """
     requests = _requests(request, targets)
-    cache = CompileCache()
+    shared = CompileCache()
     progress("opening the source")
     if is_onnx(request.source):
         with guarded_libraries(request.source, request.memory_limit, request.time_limit):
-            open_shared(request, cache)
-    else:
-        open_shared(request, cache)
+            open_shared(request, shared)
+    elif not cache:  # otherwise a kept trace may make it needless
+        open_shared(request, shared)
     attempts = []
     for each in requests:
         try:
-            bundle = compile_request(each, lambda text, name=each.target: progress(f"{name}: {text}"), cache)  # type: ignore[misc]
+            bundle = compile_request(each, _naming(each.target, progress), shared, keep=cache)
             attempts.append(Attempt(each.target, bundle, None))
         except SegcError as error:
             attempts.append(Attempt(each.target, None, error))
         gc.collect()  # a graph has reference cycles, which keep all weights in memory
     return attempts
+
+
+def _naming(target: str, progress: Progress) -> Progress:
+    return lambda text: progress(f"{target}: {text}")
 
 
 def _requests(request: Request, names: Sequence[str]) -> list[Request]:

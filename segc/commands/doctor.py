@@ -20,9 +20,26 @@ class Finding:
     so: str = ""
 
 
-def doctor() -> list[Finding]:
-    """Try every target, source and library. Cost: each installed runtime is imported."""
-    return [*(_targets() if _source(*_COMPILER).works else _runtimes()), *_sources(), _masks(), _opencv()]
+def doctor(*, clear_cache: bool = False) -> list[Finding]:
+    """Try every target, source and library. Cost: each installed runtime is imported.
+
+    clear_cache: delete the kept traces.
+    """
+    found = [*(_targets() if _source(*_COMPILER).works else _runtimes()), *_sources(), _masks(), _opencv()]
+    return [*found, _traces(clear_cache)]
+
+
+def _traces(clear: bool) -> Finding:
+    """The traces that compiles keep."""
+    from segc.traces import folder
+
+    kept = folder.clear() if clear else folder.kept()
+    if kept.path is None:
+        return Finding("kept traces", True, f"none are kept: {folder.VARIABLE} is empty")
+    said = f"{kept.entries} of {kept.bytes / (1 << 20):.0f} MiB in {kept.path}"
+    if kept.why:
+        return Finding("kept traces", False, f"{said}: {kept.why}", f"chmod 700 '{kept.path}', or delete it")
+    return Finding("kept traces", True, f"deleted {said}" if clear else f"{said}; --clear-cache deletes them")
 
 
 _COMPILER = "source .onnx", ("onnx", "onnx-graphsurgeon", "networkx", "onnxruntime"), install("compiler")

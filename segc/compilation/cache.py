@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segc.frontend.model import OwnMask, Source
+from segc.frontend.remembered import kind_of
 
 if TYPE_CHECKING:
     from segc.compilation.measured_passes import Errors
-    from segc.frontend.trace import Traced
+    from segc.frontend.traced import Traced
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,13 @@ class CompileCache:
         """The opened source."""
         source: Source = self._get(("source", key), make)
         return source
+
+    def grown(self, source: Source, make: Callable[[], Source]) -> Source:
+        """The source with logits at the size of its input; it is as cheap as the source itself."""
+        return make()
+
+    def described(self, module: Any) -> None:
+        """Told the module that was traced."""
 
     def traced(self, key: Hashable, make: Callable[[], Traced]) -> Traced:
         """A copy of the traced model: the import into the IR consumes it."""
@@ -52,7 +60,7 @@ class CompileCache:
     def reference(self, source: Source, run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         """The function `run` of the source, with its outputs cached by the content of the input."""
         kind = (
-            type(source.module).__name__,
+            kind_of(source.module),
             source.info.random_seed,
         )  # logits may be resized to the input's size, for masks, or not
 

@@ -6,8 +6,9 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segc import targets
 from segc.compilation import manifest_builder, measured_passes, randomness
@@ -15,6 +16,7 @@ from segc.compilation.request import Request, open_fitting, with_output
 from segc.compilation.setup import Setup, settled
 from segc.errors import Code, CompileError, LegalityError, ShapeError, SourceError, UsageError
 from segc.frontend.model import ModelInfo, Source, with_found
+from segc.frontend.remembered import kind_of, real_module
 from segc.graph import invariants, ir, libraries
 from segc.graph.sizes import require_fitting, require_memory
 from segc.hybrid.plan import Plan
@@ -33,6 +35,8 @@ from segc.pipeline.pipeline import Hook, Pipeline, PipelineError
 if TYPE_CHECKING:
     import onnx
     import onnx_graphsurgeon as gs
+
+    from segc.frontend.traced import Traced
 
 HOST = "onnxruntime"  # the target that runs the nodes that another target refuses
 Masks = Literal["graph", "host"]
@@ -94,9 +98,7 @@ def open_source(setup: Setup) -> Opened:
         source = open_fitting(setup.request, journal.cache, journal.notes)
     request = with_output(setup.request, setup.target, source.info, journal.notes)
     if request.output == "mask" and source.info.direct:
-        from segc.frontend.logits_model import grown
-
-        source = grown(source)
+        source = journal.cache.grown(source, partial(_grown, source))
     sides = (None, None) if request.dynamic else request.shape or source.info.shape
     image = (source.info.batch, source.info.in_channels, *sides)
     source, note = randomness.settle(source, request.freeze_random, image)
@@ -220,24 +222,39 @@ def _exported(opened: Opened) -> tuple[onnx.ModelProto, ModelInfo]:
                 f" compared with the file at opset {NEWEST}"
             )
         return at_most(at_opset(source.onnx_model), opset), source.info
-    from segc.frontend.logits_model import PlainLogits
-    from segc.frontend.trace import dynamic_limits, trace
-
     module, info, journal = source.module, source.info, opened.setup.journal
     assert module is not None
     full = (1, info.in_channels, *opened.shape)
     if dynamic:
-        divisor, minimum = journal.cache.limits(lambda: dynamic_limits(module, info.in_channels))
+        divisor, minimum = journal.cache.limits(partial(_limits, module, info.in_channels))
         info = replace(info, divisor=divisor, minimum=minimum)
     traced = journal.cache.traced(
-        (type(module), info.random_seed, full, dynamic, opset),
-        lambda: trace(module, full, opset=opset, dynamic=dynamic),
+        (kind_of(module), info.random_seed, full, dynamic, opset), partial(_traced, module, full, opset, dynamic)
     )
+    journal.cache.described(module)
     journal.notes.add(*traced.notes)
-    if isinstance(module, PlainLogits):
-        journal.notes.add(*module.found.notes)
-        info = with_found(info, module.found.threshold, shifted=module.found.shifted)
+    if (found := getattr(module, "found", None)) is not None:  # of PlainLogits
+        journal.notes.add(*found.notes)
+        info = with_found(info, found.threshold, shifted=found.shifted)
     return traced.model, replace(info, rewrites=traced.rewrites)
+
+
+def _grown(source: Source) -> Source:
+    from segc.frontend.logits_model import grown
+
+    return grown(source)
+
+
+def _limits(module: Any, channels: int) -> tuple[int, tuple[int, int]]:
+    from segc.frontend.trace import dynamic_limits
+
+    return dynamic_limits(real_module(module), channels)
+
+
+def _traced(module: Any, full: tuple[int, int, int, int], opset: int, dynamic: bool) -> Traced:
+    from segc.frontend.trace import trace
+
+    return trace(real_module(module), full, opset=opset, dynamic=dynamic)
 
 
 def _run_pipeline(

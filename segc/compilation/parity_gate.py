@@ -13,6 +13,7 @@ from segc.compilation import calibration, manifest_builder, mask_placement, shap
 from segc.compilation.request import Request
 from segc.errors import Code
 from segc.frontend.model import ModelInfo
+from segc.frontend.remembered import real_module
 from segc.parity import metrics, sample_inputs
 from segc.parity.limits import Limits
 from segc.runtime.guard import runtime_errors
@@ -66,7 +67,7 @@ def floor(
     from segc.parity.noise_floor import own_error
 
     x = input_of(missed, graph, source.info, request, bounds)
-    own = own_error(source.module, x)
+    own = own_error(real_module(source.module), x)
     if own is None or not own >= (missed.relative_error or 0.0) / 2:
         return []
     return [f"{missed.name}: PyTorch in float32 itself differs from float64 by {own:.2e}: no engine can be closer"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import NoReturn
 
@@ -17,6 +17,7 @@ from segc.errors import Code, CompileError, ShapeError, SourceError
 from segc.frontend.quiet import quiet
 from segc.frontend.rewrites import table
 from segc.frontend.torch_tail import NotLogitsError
+from segc.frontend.traced import Traced
 
 _log = logging.getLogger(__name__)
 
@@ -24,15 +25,6 @@ INPUT, OUTPUT = "input", "logits"
 ONE_BY_ONE = "the model's batch cannot be dynamic: the engine takes one image, and larger batches run in parts"
 
 Shape = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A traced model: input 'input' float32 (N, C, H, W), output 'logits'. notes: for the user, in full sentences."""
-
-    model: onnx.ModelProto
-    rewrites: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 def trace(module: nn.Module, shape: Shape, *, opset: int, dynamic: bool = False) -> Traced:

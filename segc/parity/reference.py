@@ -8,6 +8,7 @@ import numpy as np
 
 from segc.frontend.model import Source
 from segc.frontend.quiet import quiet
+from segc.frontend.remembered import RememberedModule
 from segc.isolation import native
 from segc.parity import kept_reference
 from segc.parity.kept_reference import session_of
@@ -15,6 +16,8 @@ from segc.parity.kept_reference import session_of
 
 def reference_of(source: Source) -> Callable[[np.ndarray], np.ndarray]:
     """A function from float32 (N, C, H, W) to the logits of the unmodified source: no rewrites, no passes."""
+    if isinstance(source.module, RememberedModule):
+        return source.module.run
     return _torch(source) if source.module is not None else _onnx(source)
 
 

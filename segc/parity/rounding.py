@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segc.frontend.model import Source
+from segc.frontend.remembered import real_module
 from segc.isolation import native
 from segc.parity import kept_reference, sample_inputs
 from segc.parity.difference import largest_difference
@@ -46,7 +47,7 @@ def _of_torch(source: Source, x: np.ndarray, largest: float) -> float | None:
     from segc.parity.noise_floor import own_error
 
     assert source.module is not None
-    relative = own_error(source.module, x)
+    relative = own_error(real_module(source.module), x)
     return None if relative is None else relative * (largest or 1.0)
 
 

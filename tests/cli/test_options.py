@@ -27,7 +27,7 @@ OF_TARGETS = {"set": "options"} | {option.name: "options" for _, option in FLAGS
 # what the command line spells in another way than the function
 RENAMED: dict[str, dict[str, str]] = {
     "compile": {
-        "no_verify": "verify", "no_hybrid": "hybrid", "min_segment": "partitioning",
+        "no_verify": "verify", "no_cache": "cache", "no_hybrid": "hybrid", "min_segment": "partitioning",
         "skip_transform": "skip_transforms", **OF_TARGETS,
     },
     "bisect": {
