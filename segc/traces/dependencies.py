@@ -15,7 +15,7 @@ from typing import Any
 from segc import __version__
 from segc.bundle.canonical_json import sha256_of
 from segc.runtime.processor import describe
-from segc.traces.watch import Watch, kind_of, top_of, unknown_natives
+from segc.traces.watch import Watch, kind_of, top_of
 
 _SETTLED = 2.0  # seconds: a file that changes again so soon after may keep its times
 _SYSTEM = ("/dev/", "/proc/", "/sys/")  # the state of the machine; the processor is told apart
@@ -55,8 +55,8 @@ def of(watch: Watch, given: Iterable[str]) -> Dependencies | str:
     """Everything that was seen, or why it cannot be told. given: files that are read for certain."""
     if watch.reasons:
         return watch.reasons[0]
-    if unknown := unknown_natives():
-        return f"native code of {', '.join(unknown[:3])} may read files unseen"
+    if watch.natives:
+        return f"native code of {', '.join(sorted(watch.natives)[:3])} may read files unseen"
     read = {
         path for path in watch.read
         if path not in watch.excused and not watch.is_temporary(path) and not path.startswith(_SYSTEM)

@@ -24,10 +24,10 @@ _FOREIGN = {
 # top folders of compiled modules that read no files but those that Python opens for them, or that `_READERS` names
 _KNOWN = {
     "PIL", "_cffi_backend", "cffi", "charset_normalizer", "contourpy", "cv2", "frozenlist", "functorch", "google",
-    "kiwisolver", "lxml", "markupsafe", "matplotlib", "ml_dtypes", "mmcv", "multidict", "numpy", "onnx", "onnxruntime",
-    "optree", "pandas", "propcache", "psutil", "pycocotools", "pydantic_core", "regex", "rpds", "safetensors", "scipy",
-    "shapely", "simplejson", "sklearn", "tokenizers", "torch", "torchgen", "torchvision", "ujson", "wcwidth", "wrapt",
-    "xxhash", "yaml", "yarl", "zstandard",
+    "kiwisolver", "llvmlite", "lxml", "markupsafe", "matplotlib", "ml_dtypes", "mmcv", "multidict", "ncnn", "numba",
+    "numpy", "onnx", "onnxruntime", "onnxsim", "openvino", "optree", "pandas", "propcache", "psutil", "pycocotools",
+    "pydantic_core", "regex", "rpds", "safetensors", "scipy", "shapely", "simplejson", "sklearn", "tokenizers",
+    "torch", "torchgen", "torchvision", "ujson", "wcwidth", "wrapt", "xxhash", "yaml", "yarl", "zstandard",
 }  # fmt: skip
 # functions in native code that take a path: module, attribute
 _READERS = (
@@ -38,7 +38,8 @@ _IMPORT = ("<frozen importlib", "<frozen zipimport")
 
 
 class Watch:
-    """What was seen in all windows. read, listed, checked: absolute paths; reasons: why nothing may be kept.
+    """What was seen in all windows. read, listed, checked: absolute paths; reasons: why nothing may be kept; natives:
+    code that may read files unseen.
 
     environment, path: those of the interpreter when the watch began.
     """
@@ -51,6 +52,7 @@ class Watch:
         self.imported: set[str] = set()
         self.written: set[str] = set()
         self.reasons: list[str] = []
+        self.natives: set[str] = set()
         self.excused: set[str] = set()
         self._temporary: list[str] = []
         self._pending: list[tuple[str, str]] = []
@@ -78,6 +80,7 @@ class Watch:
             self._depth = 0
             while self._wrapped:
                 setattr(*self._wrapped.pop())
+            self.natives |= set(unknown_natives())
         for name, before in states.items():
             if before != _random_states().get(name):
                 self.reasons.append(f"{name} was drawn from, whose seed differs from run to run")
@@ -108,8 +111,8 @@ class Watch:
         if event == "open":
             self._open(*arguments[:3])
         elif event in ("os.listdir", "os.scandir") and not _by_import():
-            path = arguments[0]
-            self.listed.add(_absolute("." if path is None else path))
+            if not isinstance(arguments[0], int):  # a folder that is open already
+                self.listed.add(_absolute("." if arguments[0] is None else arguments[0]))
         elif event in ("tempfile.mkdtemp", "tempfile.mkstemp"):
             self._temporary.append(_absolute(arguments[0]))
         elif event == "ctypes.dlopen" and isinstance(arguments[0], str) and os.sep in arguments[0]:

@@ -35,6 +35,7 @@ BY_SUBJECT = {
     "packaging": "a package is right as a whole, in the browser or server that it is for",
     "reporting": "a page is what a browser makes of it",
     "serving": "what a server does shows in its answers",
+    "traces": "a kept trace is right or wrong as a whole",
     "support_matrix": "cells, jobs and page are one run",
     "validation": "areas, labels and whole evaluations are compared with mmseg's",
     "targets": "a target's table, files and engine are only right together: tests by kind of model",
