@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import onnx.parser
 
 from segc.compilation.cache import CompileCache
-from segc.frontend.trace import Traced
+from segc.frontend.traced import Traced
 
 MODEL = '<ir_version: 9, opset_import: ["" : 20]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
 

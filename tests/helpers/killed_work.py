@@ -58,12 +58,13 @@ def lost_interrupt(words: list[str], way: str) -> int:
     """
     from segc.cli import main
     from segc.frontend import trace
+    from segc.frontend import traced as traced_model
 
     class Late:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    def traced(*_: object) -> trace.Traced:
+    def traced(*_: object) -> traced_model.Traced:
         try:
             if way == "finalizer":
                 Late()
@@ -72,7 +73,7 @@ def lost_interrupt(words: list[str], way: str) -> int:
         except BaseException as error:
             if way == "other error":
                 raise SystemError("a call returned a result with an exception set") from error
-        return trace.Traced(parsed(TRACED), ())
+        return traced_model.Traced(parsed(TRACED), ())
 
     vars(trace)["_traced"] = traced
     return main(words)

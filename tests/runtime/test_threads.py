@@ -86,7 +86,7 @@ def test_openvino_gets_threads_for_each_caller(bundle_of: Callable[[str, str], P
 
     for callers in (1, 2):
         session = OvSession(bundle_of("openvino", "whole") / "model.xml", {}, 1, callers)
-        compiled: openvino.CompiledModel = session._compiled
+        compiled: openvino.CompiledModel = session.compiled
         streams = min(callers, os.cpu_count() or 1)  # the plugin makes no more of them
         assert compiled.get_property("NUM_STREAMS") == streams
         assert compiled.get_property("INFERENCE_NUM_THREADS") == streams
