@@ -17,7 +17,7 @@ import pytest
 
 from segc.bundle import preprocessing as steps
 from segc.bundle.canonical_json import canonical
-from segc.bundle.manifest import self_digest
+from segc.bundle.manifest import Manifest, self_digest
 from segc.bundle.typed import encode
 from tests.helpers import cpp, image_kinds, tiny_bundles
 from tests.helpers.mutants import changed_json, damaged
@@ -55,7 +55,7 @@ def manifests() -> list[dict[str, Any]]:
         tiny_bundles.content(input={**tiny_bundles.CONTENT["input"], **images}, output__kind="mask",
                              output__dtype="uint8", preprocessing__resize={"scale": [40, 24], "keep_ratio": False}),
     ]  # fmt: skip
-    return [tiny_bundles.Manifest.from_content(content).to_json() for content in made]
+    return [Manifest.from_content(content).to_json() for content in made]
 
 
 MANIFESTS = manifests()
