@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,66 @@ def test_padding_of_the_test_time_is_taken_over(tmp_path: Path) -> None:
     assert (info.pad_size, info.pad_divisor, info.pad_value) == (None, 32, 7.0)
     info = opened(tmp_path, TEST_CFG="test_cfg=dict(size=(64, 96))").info
     assert (info.pad_size, info.pad_divisor) == ((64, 96), None)
+
+
+@pytest.mark.parametrize(
+    ("base_model", "means"), [("stdc", "[100.0] * 4, std=[50.0] * 4"), ("bisenetv1_r18-d32", "None, std=None")]
+)
+def test_channels_are_those_of_a_backbone_within_a_backbone(tmp_path: Path, base_model: str, means: str) -> None:
+    own = "" if base_model == "stdc" else ", in_channels=4"
+    path = tmp_path / "four_channels.py"
+    path.write_text(
+        f"_base_ = [{str(base(f'models/{base_model}.py'))!r}]\n"
+        f"model = dict(backbone=dict(backbone_cfg=dict(in_channels=4){own}), data_preprocessor=dict(\n"
+        f"    type='SegDataPreProcessor', mean={means}, _delete_=True), test_cfg=dict(mode='whole'))\n"
+        "test_pipeline = [dict(type='LoadImageFromFile', color_type='unchanged'), dict(type='PackSegInputs')]\n"
+    )
+    source = open_source(path)
+    assert source.module is not None and source.info.in_channels == 4
+    with torch.no_grad():
+        assert source.module.eval()(torch.zeros(1, 4, 64, 64)).shape == (1, 19, 64, 64)
+
+
+def test_custom_imports_are_found_from_the_config_and_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, working = tmp_path / "project", tmp_path / "working"
+    beside = project / "configs" / "own"
+    for folder in (beside, working):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(working)
+    places = {"beside": beside, "above": project, "working": working}
+    for name, folder in places.items():
+        (folder / f"own_part_{name}.py").write_text(f"PLACE = {name!r}\n")
+    path = config(beside)
+    names = [f"own_part_{name}" for name in places]
+    path.write_text(f"{path.read_text()}\ncustom_imports = dict(imports={names}, allow_failed_imports=False)\n")
+    open_source(path)
+    assert [sys.modules[f"own_part_{name}"].PLACE for name in places] == [*places]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, ["No module named 'own_part_that_fails'", "looked in", "PYTHONPATH"]),
+        ("import a_package_of_nobody\n", ["No module named 'a_package_of_nobody'", "install 'a_package_of_nobody'"]),
+        ("raise ValueError('not on this machine')\n", ["ValueError: not on this machine", "correct the module"]),
+    ],
+    ids=["missing", "of another package", "raising"],
+)
+def test_custom_imports_that_fail_are_named_with_the_whole_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, said: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = config(tmp_path)
+    path.write_text(f"{path.read_text()}\ncustom_imports = dict(imports='own_part_that_fails')\n")
+    if content is not None:
+        (tmp_path / "own_part_that_fails.py").write_text(content)
+    with pytest.raises(SourceError) as caught:
+        open_source(path)
+    assert all(part in str(caught.value) for part in said), str(caught.value)
+    assert not str(caught.value).rstrip().endswith("sys.path is:")
 
 
 def test_steps_besides_a_resize_are_kept_in_order(tmp_path: Path) -> None:
