@@ -35,9 +35,14 @@ def padded_to_patches(_original: Callable[..., torch.Tensor]) -> Callable[..., t
 
     def padded(module: Any, pixel_values: torch.Tensor, height: Any, width: Any) -> torch.Tensor:
         high, wide = module.patch_size
-        return functional.pad(pixel_values, (0, -width % wide, 0, -height % high))
+        return functional.pad(pixel_values, (0, _missing(width, wide), 0, _missing(height, high)))
 
     return padded
+
+
+def _missing(side: Any, patch: int) -> Any:
+    """What a side lacks to whole patches; not `-side % patch`, which TensorRT does not know to be at least 0."""
+    return (side + patch - 1) // patch * patch - side
 
 
 def _along(side: Any, kernel: int, stride: int) -> Any:
