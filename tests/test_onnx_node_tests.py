@@ -52,6 +52,17 @@ def test_a_dilated_pool_without_an_older_form_is_no_fault(tmp_path: Path) -> Non
     assert found.kind == "same", found.why
 
 
+def test_inputs_that_are_sizes_are_given_those_that_the_file_declares(tmp_path: Path) -> None:
+    """With a side of 1, two of Resize's coordinates differ that are the same for the file's sides."""
+    found = [outcome(case, tmp_path, "pplnn") for case in cases(of=("test_resize_upsample_sizes_cubic",))]
+    assert [each.kind for each in found] == ["same"], found
+
+
+def test_sequences_of_a_branch_keep_the_opset_that_has_them(tmp_path: Path) -> None:
+    (found,) = [outcome(case, tmp_path, "pplnn") for case in cases(of=("test_if_seq",))]
+    assert found.kind == "same", found.why
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", PIPELINES)
 def test_all_of_them(tmp_path: Path, target: str | None) -> None:

@@ -26,6 +26,7 @@ from segc.pipeline.first_difference import rounding
 from segc.runtime.ort import outputs_of
 
 LARGEST = 1 << 30  # size limit of one input in bytes
+_SIZES = {"Resize": 3, "Reshape": 1, "Expand": 1}  # op -> which input holds the sizes of the result
 ROUNDING = 20  # equal files may differ by this many times the effect of rounding the inputs
 NO_RANK = "Field 'shape' of 'type' is required but missing."  # runtimes accept outputs of unknown rank
 
@@ -202,8 +203,20 @@ def _random_inputs(inputs: Sequence[gs.Variable], shape: tuple[int, int], batch:
         dims = list(tensor.shape or [])
         known = (batch, shape[0], *shape) if len(dims) == 4 else (batch, *[shape[0]] * len(dims))
         full = [d if isinstance(d, int) else sizes.get(d or "", k) for d, k in zip(dims, known, strict=False)]
-        made[tensor.name] = _random(tensor, full)
+        wanted = _declared(tensor)
+        made[tensor.name] = _random(tensor, full) if wanted is None else wanted
     return made
+
+
+def _declared(tensor: gs.Variable) -> np.ndarray | None:
+    """The sizes that an input must hold so that what reads them gives the shape that the file declares."""
+    for node in tensor.outputs:
+        at = _SIZES.get(node.op, len(node.inputs)) if node.domain is None else len(node.inputs)
+        shape = ir.static_shape(node.outputs[0]) if at < len(node.inputs) and node.inputs[at] is tensor else None
+        if shape is not None and tensor.dtype == np.int64:
+            sides = [shape[axis] for axis in node.attrs.get("axes", range(len(shape)))]
+            return np.array(sides, np.int64) if tensor.shape in ([len(sides)], [None]) else None
+    return None
 
 
 def _dtype(tensor: gs.Tensor) -> np.dtype[Any]:

@@ -119,6 +119,8 @@ def why_invalid(definition: onnx.defs.OpSchema, op: str, node: OlderNode, output
     for formals, tensors in ((definition.inputs, node.inputs), (definition.outputs, outputs)):
         for index, tensor in enumerate(tensors):
             formal = formals[min(index, len(formals) - 1)]
+            if getattr(tensor, "type", "") == "sequence_type" and not any(t.startswith("seq") for t in formal.types):
+                return f"{op} takes no sequence"
             if tensor.is_empty() or tensor.dtype is None:
                 continue
             name = type_name(tensor.dtype)
