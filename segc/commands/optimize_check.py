@@ -203,8 +203,8 @@ def _random_inputs(inputs: Sequence[gs.Variable], shape: tuple[int, int], batch:
         dims = list(tensor.shape or [])
         known = (batch, shape[0], *shape) if len(dims) == 4 else (batch, *[shape[0]] * len(dims))
         full = [d if isinstance(d, int) else sizes.get(d or "", k) for d, k in zip(dims, known, strict=False)]
-        wanted = _declared(tensor)
-        made[tensor.name] = _random(tensor, full) if wanted is None else wanted
+        declared = _declared(tensor)
+        made[tensor.name] = _random(tensor, full) if declared is None else declared
     return made
 
 
