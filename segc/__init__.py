@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from segc.commands.report import ReportPage as ReportPage
     from segc.commands.report import report as report
     from segc.commands.run import RunResult as RunResult
-    from segc.commands.run import SegmentedImage as SegmentedImage
     from segc.commands.run import run as run
+    from segc.commands.run_files import SegmentedImage as SegmentedImage
     from segc.commands.sbom import BillOfMaterials as BillOfMaterials
     from segc.commands.sbom import sbom as sbom
     from segc.commands.serve import Served as Served
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from segc.runtime.engine import Engine as Engine
     from segc.runtime.engine import load as load
     from segc.runtime.segmentation import Segmentation as Segmentation
+    from segc.streams.segment import SegmentedVideo as SegmentedVideo
     from segc.targets.protocol import ShapeRange as ShapeRange
 
 _MEMBERS = {
@@ -96,7 +97,8 @@ _MEMBERS = {
     "segc.commands.matrix": ("matrix", "MatrixResult"),
     "segc.commands.optimize": ("optimize", "Optimized"),
     "segc.commands.package": ("package", "Package"),
-    "segc.commands.run": ("run", "RunResult", "SegmentedImage"),
+    "segc.commands.run": ("run", "RunResult"),
+    "segc.commands.run_files": ("SegmentedImage",),
     "segc.commands.sbom": ("sbom", "BillOfMaterials"),
     "segc.commands.serve": ("serve", "Served"),
     "segc.commands.sign": ("sign", "Signed"),
@@ -112,6 +114,7 @@ _MEMBERS = {
     "segc.hybrid.options": ("Partitioning",),
     "segc.runtime.engine": ("Engine", "load"),
     "segc.runtime.segmentation": ("Segmentation",),
+    "segc.streams.segment": ("SegmentedVideo",),
     "segc.targets.protocol": ("ShapeRange",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MEMBERS.items() for name in names}
@@ -123,10 +126,11 @@ __all__ = [
     "Attempt", "BenchResult", "BillOfMaterials", "Bisection", "Bundle", "BundleError", "CaseDiff", "CheckpointError",
     "CompileError", "Difference", "Engine", "Explanation", "FileError", "Finding", "Inspection", "Kit", "KitResult",
     "LegalityError", "MatrixResult", "MissingPackageError", "Optimized", "Package", "ParityError", "Partitioning",
-    "ReportPage", "RunResult", "SegcError", "Segmentation", "SegmentedImage", "Served", "ShapeError", "ShapeRange",
-    "Signed", "SourceError", "TensorDiff", "UsageError", "ValResult", "Verification", "__version__", "bench", "bisect",
-    "build", "compile", "compile_targets", "diff", "doctor", "errors", "explain", "inspect", "kit", "load", "matrix",
-    "optimize", "package", "passes", "report", "run", "sbom", "serve", "sign", "steps", "targets", "val", "verify",
+    "ReportPage", "RunResult", "SegcError", "Segmentation", "SegmentedImage", "SegmentedVideo", "Served", "ShapeError",
+    "ShapeRange", "Signed", "SourceError", "TensorDiff", "UsageError", "ValResult", "Verification", "__version__",
+    "bench", "bisect", "build", "compile", "compile_targets", "diff", "doctor", "errors", "explain", "inspect", "kit",
+    "load", "matrix", "optimize", "package", "passes", "report", "run", "sbom", "serve", "sign", "steps", "targets",
+    "val", "verify",
 ]  # fmt: skip
 
 

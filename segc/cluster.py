@@ -44,18 +44,23 @@ def client(address: str) -> Iterator[Any]:
 
 
 def spread(
-    items: Sequence[T], address: str, work: Callable[[Sequence[T]], list[R]], killed: Callable[[T, str], R]
+    items: Sequence[T],
+    address: str,
+    work: Callable[[Sequence[T]], list[R]],
+    killed: Callable[[T, str], R],
+    *,
+    chunk: int = _CHUNK,
 ) -> Iterator[R]:
     """The answers as they come, one for each item. work: what a worker runs, which may have loaded nothing yet.
 
-    killed(item, why): the answer for an item at which workers die. Raises MissingPackageError, FileError (no
-    scheduler), and the SegcError that `work` raises, which stops all.
+    chunk: items of one task. killed(item, why): the answer for an item at which workers die. Raises
+    MissingPackageError, FileError (no scheduler), and the SegcError that `work` raises, which stops all.
     """
     with client(address) as made:
         suspects: list[T] = []
-        for chunk, future in _finished(made, items, work):
+        for given, future in _finished(made, items, work, chunk):
             if _died(future.exception()):
-                suspects += chunk
+                suspects += given
             else:
                 yield from _answers(future)
         for item in suspects:  # one at a time: whoever is alone on the cluster when a worker dies is guilty
@@ -64,11 +69,13 @@ def spread(
             yield from [killed(item, str(died).splitlines()[0])] if _died(died) else _answers(future)
 
 
-def _finished(made: Any, items: Sequence[T], work: Callable[[Sequence[T]], list[R]]) -> Iterator[tuple[Any, Any]]:
+def _finished(
+    made: Any, items: Sequence[T], work: Callable[[Sequence[T]], list[R]], each: int
+) -> Iterator[tuple[Any, Any]]:
     """The items in small tasks, and what became of each; only as many wait as keep the cluster busy."""
     from distributed import as_completed
 
-    chunks = [items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK)]
+    chunks = [items[at : at + each] for at in range(0, len(items), each)]
     room = _WAITING * max(1, sum(made.nthreads().values()))
     asked: dict[str, Sequence[T]] = {}
 

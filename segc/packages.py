@@ -14,7 +14,9 @@ EXTRAS = {
     "fast": ("numba",),
     "sign": ("minisign",),
     "sbom": ("cyclonedx",),
-    "serve": ("fastapi", "uvicorn", "prometheus_client", "pycocotools"),
+    "geo": ("rasterio",),
+    "video": ("av",),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _CORE = ("numpy", "cv2", "PIL", "rich")
 _EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules}

@@ -21,8 +21,9 @@ import segc
 from segc.bundle.store import read_bundle
 from segc.cli import main, parser
 from segc.packaging.web import NPM, VERSION
-from tests.helpers import cpp, tiny_bundles
+from tests.helpers import cpp, tiny_bundles, videos
 from tests.helpers.labelled_images import labelled
+from tests.helpers.large_pictures import geotiff
 from tests.helpers.npm import node_modules
 from tests.helpers.servers import served
 from tests.helpers.tiny_models import onnx_file, source
@@ -234,6 +235,42 @@ def test_the_commands_of_the_page_on_scores_run(
     assert (tmp_path / "scores" / "val.json").is_file() and (tmp_path / "scores.jsonl").is_file()
     exec(compile(blocks("docs/val.md", "python")[0], "val.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1].startswith("my-model 0.")
+
+
+def test_the_commands_of_the_page_on_large_pictures_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    rasterio = pytest.importorskip("rasterio")
+    source(tmp_path, channels=3, name="my_model.py")
+    geotiff(tmp_path / "field.tif", tiny_bundles.photograph(150, 211))
+    monkeypatch.chdir(tmp_path)
+    for line in "".join(blocks("docs/large-pictures.md", "bash")).splitlines():
+        run(line)
+    with rasterio.open(tmp_path / "masks" / "field_mask.tif") as mask:
+        assert mask.shape == (150, 211) and mask.crs == "EPSG:32633"
+
+
+def test_the_commands_of_the_page_on_streams_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    tiny_bundles.bundle(tmp_path / "my-model")
+    (tmp_path / "clips").mkdir()
+    videos.video(tmp_path / "drive.mp4", videos.pictures(6, 32, 48), options={"movflags": "faststart"})
+    shutil.copy(tmp_path / "drive.mp4", tmp_path / "clips")
+    labelled(tmp_path, count=1)[0].rename(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    *lines, piped = "".join(blocks("docs/streams.md", "bash")).splitlines()
+    for line in lines:
+        run(line)
+    command, _, source = piped.partition(" < ")
+    with (tmp_path / source).open("rb") as stream:
+        words = [sys.executable, "-m", *shlex.split(command)]
+        subprocess.run(words, stdin=stream, check=True, capture_output=True, env=ENVIRONMENT)
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*_*")}
+    assert made == {
+        "masks/drive_mask.mkv", "masks/drive_overlay.mp4", "codes/drive_rle.jsonl", "more/drive_mask.mkv",
+        "more/0_mask.png", "piped/stdin_mask.mkv", "piped/stdin_overlay.mp4",
+    }  # fmt: skip
+    for line in "".join(blocks("docs/streams.md", "console")).splitlines():
+        parser().parse_args(shlex.split(line.removeprefix("$ ").rpartition("| ")[2])[1:])
 
 
 def test_the_commands_of_the_page_on_packages_for_the_browser_run(

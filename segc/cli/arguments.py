@@ -21,7 +21,7 @@ def number(option: str, takes: Range) -> Callable[[str], float]:
     return lambda text: takes.read(option, text)
 
 
-def shape(text: str) -> tuple[int, int]:
+def shape(text: str, option: str = "--shape") -> tuple[int, int]:
     """Parse '512x1024' as (height, width). Raises UsageError."""
     match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
     if match is None:
@@ -29,7 +29,7 @@ def shape(text: str) -> tuple[int, int]:
             f"'{text}' is not a shape",
             code=Code.INVALID_SHAPE,
             because="a shape is HEIGHTxWIDTH in pixels",
-            so="for example --shape 512x1024",
+            so=f"for example {option} 512x1024",
         )
     height, width = int(match[1]), int(match[2])
     if min(height, width) < 1:

@@ -9,52 +9,37 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from segc import ranges
+from segc.commands.run_files import MAX_PIXELS, SegmentedImage, segment_file, stamp
 from segc.errors import Code, FileError, SegcError, UsageError
 from segc.files import claims
 from segc.files.names import is_folder, resolved
 from segc.files.state_file import StateFile
-from segc.files.whole import write_all
 from segc.suggestions import checked_keywords
 
 if TYPE_CHECKING:
+    from segc.pictures.large import LargePicture
     from segc.runtime.engine import Engine
     from segc.runtime.images import ImageFile
+    from segc.runtime.windows import Part, Windows
+    from segc.streams.inputs import Video
+    from segc.streams.segment import SegmentedVideo
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_OUT = "segc-out"
 OPACITY = 0.5  # of the overlay's colours
-MAX_PIXELS = 1 << 29  # of an image: 23170 x 23170
-
-
-@dataclass(frozen=True)
-class SegmentedImage:
-    """One segmented image. shares: the fraction of pixels of each class that occurs, largest first."""
-
-    image: Path
-    mask: Path
-    overlay: Path | None
-    size: tuple[int, int]
-    shares: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it; size is [height, width]."""
-        overlay = None if self.overlay is None else str(self.overlay)
-        return {
-            "image": str(self.image),
-            "mask": str(self.mask),
-            "overlay": overlay,
-            "size": self.size,
-            "classes": self.shares,
-        }
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The segmented images, and the errors of the others. hybrid: 'hybrid (...)' if two runtimes share the model."""
+    """The segmented images, and the errors of the others. hybrid: 'hybrid (...)' if two runtimes share the model.
+
+    windows: those that images were segmented in, in words, if there were any. videos: streams, also those that ended
+    early, whose errors are in `errors` too.
+    """
 
     bundle: Path
     out: Path
@@ -62,15 +47,23 @@ class RunResult:
     hybrid: str | None
     images: tuple[SegmentedImage, ...]
     errors: tuple[tuple[Path, SegcError], ...]
+    windows: str | None = None
+    videos: tuple[SegmentedVideo, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` prints it."""
         errors = [{"image": str(path), **error.to_json()} for path, error in self.errors]
         images = [image.to_json() for image in self.images]
-        return {"bundle": str(self.bundle), "hybrid": self.hybrid, "images": images, "errors": errors}
+        shown: dict[str, Any] = {} if self.windows is None else {"windows": self.windows}
+        if self.videos:
+            shown["videos"] = [video.to_json() for video in self.videos]
+        return {"bundle": str(self.bundle), "hybrid": self.hybrid, **shown, "images": images, "errors": errors}
 
 
-Progress = Callable[[int, int, SegmentedImage | None], None]
+Progress = Callable[[int, int, Any], None]  # the last: a SegmentedImage or SegmentedVideo, or None
+Within = Callable[[Path, int, int | None], None]
+Tile = tuple[int, int] | Literal["model"]
+SAVES = ("mask", "overlay", "both", "npz", "rle", "polygons")
 
 
 @checked_keywords
@@ -88,9 +81,15 @@ def run(
     python: bool = False,
     state: str | Path | None = None,
     scheduler: str | None = None,
+    tile: Tile | None = None,
+    stride: tuple[int, int] | None = None,
+    save: str | None = None,
+    every: int = 1,
+    late: str = "drop",
     progress: Progress = lambda *_: None,
+    within: Within = lambda *_: None,
 ) -> RunResult:
-    """Segment images and folders of images: NAME_mask.png and NAME_overlay.png in `out`, as `segc run` does.
+    """Segment images, folders, videos and streams: NAME_mask.png and NAME_overlay.png in `out`, as `segc run` does.
 
     overlay: write overlays too, their colours with `opacity` from 0 to 1. direct: resize small logits to the image in
     one step, where segc makes the mask. threads: of the runtime, 0 leaves the number to it. progress: called after each
@@ -98,41 +97,58 @@ def run(
     of more are not decoded. public_key: a key of minisign, as a file or in base64, that must have signed the bundle.
     state: file that remembers finished images, so that a run which was stopped goes on. scheduler: address of a Dask
     scheduler, whose workers read images and bundle, and write masks, under the same paths.
+    tile: segment images at their own resolution in windows of this (height, width), or of the bundle's own size for
+    'model'; TIFF files are then read and written by windows, as are those above `max_pixels` if the bundle slides.
+    stride: from one window to the next, by default the bundle's, or 2/3 of the size. within: called within a picture
+    or video, with its path, the steps or frames done, and of how many, None if nobody knows.
+    save: what is written: 'mask', 'overlay', 'both', 'npz', 'rle' (COCO) or 'polygons' (GeoJSON); by default what
+    `overlay` says. every: of videos each Nth frame. late: 'drop' frames of live streams to keep up, or 'wait'.
     An image that cannot be used does not stop the others: its error is in the result. Raises SegcError when none can be
     started. `segc.load` gives an Engine for arrays instead of files.
     """
+    from segc.commands import run_videos as videos
     from segc.runtime.images import find_images
+    from segc.streams.inputs import sorted_out
 
     ranges.OPACITY.require("--opacity", opacity)
     ranges.PIXELS.require("--max-pixels", max_pixels)
-    given = [images] if isinstance(images, str | Path) else list(images)
+    ranges.EVERY.require("--every", every)
+    given, streams = sorted_out([images] if isinstance(images, str | Path) else list(images))
     found, folder = find_images(given), Path(out)
     _require_apart(folder, given, found)
+    save = _saved(save, overlay)
     task = Task(
-        str(bundle), folder, overlay, opacity, direct, max_pixels, threads,
-        None if public_key is None else str(public_key), python,
+        str(bundle), folder, save in ("overlay", "both"), opacity, direct, max_pixels, threads,
+        None if public_key is None else str(public_key), python, tile, stride, save,
     )  # fmt: skip
+    task.require_consistent()
+    how = videos.how(task, streams, every, late, scheduler)
+    _require_streams_apart(folder, streams)
     engine = task.load()
-    made = engine.manifest
+    made, windows = engine.manifest, task.windows(engine)
     _make_folder(folder)
     kept = _Finished(None if state is None else Path(state), task, found)
     outcomes: dict[Path, SegmentedImage | SegcError] = dict(kept.images)
+    every_one = len(found) + len(streams)
     if outcomes:
-        progress(len(outcomes), len(found), None)
+        progress(len(outcomes), every_one, None)
     left = [image for image in found if image.path not in outcomes]
-    for number, (image, result) in enumerate(_outcomes(task, engine, left, scheduler), len(outcomes) + 1):
+    for number, (image, result) in enumerate(_outcomes(task, engine, left, scheduler, within), len(outcomes) + 1):
         outcomes[image.path] = result
         if isinstance(result, SegcError):
             _log.warning("%s is not segmented: %s", image.path, result.what)
-            progress(number, len(found), None)
+            progress(number, every_one, None)
         else:
             kept.add(image, result)
-            progress(number, len(found), result)
+            progress(number, every_one, result)
+    streamed = videos.segment_all(engine, streams, how, kept.file, len(found), progress, within)
     ordered = [(image.path, outcomes[image.path]) for image in found]
     return RunResult(
         Path(bundle), folder, made.target.name, made.hybrid,
-        tuple(one for _, one in ordered if not isinstance(one, SegcError)),
-        tuple((path, one) for path, one in ordered if isinstance(one, SegcError)),
+        (*(one for _, one in ordered if not isinstance(one, SegcError)), *streamed.images),
+        (*((path, one) for path, one in ordered if isinstance(one, SegcError)), *streamed.errors),
+        windows.words if windows is not None and any(task.has_windows(image) for image in found) else None,
+        streamed.videos,
     )  # fmt: skip
 
 
@@ -149,6 +165,62 @@ class Task:
     threads: int
     public_key: str | None
     python: bool
+    tile: Tile | None = None
+    stride: tuple[int, int] | None = None
+    save: str = "both"
+
+    def require_consistent(self) -> None:
+        """Refuse options that do not go together. Raises UsageError."""
+        if self.save not in SAVES:
+            raise UsageError(
+                f"--save '{self.save}' is not known", code=Code.UNKNOWN_CHOICE, because=f"known are {', '.join(SAVES)}"
+            )
+        if self.tile is None and self.stride is not None:
+            raise UsageError(
+                "--stride needs --tile", code=Code.CONFLICTING_OPTIONS, so="add --tile HxW, or --tile model"
+            )
+        if self.tile is not None and self.direct:
+            raise UsageError(
+                "--tile and --direct exclude each other", code=Code.CONFLICTING_OPTIONS,
+                because="windows are segmented at the size of the mask",
+            )  # fmt: skip
+
+    def windows(self, engine: Engine) -> Windows | None:
+        """The windows of images that are segmented so; None where none is. Raises UsageError."""
+        from segc.runtime.windows import windows_of
+
+        if self.tile is None and engine.manifest.inference.mode != "slide":
+            return None
+        try:
+            return windows_of(engine.manifest, self.tile, self.stride)
+        except UsageError:
+            if self.tile is None:
+                return None  # images that are too large are refused then
+            raise
+
+    def is_large(self, image: ImageFile) -> bool:
+        """Whether it is a TIFF file that is read by windows, if the bundle has windows."""
+        from segc.runtime.image_header import size_of_tiff
+
+        size = size_of_tiff(image.path)
+        return size is not None and (self.tile is not None or size[0] * size[1] > self.max_pixels)
+
+    def has_windows(self, image: ImageFile) -> bool:
+        """Whether it is segmented in windows, if the bundle has windows."""
+        return self.tile is not None or self.is_large(image)
+
+    def large(self, image: ImageFile, windows: Windows) -> LargePicture:
+        """What becomes of a TIFF file that is read by windows."""
+        from segc.pictures.large import LargePicture
+
+        if self.save not in ("mask", "both"):
+            raise UsageError(
+                f"--save {self.save} is not written by windows", code=Code.CONFLICTING_OPTIONS,
+                so="choose --save mask or --save both",
+            )  # fmt: skip
+        mask, overlay = (self.out / f"{image.stem}_{kind}.tif" for kind in ("mask", "overlay"))
+        shown = overlay if self.overlay else None
+        return LargePicture(image.path, mask, shown, self.opacity, windows, _digest(self.bundle))
 
     def load(self) -> Engine:
         """The bundle's engine. Raises what `segc.load` raises."""
@@ -164,16 +236,28 @@ class Task:
             with errors_of_images(image.path):
                 return segment_file(
                     engine, image, self.out, overlay=self.overlay, opacity=self.opacity, direct=self.direct,
-                    max_pixels=self.max_pixels,
+                    max_pixels=self.max_pixels, save=self.save,
+                    windows=None if self.tile is None else self.windows(engine),
                 )  # fmt: skip
         except SegcError as error:
             return error
 
     def head(self) -> dict[str, Any]:
         """What a state file belongs to: the bundle's content, and what becomes of the images."""
-        digest = hashlib.sha256((Path(self.bundle) / "segc.json").read_bytes()).hexdigest()
-        how = {"overlay": self.overlay, "opacity": self.opacity, "direct": self.direct}
-        return {"format": 1, "bundle": digest, "out": str(self.out), **how}
+        how: dict[str, Any] = {"overlay": self.overlay, "opacity": self.opacity, "direct": self.direct}
+        if self.save != ("both" if self.overlay else "mask"):
+            how["save"] = self.save
+        if self.tile is not None:
+            how |= {
+                "tile": self.tile if self.tile == "model" else list(self.tile),
+                "stride": None if self.stride is None else list(self.stride),
+            }
+        return {"format": 1, "bundle": _digest(self.bundle), "out": str(self.out), **how}
+
+
+def _digest(bundle: str) -> str:
+    """Of a bundle's content."""
+    return hashlib.sha256((Path(bundle) / "segc.json").read_bytes()).hexdigest()
 
 
 _lock = threading.Lock()
@@ -185,28 +269,81 @@ def _loaded(task: Task, _: str) -> Engine:
     return task.load()
 
 
-def _stamp(path: str | Path) -> str:
-    """Of a file or a bundle as it is now."""
-    path = Path(path)
-    try:
-        status = (path / "segc.json" if path.is_dir() else path).stat()
-    except (OSError, ValueError):
-        return f"{path}:missing"
-    return f"{path}:{status.st_size}:{status.st_mtime_ns}"
-
-
 def _outcomes(
-    task: Task, engine: Engine, images: Sequence[ImageFile], scheduler: str | None
+    task: Task, engine: Engine, images: Sequence[ImageFile], scheduler: str | None, within: Within
 ) -> Iterator[tuple[ImageFile, SegmentedImage | SegcError]]:
-    """On the workers of a cluster, or here, several images at a time and in order."""
-    if scheduler is not None and images:
+    """On the workers of a cluster, or here: several images at a time and in order, then large ones part by part."""
+    windows = task.windows(engine)
+    large = [image for image in images if windows is not None and task.is_large(image)]
+    at_once = [image for image in images if image not in large]
+    if scheduler is not None and at_once:
         from segc import cluster
 
-        yield from cluster.spread(images, scheduler, partial(on_worker, task), _killed)
-        return
-    from segc.runtime.stream import in_order
+        yield from cluster.spread(at_once, scheduler, partial(on_worker, task), _killed)
+    elif at_once:
+        from segc.runtime.stream import in_order
 
-    yield from zip(images, in_order(partial(task.outcome, engine), images), strict=True)
+        yield from zip(at_once, in_order(partial(task.outcome, engine), at_once), strict=True)
+    for image in large:
+        assert windows is not None
+        yield image, _large_outcome(task, engine, image, windows, scheduler, within)
+
+
+def _large_outcome(
+    task: Task, engine: Engine, image: ImageFile, windows: Windows, scheduler: str | None, within: Within
+) -> SegmentedImage | SegcError:
+    """A picture that is segmented part by part, here or on the workers of a cluster."""
+    from segc import cluster
+    from segc.runtime.image_errors import errors_of_images
+
+    try:
+        picture = task.large(image, windows)
+        with errors_of_images(image.path):
+            left = picture.unfinished(engine.manifest)
+            total = len(picture.parts(engine.manifest))
+            if scheduler is None:
+                done: Iterable[object] = picture.work(engine, left)
+            else:
+                work = partial(on_worker_of_parts, task, picture)
+                done = _raised(cluster.spread(left, scheduler, work, partial(_killed_at, picture), chunk=1))
+            within(image.path, total - len(left), total)
+            for number, _ in enumerate(done, total - len(left) + 1):
+                within(image.path, number, total)
+            size, shares = picture.finish(engine, lambda rows, of: None)
+    except SegcError as error:
+        return error
+    _log.info("segmented %s, mask in %s", image.path, picture.mask)
+    return SegmentedImage(image.path, picture.mask, picture.overlay, size, shares)
+
+
+def on_worker_of_parts(task: Task, picture: LargePicture, parts: Sequence[Part]) -> list[SegcError | None]:
+    """What a worker runs for parts of one picture: an error of the picture is an answer."""
+    from segc import cluster
+
+    try:
+        with _lock:
+            engine = _loaded(task, stamp(task.bundle))
+        try:
+            return [None for _ in picture.work(engine, parts)]
+        except FileError as error:
+            return [error]
+    except SegcError:
+        raise
+    except Exception as error:
+        raise cluster.unexpected(error, str(picture.path)) from None
+
+
+def _raised(answers: Iterable[SegcError | None]) -> Iterator[None]:
+    for answer in answers:
+        if answer is not None:
+            raise answer
+        yield None
+
+
+def _killed_at(picture: LargePicture, part: Part, why: str) -> SegcError:
+    from segc import cluster
+
+    return cluster.killer(f"rows {part.top} to {part.bottom} of the picture {picture.path}", why)
 
 
 def on_worker(task: Task, images: Sequence[ImageFile]) -> list[tuple[ImageFile, SegmentedImage | SegcError]]:
@@ -215,7 +352,7 @@ def on_worker(task: Task, images: Sequence[ImageFile]) -> list[tuple[ImageFile, 
 
     try:
         with _lock:
-            engine = _loaded(task, _stamp(task.bundle))
+            engine = _loaded(task, stamp(task.bundle))
         return [(image, task.outcome(engine, image)) for image in images]
     except SegcError:
         raise
@@ -234,17 +371,17 @@ class _Finished:
 
     def __init__(self, path: Path | None, task: Task, found: Sequence[ImageFile]) -> None:
         """Raises FileError when the file cannot be read, or belongs to another run."""
-        self._file = None if path is None else StateFile(path, task.head(), "run", "segc run")
-        rows = {row.get("key"): row for row in self._file.rows} if self._file is not None else {}
+        self.file = None if path is None else StateFile(path, task.head(), "run", "segc run")
+        rows = {row.get("key"): row for row in self.file.rows} if self.file is not None else {}
         self.images: dict[Path, SegmentedImage] = {}
         for image in found:
-            if (row := rows.get(_stamp(image.path))) is not None and (one := _read(row)) is not None:
+            if (row := rows.get(stamp(image.path))) is not None and (one := _read(row)) is not None:
                 self.images[image.path] = one
 
     def add(self, image: ImageFile, done: SegmentedImage) -> None:
         """Append a finished image. Raises FileError."""
-        if self._file is not None:
-            self._file.add({"key": _stamp(image.path), "done": done.to_json()})
+        if self.file is not None:
+            self.file.add({"key": stamp(image.path), "done": done.to_json()})
 
 
 def _read(row: Mapping[str, Any]) -> SegmentedImage | None:
@@ -260,35 +397,19 @@ def _read(row: Mapping[str, Any]) -> SegmentedImage | None:
     return made if all(file.is_file() for file in (made.mask, made.overlay) if file is not None) else None
 
 
-def segment_file(
-    engine: Engine, image: ImageFile, out: Path, *, overlay: bool, opacity: float, direct: bool = False,
-    max_pixels: int = MAX_PIXELS,
-) -> SegmentedImage:  # fmt: skip
-    """Segment one image and write its mask and overlay into `out`. Raises SegcError.
-
-    The file is decoded once. Memory beside what the engine takes: the file and, for 8 bits of colour, 6 bytes a pixel.
-    """
-    import cv2
-    import numpy as np
-
-    pixels = engine.read(image.path, max_pixels=max_pixels)
-    result = engine.segment(pixels, direct=direct)
-    mask, shown = out / f"{image.stem}_mask.png", out / f"{image.stem}_overlay.png"
-    files = {mask: result.png()}
-    if overlay:
-        own = pixels if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 else None
-        files[shown] = cv2.imencode(".png", result.overlay(pixels, opacity, out=own))[1].tobytes()
-    write_all(files, durable=False)
-    _log.info("segmented %s, mask in %s", image.path, mask)
-    counts = sorted(((name, n) for name, n in result.counts().items() if n), key=lambda item: -item[1])
-    shares = {name: round(n / result.mask.size, 6) for name, n in counts}
-    height, width = result.mask.shape
-    return SegmentedImage(image.path, mask, shown if overlay else None, (height, width), shares)
+def _saved(save: str | None, overlay: bool) -> str:
+    """What is written. Raises UsageError."""
+    if save is None:
+        return "both" if overlay else "mask"
+    if not overlay:
+        raise UsageError("--no-overlay and --save exclude each other", code=Code.CONFLICTING_OPTIONS)
+    return save
 
 
 def _require_apart(out: Path, given: Iterable[str | Path], images: list[ImageFile]) -> None:
     """Refuse outputs that would replace an image or lie in a folder of images. Raises UsageError."""
-    written = {resolved(out / f"{i.stem}_{kind}.png") for i in images for kind in ("mask", "overlay")}
+    kinds = [f"{kind}.{end}" for kind in ("mask", "overlay") for end in ("png", "tif")]
+    written = {resolved(out / f"{i.stem}_{kind}") for i in images for kind in kinds}
     if own := sorted(str(i.path) for i in images if resolved(i.path) in written):
         raise UsageError(
             f"the output would replace the image {own[0]}",
@@ -302,6 +423,19 @@ def _require_apart(out: Path, given: Iterable[str | Path], images: list[ImageFil
             because="the next run would segment the masks too",
             so="choose another folder with -o",
         )
+
+
+def _require_streams_apart(out: Path, streams: Iterable[Video]) -> None:
+    """Refuse outputs that would replace a video. Raises UsageError."""
+    from segc.streams.writing import ENDINGS
+
+    for video in streams:
+        written = {resolved(out / f"{video.stem}_{ending}") for endings in ENDINGS.values() for ending in endings}
+        if any(other.kind == "file" and resolved(Path(other.name)) in written for other in streams):
+            raise UsageError(
+                f"the output would replace a video: {video.stem}_... in {out}", code=Code.OUTPUT_REPLACES_INPUT,
+                so="choose another folder with -o",
+            )  # fmt: skip
 
 
 def _make_folder(out: Path) -> None:

@@ -145,6 +145,14 @@ EXPLANATIONS = {
         "runtime, or the images are decoded or changed in a way that, for example, browsers do not offer.",
         "Follow the `so` line of the message, or use another kind of package.",
     ),
+    Code.WINDOWS: Explanation(
+        "The picture cannot be segmented in windows like these",
+        "Windows overlap and their logits are averaged, so the engine has to give logits and to take windows of this "
+        "size. Every window sees a part of the picture: steps of preprocessing that look at the whole picture, such as "
+        "adaptive equalization, have no meaning there.",
+        "Follow the `so` line of the message: another `--tile` or `--stride`, or a bundle compiled with "
+        "`--output logits`.",
+    ),
     Code.SOURCE: Explanation(
         "The source cannot be used",
         "A fault of a source that no other code describes, mostly from a target or front end of another package.",
@@ -533,6 +541,18 @@ EXPLANATIONS = {
         "Another program listens at that port, the address is none of this machine's, or ports below 1024 need more "
         "rights.",
         "Choose another `--port` or `--host`; `--port 0` takes a free one and says which.",
+    ),
+    Code.VIDEO_UNREADABLE: Explanation(
+        "The video cannot be read",
+        "The file is no video or is damaged at its begin, it has sound alone, the address or the camera does not "
+        "answer, or the end of the file has what its begin should have, which standard input cannot be searched for.",
+        "Look at it with a player. Give an MP4 file by its name, or write it with `-movflags +faststart`.",
+    ),
+    Code.VIDEO_CUT_OFF: Explanation(
+        "The video is damaged or cut off",
+        "Frames are missing at the end, or cannot be decoded, or change their size. What was made of the frames before "
+        "is written.",
+        "Copy or convert the video again.",
     ),
     Code.COMPILE: Explanation(
         "A step failed",

@@ -283,6 +283,25 @@ class Engine:
         """One image or patch (1, 3, h, w), any size up to the engine's, to logits (C, h, w) or a mask (h, w)."""
         return np.asarray(self._padded(x, self.manifest.preprocessing.pad.value, grow=True)[0])
 
+    def window_logits(self, x: Floats) -> Floats:
+        """One window (1, C, h, w) of any size up to the engine's, normalized, to logits (classes, h, w).
+
+        Of engines that give logits, also beside a mask or before this runtime's decision.
+        """
+        output = self.manifest.output
+        if output.beside is None and output.decode is None:
+            return self._forward(x)
+        return self._whole_logits(x)[:, : x.shape[2], : x.shape[3]]
+
+    def decide(self, logits: Floats) -> Mask:
+        """Class numbers (H, W) of logits (classes, H, W) at the size of the mask."""
+        return self._decide(ArrayRows(logits), (logits.shape[1], logits.shape[2]))
+
+    @property
+    def loader(self) -> Loader | None:
+        """How `read` decodes files; None for 8 bits of colour."""
+        return self._loader
+
     def filled(self, x: Array) -> Array:
         """`x` (1, C, H, W) padded by the preprocessing's value to a size the engine takes."""
         return self._filled(x, self.manifest.preprocessing.pad.value)

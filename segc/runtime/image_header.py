@@ -5,8 +5,12 @@ OpenCV decodes; it does not tell sizes beforehand, and gives grey for what is mi
 
 from __future__ import annotations
 
+import mmap
+import stat
 import struct
 from collections.abc import Callable
+from pathlib import Path
+from typing import cast
 
 Size = tuple[int, int]  # height, width
 _PNG, _JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd9"
@@ -24,6 +28,24 @@ def size(content: bytes) -> Size | None:
             except (struct.error, IndexError, ValueError, OverflowError):
                 return None
     return None
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins so is an image of a format known here."""
+    return any(head[at : at + len(magic)] == magic for magic, at, _ in _READERS)
+
+
+def size_of_tiff(path: Path) -> Size | None:
+    """Height and width of a TIFF file, which is not read whole; None for anything else."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if not any(content[: len(magic)] == magic for magic, _, read in _READERS if read is _tiff):
+                return None
+            return size(cast(bytes, content))  # what is asked of bytes here, a mapped file can do too
+    except (OSError, ValueError):  # also an empty file, and a name that no file can have
+        return None
 
 
 def missing_end(content: bytes) -> str | None:

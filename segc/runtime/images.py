@@ -32,12 +32,17 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS, loader: Loader | 
     off, not an image that is decoded so, or of more than `max_pixels` pixels. Memory: the file and the pixels.
     """
     try:
-        content = read_regular(Path(path), _FILE_BYTES + _BYTES_A_PIXEL * max_pixels)
+        content = read_regular(Path(path), most_bytes(max_pixels))
     except OSError as error:
         raise FileError(
             f"cannot read the image {path}", code=Code.IMAGE_UNREADABLE, because=error.strerror or str(error)
         ) from error
     return decode_image(content, path, max_pixels, loader)
+
+
+def most_bytes(max_pixels: int) -> int:
+    """No file of an image of so many pixels is larger."""
+    return _FILE_BYTES + _BYTES_A_PIXEL * max_pixels
 
 
 def decode_image(
@@ -137,7 +142,7 @@ def _require_pixels(path: Path | str, size: tuple[int, ...] | None, most: int) -
             f"the image {path} is too large",
             code=Code.IMAGE_TOO_LARGE,
             because=f"it has {size[1]}x{size[0]} pixels, more than the {most} of --max-pixels",
-            so="cut it into tiles, or raise --max-pixels where there is memory for it",
+            so="segment a TIFF file in windows with --tile, or raise --max-pixels where there is memory for it",
         )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from segc.errors import Code, UsageError
 from segc.runtime.engine import Engine
+from segc.runtime.exports import run_lengths as run_lengths
 from segc.runtime.image_errors import errors_of_images
 from segc.runtime.segmentation import Segmentation
 
@@ -46,21 +46,6 @@ def _rle(made: Segmentation, _image: np.ndarray) -> Answer:
     from segc.bundle.canonical_json import canonical
 
     return Answer(canonical(run_lengths(made)), "application/json")
-
-
-def run_lengths(made: Segmentation) -> dict[str, Any]:
-    """The classes that occur, each with its pixels and COCO's compressed run-length code."""
-    from pycocotools import mask as coco
-
-    found = []
-    for number in np.unique(made.mask):
-        code = coco.encode(np.asfortranarray(made.mask == number, np.uint8))
-        name = made.classes[number] if number < len(made.classes) else f"class {number}"
-        pixels = int(coco.area(code))
-        rle = {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode()}
-        found.append({"id": int(number), "name": name, "pixels": pixels, "rle": rle})
-    height, width = made.mask.shape
-    return {"height": height, "width": width, "classes": found}
 
 
 KINDS: dict[str, Callable[[Segmentation, np.ndarray], Answer]] = {"mask": _mask, "overlay": _overlay, "rle": _rle}

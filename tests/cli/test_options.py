@@ -42,7 +42,7 @@ RENAMED: dict[str, dict[str, str]] = {
 }  # fmt: skip
 PRINTING = {"json", "help", "verbose"}
 ONLY_PRINTING = {"opt": {"skips"}, "diff": {"all"}}
-ONLY_PYTHON = {"progress", "done", "password"}  # a password is asked for, or in the environment
+ONLY_PYTHON = {"progress", "within", "done", "password"}  # a password is asked for, or in the environment
 
 
 def options(command: str) -> dict[str, argparse.Action]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import segc
-from segc.commands.run import SegmentedImage
+from segc.commands.run_files import SegmentedImage
 from segc.errors import BundleError, Code, FileError
 from tests.helpers.labelled_images import labelled
 from tests.helpers.tiny_bundles import bundle

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from segc.bundle.manifest import Manifest
+from segc.runtime import windows
 from segc.runtime.engine import Engine
+from segc.runtime.preprocessing import preprocess
 from tests.helpers.tiny_bundles import content, photograph
 
 pytest.importorskip("mmseg")
@@ -137,3 +140,21 @@ def test_masks_equal_inference_model(
         seen |= {*np.unique(expected).tolist()}
         assert (mask == expected).mean() >= 0.9999
     assert len(seen) >= 2  # a model that says one thing everywhere proves nothing
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["classes", "binary"])
+def test_windows_of_a_picture_equal_slide_inference(binary: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the picture's own resolution, part by part, as pictures larger than memory are segmented."""
+    monkeypatch.setattr(windows, "_SUMS_BYTES", 1)
+    monkeypatch.setattr(windows, "_GRID_ROWS", 2)
+    model = network(None, SLIDE, False, binary)
+    engine = Engine(described(None, SLIDE, False, binary), TorchSession(model))
+    how = replace(engine.manifest.preprocessing, resize=None)
+    for height, width in [(211, 333), (97, 61), (64, 97), (31, 200)]:
+        image = photograph(height, width)
+        mask = windows.WindowedMask(engine, windows.ArrayPicture(image), windows.windows_of(engine.manifest)).whole()
+        metas = [{"img_shape": image.shape[:2], "ori_shape": image.shape[:2]}]
+        with torch.no_grad():
+            logits = model.slide_inference(torch.from_numpy(preprocess(image, how)[0]), metas)[0]
+        expected = logits[0].sigmoid() > 0.45 if binary else logits.argmax(0)
+        np.testing.assert_array_equal(mask, expected.numpy())

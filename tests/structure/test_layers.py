@@ -20,6 +20,8 @@ ALLOWED = {
     "graph": {"errors", "files", "isolation"},
     "bundle": {"errors", "files", "packages"},
     "isolation": {"errors", "targets"},
+    "pictures": {"bundle", "errors", "files", "packages", "runtime"},
+    "streams": {"errors", "files", "packages", "runtime"},
     "serving": {"bundle", "errors", "runtime"},
     "packaging": {"bundle", "errors", "files", "serving"},
     "passes": {"errors", "graph", "isolation", "packages", "parity", "runtime"},

@@ -34,6 +34,8 @@ BY_SUBJECT = {
     "runtime": "kernels are compared with each other and with torch",
     "packaging": "a package is right as a whole, in the browser or server that it is for",
     "reporting": "a page is what a browser makes of it",
+    "pictures": "a picture is right as a whole: its mask, its place on Earth, and what a killed run left",
+    "streams": "decoding, threads and files of a stream are right together, frame by frame",
     "serving": "what a server does shows in its answers",
     "traces": "a kept trace is right or wrong as a whole",
     "support_matrix": "cells, jobs and page are one run",
