@@ -1,4 +1,4 @@
-"""The C++ program with what this machine may lack: TensorRT, PPLNN, OpenCV and stb_image.
+"""The C++ program with what this machine may lack: ncnn, TensorRT, PPLNN, OpenCV and stb_image.
 
 Stand-ins have the declarations of the real headers and an engine that gives its input out, so that everything of the
 program runs but the runtime. Where the real ones are, they take their place: TENSORRT_INCLUDE names a folder with
@@ -90,6 +90,20 @@ def test_the_tensorrt_program_compiles_with_the_real_headers(tmp_path: Path) -> 
     runner = targets.get("tensorrt").program
     real = [word for name in ("TENSORRT_INCLUDE", "CUDA_INCLUDE") for word in ("-isystem", os.environ[name])]
     cpp.compiled(SHARED / "main.cpp", tmp_path / "main.o", "-c", "-O0", f"-I{runner}", *real)
+
+
+def test_the_ncnn_program_runs_with_a_stand_in(tmp_path: Path) -> None:
+    made, image = program("ncnn", tmp_path), tiny_bundles.photograph(21, 31)
+    options = {"input": "x", "output": "y", "rank": 3, "dtype": "float32", "use_fp16_packed": False}
+    bundle = bundle_of("ncnn", tmp_path / "b", {"model.param": b"7767517", "model.bin": b""}, **options)
+    code, said, mask = segmented(made, bundle, image)
+    assert (code, said) == (0, "")
+    colours(mask, image)
+    damaged = bundle_of("ncnn", tmp_path / "damaged", {"model.param": b"1", "model.bin": b""}, **options)
+    assert segmented(made, damaged, image)[:2] == (9, "segment: ncnn cannot load the engine\n")
+    other = {**options, "output": "z"}
+    wrong = bundle_of("ncnn", tmp_path / "wrong", {"model.param": b"7767517", "model.bin": b""}, **other)
+    assert segmented(made, wrong, image)[:2] == (9, "segment: the ncnn engine fails\n")
 
 
 def pplnn_files() -> dict[str, bytes]:
