@@ -130,6 +130,7 @@ def test_a_signed_bundle_can_be_replaced(bundle: Path, plain: Path, keys: Path) 
     manifest = read_bundle(plain)
     with write_bundle(bundle, force=True) as staging:
         for name in manifest.files:
+            (staging.directory / name).parent.mkdir(exist_ok=True)
             shutil.copy(plain / name, staging.directory / name)
         staging.manifest = manifest
     assert not (bundle / SIGNATURE).exists()  # it was of the bundle before

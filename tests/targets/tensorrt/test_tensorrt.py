@@ -295,11 +295,11 @@ def test_a_deferred_build_that_is_refused_names_the_line_of_torch_too(tmp_path: 
     path, out = source(tmp_path, REFUSED_LATER), tmp_path / "b"
     done = segc("compile", path, "--target", "tensorrt", "--defer", "-o", out)
     assert done.code == 0, done.err
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     again = segc("build", out)
     refused(again, 4, "net.py:9 forward")
     assert "parser, UNSUPPORTED_NODE" in again.err and "MatMul" in again.err
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
 def test_what_only_the_builder_refuses_names_our_node_too(tmp_path: Path) -> None:
@@ -557,9 +557,9 @@ def test_a_dynamic_deferred_build_keeps_its_profile_in_the_command(tmp_path: Pat
 def test_a_finished_engine_that_misses_the_limits_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
     out = tmp_path / "b"
     assert segc("compile", onnx_file(tmp_path), "--target", "tensorrt", "--defer", "-o", out).code == 0
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     refused(segc("build", out, "--min-agreement", "1.1"), 5, "the bundle stays as it was")
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
 def test_only_deferred_bundles_can_be_finished(tmp_path: Path) -> None:
