@@ -68,6 +68,8 @@ class Watch:
         if self._depth:
             yield
             return
+        import rich.default_styles  # noqa: F401 - draws from `random` while it is imported, for names of links
+
         states = _random_states()
         self._pending = list(_READERS)
         for name in ("stat", "lstat"):
