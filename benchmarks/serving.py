@@ -1,10 +1,11 @@
 """Requests a second and bytes of `segc serve`, beside a server of the same kind that answers with logits.
 
-    python benchmarks/serving.py MASK_BUNDLE LOGITS_BUNDLE IMAGE [--clients 4] [--seconds 10] [--rounds 5]
+    python benchmarks/serving.py MASK_BUNDLE LOGITS_BUNDLE IMAGE [--clients 4] [--seconds 10] [--rounds 5] [--argmax]
 
 The alternative is what model servers do by default: it preprocesses the image, runs the engine of LOGITS_BUNDLE, and
-answers with float32 logits (classes, H, W). Both get the same image file from the same clients, in turns. Prints the
-medians of all rounds and their ratios.
+answers with float32 logits (classes, H, W). With --argmax its clients make class numbers of them, as they have to for a
+mask. Both get the same image file from the same clients, in turns. Prints the medians of all rounds and their ratios,
+and the processor seconds that each server spent on a request.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 
 import segc
+from segc.bundle.store import read_bundle
 
 
 def logits_server(bundle: str, port: int) -> None:
     """Serve logits."""
-    import numpy as np
     import uvicorn
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -66,8 +68,10 @@ def started(words: list[str], address: str | None) -> Iterator[str]:
         process.wait()
 
 
-def load(address: str, content: bytes, clients: int, seconds: float) -> tuple[float, int]:
-    """Requests a second that were answered, and the bytes of one answer."""
+def load(
+    address: str, content: bytes, clients: int, seconds: float, then: Callable[[bytes], object] = bytes
+) -> tuple[float, int]:
+    """Requests a second that were answered, and the bytes of one answer. then: what a client does with it."""
     begin = time.perf_counter()
     end = begin + seconds
 
@@ -77,12 +81,22 @@ def load(address: str, content: bytes, clients: int, seconds: float) -> tuple[fl
             while time.perf_counter() < end:
                 answer = session.post(f"{address}/segment", content=content)
                 answer.raise_for_status()
+                then(answer.content)
                 count, size = count + 1, len(answer.content)
         return count, size
 
     with ThreadPoolExecutor(clients) as pool:
         done = list(pool.map(client, range(clients)))
     return sum(count for count, _ in done) / (time.perf_counter() - begin), done[0][1]
+
+
+def class_numbers(channels: int, height: int, width: int) -> Callable[[bytes], object]:
+    """What makes a mask of the bytes of logits."""
+
+    def argmax(content: bytes) -> object:
+        return np.frombuffer(content, np.float32).reshape(channels, height, width).argmax(axis=0)
+
+    return argmax
 
 
 def ready(address: str, content: bytes) -> None:
@@ -106,12 +120,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--port", type=int, default=18080, help="of the server of logits")
+    parser.add_argument("--argmax", action="store_true", help="clients make class numbers of logits")
     parser.add_argument("--serve-logits", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve_logits:
         logits_server(args.logits_bundle, args.port)
         return
     content = args.image.read_bytes()
+    made = read_bundle(args.logits_bundle)
+    _, _, height, width = made.input.shape
+    assert height and width, "the engine of the logits has one size"
+    argmax = class_numbers(made.output.channels, height, width)
     plain = [
         __file__,
         args.mask_bundle,
@@ -133,7 +152,8 @@ def main() -> None:
         sizes: dict[str, int] = {}
         for _ in range(args.rounds):
             for name, address in places.items():
-                rate, sizes[name] = load(address, content, args.clients, args.seconds)
+                then = argmax if args.argmax and name == "logits" else bytes
+                rate, sizes[name] = load(address, content, args.clients, args.seconds, then)
                 rates[name].append(rate)
     for name in places:
         print(f"{name}\t{statistics.median(rates[name]):.2f} requests/s\t{sizes[name]} bytes")

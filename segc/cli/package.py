@@ -11,7 +11,8 @@ from segc.cli import console
 _DESCRIPTION = """\
 Make a folder that runs BUNDLE elsewhere. `--for web` makes a page that runs a bundle of ONNX Runtime in the browser: an
 image or the camera in, the mask over it; no image leaves the page, and masks are those of `segc run`. `--for triton`
-makes a model repository for NVIDIA Triton, `--for ovms` a folder for OpenVINO Model Server.
+makes a model repository for NVIDIA Triton, `--for ovms` a folder for OpenVINO Model Server, `--for http` a folder that
+runs `segc serve`.
 """
 
 
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
         dest="purpose",
         metavar="PURPOSE",
         required=True,
-        help="web: a page for browsers; triton, ovms: models of these servers",
+        help="web: a page for browsers; triton, ovms: models of these servers; http: a folder with segc serve",
     )
     p.add_argument("-o", "--out", metavar="DIR", required=True, help="folder for the package")
     p.add_argument("--force", action="store_true", help="replace an earlier package")
