@@ -4,8 +4,7 @@
 
 The alternative is what model servers do by default: it preprocesses the image, runs the engine of LOGITS_BUNDLE, and
 answers with float32 logits (classes, H, W). With --argmax its clients make class numbers of them, as they have to for a
-mask. Both get the same image file from the same clients, in turns. Prints the medians of all rounds and their ratios,
-and the processor seconds that each server spent on a request.
+mask. Both get the same image file from the same clients, in turns. Prints the medians of all rounds and their ratios.
 """
 
 from __future__ import annotations
