@@ -42,6 +42,13 @@ def test_light_models_compile_for_targets_that_run_here(name: str, module: str) 
     assert all((cell.error or 0) < 1e-3 for cell in cells)
 
 
+def test_in_the_committed_page_every_model_that_pytorch_runs_is_good() -> None:
+    cells = page.read(Path(__file__).parents[2] / "docs" / "tables" / "elsewhere.json")
+    assert {cell.config for cell in cells} == {*ELSEWHERE} and len(cells) == 10 * len(ELSEWHERE) >= 400
+    assert [(cell.config, cell.target, cell.reason) for cell in cells if not cell.good and cell.status != CANNOT] == []
+    assert all(cell.shape == "dynamic" and cell.reason for cell in cells if cell.status == CANNOT)
+
+
 def test_a_model_of_one_size_is_refused_where_sizes_change() -> None:
     pytest.importorskip("transformers")
     (cell,) = run_job(Job("transformers", "hf:eomt", ("onnxruntime",), ("dynamic",), ("logits",), (64, 64)))

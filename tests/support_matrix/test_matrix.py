@@ -253,7 +253,7 @@ def test_the_command_writes_page_and_json(tmp_path: Path, capsys: pytest.Capture
     assert json.loads(out.with_suffix(".json").read_text())["cells"][0]["family"] == "fastscnn"
 
 
-@pytest.mark.parametrize("name", ["support-matrix", "zoo", "pplnn-results"])
+@pytest.mark.parametrize("name", ["support-matrix", "zoo", "elsewhere", "pplnn-results"])
 def test_the_committed_pages_belong_to_their_figures(name: str) -> None:
     content = json.loads((TABLES / f"{name}.json").read_text(encoding="utf-8"))
     assert page.page_of(content) == (TABLES / f"{name}.md").read_text(encoding="utf-8")
