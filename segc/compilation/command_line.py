@@ -24,8 +24,8 @@ _VALUES = {
     "calibration": "--calibration", "calibration_labels": "--calibration-labels", "max_drop": "--max-drop",
     "state": "--state",
 }  # fmt: skip
-# a bisection writes no bundle and publishes nothing
-LEFT_OUT = ("verify", "out", "force", "keep_onnx", "dump_ir", "check", "allow_file_difference")
+# a bisection writes no bundle, publishes nothing, and always runs the source itself
+LEFT_OUT = ("verify", "out", "force", "keep_onnx", "dump_ir", "check", "allow_file_difference", "cache")
 
 
 # what `segc bisect` finds the reason of

@@ -110,7 +110,7 @@ def test_flags_of_targets_reach_the_function_as_options() -> None:
 
 
 def test_a_request_has_the_options_of_compile() -> None:
-    parameters = set(inspect.signature(segc.compile).parameters) - ONLY_PYTHON
+    parameters = set(inspect.signature(segc.compile).parameters) - ONLY_PYTHON - {"cache"}  # it is of no request
     given = {field.name for field in dataclasses.fields(Given)}
     assert given < parameters
     assert {field.name for field in dataclasses.fields(Request)} == parameters - given | {"given"}
