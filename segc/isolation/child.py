@@ -14,6 +14,7 @@ import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, NoReturn
 
 from segc.errors import SegcError
@@ -21,27 +22,35 @@ from segc.errors import SegcError
 
 @dataclass(frozen=True)
 class Setup:
-    """What a child applies before it answers: its parent's environment and import path, and limits.
+    """What a child applies before it answers: its parent's environment, import path and folder, and limits.
 
-    memory: bytes that the child may allocate, None for no limit; effective on systems with resource limits. own_group:
-    whether the child leads a process group, which is killed together with it.
+    folder: the working directory, to which paths are relative; None if the parent's is gone. memory: bytes that the
+    child may allocate, None for no limit; effective on systems with resource limits. own_group: whether the child leads
+    a process group, which is killed together with it.
     """
 
     environment: Mapping[str, str]
     path: tuple[str, ...]
     memory: int | None = None
     own_group: bool = True
+    folder: str | None = None
 
     @staticmethod
     def here(memory: int | None = None, own_group: bool = True) -> Setup:
-        """The environment and import path of this process."""
-        return Setup(dict(os.environ), tuple(sys.path), memory, own_group)
+        """The environment, import path and working directory of this process."""
+        folder = None
+        with contextlib.suppress(OSError):  # somebody removed it
+            folder = str(Path.cwd())
+        return Setup(dict(os.environ), tuple(sys.path), memory, own_group, folder)
 
     def apply(self) -> None:
         """Apply the setup to this process."""
         os.environ.clear()
         os.environ.update(self.environment)
         sys.path[:] = self.path
+        if self.folder is not None:
+            with contextlib.suppress(OSError):  # removed meanwhile
+                os.chdir(self.folder)
         if self.own_group and hasattr(os, "setsid"):
             with contextlib.suppress(PermissionError):  # a fresh interpreter already leads a group
                 os.setsid()

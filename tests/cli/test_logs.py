@@ -68,7 +68,7 @@ segc.load("b")
     assert ("segc.isolation.client", "DEBUG") in said  # the trial engine's process
     assert not any(name.startswith("segc.pipeline") for name, _ in said)
     steps = [message.split()[1] for name, _, message in ours if message.startswith("step ")]
-    assert steps == "open: export: report: passes: passes: emit: load: verify: report:".split()
+    assert steps == ["open:", "export:", "report:", "passes:", "passes:", "emit:", "load:", "verify:", "report:"]
 
 
 @pytest.mark.parametrize(

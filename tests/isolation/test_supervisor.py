@@ -42,6 +42,13 @@ class TestEitherWay:
         assert total == 5
         assert process != os.getpid()
 
+    def test_paths_are_relative_to_the_folder_of_the_caller(
+        self, fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        call(os.getcwd, seconds=60, fresh=fresh)  # from here on a server runs, in another folder
+        monkeypatch.chdir(tmp_path)
+        assert call(os.getcwd, seconds=60, fresh=fresh) == str(tmp_path)
+
     def test_its_refusal_is_raised_here(self, fresh: bool) -> None:
         with pytest.raises(ShapeError, match="not today"):
             call(work.refuse, seconds=60, fresh=fresh)
