@@ -39,13 +39,14 @@ class Staging:
     """A bundle in the making: put files into `directory`, and set `manifest` before the block ends.
 
     `report` becomes report.json. `manifest.files` is filled in from what lies in the directory. page: called with the
-    folder once segc.json is in it; what it returns becomes report.html, which the manifest does not list.
+    folder once segc.json is in it, and with the name that the bundle will have; what it returns becomes report.html,
+    which the manifest does not list.
     """
 
     directory: Path
     manifest: Manifest | None = None
     report: Mapping[str, Any] | None = None
-    page: Callable[[Path], bytes] | None = None
+    page: Callable[[Path, str], bytes] | None = None
 
 
 @contextmanager
@@ -57,7 +58,8 @@ def write_bundle(directory: Path | str, *, force: bool = False) -> Iterator[Stag
     Raises FileError (destination refused, disk full, not writable), BundleError (no or an inconsistent manifest).
     """
     holder: list[Staging] = []
-    with write_folder(directory, _BUNDLE, lambda _: _complete(holder[0]), force=force) as stage:
+    name = Path(directory).resolve().name
+    with write_folder(directory, _BUNDLE, lambda _: _complete(holder[0], name), force=force) as stage:
         holder.append(Staging(stage))
         yield holder[0]
     _log.info("published %s", Path(directory).resolve())
@@ -109,21 +111,21 @@ def _why_not_ours(folder: Path) -> str | None:
     return f"besides a bundle it holds {', '.join(foreign[:3])}" if foreign else None
 
 
-def _complete(staging: Staging) -> None:
-    """Write report and manifest, and push all to the disk."""
+def _complete(staging: Staging, name: str) -> None:
+    """Write report, manifest and page of the bundle that will have this name."""
     if staging.manifest is None:
         raise BundleError("the bundle has no manifest", code=Code.NO_BUNDLE, because="nothing set Staging.manifest")
     root = staging.directory
     if staging.report is not None:
         (root / REPORT).write_bytes(canonical(staging.report))
-    names = [name for name in files_below(root) if name not in (NAME, PAGE)]
-    manifest = replace(staging.manifest, files={name: _record(root / name, name) for name in names})
+    files = [file for file in files_below(root) if file not in (NAME, PAGE)]
+    manifest = replace(staging.manifest, files={file: _record(root / file, file) for file in files})
     content = canonical(Manifest.from_json(manifest.to_json()).to_json())
     (root / NAME).write_bytes(content)
     if staging.page is not None:
-        (root / PAGE).write_bytes(staging.page(root))
-    for name in files_below(root):
-        _log.debug("wrote %s, %d bytes", name, (root / name).stat().st_size)
+        (root / PAGE).write_bytes(staging.page(root, name))
+    for file in files_below(root):
+        _log.debug("wrote %s, %d bytes", file, (root / file).stat().st_size)
 
 
 _BUNDLE = Kind("bundle", _why_not_ours)

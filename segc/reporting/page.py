@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import jinja2
 
 
-def written(bundle: Path) -> bytes:
-    """The page of one bundle."""
-    return render([bundle])
+def written(bundle: Path, name: str) -> bytes:
+    """The page of one bundle, under this name."""
+    return _page([view.column(bundle, name=name)])
 
 
 def render(
@@ -28,9 +28,13 @@ def render(
 
     profiles: those in `segc bench --profile --json`. scores: contents of val.json. Raises BundleError, FileError.
     """
+    return _page([view.column(bundle, profiles) for bundle in bundles], [view.scores(one) for one in scores])
+
+
+def _page(columns: Sequence[view.Column], scores: Sequence[view.ClassScores] = ()) -> bytes:
     style, script = _part("report.css"), _part("report.js")
     made = _template().render(
-        columns=[view.column(bundle, profiles) for bundle in bundles], scores=[view.scores(one) for one in scores],
+        columns=columns, scores=scores,
         style=style, script=script, script_digest=_digest(script), style_digest=_digest(style),
     )  # fmt: skip
     return made.encode("utf-8", errors="replace")

@@ -89,8 +89,11 @@ class Column:
     notes: tuple[str, ...]
 
 
-def column(bundle: Path, profiles: Sequence[Mapping[str, Any]] = ()) -> Column:
-    """Read a bundle. Files that earlier versions did not write are missing parts. Raises BundleError, FileError."""
+def column(bundle: Path, profiles: Sequence[Mapping[str, Any]] = (), *, name: str | None = None) -> Column:
+    """Read a bundle. Files that earlier versions did not write are missing parts.
+
+    name: by default that of its folder. Raises BundleError, FileError.
+    """
     manifest = read_manifest(bundle)
     report = read_report(bundle) if REPORT in manifest.files else {}
     evidence = read_evidence(bundle) if EVIDENCE in manifest.files else Evidence()
@@ -99,7 +102,7 @@ def column(bundle: Path, profiles: Sequence[Mapping[str, Any]] = ()) -> Column:
     timings, hybrid = report.get("timings", {}), report.get("hybrid") or {}
     samples = [(s["seconds"], s["step"], s["resident_mb"], s["peak_mb"]) for s in timings.get("memory") or ()]
     return Column(
-        bundle.resolve().name, manifest.target.name, _facts(manifest, report, digest), _verdict(report),
+        name or bundle.resolve().name, manifest.target.name, _facts(manifest, report, digest), _verdict(report),
         _parity(report), evidence.pictures,
         _layers(evidence), _layer_rows(evidence), evidence.layers_note, None if mine is None else _profile(mine),
         charts.memory(samples) if len(samples) > 1 else None,

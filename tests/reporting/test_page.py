@@ -206,6 +206,12 @@ def test_hostile_names_are_text(browser: Any, shown: Path, said: list[str]) -> N
     tab.close()
 
 
+def test_the_page_of_a_bundle_bears_its_name(bundles: list[Path]) -> None:
+    for each in bundles:
+        text = (each / "report.html").read_text(encoding="utf-8")
+        assert f"<title>segc: {each.name}</title>" in text and ".segc-" not in text
+
+
 def test_the_page_of_a_bundle_lies_in_it_and_is_not_listed(bundles: list[Path]) -> None:
     found = read_bundle(bundles[0])
     assert EVIDENCE in found.files and PAGE not in found.files
