@@ -123,6 +123,7 @@ def run(line: str) -> None:
     assert main(words[1:]) == 0, line
 
 
+@pytest.mark.slow  # tests/packaging/test_program.py builds and runs the same
 def test_the_commands_of_the_cpp_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they stand, with the folder of the installed ONNX Runtime; the page's code is compiled with the program."""
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -326,6 +327,7 @@ def test_the_commands_of_the_page_on_deployment_run(tmp_path: Path, monkeypatch:
         run(line)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_on_sources_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they stand, but for sizes; what its downloads would bring is made, small and with random weights."""
     library_sources(tmp_path, monkeypatch)

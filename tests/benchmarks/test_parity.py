@@ -38,11 +38,16 @@ def require_close(rows: list[Any]) -> None:
         assert row.margin_ratio is None or row.margin_ratio <= 2, row
 
 
+QUICK = ("fastscnn", "fcn", "segformer")
+
+
 def test_eight_models_are_shown() -> None:
     assert len(BENCHMARK.LIGHT) == 8
 
 
-@pytest.mark.parametrize("name", BENCHMARK.LIGHT)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BENCHMARK.LIGHT]
+)
 def test_an_odd_size_is_as_close_as_the_plain_export(name: str) -> None:
     require_close(list(BENCHMARK.measure(name, (97, 129), TARGETS, "97x129")))
 

@@ -152,6 +152,7 @@ def test_a_slide_compiles_its_window(tmp_path: Path) -> None:
     assert mask.shape == (50, 70)
 
 
+@pytest.mark.slow  # make matrix-quick compiles more of them
 def test_a_model_of_the_zoo_compiles_for_both_targets(tmp_path: Path) -> None:
     pytest.importorskip("mmseg")
     name = "fast_scnn_8xb4-160k_cityscapes-512x1024"

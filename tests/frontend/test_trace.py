@@ -135,6 +135,8 @@ def test_dynamic_limits_are_those_of_the_eager_model() -> None:
 def test_torchscript_is_used_nowhere() -> None:
     for path in Path(str(package.__file__)).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
+        if path.name == "watch.py":  # it watches whether a source's own code loads such a file
+            text = text.replace('("torch.jit", "load")', "")
         assert "torch.jit" not in text and "dynamo=False" not in text, path
 
 

@@ -32,7 +32,10 @@ def test_a_models_configuration_is_written_and_other_names_are_sources(tmp_path:
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("hf:segformer", "transformers"), ("smp:unet/tu-mobilenetv3_small_100", "segmentation_models_pytorch")],
+    [
+        ("hf:segformer", "transformers"),
+        pytest.param("smp:unet/tu-mobilenetv3_small_100", "segmentation_models_pytorch", marks=pytest.mark.slow),
+    ],
 )
 def test_light_models_compile_for_targets_that_run_here(name: str, module: str) -> None:
     pytest.importorskip(module)
