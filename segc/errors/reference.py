@@ -544,8 +544,8 @@ EXPLANATIONS = {
     ),
     Code.VIDEO_UNREADABLE: Explanation(
         "The video cannot be read",
-        "The file is no video or is damaged at its begin, it has sound alone, the address or the camera does not "
-        "answer, or the end of the file has what its begin should have, which standard input cannot be searched for.",
+        "The file is no video, its start is damaged, or it has sound alone; or the address or the camera does not "
+        "answer. On standard input, an MP4 file must have its index at the start: a pipe cannot be read backwards.",
         "Look at it with a player. Give an MP4 file by its name, or write it with `-movflags +faststart`.",
     ),
     Code.VIDEO_CUT_OFF: Explanation(

@@ -15,6 +15,7 @@ import pytest
 import segc
 from segc.errors import Code, UsageError
 from segc.targets.protocol import Runtime
+from tests.helpers.servers import address_of
 from tests.helpers.tiny_bundles import bundle, photograph
 
 ROOT = Path(__file__).parents[2]
@@ -33,15 +34,10 @@ def test_the_folder_serves_the_bundle(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHON": sys.executable, "PORT": "0", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([made / "serve.sh"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        assert process.stderr is not None
-        said = ""
-        while not (found := re.search(r"http://\S+?(?=;)", said)):
-            line = process.stderr.readline()
-            assert line, said
-            said += line
+        address = address_of(process)
         image = photograph(20, 30)
         content = cv2.imencode(".png", image)[1].tobytes()
-        answer = httpx.post(f"{found.group()}/models/my_model/segment", content=content)
+        answer = httpx.post(f"{address}/models/my_model/segment", content=content)
         assert answer.content == segc.load(tiny).segment(image).png()
     finally:
         process.kill()
